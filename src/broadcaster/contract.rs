@@ -1,0 +1,83 @@
+//! The object-safe trait.
+
+use async_trait::async_trait;
+
+use super::GenericBroadcaster;
+use crate::error::{BroadcastError, RegisterError};
+use crate::event::ToSse;
+use crate::id::{ConnectionId, UserId};
+use crate::subscription::Subscription;
+
+/// What every broadcaster does, for code that wants one behind `dyn`.
+///
+/// [`GenericBroadcaster`] has the same operations as plain methods, which is what to call where the type is known: they
+/// never wait, so nothing is gained by an `async` around them.
+///
+/// ```
+/// use std::sync::Arc;
+/// use tidings::{Broadcaster, ConnectionId, GenericBroadcaster, Text, UserId};
+///
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// let hub: Arc<dyn Broadcaster<Event = Text>> = Arc::new(GenericBroadcaster::<Text>::new());
+/// let ann = UserId::from("ann");
+/// let tab = hub.register(&ann, ConnectionId::from("tab-1")).await?;
+/// assert_eq!(hub.broadcast(&ann, &Text::new("hello".into())).await?, 1);
+/// drop(tab);
+/// assert_eq!(hub.total_connections().await, 0);
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(run()).unwrap();
+/// ```
+#[async_trait]
+pub trait Broadcaster: Send + Sync {
+    /// What is broadcast.
+    type Event: ?Sized;
+
+    /// Lets a connection in; see [`GenericBroadcaster::register_as`].
+    ///
+    /// # Errors
+    ///
+    /// When a cap is reached or the user has a connection of this id.
+    async fn register(&self, user: &UserId, connection: ConnectionId) -> Result<Subscription, RegisterError>;
+
+    /// Ends a connection; see [`GenericBroadcaster::unregister`].
+    async fn unregister(&self, user: &UserId, connection: &ConnectionId) -> bool;
+
+    /// Sends an event to all streams of a user; see [`GenericBroadcaster::broadcast`].
+    ///
+    /// # Errors
+    ///
+    /// When the event cannot be encoded.
+    async fn broadcast(&self, user: &UserId, event: &Self::Event) -> Result<usize, BroadcastError>;
+
+    /// How many connections the user has.
+    async fn connection_count(&self, user: &UserId) -> usize;
+
+    /// How many connections there are.
+    async fn total_connections(&self) -> usize;
+}
+
+#[async_trait]
+impl<E: ToSse + Sync + ?Sized> Broadcaster for GenericBroadcaster<E> {
+    type Event = E;
+
+    async fn register(&self, user: &UserId, connection: ConnectionId) -> Result<Subscription, RegisterError> {
+        self.register_as(user, connection)
+    }
+
+    async fn unregister(&self, user: &UserId, connection: &ConnectionId) -> bool {
+        self.unregister(user, connection)
+    }
+
+    async fn broadcast(&self, user: &UserId, event: &E) -> Result<usize, BroadcastError> {
+        self.broadcast(user, event)
+    }
+
+    async fn connection_count(&self, user: &UserId) -> usize {
+        self.connection_count(user)
+    }
+
+    async fn total_connections(&self) -> usize {
+        self.total_connections()
+    }
+}

@@ -1,0 +1,239 @@
+//! The broadcaster of one type of event.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Builder;
+use crate::channel::{Connection, Roster};
+use crate::error::{BroadcastError, RegisterError};
+use crate::event::ToSse;
+use crate::frame::Frame;
+use crate::id::{ConnectionId, UserId};
+use crate::metrics::Stats;
+use crate::registry::{Limits, Registry};
+use crate::subscription::{ConnectionGuard, Subscription};
+
+/// Sends events of type `E` to users, each on all the streams that the user has open.
+///
+/// Cloning it costs a reference count, and all clones are the same broadcaster: keep one as axum `State`. No method
+/// waits, so all of them can be called from anywhere, inside a runtime or not.
+///
+/// ```
+/// use tidings::{GenericBroadcaster, Text};
+///
+/// let hub = GenericBroadcaster::<Text>::new();
+/// let tab = hub.register("ann")?;
+/// let reached = hub.broadcast("ann", &Text::new("hello".into()))?;
+/// assert_eq!(reached, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct GenericBroadcaster<E: ?Sized> {
+    registry: Arc<Registry<Arc<Frame>>>,
+    event: PhantomData<fn(&E)>,
+}
+
+impl<E: ?Sized> GenericBroadcaster<E> {
+    /// A broadcaster with the defaults of [`Builder`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self::builder().build().expect("the defaults are valid")
+    }
+
+    /// Begins to build a broadcaster with settings of your own.
+    pub fn builder() -> Builder<E> {
+        Builder::new()
+    }
+
+    pub(super) fn with_limits(limits: Limits) -> Self {
+        Self { registry: Arc::new(Registry::new(limits)), event: PhantomData }
+    }
+
+    /// Opens a connection of `user` under an id of its own.
+    ///
+    /// An event that is broadcast after this returned reaches the subscription, or is told to it as lag.
+    ///
+    /// # Errors
+    ///
+    /// When the user or the service has as many connections as the cap allows.
+    pub fn register(&self, user: impl Into<UserId>) -> Result<Subscription, RegisterError> {
+        self.register_as(user, ConnectionId::generate())
+    }
+
+    /// Opens a connection of `user` under the id given.
+    ///
+    /// # Errors
+    ///
+    /// As [`register`](Self::register), and when the user has a connection of this id.
+    pub fn register_as(
+        &self,
+        user: impl Into<UserId>,
+        connection: impl Into<ConnectionId>,
+    ) -> Result<Subscription, RegisterError> {
+        let (user, id) = (user.into(), connection.into());
+        match self.registry.register(user.clone(), id.clone()) {
+            Ok((roster, connection)) => {
+                self.registry.counters().registered.add(1);
+                tracing::debug!(%user, connection = %id, "registered");
+                let guard = ConnectionGuard::new(self.registry.clone(), roster, connection);
+                Ok(Subscription::new(guard))
+            }
+            Err(error) => {
+                self.registry.counters().refused.add(1);
+                tracing::warn!(%user, connection = %id, %error, "refused");
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends one connection of a user at once, whatever it was doing; what it had not read yet is dropped. `false` if
+    /// the user has no connection of this id.
+    pub fn unregister(&self, user: &str, connection: &ConnectionId) -> bool {
+        let found = self.registry.unregister(user, connection);
+        if found {
+            tracing::debug!(user, %connection, "unregistered");
+        }
+        found
+    }
+
+    /// Ends all connections of a user and says how many these were. Their streams first yield what was broadcast
+    /// before. A connection that is registered from now on is not affected; those that were ended count towards
+    /// [`total_connections`](Self::total_connections) until their streams are dropped.
+    pub fn evict(&self, user: &str) -> usize {
+        let count = self.registry.evict(user);
+        if count > 0 {
+            tracing::debug!(user, connections = count, "evicted");
+        }
+        count
+    }
+
+    /// How many connections the user has.
+    #[must_use]
+    pub fn connection_count(&self, user: &str) -> usize {
+        self.registry.with(user, |channel| channel.roster().len()).unwrap_or(0)
+    }
+
+    /// How many connections there are.
+    #[must_use]
+    pub fn total_connections(&self) -> usize {
+        self.registry.total()
+    }
+
+    /// The users that have a connection, in no order. Costs a walk over all of them.
+    #[must_use]
+    pub fn connected_users(&self) -> Vec<UserId> {
+        self.registry.rosters().iter().map(|roster| roster.user().clone()).collect()
+    }
+
+    /// Every connection of every user. Costs a walk over all of them.
+    #[must_use]
+    pub fn connection_info(&self) -> Vec<ConnectionInfo> {
+        self.registry.rosters().iter().flat_map(|roster| ConnectionInfo::of(roster)).collect()
+    }
+
+    /// Every connection of one user, in the order of their ids.
+    #[must_use]
+    pub fn connection_info_of(&self, user: &str) -> Vec<ConnectionInfo> {
+        let roster = self.registry.with(user, |channel| channel.roster().clone());
+        roster.map(|roster| ConnectionInfo::of(&roster)).unwrap_or_default()
+    }
+
+    /// What the broadcaster is doing and has done.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let counters = self.registry.counters();
+        Stats {
+            users: self.registry.user_count(),
+            connections: self.registry.total(),
+            registered: counters.registered.get(),
+            refused: counters.refused.get(),
+            broadcasts: counters.broadcasts.get(),
+            encoded: counters.encoded.get(),
+            failed: counters.failed.get(),
+            deliveries: counters.deliveries.get(),
+            lagged: counters.lagged.get(),
+        }
+    }
+}
+
+impl<E: ToSse + ?Sized> GenericBroadcaster<E> {
+    /// Sends an event to all streams of a user and says how many these are. For a user who is not there nothing is
+    /// encoded or allocated, and the answer is 0.
+    ///
+    /// The event is encoded once. A stream that is reached yields the event, or, should it fall behind the ring, counts
+    /// it in its [`Lagged`](crate::Lagged).
+    ///
+    /// # Errors
+    ///
+    /// When the event cannot be encoded. No stream got any part of it.
+    ///
+    /// # Panics
+    ///
+    /// When the event's [`ToSse`] panics; nothing else is harmed by it.
+    pub fn broadcast(&self, user: &str, event: &E) -> Result<usize, BroadcastError> {
+        let counters = self.registry.counters();
+        counters.broadcasts.add(1);
+        let sent = self.registry.with(user, |channel| {
+            let frame = Frame::encode(event)?;
+            Ok(channel.publish(Arc::new(frame)))
+        });
+        match sent {
+            None => Ok(0),
+            Some(Ok(reached)) => {
+                counters.encoded.add(1);
+                counters.deliveries.add(reached as u64);
+                Ok(reached)
+            }
+            Some(Err(error)) => {
+                counters.failed.add(1);
+                tracing::warn!(user, error = &error as &dyn std::error::Error, "not encoded");
+                Err(BroadcastError::Encode(error))
+            }
+        }
+    }
+}
+
+impl<E: ?Sized> Clone for GenericBroadcaster<E> {
+    fn clone(&self) -> Self {
+        Self { registry: self.registry.clone(), event: PhantomData }
+    }
+}
+
+impl<E: ?Sized> Default for GenericBroadcaster<E> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<E: ?Sized> fmt::Debug for GenericBroadcaster<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GenericBroadcaster").field("stats", &self.stats()).finish()
+    }
+}
+
+/// One open connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectionInfo {
+    /// Whose it is.
+    pub user: UserId,
+    /// Its id.
+    pub connection: ConnectionId,
+    /// How long it has been open.
+    pub age: Duration,
+    /// How many events it has lost by falling behind.
+    pub lagged: u64,
+}
+
+impl ConnectionInfo {
+    fn of(roster: &Roster<Arc<Frame>>) -> Vec<Self> {
+        let info = |connection: Arc<Connection<_>>| Self {
+            user: roster.user().clone(),
+            connection: connection.id().clone(),
+            age: connection.age(),
+            lagged: connection.lagged(),
+        };
+        roster.members().into_iter().map(info).collect()
+    }
+}

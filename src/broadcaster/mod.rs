@@ -1,0 +1,16 @@
+//! The public face: broadcasters, how they are built, and the trait for those who want one behind `dyn`.
+
+mod builder;
+mod contract;
+mod generic;
+
+pub use builder::Builder;
+pub use contract::Broadcaster;
+pub use generic::{ConnectionInfo, GenericBroadcaster};
+
+use std::sync::Arc;
+
+use crate::frame::Frame;
+
+/// The sending side of a ring: what stands behind each user.
+pub type EventSender<T = Arc<Frame>> = tokio::sync::broadcast::Sender<T>;

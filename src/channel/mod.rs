@@ -1,0 +1,15 @@
+//! One user's fan-out.
+//!
+//! A [`Channel`] is the sending side of the user's ring and its [`Roster`]: the connections that are in, and whether
+//! the channel is closed, together in one copy-on-write cell. Each [`Connection`] holds its own receiving side.
+//!
+//! The map of users holds channels; a subscription holds the roster and its connection, never the channel. So taking a
+//! channel out of the map drops its sender, and that ends the streams.
+
+mod connection;
+mod fanout;
+mod roster;
+
+pub(crate) use connection::Connection;
+pub(crate) use fanout::Channel;
+pub(crate) use roster::{Detached, Refusal, Roster};

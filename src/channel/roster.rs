@@ -1,0 +1,183 @@
+//! Who is connected to one channel, and whether it is closed.
+//!
+//! Both stand in one snapshot behind one `ArcSwap`, so that each change is decided on and made against the very same
+//! state, by compare-and-swap. The states and what each operation does in them:
+//!
+//! - Open, with members: `attach` adds one, unless the cap or the id forbids. `detach` removes one; if it was the last,
+//!   the same step closes the channel, and the caller must unlink it. `close` closes.
+//! - Closed, with members (after `close`): `attach` is refused. `detach` removes one; nobody unlinks, the closer did.
+//! - Closed, empty: final. `attach` is refused, `detach` finds nobody.
+//!
+//! There is no open channel without a member: a channel is created with its first one in it.
+//!
+//! Invariants:
+//!
+//! 1. Closed is final, and one call alone closes: the one whose compare-and-swap did it.
+//! 2. A connection is removed once: the one call that removed it is the one that gives its place back.
+//! 3. A member is found by id and removed by identity, so that a call that comes late cannot remove a namesake.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use equivalent::{Comparable, Equivalent};
+use imbl::OrdSet;
+
+use super::Connection;
+use crate::id::{ConnectionId, UserId};
+use crate::sync::ArcSwap;
+
+pub(crate) struct Roster<T> {
+    user: UserId,
+    /// The user's hash, computed once per channel.
+    hash: u64,
+    state: ArcSwap<State<T>>,
+}
+
+struct State<T> {
+    closed: bool,
+    members: OrdSet<Member<T>>,
+}
+
+/// Why a connection was not attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The channel is closed. It will not open again: put a new one in its place.
+    Closed,
+    /// The cap is reached.
+    Full,
+    /// A member has this id.
+    IdInUse,
+}
+
+/// What detaching a connection came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detached {
+    /// It was not in: somebody else removed it, and does what has to follow.
+    NotIn,
+    /// It is out, and there is nothing to unlink.
+    Out,
+    /// It is out, was the last one, and closed the channel: unlink it.
+    OutAndClosed,
+}
+
+impl<T: Clone + Send + 'static> Roster<T> {
+    /// An open roster with its first member.
+    pub(crate) fn with_first(user: UserId, hash: u64, first: &Arc<Connection<T>>) -> Self {
+        let members = OrdSet::unit(Member(first.clone()));
+        Self { user, hash, state: ArcSwap::new(State { closed: false, members }) }
+    }
+
+    pub(crate) fn user(&self) -> &UserId {
+        &self.user
+    }
+
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    pub(crate) fn attach(&self, connection: &Arc<Connection<T>>, cap: usize) -> Result<(), Refusal> {
+        loop {
+            let state = self.state.load();
+            if state.closed {
+                return Err(Refusal::Closed);
+            }
+            if state.members.contains(connection.id().as_str()) {
+                return Err(Refusal::IdInUse);
+            }
+            if state.members.len() >= cap {
+                return Err(Refusal::Full);
+            }
+            let members = state.members.update(Member(connection.clone()));
+            if self.state.compare_and_swap(&state, State { closed: false, members }) {
+                return Ok(());
+            }
+        }
+    }
+
+    pub(crate) fn detach(&self, connection: &Arc<Connection<T>>) -> Detached {
+        loop {
+            let state = self.state.load();
+            match state.members.get(connection.id().as_str()) {
+                Some(Member(member)) if Arc::ptr_eq(member, connection) => {}
+                _ => return Detached::NotIn,
+            }
+            let members = state.members.without(connection.id().as_str());
+            let closes = members.is_empty() && !state.closed;
+            let closed = members.is_empty() || state.closed;
+            if self.state.compare_and_swap(&state, State { closed, members }) {
+                return if closes { Detached::OutAndClosed } else { Detached::Out };
+            }
+        }
+    }
+
+    /// Closes the channel and says how many members it had; `None` if it was closed already. The members stay in until
+    /// each leaves.
+    pub(crate) fn close(&self) -> Option<usize> {
+        loop {
+            let state = self.state.load();
+            if state.closed {
+                return None;
+            }
+            let members = state.members.clone();
+            let count = members.len();
+            if self.state.compare_and_swap(&state, State { closed: true, members }) {
+                return Some(count);
+            }
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.state.load().members.len()
+    }
+
+    pub(crate) fn get(&self, id: &ConnectionId) -> Option<Arc<Connection<T>>> {
+        self.state.load().members.get(id.as_str()).map(|Member(connection)| connection.clone())
+    }
+
+    /// The members at one moment, in the order of their ids.
+    pub(crate) fn members(&self) -> Vec<Arc<Connection<T>>> {
+        let members = self.state.load().members.clone();
+        members.iter().map(|Member(connection)| connection.clone()).collect()
+    }
+}
+
+/// A connection, ordered and looked up by its id.
+struct Member<T>(Arc<Connection<T>>);
+
+impl<T> Clone for Member<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T: Clone + Send + 'static> Ord for Member<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.id().cmp(other.0.id())
+    }
+}
+
+impl<T: Clone + Send + 'static> PartialOrd for Member<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T: Clone + Send + 'static> PartialEq for Member<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl<T: Clone + Send + 'static> Eq for Member<T> {}
+
+impl<T: Clone + Send + 'static> Equivalent<Member<T>> for str {
+    fn equivalent(&self, member: &Member<T>) -> bool {
+        self == member.0.id().as_str()
+    }
+}
+
+impl<T: Clone + Send + 'static> Comparable<Member<T>> for str {
+    fn compare(&self, member: &Member<T>) -> Ordering {
+        self.cmp(member.0.id().as_str())
+    }
+}

@@ -1,0 +1,226 @@
+//! Every public error.
+
+use std::error::Error;
+use std::fmt;
+
+/// A field of a server-sent event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Field {
+    /// `event`, the name.
+    Event,
+    /// `id`.
+    Id,
+    /// A comment line.
+    Comment,
+    /// `data`.
+    Data,
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Field::Event => "event",
+            Field::Id => "id",
+            Field::Comment => "comment",
+            Field::Data => "data",
+        })
+    }
+}
+
+type Source = Box<dyn Error + Send + Sync>;
+
+/// An event could not be put into the form of a server-sent event. Nothing of it was sent.
+#[derive(Debug)]
+pub struct EncodeError(Reason);
+
+#[derive(Debug)]
+enum Reason {
+    Empty(Field),
+    TooLong { field: Field, len: usize, max: usize },
+    Character { field: Field, character: char },
+    NotUtf8(std::str::Utf8Error),
+    Json(serde_json::Error),
+    Other(Source),
+}
+
+impl EncodeError {
+    /// Wraps an error of your own, for [`ToSse::data`](crate::ToSse::data).
+    pub fn other(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self(Reason::Other(source.into()))
+    }
+
+    /// The field that could not be written, where one is to blame.
+    #[must_use]
+    pub fn field(&self) -> Option<Field> {
+        match self.0 {
+            Reason::Empty(field)
+            | Reason::TooLong { field, .. }
+            | Reason::Character { field, .. } => Some(field),
+            Reason::NotUtf8(_) | Reason::Json(_) => Some(Field::Data),
+            Reason::Other(_) => None,
+        }
+    }
+
+    pub(crate) fn empty(field: Field) -> Self {
+        Self(Reason::Empty(field))
+    }
+
+    pub(crate) fn too_long(field: Field, len: usize, max: usize) -> Self {
+        Self(Reason::TooLong { field, len, max })
+    }
+
+    /// Refuses what would end the line (CR, LF) or make clients drop it (NUL).
+    pub(crate) fn check_one_line(field: Field, value: &str) -> Result<(), Self> {
+        match memchr::memchr3(b'\r', b'\n', 0, value.as_bytes()) {
+            None => Ok(()),
+            Some(at) => Err(Self(Reason::Character { field, character: value.as_bytes()[at].into() })),
+        }
+    }
+}
+
+impl From<serde_json::Error> for EncodeError {
+    fn from(error: serde_json::Error) -> Self {
+        Self(Reason::Json(error))
+    }
+}
+
+impl From<std::str::Utf8Error> for EncodeError {
+    fn from(error: std::str::Utf8Error) -> Self {
+        Self(Reason::NotUtf8(error))
+    }
+}
+
+impl fmt::Display for EncodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Reason::Empty(field) => write!(f, "the {field} field is empty"),
+            Reason::TooLong { field, len, max } => {
+                write!(f, "the {field} field has {len} bytes, more than {max}")
+            }
+            Reason::Character { field, character } => {
+                write!(f, "the {field} field holds the character {character:?}")
+            }
+            Reason::NotUtf8(_) => f.write_str("the data is not UTF-8"),
+            Reason::Json(_) => f.write_str("the event could not be serialised as JSON"),
+            Reason::Other(_) => f.write_str("the event could not be encoded"),
+        }
+    }
+}
+
+impl Error for EncodeError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.0 {
+            Reason::NotUtf8(error) => Some(error),
+            Reason::Json(error) => Some(error),
+            Reason::Other(error) => Some(error.as_ref()),
+            Reason::Empty(_) | Reason::TooLong { .. } | Reason::Character { .. } => None,
+        }
+    }
+}
+
+/// A connection was not let in. Nobody else lost anything: a full cap refuses the newcomer and never evicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// The user has as many connections as one user may have.
+    UserFull {
+        /// The cap, see [`Builder::connections_per_user`](crate::Builder::connections_per_user).
+        cap: usize,
+    },
+    /// The broadcaster has as many connections as it may have.
+    TotalFull {
+        /// The cap, see [`Builder::total_connections`](crate::Builder::total_connections).
+        cap: usize,
+    },
+    /// The user has a connection of this id already. End that one first
+    /// ([`unregister`](crate::GenericBroadcaster::unregister)) if the new one shall take its place.
+    ConnectionIdInUse,
+}
+
+impl fmt::Display for RegisterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UserFull { cap } => write!(f, "the user has {cap} connections, which is the cap"),
+            Self::TotalFull { cap } => {
+                write!(f, "the service has {cap} connections, which is the cap")
+            }
+            Self::ConnectionIdInUse => f.write_str("the user has a connection of this id already"),
+        }
+    }
+}
+
+impl Error for RegisterError {}
+
+/// An event was not broadcast. No stream got any part of it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BroadcastError {
+    /// The event could not be encoded.
+    Encode(EncodeError),
+}
+
+impl fmt::Display for BroadcastError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Encode(error) => fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+impl Error for BroadcastError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Encode(error) => error.source(),
+        }
+    }
+}
+
+impl From<EncodeError> for BroadcastError {
+    fn from(error: EncodeError) -> Self {
+        Self::Encode(error)
+    }
+}
+
+/// A [`Builder`](crate::Builder) was given a value that cannot work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The ring's capacity is zero or above [`Builder::MAX_CAPACITY`](crate::Builder::MAX_CAPACITY).
+    Capacity {
+        /// What was asked for.
+        capacity: usize,
+        /// The most that may be asked for.
+        max: usize,
+    },
+    /// A cap of zero would refuse everybody.
+    ZeroCap,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Capacity { capacity, max } => {
+                write!(f, "a ring of {capacity} events was asked for, it must hold 1 to {max}")
+            }
+            Self::ZeroCap => f.write_str("a cap of zero connections would refuse everybody"),
+        }
+    }
+}
+
+impl Error for ConfigError {}
+
+/// A stream fell behind and lost events. It is not the end: the next item is the oldest event still retained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Lagged {
+    /// How many events the stream lost.
+    pub missed: u64,
+}
+
+impl fmt::Display for Lagged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the stream lagged and lost {} events", self.missed)
+    }
+}
+
+impl Error for Lagged {}

@@ -1,0 +1,284 @@
+//! What can be broadcast: the trait [`ToSse`], and ready-made events of JSON and of text.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::ser::Formatter;
+
+use crate::error::EncodeError;
+use crate::id::EventId;
+
+/// An event that can be sent as a server-sent event.
+///
+/// Says what the fields are; how they are written is the crate's business. It is called once for each broadcast that has
+/// somebody to reach, never per stream, and outside every lock. An implementation that fails or panics harms only the
+/// broadcast it was called for.
+///
+/// ```
+/// use serde::Serialize;
+/// use tidings::{Data, EncodeError, ToSse};
+///
+/// #[derive(Serialize)]
+/// struct Message {
+///     from: String,
+///     text: String,
+/// }
+///
+/// impl ToSse for Message {
+///     fn event(&self) -> Option<&str> {
+///         Some("message-posted")
+///     }
+///
+///     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
+///         data.json(self)
+///     }
+/// }
+/// ```
+pub trait ToSse {
+    /// The event's name; without one, browsers dispatch it as `message`. Must be one line and not empty.
+    fn event(&self) -> Option<&str> {
+        None
+    }
+
+    /// The event's id, which a client sends back as `Last-Event-ID`.
+    fn id(&self) -> Option<EventId> {
+        None
+    }
+
+    /// How long a client shall wait before it reconnects; sent in whole milliseconds.
+    fn retry(&self) -> Option<Duration> {
+        None
+    }
+
+    /// A comment that goes in front of the event; clients ignore it. Must be one line.
+    fn comment(&self) -> Option<&str> {
+        None
+    }
+
+    /// Writes the event's data. CR, LF and CRLF in it are line breaks, which reach the client as LF.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps the data from being written; the broadcast then fails and nothing is sent.
+    fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError>;
+}
+
+impl<E: ToSse + ?Sized> ToSse for &E {
+    fn event(&self) -> Option<&str> {
+        (**self).event()
+    }
+
+    fn id(&self) -> Option<EventId> {
+        (**self).id()
+    }
+
+    fn retry(&self) -> Option<Duration> {
+        (**self).retry()
+    }
+
+    fn comment(&self) -> Option<&str> {
+        (**self).comment()
+    }
+
+    fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
+        (**self).data(data)
+    }
+}
+
+/// Where an event writes its data: straight into the buffer that is sent.
+///
+/// What is written in several calls is joined.
+#[derive(Debug)]
+pub struct Data<'a> {
+    buffer: &'a mut Vec<u8>,
+}
+
+impl<'a> Data<'a> {
+    pub(crate) fn new(buffer: &'a mut Vec<u8>) -> Self {
+        Self { buffer }
+    }
+
+    /// Writes `value` as JSON on one line, in one pass.
+    ///
+    /// U+0085, U+2028 and U+2029 are written as `\u` escapes: they are no line breaks to SSE, but some clients (Python's
+    /// `splitlines`, for one) take them for such.
+    ///
+    /// # Errors
+    ///
+    /// When `value` cannot be serialised.
+    pub fn json<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
+        let mut serializer =
+            serde_json::Serializer::with_formatter(&mut *self.buffer, EscapeLineSeparators);
+        Ok(value.serialize(&mut serializer)?)
+    }
+
+    /// Writes text as it is.
+    pub fn text(&mut self, text: &str) {
+        self.buffer.extend_from_slice(text.as_bytes());
+    }
+
+    /// Writes bytes that are already in the form they shall be sent in, JSON from elsewhere for example.
+    ///
+    /// # Errors
+    ///
+    /// When they are not UTF-8, which is all that an event stream can carry.
+    pub fn utf8(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.text(std::str::from_utf8(bytes)?);
+        Ok(())
+    }
+}
+
+impl fmt::Write for Data<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.text(text);
+        Ok(())
+    }
+}
+
+/// Compact JSON in which U+0085, U+2028 and U+2029 are escaped.
+struct EscapeLineSeparators;
+
+impl EscapeLineSeparators {
+    fn write<W: io::Write + ?Sized>(writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        // All three begin with one of two bytes, so most fragments are passed on after one fast scan.
+        while let Some(candidate) = memchr::memchr2(0xC2, 0xE2, rest.as_bytes()) {
+            let Some(at) = rest[candidate..].find(['\u{85}', '\u{2028}', '\u{2029}']) else { break };
+            let at = candidate + at;
+            let (before, from) = rest.split_at(at);
+            writer.write_all(before.as_bytes())?;
+            let (escape, len) = match from.as_bytes() {
+                [0xC2, ..] => (r"\u0085", 2),
+                [_, _, 0xA8, ..] => (r"\u2028", 3),
+                _ => (r"\u2029", 3),
+            };
+            writer.write_all(escape.as_bytes())?;
+            rest = &from[len..];
+        }
+        writer.write_all(rest.as_bytes())
+    }
+}
+
+impl Formatter for EscapeLineSeparators {
+    fn write_string_fragment<W: io::Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        Self::write(writer, fragment)
+    }
+
+    // A `RawValue`: JSON that somebody else wrote. The three can only stand inside its strings.
+    fn write_raw_fragment<W: io::Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        Self::write(writer, fragment)
+    }
+}
+
+/// What the ready-made events have besides their data.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Fields {
+    event: Option<String>,
+    id: Option<EventId>,
+    retry: Option<Duration>,
+}
+
+/// Implements the builder methods and `ToSse` for an event that consists of `fields` and a body.
+macro_rules! ready_made {
+    ($name:ident<$body:ident: $($bound:path)|+>, $write:expr) => {
+        impl<$body> $name<$body> {
+            /// An event with this data and no other field.
+            pub fn new(body: $body) -> Self {
+                Self { body, fields: Fields::default() }
+            }
+
+            /// Sets the event's name.
+            #[must_use]
+            pub fn event(mut self, name: impl Into<String>) -> Self {
+                self.fields.event = Some(name.into());
+                self
+            }
+
+            /// Sets the event's id.
+            #[must_use]
+            pub fn id(mut self, id: impl Into<EventId>) -> Self {
+                self.fields.id = Some(id.into());
+                self
+            }
+
+            /// Sets how long a client shall wait before it reconnects, in whole milliseconds.
+            #[must_use]
+            pub fn retry(mut self, after: Duration) -> Self {
+                self.fields.retry = Some(after);
+                self
+            }
+        }
+
+        impl<$body> From<$body> for $name<$body> {
+            fn from(body: $body) -> Self {
+                Self::new(body)
+            }
+        }
+
+        impl<$body: $($bound +)+> ToSse for $name<$body> {
+            fn event(&self) -> Option<&str> {
+                self.fields.event.as_deref()
+            }
+
+            fn id(&self) -> Option<EventId> {
+                self.fields.id.clone()
+            }
+
+            fn retry(&self) -> Option<Duration> {
+                self.fields.retry
+            }
+
+            fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
+                let write: fn(&mut Data<'_>, &$body) -> Result<(), EncodeError> = $write;
+                write(data, &self.body)
+            }
+        }
+    };
+}
+
+/// An event whose data is a value as JSON.
+///
+/// ```
+/// use tidings::{Frame, Json};
+///
+/// let event = Json::new([1, 2]).event("numbers");
+/// assert_eq!(Frame::encode(&event)?.as_bytes(), b"event: numbers\ndata: [1,2]\n\n");
+/// # Ok::<(), tidings::EncodeError>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Json<T> {
+    body: T,
+    fields: Fields,
+}
+
+ready_made!(Json<T: Serialize>, |data, body| data.json(body));
+
+/// An event whose data is text, of any number of lines.
+///
+/// ```
+/// use tidings::{Frame, Text};
+///
+/// let event = Text::new("two\r\nlines");
+/// assert_eq!(Frame::encode(&event)?.as_bytes(), b"data: two\ndata: lines\n\n");
+/// # Ok::<(), tidings::EncodeError>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Text<T = String> {
+    body: T,
+    fields: Fields,
+}
+
+ready_made!(Text<T: AsRef<str>>, |data, body| {
+    data.text(body.as_ref());
+    Ok(())
+});

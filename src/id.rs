@@ -1,0 +1,173 @@
+//! Who an event is for, which connection it travels on, and how a client names the last one it saw.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use crate::error::{EncodeError, Field};
+
+/// Implements what an immutable, cheaply cloned string needs to be used as a key.
+macro_rules! string_id {
+    ($name:ident) => {
+        impl $name {
+            /// The id as it was given.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Deref for $name {
+            type Target = str;
+
+            fn deref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+/// Implements the conversions of ids that may be any text.
+macro_rules! any_text {
+    ($name:ident) => {
+        impl $name {
+            /// Takes any text as an id; it is kept as it is, byte for byte.
+            #[must_use]
+            pub fn new(id: impl Into<Arc<str>>) -> Self {
+                Self(id.into())
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(id: &str) -> Self {
+                Self(id.into())
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(id: String) -> Self {
+                Self(id.into())
+            }
+        }
+
+        impl From<&$name> for $name {
+            fn from(id: &$name) -> Self {
+                id.clone()
+            }
+        }
+    };
+}
+
+/// The user whose streams an event goes to.
+///
+/// Any text, compared byte for byte: no trimming, no case folding, no Unicode normalisation. Cloning costs a reference
+/// count. Take it from what your service has *authenticated* (a session, a verified token), never from a parameter that
+/// the client chooses: whoever names a user here gets that user's events.
+///
+/// ```
+/// use tidings::UserId;
+///
+/// assert_ne!(UserId::from("Ann"), UserId::from("ann"));
+/// assert_eq!(UserId::from("ann").as_str(), "ann");
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserId(Arc<str>);
+
+string_id!(UserId);
+any_text!(UserId);
+
+/// One connection of one user: a browser tab, a phone, an agent.
+///
+/// Unique among the connections that the user has at one time. Give your own to find the connection again later, or let
+/// [`generate`](Self::generate) make one.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(Arc<str>);
+
+string_id!(ConnectionId);
+any_text!(ConnectionId);
+
+impl ConnectionId {
+    /// Makes an id that no other call made, in this process or (but for a chance of one in 2⁶⁴) in another.
+    ///
+    /// It is unique, not secret: whoever knows one can guess the next.
+    #[must_use]
+    pub fn generate() -> Self {
+        static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        // Relaxed: the count orders nothing, it only never repeats.
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self(format!("{:016x}-{number:x}", *PROCESS).into())
+    }
+}
+
+/// The value of an event's `id` field, which a client sends back as `Last-Event-ID` when it reconnects.
+///
+/// Not empty, at most [`MAX_LEN`](Self::MAX_LEN) bytes, without CR, LF and NUL. An empty `id` would make the client forget
+/// its position; a long one would come back in a request header that servers refuse.
+///
+/// ```
+/// use tidings::EventId;
+///
+/// assert_eq!(EventId::new("order-17")?.as_str(), "order-17");
+/// assert!(EventId::new("two\nlines").is_err());
+/// # Ok::<(), tidings::EncodeError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId(Arc<str>);
+
+string_id!(EventId);
+
+impl EventId {
+    /// The longest id, in bytes.
+    pub const MAX_LEN: usize = 128;
+
+    /// Checks and takes an id.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError`] when the id is empty, longer than [`MAX_LEN`](Self::MAX_LEN), or holds CR, LF or NUL.
+    pub fn new(id: impl Into<Arc<str>>) -> Result<Self, EncodeError> {
+        let id = id.into();
+        if id.is_empty() {
+            return Err(EncodeError::empty(Field::Id));
+        }
+        if id.len() > Self::MAX_LEN {
+            return Err(EncodeError::too_long(Field::Id, id.len(), Self::MAX_LEN));
+        }
+        EncodeError::check_one_line(Field::Id, &id)?;
+        Ok(Self(id))
+    }
+}
+
+impl From<u64> for EventId {
+    fn from(number: u64) -> Self {
+        Self(number.to_string().into())
+    }
+}

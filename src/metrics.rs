@@ -1,0 +1,72 @@
+//! Counters, and the [`Stats`] made of them.
+//!
+//! All of them are relaxed: they are read to be shown and never to decide. Those that every broadcast counts are spread
+//! over several cache lines, so that threads that broadcast to different users do not meet here.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// A count that many threads raise at once.
+#[derive(Default)]
+pub(crate) struct Counter {
+    stripes: [Stripe; STRIPES],
+}
+
+const STRIPES: usize = 8;
+
+#[derive(Default)]
+#[repr(align(128))]
+struct Stripe(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64) {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static STRIPE: usize = NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES;
+        }
+        // A thread that is being torn down has no locals any more; any stripe will do.
+        let stripe = STRIPE.try_with(|stripe| *stripe).unwrap_or(0);
+        self.stripes[stripe].0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.stripes.iter().map(|stripe| stripe.0.load(Ordering::Relaxed)).sum()
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) broadcasts: Counter,
+    pub(crate) deliveries: Counter,
+    pub(crate) encoded: Counter,
+    pub(crate) failed: Counter,
+    pub(crate) lagged: Counter,
+    pub(crate) registered: Counter,
+    pub(crate) refused: Counter,
+}
+
+/// What a broadcaster is doing and has done since it was built.
+///
+/// The figures are read one after another while others change: each is right, their sum need not be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Users that have a connection now.
+    pub users: usize,
+    /// Connections that are open now.
+    pub connections: usize,
+    /// Connections that were let in.
+    pub registered: u64,
+    /// Connections that were refused.
+    pub refused: u64,
+    /// Calls to broadcast, whether or not the user was there.
+    pub broadcasts: u64,
+    /// Broadcasts that had somebody to reach and were encoded.
+    pub encoded: u64,
+    /// Broadcasts that could not be encoded.
+    pub failed: u64,
+    /// Streams reached, added up over all broadcasts: an event that goes to three streams counts three. What such a
+    /// stream then loses by falling behind is counted in `lagged` as well.
+    pub deliveries: u64,
+    /// Events that streams lost by falling behind, added up over all streams, each counted when its stream learns of it.
+    pub lagged: u64,
+}

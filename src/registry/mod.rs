@@ -1,0 +1,12 @@
+//! Which user has a channel, and how many connections there are.
+//!
+//! [`Users`] is the map: shards of a persistent hash map, each behind an `ArcSwap`. [`Places`] counts all connections
+//! against their cap. [`Registry`] is the protocol between them and the channels: register, leave, evict.
+
+mod membership;
+mod places;
+mod users;
+
+pub(crate) use membership::{Limits, Registry};
+use places::Places;
+use users::Users;

@@ -1,0 +1,171 @@
+//! The map from user to channel.
+//!
+//! Each shard is a persistent hash map behind an `ArcSwap`: a reader loads a snapshot and looks up in it; a writer makes
+//! a new version, which shares all but a path of nodes with the old one, and exchanges it against the snapshot it
+//! decided on. `benches/registry` compares this with the other maps that were considered.
+
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
+use std::sync::Arc;
+
+use equivalent::Equivalent;
+use imbl::GenericHashMap;
+use imbl::shared_ptr::DefaultSharedPtr;
+
+use crate::channel::{Channel, Roster};
+use crate::id::UserId;
+use crate::sync::{ArcSwap, KeyedHasher, SHARDS};
+
+type Snapshot<T> = GenericHashMap<Entry<T>, (), BuildHasherDefault<Prehashed>, DefaultSharedPtr>;
+
+pub(crate) struct Users<T> {
+    hasher: KeyedHasher,
+    shards: Box<[Shard<T>]>,
+}
+
+/// Alone on its cache lines: who writes one shard must not slow down who reads the next.
+#[repr(align(128))]
+struct Shard<T>(ArcSwap<Snapshot<T>>);
+
+impl<T: Clone + Send + 'static> Users<T> {
+    pub(crate) fn new() -> Self {
+        let shards = (0..SHARDS).map(|_| Shard(ArcSwap::new(Snapshot::default()))).collect();
+        Self { hasher: KeyedHasher::default(), shards }
+    }
+
+    pub(crate) fn hash(&self, user: &str) -> u64 {
+        self.hasher.hash_one(user)
+    }
+
+    fn shard(&self, hash: u64) -> &ArcSwap<Snapshot<T>> {
+        // The map inside uses the low bits.
+        &self.shards[(hash >> 32) as usize % self.shards.len()].0
+    }
+
+    /// Runs `f` on the user's channel, if there is one. The snapshot it stands in is held meanwhile, so the channel
+    /// stays alive although no count of it is taken.
+    pub(crate) fn with<R>(&self, hash: u64, user: &str, f: impl FnOnce(&Channel<T>) -> R) -> Option<R> {
+        let snapshot = self.shard(hash).load();
+        let channel = find(&snapshot, hash, user)?;
+        Some(f(channel))
+    }
+
+    /// Changes the user's place in the map in one step: `f` is given the channel that is there, and says which one shall
+    /// be there instead ([`Change::Put`]) or why none shall. It is asked again whenever somebody else was faster, each
+    /// time about the snapshot that the change will be made against.
+    pub(crate) fn update<R>(
+        &self,
+        hash: u64,
+        user: &str,
+        mut f: impl FnMut(Option<&Channel<T>>) -> Change<T, R>,
+    ) -> R {
+        let shard = self.shard(hash);
+        loop {
+            let snapshot = shard.load();
+            let (next, result) = match f(find(&snapshot, hash, user)) {
+                Change::Put(channel, result) => (snapshot.update(Entry(channel), ()), result),
+                Change::Remove(result) => (snapshot.without(&Key { hash, user }), result),
+                Change::Leave(result) => return result,
+            };
+            if shard.compare_and_swap(&snapshot, next) {
+                return result;
+            }
+        }
+    }
+
+    /// How many users have a channel.
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.0.load().len()).sum()
+    }
+
+    /// The rosters of all users, shard by shard: not one moment for all of them.
+    pub(crate) fn rosters(&self) -> Vec<Arc<Roster<T>>> {
+        let mut rosters = Vec::new();
+        for shard in &self.shards {
+            rosters.extend(shard.0.load().keys().map(|Entry(channel)| channel.roster().clone()));
+        }
+        rosters
+    }
+}
+
+/// What [`Users::update`] shall do.
+pub(crate) enum Change<T, R> {
+    /// Put this channel in the user's place.
+    Put(Arc<Channel<T>>, R),
+    /// Take the user out of the map.
+    Remove(R),
+    /// Leave everything as it is.
+    Leave(R),
+}
+
+fn find<'a, T: Clone + Send + 'static>(
+    snapshot: &'a Snapshot<T>,
+    hash: u64,
+    user: &str,
+) -> Option<&'a Channel<T>> {
+    snapshot.get_key_value(&Key { hash, user }).map(|(Entry(channel), ())| &**channel)
+}
+
+/// A channel in the map; its key is the user in its roster.
+struct Entry<T>(Arc<Channel<T>>);
+
+impl<T: Clone + Send + 'static> Entry<T> {
+    fn user(&self) -> &UserId {
+        self.0.roster().user()
+    }
+}
+
+impl<T> Clone for Entry<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T: Clone + Send + 'static> PartialEq for Entry<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.user() == other.user()
+    }
+}
+
+impl<T: Clone + Send + 'static> Eq for Entry<T> {}
+
+impl<T: Clone + Send + 'static> Hash for Entry<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.roster().hash());
+    }
+}
+
+/// A key that is looked for: the user and, so that it is computed once, its hash.
+struct Key<'a> {
+    hash: u64,
+    user: &'a str,
+}
+
+impl Hash for Key<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl<T: Clone + Send + 'static> Equivalent<Entry<T>> for Key<'_> {
+    fn equivalent(&self, entry: &Entry<T>) -> bool {
+        self.user == entry.user().as_str()
+    }
+}
+
+/// Passes on the hash that entries and keys carry.
+#[derive(Default)]
+struct Prehashed(u64);
+
+impl Hasher for Prehashed {
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("entries and keys write one u64")
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

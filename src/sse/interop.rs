@@ -1,0 +1,80 @@
+//! For those who want axum's own `Sse`.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::response::sse;
+use futures_core::Stream;
+
+use super::KeepAlive;
+use super::keep_alive::Form;
+use crate::frame::Frame;
+use crate::subscription::Subscription;
+
+/// An axum event with the same fields. It copies the data: for each stream, once per event.
+impl From<&Frame> for sse::Event {
+    fn from(frame: &Frame) -> Self {
+        let mut event = sse::Event::default();
+        for (name, value) in frame.fields() {
+            // None of these panics: a frame's fields are one line each.
+            event = match name {
+                "event" => event.event(value),
+                "id" => event.id(value),
+                "retry" => event.retry(Duration::from_millis(value.parse().unwrap_or(u64::MAX))),
+                "" => event.comment(value),
+                _ => event,
+            };
+        }
+        event.data(frame.data())
+    }
+}
+
+impl From<KeepAlive> for sse::KeepAlive {
+    fn from(keep_alive: KeepAlive) -> Self {
+        let event = match keep_alive.form {
+            Some(Form::Comment) => sse::Event::default().comment(""),
+            Some(Form::HeartbeatEvent) => sse::Event::from(&super::keep_alive::heartbeat_frame()),
+            None => return sse::KeepAlive::new().interval(Duration::MAX),
+        };
+        sse::KeepAlive::new().interval(keep_alive.interval).event(event)
+    }
+}
+
+impl Subscription {
+    /// The events as axum's own, for [`axum::response::Sse`].
+    ///
+    /// Costs a copy of each event for each stream, which the [`Subscription`] as a response does not. Lost events are
+    /// skipped and counted, as there.
+    ///
+    /// ```
+    /// use axum::extract::State;
+    /// use axum::response::{IntoResponse, Sse};
+    /// use tidings::{GenericBroadcaster, RegisterError, Text};
+    ///
+    /// async fn stream(State(hub): State<GenericBroadcaster<Text>>) -> Result<impl IntoResponse, RegisterError> {
+    ///     Ok(Sse::new(hub.register("ann")?.into_axum_events()))
+    /// }
+    /// ```
+    pub fn into_axum_events(self) -> impl Stream<Item = Result<sse::Event, Infallible>> + Send + Unpin {
+        AxumEvents(self)
+    }
+}
+
+struct AxumEvents(Subscription);
+
+impl Stream for AxumEvents {
+    type Item = Result<sse::Event, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            match Pin::new(&mut self.0).poll_next(cx) {
+                Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Some(Ok((&*frame).into()))),
+                Poll::Ready(Some(Err(_))) => {}
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! From frames to an HTTP response.
+//!
+//! [`SseBody`] is the body: an [`http_body::Body`] that hands out the shared bytes of each frame, without a copy, and
+//! writes a [`KeepAlive`] when there was nothing to send for a while. With the feature `axum`, [`SseResponse`] and
+//! [`Subscription`](crate::Subscription) are responses, and a subscription can feed axum's own `Sse` instead.
+
+mod body;
+#[cfg(all(feature = "axum", not(loom)))]
+mod interop;
+mod keep_alive;
+#[cfg(all(feature = "axum", not(loom)))]
+mod response;
+
+pub use body::SseBody;
+pub use keep_alive::{HEARTBEAT_INTERVAL, HEARTBEAT_JSON, KeepAlive, standard_keep_alive};
+#[cfg(all(feature = "axum", not(loom)))]
+pub use response::SseResponse;

@@ -1,0 +1,74 @@
+//! The guard of a connection: while it lives the connection is counted, when it drops the connection leaves.
+//!
+//! 1. A connection leaves once, whoever comes first: its guard, or a call that ends it from outside.
+//! 2. Leaving needs no runtime and waits for nobody. It works in any thread, during a panic and inside other drops.
+//! 3. The feed goes first, the count after it: whoever sees the connection gone finds that it holds no events.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::channel::{Connection, Roster};
+use crate::frame::Frame;
+use crate::id::{ConnectionId, UserId};
+use crate::registry::Registry;
+
+/// Keeps a connection registered. Dropping it takes the connection out; the user goes with the last one.
+pub struct ConnectionGuard<T: Clone + Send + 'static = Arc<Frame>> {
+    registry: Arc<Registry<T>>,
+    roster: Arc<Roster<T>>,
+    connection: Arc<Connection<T>>,
+}
+
+impl<T: Clone + Send + 'static> ConnectionGuard<T> {
+    pub(crate) fn new(
+        registry: Arc<Registry<T>>,
+        roster: Arc<Roster<T>>,
+        connection: Arc<Connection<T>>,
+    ) -> Self {
+        Self { registry, roster, connection }
+    }
+
+    /// The user whose events this connection gets.
+    #[must_use]
+    pub fn user(&self) -> &UserId {
+        self.roster.user()
+    }
+
+    /// The connection's id.
+    #[must_use]
+    pub fn connection_id(&self) -> &ConnectionId {
+        self.connection.id()
+    }
+
+    /// How many events this connection has lost so far by falling behind.
+    #[must_use]
+    pub fn lagged(&self) -> u64 {
+        self.connection.lagged()
+    }
+
+    pub(super) fn connection(&self) -> &Connection<T> {
+        &self.connection
+    }
+
+    pub(super) fn registry(&self) -> &Registry<T> {
+        &self.registry
+    }
+}
+
+impl<T: Clone + Send + 'static> Drop for ConnectionGuard<T> {
+    fn drop(&mut self) {
+        self.connection.end();
+        if self.registry.leave(&self.roster, &self.connection) {
+            tracing::debug!(user = %self.user(), connection = %self.connection_id(), "left");
+        }
+    }
+}
+
+impl<T: Clone + Send + 'static> fmt::Debug for ConnectionGuard<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionGuard")
+            .field("user", self.user())
+            .field("connection_id", self.connection_id())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,90 @@
+//! The real primitives.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+
+pub(crate) use atomic_waker::AtomicWaker;
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+/// A copy-on-write cell: readers load a snapshot, writers exchange it against the very snapshot they decided on.
+pub(crate) struct ArcSwap<T>(arc_swap::ArcSwap<T>);
+
+impl<T> ArcSwap<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(arc_swap::ArcSwap::from_pointee(value))
+    }
+
+    /// The current snapshot. Hold it briefly and never over an await: a guard pins the snapshot and all that it holds.
+    pub(crate) fn load(&self) -> arc_swap::Guard<Arc<T>> {
+        self.0.load()
+    }
+
+    /// Puts `new` in the place of `current`; `false` if somebody was faster, and then nothing has changed.
+    #[must_use]
+    pub(crate) fn compare_and_swap(&self, current: &Arc<T>, new: T) -> bool {
+        let found = self.0.compare_and_swap(current, Arc::new(new));
+        Arc::ptr_eq(&found, current)
+    }
+}
+
+/// A cell that is only ever tried, never waited for.
+pub(crate) struct TryCell<T>(std::sync::Mutex<T>);
+
+impl<T> TryCell<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(std::sync::Mutex::new(value))
+    }
+
+    /// Runs `f` on the value unless another thread is in here right now.
+    pub(crate) fn try_with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+        use std::sync::TryLockError;
+        match self.0.try_lock() {
+            Ok(mut value) => Some(f(&mut value)),
+            // A waker that panicked in here left the value whole: `f` only moves it in or out, or polls it.
+            Err(TryLockError::Poisoned(value)) => Some(f(&mut value.into_inner())),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+}
+
+/// The sending side of one user's ring.
+pub(crate) struct Sender<T>(tokio::sync::broadcast::Sender<T>);
+
+impl<T: Clone + Send + 'static> Sender<T> {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self(tokio::sync::broadcast::Sender::new(capacity))
+    }
+
+    /// Sends to every feed that exists now, and says how many these are.
+    pub(crate) fn send(&self, event: T) -> usize {
+        self.0.send(event).unwrap_or(0)
+    }
+
+    pub(crate) fn subscribe(&self) -> Feed<T> {
+        Feed(BroadcastStream::new(self.0.subscribe()))
+    }
+}
+
+/// The receiving side: a [`BroadcastStream`].
+pub(crate) struct Feed<T>(BroadcastStream<T>);
+
+impl<T: Clone + Send + 'static> Feed<T> {
+    /// The next event; `Err(n)` when `n` were overwritten before they could be read; `None` once the sender is gone
+    /// and everything it sent has been read.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, u64>>> {
+        Pin::new(&mut self.0).poll_next(cx).map(|next| {
+            next.map(|item| item.map_err(|BroadcastStreamRecvError::Lagged(missed)| missed))
+        })
+    }
+}
+
+/// The hasher of the registry. Keyed at random, so that nobody outside can choose ids that collide.
+pub(crate) type KeyedHasher = std::collections::hash_map::RandomState;
+
+/// How many shards the map of users has. Writers to different shards do not meet; an empty shard costs 128 bytes.
+pub(crate) const SHARDS: usize = 64;
