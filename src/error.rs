@@ -37,8 +37,15 @@ pub struct EncodeError(Reason);
 #[derive(Debug)]
 enum Reason {
     Empty(Field),
-    TooLong { field: Field, len: usize, max: usize },
-    Character { field: Field, character: char },
+    TooLong {
+        field: Field,
+        len: usize,
+        max: usize,
+    },
+    Character {
+        field: Field,
+        character: char,
+    },
     NotUtf8(std::str::Utf8Error),
     Json(serde_json::Error),
     Other(Source),
@@ -74,7 +81,10 @@ impl EncodeError {
     pub(crate) fn check_one_line(field: Field, value: &str) -> Result<(), Self> {
         match memchr::memchr3(b'\r', b'\n', 0, value.as_bytes()) {
             None => Ok(()),
-            Some(at) => Err(Self(Reason::Character { field, character: value.as_bytes()[at].into() })),
+            Some(at) => Err(Self(Reason::Character {
+                field,
+                character: value.as_bytes()[at].into(),
+            })),
         }
     }
 }
@@ -201,7 +211,10 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Capacity { capacity, max } => {
-                write!(f, "a ring of {capacity} events was asked for, it must hold 1 to {max}")
+                write!(
+                    f,
+                    "a ring of {capacity} events was asked for, it must hold 1 to {max}"
+                )
             }
             Self::ZeroCap => f.write_str("a cap of zero connections would refuse everybody"),
         }

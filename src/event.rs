@@ -145,7 +145,9 @@ impl EscapeLineSeparators {
         let mut rest = fragment;
         // All three begin with one of two bytes, so most fragments are passed on after one fast scan.
         while let Some(candidate) = memchr::memchr2(0xC2, 0xE2, rest.as_bytes()) {
-            let Some(at) = rest[candidate..].find(['\u{85}', '\u{2028}', '\u{2029}']) else { break };
+            let Some(at) = rest[candidate..].find(['\u{85}', '\u{2028}', '\u{2029}']) else {
+                break;
+            };
             let at = candidate + at;
             let (before, from) = rest.split_at(at);
             writer.write_all(before.as_bytes())?;

@@ -92,8 +92,11 @@ impl Frame {
     /// The event's data, its lines joined by LF, as a client gets it.
     #[must_use]
     pub fn data(&self) -> String {
-        let lines: Vec<&str> =
-            self.fields().filter(|(name, _)| *name == "data").map(|(_, line)| line).collect();
+        let lines: Vec<&str> = self
+            .fields()
+            .filter(|(name, _)| *name == "data")
+            .map(|(_, line)| line)
+            .collect();
         lines.join("\n")
     }
 }
@@ -101,7 +104,9 @@ impl Frame {
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The payload stays out of logs.
-        f.debug_struct("Frame").field("len", &self.wire.len()).finish_non_exhaustive()
+        f.debug_struct("Frame")
+            .field("len", &self.wire.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -115,14 +120,20 @@ fn push_field(wire: &mut Vec<u8>, prefix: &[u8], value: &str) {
 ///
 /// Data on one line, as JSON is, costs one scan and is left where it is.
 fn split_lines(wire: &mut Vec<u8>, start: usize) {
-    let Some(first) = memchr::memchr2(b'\r', b'\n', &wire[start..]) else { return };
+    let Some(first) = memchr::memchr2(b'\r', b'\n', &wire[start..]) else {
+        return;
+    };
     let rest = wire.split_off(start + first);
     let mut rest = &rest[..];
     while let Some(at) = memchr::memchr2(b'\r', b'\n', rest) {
         wire.extend_from_slice(&rest[..at]);
         wire.push(b'\n');
         wire.extend_from_slice(DATA);
-        let line_break = if rest[at..].starts_with(b"\r\n") { 2 } else { 1 };
+        let line_break = if rest[at..].starts_with(b"\r\n") {
+            2
+        } else {
+            1
+        };
         rest = &rest[at + line_break..];
     }
     wire.extend_from_slice(rest);

@@ -119,7 +119,8 @@ impl ConnectionId {
     /// It is unique, not secret: whoever knows one can guess the next.
     #[must_use]
     pub fn generate() -> Self {
-        static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
+        static PROCESS: LazyLock<u64> =
+            LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
         static NEXT: AtomicU64 = AtomicU64::new(1);
         // Relaxed: the count orders nothing, it only never repeats.
         let number = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -29,7 +29,10 @@ impl Counter {
     }
 
     pub(crate) fn get(&self) -> u64 {
-        self.stripes.iter().map(|stripe| stripe.0.load(Ordering::Relaxed)).sum()
+        self.stripes
+            .iter()
+            .map(|stripe| stripe.0.load(Ordering::Relaxed))
+            .sum()
     }
 }
 

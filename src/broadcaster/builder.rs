@@ -31,7 +31,11 @@ impl<E: ?Sized> Builder<E> {
 
     pub(super) fn new() -> Self {
         Self {
-            limits: Limits { capacity: 64, per_user: 10, total: usize::MAX },
+            limits: Limits {
+                capacity: 64,
+                per_user: 10,
+                total: usize::MAX,
+            },
             event: PhantomData,
         }
     }
@@ -67,9 +71,16 @@ impl<E: ?Sized> Builder<E> {
     ///
     /// When the capacity is zero or above [`MAX_CAPACITY`](Self::MAX_CAPACITY), or a cap is zero.
     pub fn build(self) -> Result<GenericBroadcaster<E>, ConfigError> {
-        let Limits { capacity, per_user, total } = self.limits;
+        let Limits {
+            capacity,
+            per_user,
+            total,
+        } = self.limits;
         if capacity == 0 || capacity > Self::MAX_CAPACITY {
-            return Err(ConfigError::Capacity { capacity, max: Self::MAX_CAPACITY });
+            return Err(ConfigError::Capacity {
+                capacity,
+                max: Self::MAX_CAPACITY,
+            });
         }
         if per_user == 0 || total == 0 {
             return Err(ConfigError::ZeroCap);
@@ -80,6 +91,8 @@ impl<E: ?Sized> Builder<E> {
 
 impl<E: ?Sized> fmt::Debug for Builder<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder").field("limits", &self.limits).finish()
+        f.debug_struct("Builder")
+            .field("limits", &self.limits)
+            .finish()
     }
 }

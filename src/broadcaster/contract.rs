@@ -38,7 +38,11 @@ pub trait Broadcaster: Send + Sync {
     /// # Errors
     ///
     /// When a cap is reached or the user has a connection of this id.
-    async fn register(&self, user: &UserId, connection: ConnectionId) -> Result<Subscription, RegisterError>;
+    async fn register(
+        &self,
+        user: &UserId,
+        connection: ConnectionId,
+    ) -> Result<Subscription, RegisterError>;
 
     /// Ends a connection; see [`GenericBroadcaster::unregister`].
     async fn unregister(&self, user: &UserId, connection: &ConnectionId) -> bool;
@@ -61,7 +65,11 @@ pub trait Broadcaster: Send + Sync {
 impl<E: ToSse + Sync + ?Sized> Broadcaster for GenericBroadcaster<E> {
     type Event = E;
 
-    async fn register(&self, user: &UserId, connection: ConnectionId) -> Result<Subscription, RegisterError> {
+    async fn register(
+        &self,
+        user: &UserId,
+        connection: ConnectionId,
+    ) -> Result<Subscription, RegisterError> {
         self.register_as(user, connection)
     }
 

@@ -47,7 +47,10 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     }
 
     pub(super) fn with_limits(limits: Limits) -> Self {
-        Self { registry: Arc::new(Registry::new(limits)), event: PhantomData }
+        Self {
+            registry: Arc::new(Registry::new(limits)),
+            event: PhantomData,
+        }
     }
 
     /// Opens a connection of `user` under an id of its own.
@@ -111,7 +114,9 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     /// How many connections the user has.
     #[must_use]
     pub fn connection_count(&self, user: &str) -> usize {
-        self.registry.with(user, |channel| channel.roster().len()).unwrap_or(0)
+        self.registry
+            .with(user, |channel| channel.roster().len())
+            .unwrap_or(0)
     }
 
     /// How many connections there are.
@@ -123,20 +128,30 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     /// The users that have a connection, in no order. Costs a walk over all of them.
     #[must_use]
     pub fn connected_users(&self) -> Vec<UserId> {
-        self.registry.rosters().iter().map(|roster| roster.user().clone()).collect()
+        self.registry
+            .rosters()
+            .iter()
+            .map(|roster| roster.user().clone())
+            .collect()
     }
 
     /// Every connection of every user. Costs a walk over all of them.
     #[must_use]
     pub fn connection_info(&self) -> Vec<ConnectionInfo> {
-        self.registry.rosters().iter().flat_map(|roster| ConnectionInfo::of(roster)).collect()
+        self.registry
+            .rosters()
+            .iter()
+            .flat_map(|roster| ConnectionInfo::of(roster))
+            .collect()
     }
 
     /// Every connection of one user, in the order of their ids.
     #[must_use]
     pub fn connection_info_of(&self, user: &str) -> Vec<ConnectionInfo> {
         let roster = self.registry.with(user, |channel| channel.roster().clone());
-        roster.map(|roster| ConnectionInfo::of(&roster)).unwrap_or_default()
+        roster
+            .map(|roster| ConnectionInfo::of(&roster))
+            .unwrap_or_default()
     }
 
     /// What the broadcaster is doing and has done.
@@ -187,7 +202,11 @@ impl<E: ToSse + ?Sized> GenericBroadcaster<E> {
             }
             Some(Err(error)) => {
                 counters.failed.add(1);
-                tracing::warn!(user, error = &error as &dyn std::error::Error, "not encoded");
+                tracing::warn!(
+                    user,
+                    error = &error as &dyn std::error::Error,
+                    "not encoded"
+                );
                 Err(BroadcastError::Encode(error))
             }
         }
@@ -196,7 +215,10 @@ impl<E: ToSse + ?Sized> GenericBroadcaster<E> {
 
 impl<E: ?Sized> Clone for GenericBroadcaster<E> {
     fn clone(&self) -> Self {
-        Self { registry: self.registry.clone(), event: PhantomData }
+        Self {
+            registry: self.registry.clone(),
+            event: PhantomData,
+        }
     }
 }
 
@@ -208,7 +230,9 @@ impl<E: ?Sized> Default for GenericBroadcaster<E> {
 
 impl<E: ?Sized> fmt::Debug for GenericBroadcaster<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GenericBroadcaster").field("stats", &self.stats()).finish()
+        f.debug_struct("GenericBroadcaster")
+            .field("stats", &self.stats())
+            .finish()
     }
 }
 

@@ -78,7 +78,11 @@ impl<T: Clone + Send + 'static> Connection<T> {
                 // The end may come before, between or after the next two lines. Before: `ended` shows it. Between: the
                 // waker is there to be woken, and `ended` shows it as well. After: the waker is woken.
                 self.waiting.register(cx.waker());
-                if self.is_ended() { Poll::Ready(None) } else { Poll::Pending }
+                if self.is_ended() {
+                    Poll::Ready(None)
+                } else {
+                    Poll::Pending
+                }
             }
         }
     }

@@ -13,10 +13,18 @@ pub(crate) struct Channel<T> {
 
 impl<T: Clone + Send + 'static> Channel<T> {
     /// A channel whose first connection is subscribed and counted before anybody else can see it.
-    pub(crate) fn open(user: UserId, hash: u64, capacity: usize, first: &Arc<Connection<T>>) -> Self {
+    pub(crate) fn open(
+        user: UserId,
+        hash: u64,
+        capacity: usize,
+        first: &Arc<Connection<T>>,
+    ) -> Self {
         let ring = Sender::new(capacity);
         first.install(ring.subscribe());
-        Self { roster: Arc::new(Roster::with_first(user, hash, first)), ring }
+        Self {
+            roster: Arc::new(Roster::with_first(user, hash, first)),
+            ring,
+        }
     }
 
     /// Adds a connection. It is counted first and subscribed then: the other way round, an event could be counted as

@@ -64,7 +64,14 @@ impl<T: Clone + Send + 'static> Roster<T> {
     /// An open roster with its first member.
     pub(crate) fn with_first(user: UserId, hash: u64, first: &Arc<Connection<T>>) -> Self {
         let members = OrdSet::unit(Member(first.clone()));
-        Self { user, hash, state: ArcSwap::new(State { closed: false, members }) }
+        Self {
+            user,
+            hash,
+            state: ArcSwap::new(State {
+                closed: false,
+                members,
+            }),
+        }
     }
 
     pub(crate) fn user(&self) -> &UserId {
@@ -75,7 +82,11 @@ impl<T: Clone + Send + 'static> Roster<T> {
         self.hash
     }
 
-    pub(crate) fn attach(&self, connection: &Arc<Connection<T>>, cap: usize) -> Result<(), Refusal> {
+    pub(crate) fn attach(
+        &self,
+        connection: &Arc<Connection<T>>,
+        cap: usize,
+    ) -> Result<(), Refusal> {
         loop {
             let state = self.state.load();
             if state.closed {
@@ -88,7 +99,13 @@ impl<T: Clone + Send + 'static> Roster<T> {
                 return Err(Refusal::Full);
             }
             let members = state.members.update(Member(connection.clone()));
-            if self.state.compare_and_swap(&state, State { closed: false, members }) {
+            if self.state.compare_and_swap(
+                &state,
+                State {
+                    closed: false,
+                    members,
+                },
+            ) {
                 return Ok(());
             }
         }
@@ -104,8 +121,15 @@ impl<T: Clone + Send + 'static> Roster<T> {
             let members = state.members.without(connection.id().as_str());
             let closes = members.is_empty() && !state.closed;
             let closed = members.is_empty() || state.closed;
-            if self.state.compare_and_swap(&state, State { closed, members }) {
-                return if closes { Detached::OutAndClosed } else { Detached::Out };
+            if self
+                .state
+                .compare_and_swap(&state, State { closed, members })
+            {
+                return if closes {
+                    Detached::OutAndClosed
+                } else {
+                    Detached::Out
+                };
             }
         }
     }
@@ -120,7 +144,13 @@ impl<T: Clone + Send + 'static> Roster<T> {
             }
             let members = state.members.clone();
             let count = members.len();
-            if self.state.compare_and_swap(&state, State { closed: true, members }) {
+            if self.state.compare_and_swap(
+                &state,
+                State {
+                    closed: true,
+                    members,
+                },
+            ) {
                 return Some(count);
             }
         }
@@ -131,13 +161,20 @@ impl<T: Clone + Send + 'static> Roster<T> {
     }
 
     pub(crate) fn get(&self, id: &ConnectionId) -> Option<Arc<Connection<T>>> {
-        self.state.load().members.get(id.as_str()).map(|Member(connection)| connection.clone())
+        self.state
+            .load()
+            .members
+            .get(id.as_str())
+            .map(|Member(connection)| connection.clone())
     }
 
     /// The members at one moment, in the order of their ids.
     pub(crate) fn members(&self) -> Vec<Arc<Connection<T>>> {
         let members = self.state.load().members.clone();
-        members.iter().map(|Member(connection)| connection.clone()).collect()
+        members
+            .iter()
+            .map(|Member(connection)| connection.clone())
+            .collect()
     }
 }
 

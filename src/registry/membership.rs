@@ -53,7 +53,9 @@ impl<T: Clone + Send + 'static> Registry<T> {
         id: ConnectionId,
     ) -> Result<(Arc<Roster<T>>, Arc<Connection<T>>), RegisterError> {
         if !self.places.take() {
-            return Err(RegisterError::TotalFull { cap: self.places.cap() });
+            return Err(RegisterError::TotalFull {
+                cap: self.places.cap(),
+            });
         }
         let connection = Arc::new(Connection::new(id));
         match self.join_or_open(&user, &connection) {
@@ -88,7 +90,12 @@ impl<T: Clone + Send + 'static> Registry<T> {
                 }
             }
             let channel = fresh.get_or_insert_with(|| {
-                Arc::new(Channel::open(user.clone(), hash, self.limits.capacity, connection))
+                Arc::new(Channel::open(
+                    user.clone(),
+                    hash,
+                    self.limits.capacity,
+                    connection,
+                ))
             });
             Change::Put(channel.clone(), Ok(channel.roster().clone()))
         })
@@ -113,7 +120,9 @@ impl<T: Clone + Send + 'static> Registry<T> {
             let connection = channel.roster().get(id)?;
             Some((channel.roster().clone(), connection))
         });
-        let Some((roster, connection)) = found.flatten() else { return false };
+        let Some((roster, connection)) = found.flatten() else {
+            return false;
+        };
         connection.end();
         self.leave(&roster, &connection)
     }
@@ -121,19 +130,24 @@ impl<T: Clone + Send + 'static> Registry<T> {
     /// Closes a user's channel and says how many connections that ends. Each reads what was sent before, then ends, and
     /// gives its own place back when its stream is dropped.
     pub(crate) fn evict(&self, user: &str) -> usize {
-        let roster = self.users.with(self.users.hash(user), user, |channel| channel.roster().clone());
+        let roster = self.users.with(self.users.hash(user), user, |channel| {
+            channel.roster().clone()
+        });
         let Some(roster) = roster else { return 0 };
-        let Some(count) = roster.close() else { return 0 };
+        let Some(count) = roster.close() else {
+            return 0;
+        };
         self.unlink(&roster);
         count
     }
 
     /// Takes a closed channel out of the map, if it is still there.
     fn unlink(&self, roster: &Arc<Roster<T>>) {
-        self.users.update(roster.hash(), roster.user(), |there| match there {
-            Some(channel) if Arc::ptr_eq(channel.roster(), roster) => Change::Remove(()),
-            _ => Change::Leave(()),
-        });
+        self.users
+            .update(roster.hash(), roster.user(), |there| match there {
+                Some(channel) if Arc::ptr_eq(channel.roster(), roster) => Change::Remove(()),
+                _ => Change::Leave(()),
+            });
     }
 
     /// Runs `f` on the user's channel, if there is one; see [`Users::with`].

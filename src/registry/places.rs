@@ -11,7 +11,10 @@ pub(crate) struct Places {
 
 impl Places {
     pub(crate) fn new(cap: usize) -> Self {
-        Self { taken: AtomicUsize::new(0), cap }
+        Self {
+            taken: AtomicUsize::new(0),
+            cap,
+        }
     }
 
     /// Takes a place if there is one. The count is tested and raised in one step, so it never passes the cap.

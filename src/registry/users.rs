@@ -28,8 +28,13 @@ struct Shard<T>(ArcSwap<Snapshot<T>>);
 
 impl<T: Clone + Send + 'static> Users<T> {
     pub(crate) fn new() -> Self {
-        let shards = (0..SHARDS).map(|_| Shard(ArcSwap::new(Snapshot::default()))).collect();
-        Self { hasher: KeyedHasher::default(), shards }
+        let shards = (0..SHARDS)
+            .map(|_| Shard(ArcSwap::new(Snapshot::default())))
+            .collect();
+        Self {
+            hasher: KeyedHasher::default(),
+            shards,
+        }
     }
 
     pub(crate) fn hash(&self, user: &str) -> u64 {
@@ -43,7 +48,12 @@ impl<T: Clone + Send + 'static> Users<T> {
 
     /// Runs `f` on the user's channel, if there is one. The snapshot it stands in is held meanwhile, so the channel
     /// stays alive although no count of it is taken.
-    pub(crate) fn with<R>(&self, hash: u64, user: &str, f: impl FnOnce(&Channel<T>) -> R) -> Option<R> {
+    pub(crate) fn with<R>(
+        &self,
+        hash: u64,
+        user: &str,
+        f: impl FnOnce(&Channel<T>) -> R,
+    ) -> Option<R> {
         let snapshot = self.shard(hash).load();
         let channel = find(&snapshot, hash, user)?;
         Some(f(channel))
@@ -81,7 +91,13 @@ impl<T: Clone + Send + 'static> Users<T> {
     pub(crate) fn rosters(&self) -> Vec<Arc<Roster<T>>> {
         let mut rosters = Vec::new();
         for shard in &self.shards {
-            rosters.extend(shard.0.load().keys().map(|Entry(channel)| channel.roster().clone()));
+            rosters.extend(
+                shard
+                    .0
+                    .load()
+                    .keys()
+                    .map(|Entry(channel)| channel.roster().clone()),
+            );
         }
         rosters
     }
@@ -102,7 +118,9 @@ fn find<'a, T: Clone + Send + 'static>(
     hash: u64,
     user: &str,
 ) -> Option<&'a Channel<T>> {
-    snapshot.get_key_value(&Key { hash, user }).map(|(Entry(channel), ())| &**channel)
+    snapshot
+        .get_key_value(&Key { hash, user })
+        .map(|(Entry(channel), ())| &**channel)
 }
 
 /// A channel in the map; its key is the user in its roster.

@@ -31,7 +31,10 @@ impl SseBody {
     /// The body of this subscription, with the keep-alive that is the default.
     #[must_use]
     pub fn new(subscription: Subscription) -> Self {
-        Self { subscription: Some(subscription), keep_alive: Silence::new(&KeepAlive::default()) }
+        Self {
+            subscription: Some(subscription),
+            keep_alive: Silence::new(&KeepAlive::default()),
+        }
     }
 
     /// Sets the keep-alive.
@@ -51,7 +54,9 @@ impl Body for SseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = &mut *self;
-        let Some(subscription) = &mut this.subscription else { return Poll::Ready(None) };
+        let Some(subscription) = &mut this.subscription else {
+            return Poll::Ready(None);
+        };
         loop {
             match Pin::new(&mut *subscription).poll_next(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
@@ -95,7 +100,12 @@ struct Silence {
 impl Silence {
     fn new(keep_alive: &KeepAlive) -> Option<Self> {
         let bytes = keep_alive.bytes()?;
-        Some(Self { interval: keep_alive.interval, bytes, since: None, timer: None })
+        Some(Self {
+            interval: keep_alive.interval,
+            bytes,
+            since: None,
+            timer: None,
+        })
     }
 
     /// Something was sent.
@@ -106,7 +116,9 @@ impl Silence {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
         let since = *self.since.get_or_insert_with(Instant::now);
         let deadline = since + self.interval;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         loop {
             if timer.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;

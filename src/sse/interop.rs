@@ -38,7 +38,9 @@ impl From<KeepAlive> for sse::KeepAlive {
             Some(Form::HeartbeatEvent) => sse::Event::from(&super::keep_alive::heartbeat_frame()),
             None => return sse::KeepAlive::new().interval(Duration::MAX),
         };
-        sse::KeepAlive::new().interval(keep_alive.interval).event(event)
+        sse::KeepAlive::new()
+            .interval(keep_alive.interval)
+            .event(event)
     }
 }
 
@@ -57,7 +59,9 @@ impl Subscription {
     ///     Ok(Sse::new(hub.register("ann")?.into_axum_events()))
     /// }
     /// ```
-    pub fn into_axum_events(self) -> impl Stream<Item = Result<sse::Event, Infallible>> + Send + Unpin {
+    pub fn into_axum_events(
+        self,
+    ) -> impl Stream<Item = Result<sse::Event, Infallible>> + Send + Unpin {
         AxumEvents(self)
     }
 }

@@ -39,7 +39,10 @@ impl KeepAlive {
     /// we tried took for an event or an error.
     #[must_use]
     pub fn comment() -> Self {
-        Self { interval: HEARTBEAT_INTERVAL, form: Some(Form::Comment) }
+        Self {
+            interval: HEARTBEAT_INTERVAL,
+            form: Some(Form::Comment),
+        }
     }
 
     /// An event of the name `heartbeat` whose data is [`HEARTBEAT_JSON`].
@@ -48,13 +51,19 @@ impl KeepAlive {
     /// AG-UI clients, end the stream with an error when it arrives.
     #[must_use]
     pub fn heartbeat_event() -> Self {
-        Self { interval: HEARTBEAT_INTERVAL, form: Some(Form::HeartbeatEvent) }
+        Self {
+            interval: HEARTBEAT_INTERVAL,
+            form: Some(Form::HeartbeatEvent),
+        }
     }
 
     /// Nothing. Proxies commonly cut connections that are silent for a minute.
     #[must_use]
     pub fn off() -> Self {
-        Self { interval: HEARTBEAT_INTERVAL, form: None }
+        Self {
+            interval: HEARTBEAT_INTERVAL,
+            form: None,
+        }
     }
 
     /// Sets how long a stream may be silent; at least a millisecond. Default [`HEARTBEAT_INTERVAL`].

@@ -35,7 +35,9 @@ pub struct SseResponse {
 impl SseResponse {
     /// The response of this subscription.
     pub fn new(subscription: Subscription) -> Self {
-        Self { body: SseBody::new(subscription) }
+        Self {
+            body: SseBody::new(subscription),
+        }
     }
 
     /// Sets the keep-alive.
@@ -71,7 +73,9 @@ impl IntoResponse for RegisterError {
         let status = match self {
             Self::UserFull { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::TotalFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Self::ConnectionIdInUse => return (StatusCode::CONFLICT, self.to_string()).into_response(),
+            Self::ConnectionIdInUse => {
+                return (StatusCode::CONFLICT, self.to_string()).into_response();
+            }
         };
         (status, [(RETRY_AFTER, "5")], self.to_string()).into_response()
     }

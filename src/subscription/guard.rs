@@ -25,7 +25,11 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
         roster: Arc<Roster<T>>,
         connection: Arc<Connection<T>>,
     ) -> Self {
-        Self { registry, roster, connection }
+        Self {
+            registry,
+            roster,
+            connection,
+        }
     }
 
     /// The user whose events this connection gets.

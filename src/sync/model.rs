@@ -1,2 +1,1 @@
 //! Stand-ins for the models.
-
