@@ -13,7 +13,7 @@ use crate::frame::Frame;
 use crate::id::{ConnectionId, UserId};
 use crate::metrics::Stats;
 use crate::registry::{Limits, Registry};
-use crate::subscription::{ConnectionGuard, Subscription};
+use crate::subscription::Subscription;
 
 /// Sends events of type `E` to users, each on all the streams that the user has open.
 ///
@@ -75,12 +75,11 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         connection: impl Into<ConnectionId>,
     ) -> Result<Subscription, RegisterError> {
         let (user, id) = (user.into(), connection.into());
-        match self.registry.register(user.clone(), id.clone()) {
-            Ok((roster, connection)) => {
+        match Subscription::open(&self.registry, user.clone(), id.clone()) {
+            Ok(subscription) => {
                 self.registry.counters().registered.add(1);
                 tracing::debug!(%user, connection = %id, "registered");
-                let guard = ConnectionGuard::new(self.registry.clone(), roster, connection);
-                Ok(Subscription::new(guard))
+                Ok(subscription)
             }
             Err(error) => {
                 self.registry.counters().refused.add(1);
@@ -90,8 +89,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         }
     }
 
-    /// Ends one connection of a user at once, whatever it was doing; what it had not read yet is dropped. `false` if
-    /// the user has no connection of this id.
+    /// Ends one connection of a user at once, whatever it was doing; what it had not read yet is dropped. `true` if this
+    /// call took it out; `false` if the user has no connection of this id, or it left in this very moment.
     pub fn unregister(&self, user: &str, connection: &ConnectionId) -> bool {
         let found = self.registry.unregister(user, connection);
         if found {

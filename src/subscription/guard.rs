@@ -20,7 +20,7 @@ pub struct ConnectionGuard<T: Clone + Send + 'static = Arc<Frame>> {
 }
 
 impl<T: Clone + Send + 'static> ConnectionGuard<T> {
-    pub(crate) fn new(
+    pub(super) fn new(
         registry: Arc<Registry<T>>,
         roster: Arc<Roster<T>>,
         connection: Arc<Connection<T>>,

@@ -7,8 +7,10 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 
 use super::ConnectionGuard;
-use crate::error::Lagged;
+use crate::error::{Lagged, RegisterError};
 use crate::frame::Frame;
+use crate::id::{ConnectionId, UserId};
+use crate::registry::Registry;
 
 /// The events of one connection, in the order they were broadcast.
 ///
@@ -36,8 +38,16 @@ pub struct Subscription<T: Clone + Send + 'static = Arc<Frame>> {
 }
 
 impl<T: Clone + Send + 'static> Subscription<T> {
-    pub(crate) fn new(guard: ConnectionGuard<T>) -> Self {
-        Self { guard }
+    /// Opens a connection.
+    pub(crate) fn open(
+        registry: &Arc<Registry<T>>,
+        user: UserId,
+        id: ConnectionId,
+    ) -> Result<Self, RegisterError> {
+        let (roster, connection) = registry.register(user, id)?;
+        Ok(Self {
+            guard: ConnectionGuard::new(registry.clone(), roster, connection),
+        })
     }
 
     /// The guard that keeps this connection registered: who it is, and what it has lost.

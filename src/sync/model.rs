@@ -1,1 +1,342 @@
-//! Stand-ins for the models.
+//! Stand-ins for the models: what loom can schedule, and no stronger than the real thing.
+//!
+//! - **A token before each access.** loom takes two loads of one atomic for independent and then skips interleavings of
+//!   code that loads and exchanges later, which is what every copy-on-write loop is. A relaxed read-modify-write of a
+//!   token beforehand makes them dependent and orders nothing.
+//! - **`ArcSwap`** is the index of the current version in one atomic. A load acquires it and may get any version that is
+//!   still alive, an exchange acquires and releases. The real type promises more (each of its operations takes part in
+//!   one total order), so what passes here passes there. It cannot show how the real type frees memory, and does not
+//!   need to: that is the real type's own affair.
+//! - **tokio's broadcast channel** is the real one, behind one scheduling point per call. loom's threads switch only at
+//!   loom's operations, so a call is one atomic step, ordered like the mutex inside it.
+//! - **Wakers** are wrapped, because tokio clones and drops them under its own mutex, where loom must not switch.
+//!
+//! No loom operation happens while a `std` mutex in here is held.
+
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+
+use futures_core::Stream;
+use loom::cell::UnsafeCell;
+use loom::sync::atomic;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+
+/// A scheduling point.
+struct Token(atomic::AtomicUsize);
+
+impl Token {
+    fn new() -> Self {
+        Self(atomic::AtomicUsize::new(0))
+    }
+
+    /// Lets any other thread go first, and orders nothing.
+    fn pass(&self) {
+        self.0.fetch_add(0, Ordering::Relaxed);
+    }
+
+    /// Lets any other thread go first, then orders this after all who came through here before.
+    fn enter(&self) {
+        self.0.fetch_add(0, Ordering::AcqRel);
+    }
+}
+
+pub(crate) struct AtomicUsize {
+    token: Token,
+    value: atomic::AtomicUsize,
+}
+
+impl AtomicUsize {
+    pub(crate) fn new(value: usize) -> Self {
+        Self {
+            token: Token::new(),
+            value: atomic::AtomicUsize::new(value),
+        }
+    }
+
+    pub(crate) fn load(&self, order: Ordering) -> usize {
+        self.token.pass();
+        self.value.load(order)
+    }
+
+    #[allow(dead_code, reason = "for deliberate faults")]
+    pub(crate) fn store(&self, value: usize, order: Ordering) {
+        self.token.pass();
+        self.value.store(value, order);
+    }
+
+    #[allow(dead_code, reason = "for deliberate faults")]
+    pub(crate) fn fetch_add(&self, value: usize, order: Ordering) -> usize {
+        self.token.pass();
+        self.value.fetch_add(value, order)
+    }
+
+    pub(crate) fn fetch_sub(&self, value: usize, order: Ordering) -> usize {
+        self.token.pass();
+        self.value.fetch_sub(value, order)
+    }
+
+    pub(crate) fn compare_exchange_weak(
+        &self,
+        current: usize,
+        new: usize,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<usize, usize> {
+        self.token.pass();
+        self.value.compare_exchange(current, new, success, failure)
+    }
+}
+
+pub(crate) struct AtomicBool {
+    token: Token,
+    value: atomic::AtomicBool,
+}
+
+impl AtomicBool {
+    pub(crate) fn new(value: bool) -> Self {
+        Self {
+            token: Token::new(),
+            value: atomic::AtomicBool::new(value),
+        }
+    }
+
+    pub(crate) fn load(&self, order: Ordering) -> bool {
+        self.token.pass();
+        self.value.load(order)
+    }
+
+    pub(crate) fn store(&self, value: bool, order: Ordering) {
+        self.token.pass();
+        self.value.store(value, order);
+    }
+}
+
+pub(crate) struct ArcSwap<T> {
+    token: Token,
+    current: atomic::AtomicUsize,
+    versions: Mutex<Vec<Version<T>>>,
+}
+
+struct Version<T> {
+    /// Held while the version is current; afterwards only whoever loaded it keeps it alive.
+    current: Option<Arc<T>>,
+    value: Weak<T>,
+    /// Written before the version is published and read after it was loaded, so that loom reports a version whose
+    /// contents could not be relied on.
+    contents: Arc<UnsafeCell<()>>,
+}
+
+impl<T> Version<T> {
+    fn new(value: Arc<T>) -> Self {
+        let contents = Arc::new(UnsafeCell::new(()));
+        contents.with_mut(|_| ());
+        Self {
+            value: Arc::downgrade(&value),
+            current: Some(value),
+            contents,
+        }
+    }
+}
+
+impl<T> ArcSwap<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self {
+            token: Token::new(),
+            current: atomic::AtomicUsize::new(0),
+            versions: Mutex::new(vec![Version::new(Arc::new(value))]),
+        }
+    }
+
+    pub(crate) fn load(&self) -> Arc<T> {
+        self.token.pass();
+        let stale = self.current.load(Ordering::Acquire);
+        if let Some(value) = self.get(stale) {
+            return value;
+        }
+        // Dropped already: only the newest is certain to live, which a read-modify-write finds.
+        let newest = self.current.fetch_add(0, Ordering::Acquire);
+        self.get(newest).expect("the current version is alive")
+    }
+
+    fn get(&self, index: usize) -> Option<Arc<T>> {
+        let (value, contents) = {
+            let versions = self.versions.lock().unwrap();
+            let version = &versions[index];
+            (version.value.upgrade()?, version.contents.clone())
+        };
+        contents.with(|_| ());
+        Some(value)
+    }
+
+    #[allow(dead_code, reason = "for deliberate faults")]
+    pub(crate) fn store(&self, new: T) {
+        let new = Arc::new(new);
+        while !self.exchange(&self.load(), &new) {}
+    }
+
+    #[must_use]
+    pub(crate) fn compare_and_swap(&self, current: &Arc<T>, new: T) -> bool {
+        self.exchange(current, &Arc::new(new))
+    }
+
+    fn exchange(&self, current: &Arc<T>, new: &Arc<T>) -> bool {
+        self.token.pass();
+        let version = Version::new(new.clone());
+        let (from, to) = {
+            let mut versions = self.versions.lock().unwrap();
+            let from = versions
+                .iter()
+                .position(|version| std::ptr::eq(version.value.as_ptr(), Arc::as_ptr(current)))
+                .expect("the caller holds a version of this cell");
+            versions.push(version);
+            (from, versions.len() - 1)
+        };
+        let won = self
+            .current
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok();
+        let dropped = {
+            let mut versions = self.versions.lock().unwrap();
+            versions[if won { from } else { to }].current.take()
+        };
+        drop(dropped);
+        won
+    }
+}
+
+pub(crate) struct TryCell<T>(loom::sync::Mutex<T>);
+
+impl<T> TryCell<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(loom::sync::Mutex::new(value))
+    }
+
+    pub(crate) fn try_with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
+        let mut value = self.0.try_lock().ok()?;
+        Some(f(&mut value))
+    }
+}
+
+/// `register` and `wake` are one step each, ordered among themselves. The real one lets them overlap, and then has
+/// `register` wake the task by itself.
+pub(crate) struct AtomicWaker {
+    token: Token,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl AtomicWaker {
+    pub(crate) fn new() -> Self {
+        Self {
+            token: Token::new(),
+            waker: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn register(&self, waker: &Waker) {
+        let waker = Wrapped::waker(waker);
+        self.token.enter();
+        let replaced = self.waker.lock().unwrap().replace(waker);
+        drop(replaced);
+    }
+
+    pub(crate) fn wake(&self) {
+        self.token.enter();
+        let waker = self.waker.lock().unwrap().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// A waker that is cloned and dropped without loom noticing.
+struct Wrapped(Waker);
+
+impl Wrapped {
+    fn waker(waker: &Waker) -> Waker {
+        Waker::from(Arc::new(Self(waker.clone())))
+    }
+}
+
+impl Wake for Wrapped {
+    fn wake(self: Arc<Self>) {
+        self.0.wake_by_ref();
+    }
+}
+
+pub(crate) struct Sender<T> {
+    token: Arc<Token>,
+    ring: Option<tokio::sync::broadcast::Sender<T>>,
+}
+
+impl<T: Clone + Send + 'static> Sender<T> {
+    pub(crate) fn new(capacity: usize) -> Self {
+        let ring = tokio::sync::broadcast::Sender::new(capacity);
+        Self {
+            token: Arc::new(Token::new()),
+            ring: Some(ring),
+        }
+    }
+
+    fn ring(&self) -> &tokio::sync::broadcast::Sender<T> {
+        self.token.enter();
+        self.ring.as_ref().expect("taken only by drop")
+    }
+
+    pub(crate) fn send(&self, event: T) -> usize {
+        self.ring().send(event).unwrap_or(0)
+    }
+
+    pub(crate) fn subscribe(&self) -> Feed<T> {
+        let stream = BroadcastStream::new(self.ring().subscribe());
+        Feed {
+            token: self.token.clone(),
+            stream: Some(stream),
+        }
+    }
+
+    #[allow(dead_code, reason = "for deliberate faults")]
+    pub(crate) fn receiver_count(&self) -> usize {
+        self.ring().receiver_count()
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        self.token.enter();
+        self.ring = None;
+    }
+}
+
+pub(crate) struct Feed<T> {
+    token: Arc<Token>,
+    stream: Option<BroadcastStream<T>>,
+}
+
+impl<T: Clone + Send + 'static> Feed<T> {
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, u64>>> {
+        let waker = Wrapped::waker(cx.waker());
+        self.token.enter();
+        let stream = self.stream.as_mut().expect("taken only by drop");
+        Pin::new(stream)
+            .poll_next(&mut Context::from_waker(&waker))
+            .map(|next| {
+                next.map(|item| item.map_err(|BroadcastStreamRecvError::Lagged(missed)| missed))
+            })
+    }
+}
+
+impl<T> Drop for Feed<T> {
+    fn drop(&mut self) {
+        self.token.enter();
+        self.stream = None;
+    }
+}
+
+/// Always the same, so that a model explores the same schedules in every run.
+pub(crate) type KeyedHasher = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
+
+/// One shard, so that all users of a model meet in it.
+pub(crate) const SHARDS: usize = 1;

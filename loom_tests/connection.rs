@@ -1,0 +1,150 @@
+//! `channel/connection.rs` and `subscription/guard.rs`: a connection is ended from outside, and leaves once.
+
+use loom::thread;
+
+use super::support::*;
+
+/// Is a connection that is unregistered while its stream is dropped given back once?
+///
+/// Fails: detach_without_looking, leave_does_not_ask_who_removed_it.
+#[test]
+fn unregister_meets_drop() {
+    model(90, || {
+        let hub = hub();
+        let one = register(&hub, "u", "a");
+        let leaver = thread::spawn(move || drop(one));
+        unregister(&hub, "u", "a");
+        leaver.join().unwrap();
+        assert_empty(&hub);
+    });
+}
+
+/// The same with a second connection, which must not notice.
+///
+/// Fails: detach_without_looking, leave_does_not_ask_who_removed_it.
+#[test]
+fn unregister_meets_drop_beside_another() {
+    model(60, || {
+        let hub = hub();
+        let one = register(&hub, "u", "a");
+        let two = register(&hub, "u", "b");
+        let leaver = thread::spawn(move || drop(one));
+        unregister(&hub, "u", "a");
+        leaver.join().unwrap();
+        assert_eq!((hub.user_count(), hub.total(), count(&hub, "u")), (1, 1, 1));
+        assert_eq!(publish(&hub, "u", 1), 1);
+        drop(two);
+        assert_empty(&hub);
+    });
+}
+
+/// Has one of two calls that end a connection ended it?
+///
+/// Fails: detach_without_looking, leave_does_not_ask_who_removed_it.
+#[test]
+fn unregister_meets_unregister() {
+    model(100, || {
+        let hub = hub();
+        let one = register(&hub, "u", "a");
+        let other = {
+            let hub = hub.clone();
+            thread::spawn(move || unregister(&hub, "u", "a"))
+        };
+        let here = unregister(&hub, "u", "a");
+        assert!(here != other.join().unwrap(), "one of the two");
+        assert_eq!(hub.total(), 0);
+        drop(one);
+        assert_empty(&hub);
+    });
+}
+
+/// Is a stream that waits woken when it is ended? It may be about to wait, too.
+///
+/// Fails: end_does_not_wake, end_is_not_looked_for_again, a_relaxed_end.
+#[test]
+fn unregister_meets_a_waiting_stream() {
+    model(150, || {
+        let hub = hub();
+        let mut one = register(&hub, "u", "a");
+        let waiter = thread::spawn(move || assert_eq!(wait(&mut one), None));
+        // Who takes it out is open: the stream may see its end and drop before this call comes to it.
+        unregister(&hub, "u", "a");
+        waiter.join().unwrap();
+        assert_empty(&hub);
+    });
+}
+
+/// The call that ends a connection finds it as soon as it is counted, before the call that registers it is done.
+///
+/// Fails: install_revives_the_connection.
+#[test]
+fn unregister_meets_join() {
+    model(15, || {
+        let hub = hub();
+        let one = register(&hub, "u", "a");
+        let newcomer = {
+            let hub = hub.clone();
+            thread::spawn(move || register(&hub, "u", "b"))
+        };
+        let ended = unregister(&hub, "u", "b");
+        let mut two = newcomer.join().unwrap();
+        publish(&hub, "u", 1);
+        let read = read(&mut two);
+        assert_eq!((read.ended, read.events.is_empty()), (ended, ended));
+        assert_eq!(hub.total(), 2 - usize::from(ended));
+        drop((one, two));
+        assert_empty(&hub);
+    });
+}
+
+/// An ended connection holds no events: the ring lets go of them although nobody polls or drops the stream.
+///
+/// Fails: end_keeps_the_feed.
+#[test]
+fn an_ended_connection_is_not_reached() {
+    model(8, || {
+        let hub = hub();
+        let one = register(&hub, "u", "a");
+        let two = register(&hub, "u", "b");
+        let ender = {
+            let hub = hub.clone();
+            thread::spawn(move || {
+                assert!(unregister(&hub, "u", "a"));
+                assert_eq!(publish(&hub, "u", 2), 1, "only the other one is reached");
+            })
+        };
+        assert!((1..=2).contains(&publish(&hub, "u", 1)));
+        ender.join().unwrap();
+        drop((one, two));
+        assert_empty(&hub);
+    });
+}
+
+/// A connection of the same id may come as soon as the first has left; the first one's own end must not harm it.
+///
+/// Fails: removal_of_a_namesake.
+#[test]
+fn a_late_leave_meets_a_namesake() {
+    model(150, || {
+        let hub = hub();
+        let keeper = register(&hub, "u", "z");
+        let one = register(&hub, "u", "a");
+        let ender = {
+            let hub = hub.clone();
+            thread::spawn(move || {
+                unregister(&hub, "u", "a");
+                try_register(&hub, "u", "a")
+            })
+        };
+        drop(one);
+        let mut namesake = ender
+            .join()
+            .unwrap()
+            .expect("the id is free once unregister returned");
+        assert_eq!(count(&hub, "u"), 2);
+        assert_eq!(publish(&hub, "u", 1), 2);
+        assert_eq!(read(&mut namesake).events, [1]);
+        drop((keeper, namesake));
+        assert_empty(&hub);
+    });
+}

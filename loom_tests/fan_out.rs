@@ -1,0 +1,207 @@
+//! A broadcast among those who come and go: whoever is in is reached, whoever is counted as reached gets the event or is
+//! told that it was lost.
+
+use loom::thread;
+
+use super::support::*;
+use crate::registry::Limits;
+
+/// Fails: subscribed_after_publication.
+#[test]
+fn broadcast_meets_register() {
+    model(6, || {
+        let hub = hub();
+        let newcomer = {
+            let hub = hub.clone();
+            thread::spawn(move || register(&hub, "u", "a"))
+        };
+        let reached = publish(&hub, "u", 1);
+        let mut one = newcomer.join().unwrap();
+        assert_eq!(
+            read(&mut one).events.len(),
+            reached,
+            "counted as reached is delivered"
+        );
+        assert_eq!(publish(&hub, "u", 2), 1);
+        assert_eq!(read(&mut one).events, [2]);
+        drop(one);
+        assert_empty(&hub);
+    });
+}
+
+/// The second connection of a user takes the other path: it joins a channel that others can see.
+///
+/// Fails: not_subscribed_when_register_returns.
+#[test]
+fn broadcast_meets_join() {
+    model(11, || {
+        let hub = hub();
+        let mut one = register(&hub, "u", "a");
+        let newcomer = {
+            let hub = hub.clone();
+            thread::spawn(move || {
+                let mut two = register(&hub, "u", "b");
+                assert_eq!(publish(&hub, "u", 2), 2, "registered before, so reached");
+                assert!(read(&mut two).events.contains(&2));
+                two
+            })
+        };
+        let reached = publish(&hub, "u", 1);
+        let two = newcomer.join().unwrap();
+        let read = read(&mut one);
+        assert_eq!((read.events.len(), read.missed), (2, 0));
+        assert!((1..=2).contains(&reached));
+        drop((one, two));
+        assert_empty(&hub);
+    });
+}
+
+/// A refusal by the cap must not be counted as somebody reached.
+///
+/// Fails: subscribed_before_counted.
+#[test]
+fn broadcast_meets_refusal() {
+    model(3, || {
+        let hub = hub_with(Limits {
+            capacity: 2,
+            per_user: 1,
+            total: usize::MAX,
+        });
+        let mut one = register(&hub, "u", "a");
+        let refused = {
+            let hub = hub.clone();
+            thread::spawn(move || assert!(try_register(&hub, "u", "b").is_err()))
+        };
+        assert_eq!(publish(&hub, "u", 1), 1, "one is in, one is reached");
+        refused.join().unwrap();
+        assert_eq!(read(&mut one).events, [1]);
+        drop(one);
+        assert_empty(&hub);
+    });
+}
+
+/// Fails: the_count_goes_before_the_feed.
+#[test]
+fn broadcast_meets_last_drop() {
+    model(11, || {
+        let hub = hub();
+        let one = register(&hub, "u", "a");
+        let leaver = {
+            let hub = hub.clone();
+            thread::spawn(move || {
+                drop(one);
+                assert_eq!(publish(&hub, "u", 2), 0, "who has left is not reached");
+            })
+        };
+        assert!(publish(&hub, "u", 1) <= 1);
+        leaver.join().unwrap();
+        assert_empty(&hub);
+    });
+}
+
+/// Does one who stays get every event, whoever else leaves?
+///
+/// Fails: prune_by_receiver_count, removal_of_the_channel_at_any_leave.
+#[test]
+fn broadcast_meets_drop_of_one_of_two() {
+    model(3, || {
+        let hub = hub();
+        let one = register(&hub, "u", "a");
+        let mut two = register(&hub, "u", "b");
+        let leaver = thread::spawn(move || drop(one));
+        let alone = count(&hub, "u") == 1;
+        let reached = publish(&hub, "u", 1);
+        assert!((1..=2).contains(&reached));
+        assert!(
+            !alone || reached == 1,
+            "who is seen to have left is not reached"
+        );
+        leaver.join().unwrap();
+        assert_eq!(publish(&hub, "u", 2), 1);
+        assert_eq!(read(&mut two).events, [1, 2]);
+        drop(two);
+        assert_empty(&hub);
+    });
+}
+
+/// Is a stream that waits woken by an event?
+///
+/// Fails: the_waker_is_not_passed_on.
+#[test]
+fn broadcast_meets_a_waiting_stream() {
+    model(5, || {
+        let hub = hub();
+        let mut one = register(&hub, "u", "a");
+        let waiter = thread::spawn(move || assert_eq!(wait(&mut one), Some(Ok(1))));
+        assert_eq!(publish(&hub, "u", 1), 1);
+        waiter.join().unwrap();
+        assert_empty(&hub);
+    });
+}
+
+/// A stream that reads while more events come than the ring holds: what it gets and what it is told it missed is what
+/// was sent, in order, and lag is never taken for the end.
+///
+/// Fails: lag_is_swallowed, lag_ends_the_stream.
+#[test]
+fn broadcast_meets_a_slow_reader() {
+    model(9, || {
+        let hub = hub_with(Limits {
+            capacity: 1,
+            per_user: usize::MAX,
+            total: usize::MAX,
+        });
+        let mut one = register(&hub, "u", "a");
+        let reader = thread::spawn(move || {
+            let read = read(&mut one);
+            (one, read)
+        });
+        let reached = publish(&hub, "u", 1) + publish(&hub, "u", 2) + publish(&hub, "u", 3);
+        assert_eq!(reached, 3);
+        let (mut one, before) = reader.join().unwrap();
+        let after = read(&mut one);
+        let events = [before.events, after.events].concat();
+        assert!(events.is_sorted(), "in order");
+        assert_eq!(events.last(), Some(&3), "the newest is never lost");
+        assert_eq!(
+            events.len() as u64 + before.missed + after.missed,
+            3,
+            "got or told"
+        );
+        assert_eq!(one.guard().lagged(), before.missed + after.missed);
+        assert!(!before.ended && !after.ended);
+        drop(one);
+        assert_empty(&hub);
+    });
+}
+
+/// A stream that lags and is dropped meanwhile.
+///
+/// Fails: check_then_act_release.
+#[test]
+fn broadcast_meets_a_lagging_stream_that_leaves() {
+    model(7, || {
+        let hub = hub_with(Limits {
+            capacity: 1,
+            per_user: usize::MAX,
+            total: usize::MAX,
+        });
+        let mut one = register(&hub, "u", "a");
+        let mut two = register(&hub, "u", "b");
+        let leaver = thread::spawn(move || {
+            let _ = read(&mut one);
+            drop(one);
+        });
+        publish(&hub, "u", 1);
+        publish(&hub, "u", 2);
+        leaver.join().unwrap();
+        let read = read(&mut two);
+        assert_eq!(
+            (read.events, read.missed),
+            (vec![2], 1),
+            "who stays is told its own lag"
+        );
+        drop(two);
+        assert_empty(&hub);
+    });
+}

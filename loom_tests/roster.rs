@@ -1,0 +1,115 @@
+//! `channel/roster.rs` by itself: closed is final and has one closer, a member is removed once.
+
+use std::sync::Arc;
+
+use loom::thread;
+
+use super::support::model;
+use crate::channel::{Connection, Detached, Refusal, Roster};
+
+fn connection(id: &str) -> Arc<Connection<u32>> {
+    Arc::new(Connection::new(id.into()))
+}
+
+fn roster(first: &Arc<Connection<u32>>) -> Arc<Roster<u32>> {
+    Arc::new(Roster::with_first("u".into(), 0, first))
+}
+
+/// Fails: no_tombstone, load_and_store_in_detach.
+#[test]
+fn attach_meets_the_last_detach() {
+    model(17, || {
+        let (one, two) = (connection("a"), connection("b"));
+        let roster = roster(&one);
+        let leaver = {
+            let roster = roster.clone();
+            thread::spawn(move || roster.detach(&one))
+        };
+        let attached = roster.attach(&two, usize::MAX);
+        match (attached, leaver.join().unwrap()) {
+            (Ok(()), Detached::Out) => assert_eq!(roster.len(), 1),
+            (Err(Refusal::Closed), Detached::OutAndClosed) => assert_eq!(roster.len(), 0),
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+/// Fails: load_and_store_in_detach, detach_without_looking.
+#[test]
+fn a_member_is_removed_once() {
+    model(17, || {
+        let (one, two) = (connection("a"), connection("b"));
+        let roster = roster(&one);
+        roster.attach(&two, usize::MAX).unwrap();
+        let other = {
+            let (roster, one) = (roster.clone(), one.clone());
+            thread::spawn(move || roster.detach(&one))
+        };
+        let outcomes = [roster.detach(&one), other.join().unwrap()];
+        assert!(
+            outcomes.contains(&Detached::Out) && outcomes.contains(&Detached::NotIn),
+            "{outcomes:?}"
+        );
+        assert_eq!(roster.len(), 1);
+    });
+}
+
+/// Fails: load_and_store_in_detach, load_and_store_in_close.
+#[test]
+fn a_channel_is_closed_once() {
+    model(17, || {
+        let one = connection("a");
+        let roster = roster(&one);
+        let closer = {
+            let roster = roster.clone();
+            thread::spawn(move || roster.close().is_some())
+        };
+        let detached = roster.detach(&one);
+        let closed = closer.join().unwrap();
+        assert_eq!(
+            closed,
+            detached == Detached::Out,
+            "either, not both: {detached:?}"
+        );
+        assert_eq!(
+            roster.attach(&one, usize::MAX),
+            Err(Refusal::Closed),
+            "closed is final"
+        );
+    });
+}
+
+/// Fails: load_and_store_in_attach.
+#[test]
+fn attach_meets_attach() {
+    model(17, || {
+        let (one, two, three) = (connection("a"), connection("b"), connection("c"));
+        let roster = roster(&one);
+        let other = {
+            let roster = roster.clone();
+            thread::spawn(move || roster.attach(&two, usize::MAX).unwrap())
+        };
+        roster.attach(&three, usize::MAX).unwrap();
+        other.join().unwrap();
+        assert_eq!(roster.len(), 3);
+    });
+}
+
+/// One id, one connection.
+///
+/// Fails: an_id_may_be_taken_twice.
+#[test]
+fn attach_meets_attach_of_the_same_id() {
+    model(17, || {
+        let (one, two, three) = (connection("a"), connection("b"), connection("b"));
+        let roster = roster(&one);
+        let other = {
+            let roster = roster.clone();
+            thread::spawn(move || roster.attach(&two, usize::MAX))
+        };
+        let outcomes = [roster.attach(&three, usize::MAX), other.join().unwrap()];
+        assert!(outcomes.contains(&Ok(())), "{outcomes:?}");
+        assert!(outcomes.contains(&Err(Refusal::IdInUse)), "{outcomes:?}");
+        assert_eq!(roster.len(), 2);
+    });
+}

@@ -1,0 +1,110 @@
+//! What the models share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use futures_core::Stream;
+
+use crate::error::{Lagged, RegisterError};
+use crate::id::ConnectionId;
+use crate::registry::{Limits, Registry};
+use crate::subscription::Subscription;
+
+pub(super) type Hub = Arc<Registry<u32>>;
+
+/// Runs a model, prints how many iterations it took, and fails when these are fewer than `at_least`.
+pub(super) fn model(at_least: usize, check: impl Fn() + Sync + Send + 'static) {
+    let iterations = Arc::new(AtomicUsize::new(0));
+    let counted = iterations.clone();
+    loom::model(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        check();
+    });
+    let iterations = iterations.load(Ordering::Relaxed);
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    println!("{name}: {iterations} iterations");
+    assert!(
+        iterations >= at_least,
+        "{iterations} iterations, at least {at_least} were expected"
+    );
+}
+
+pub(super) fn hub() -> Hub {
+    hub_with(Limits {
+        capacity: 2,
+        per_user: usize::MAX,
+        total: usize::MAX,
+    })
+}
+
+pub(super) fn hub_with(limits: Limits) -> Hub {
+    Arc::new(Registry::new(limits))
+}
+
+pub(super) fn try_register(
+    hub: &Hub,
+    user: &str,
+    id: &str,
+) -> Result<Subscription<u32>, RegisterError> {
+    Subscription::open(hub, user.into(), id.into())
+}
+
+pub(super) fn register(hub: &Hub, user: &str, id: &str) -> Subscription<u32> {
+    try_register(hub, user, id).expect("there is room and the id is free")
+}
+
+pub(super) fn unregister(hub: &Hub, user: &str, id: &str) -> bool {
+    hub.unregister(user, &ConnectionId::from(id))
+}
+
+pub(super) fn publish(hub: &Hub, user: &str, event: u32) -> usize {
+    hub.with(user, |channel| channel.publish(event))
+        .unwrap_or(0)
+}
+
+pub(super) fn count(hub: &Hub, user: &str) -> usize {
+    hub.with(user, |channel| channel.roster().len())
+        .unwrap_or(0)
+}
+
+/// What a stream has to say without waiting.
+#[derive(Debug, PartialEq, Eq, Default)]
+pub(super) struct Read {
+    pub(super) events: Vec<u32>,
+    pub(super) missed: u64,
+    pub(super) ended: bool,
+}
+
+pub(super) fn read(subscription: &mut Subscription<u32>) -> Read {
+    let mut read = Read::default();
+    loop {
+        match poll(subscription, &mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Some(Ok(event))) => read.events.push(event),
+            Poll::Ready(Some(Err(Lagged { missed }))) => read.missed += missed,
+            Poll::Ready(None) => {
+                read.ended = true;
+                return read;
+            }
+            Poll::Pending => return read,
+        }
+    }
+}
+
+/// Waits for the next item as a task would.
+pub(super) fn wait(subscription: &mut Subscription<u32>) -> Option<Result<u32, Lagged>> {
+    loom::future::block_on(std::future::poll_fn(|cx| poll(subscription, cx)))
+}
+
+fn poll(
+    subscription: &mut Subscription<u32>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<u32, Lagged>>> {
+    std::pin::Pin::new(subscription).poll_next(cx)
+}
+
+/// Nobody is connected: nothing may be left behind.
+pub(super) fn assert_empty(hub: &Hub) {
+    assert_eq!(hub.user_count(), 0, "no user is left in the map");
+    assert_eq!(hub.total(), 0, "no place is left taken");
+}
