@@ -51,7 +51,9 @@ impl Frame {
             push_field(&mut wire, b"id: ", &id);
         }
         if let Some(after) = event.retry() {
-            push_field(&mut wire, b"retry: ", &after.as_millis().to_string());
+            // Clients keep it in 64 bits, and ignore what does not fit.
+            let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+            push_field(&mut wire, b"retry: ", &millis.to_string());
         }
         wire.extend_from_slice(DATA);
         let start = wire.len();

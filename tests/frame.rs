@@ -486,6 +486,19 @@ fn fields_are_on_the_wire_in_a_fixed_order() {
 }
 
 #[test]
+fn a_retry_that_no_client_can_hold_is_the_longest_that_one_can() {
+    let event = Raw {
+        retry: Some(Duration::MAX),
+        ..Raw::of_data("x")
+    };
+    let frame = Frame::encode(&event).expect("any duration can be sent");
+    let [block] = &decode_by_sse_stream(&[frame.to_bytes()])[..] else {
+        panic!("not one block");
+    };
+    assert_eq!(block.retry, Some(u64::MAX));
+}
+
+#[test]
 fn json_escapes_what_some_clients_take_for_line_breaks() {
     let value = "\u{85}a\u{2028}b\u{2029}Ââ€";
     let frame = Frame::encode(&Json::new(value)).expect("a string can be serialised");
