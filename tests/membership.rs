@@ -6,7 +6,7 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -322,6 +322,35 @@ fn a_connection_can_be_ended_from_within_its_own_poll() {
     assert_eq!(poll(&mut ended, &woken), Poll::Ready(None));
     drop(ended);
     assert_nobody(&hub);
+}
+
+#[test]
+fn an_ended_stream_that_is_kept_is_not_sent_to() {
+    let hub = Hub::new();
+    let id = ConnectionId::from("a");
+    let mut other = hub.register_as("ann", "b").expect("no cap is reached");
+    for _ in 0..2_000 {
+        let mut stream = hub.register_as("ann", "a").expect("the last round is over");
+        let polling = Barrier::new(2);
+        // It is polled while it is ended, and kept although it has ended.
+        let kept = thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                polling.wait();
+                while ready(&mut stream) != Some(None) {}
+                stream
+            });
+            polling.wait();
+            assert!(hub.unregister("ann", &id));
+            reader.join().expect("no panic")
+        });
+        assert_eq!(
+            send(&hub, "ann", "x"),
+            1,
+            "an ended stream counts as reached"
+        );
+        assert_eq!(ready(&mut other), Some(Some("x".to_owned())));
+        drop(kept);
+    }
 }
 
 #[test]

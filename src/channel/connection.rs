@@ -4,7 +4,7 @@
 //! 2. The feed is dropped as soon as the connection ends, whether or not its stream is ever polled again: an event that
 //!    nobody will read must not be kept in the ring for it.
 //! 3. Nobody waits for the feed. Two parties meet there, the stream that polls and the one call that ends it; whoever
-//!    comes second leaves the rest to the first.
+//!    comes second leaves the rest to the first. So whoever has used the feed looks at `ended` after letting go of it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -51,10 +51,10 @@ impl<T: Clone + Send + 'static> Connection<T> {
 
     /// Gives the connection what it will read from. Done by the call that registers it, before its stream exists.
     pub(crate) fn install(&self, feed: Feed<T>) {
-        // If the cell is taken, the connection is being ended already: the feed is not needed, and dropped here. If it
-        // was ended just before, the feed goes with the stream, which finds `ended` at its first poll.
+        // If the cell is taken, the connection is being ended already: the feed is not needed, and dropped here.
         let replaced = self.feed.try_with(|slot| slot.replace(feed));
         drop(replaced);
+        self.release_if_ended();
     }
 
     /// The next event. `None` once the connection was ended, or the channel was closed and all it sent has been read.
@@ -66,6 +66,7 @@ impl<T: Clone + Send + 'static> Connection<T> {
             Some(feed) => feed.poll_next(cx),
             None => Poll::Ready(None),
         });
+        self.release_if_ended();
         match polled {
             Some(Poll::Ready(Some(Ok(event)))) => Poll::Ready(Some(Ok(event))),
             Some(Poll::Ready(Some(Err(missed)))) => {
@@ -90,13 +91,26 @@ impl<T: Clone + Send + 'static> Connection<T> {
     /// Ends the connection: its stream yields `None` from now on and is woken if it waits. May be called by anybody, at
     /// any time, again and again.
     pub(crate) fn end(&self) {
-        // Pairs with the acquire in `is_ended`: whoever sees the end also sees what led to it.
-        self.ended.store(true, Ordering::Release);
-        // If the stream is being polled right now it will not be asked again for nothing: it is woken below, and the
-        // poll after this one finds `ended`.
+        // Pairs with the acquire in `is_ended`: whoever sees the end also sees what led to it. For why this is no store,
+        // see `release_if_ended`.
+        self.ended.swap(true, Ordering::AcqRel);
+        // If the feed is in use right now, whoever uses it drops it when done. The stream is woken below, so that it
+        // learns of the end.
         let feed = self.feed.try_with(Option::take);
         drop(feed);
         self.waiting.wake();
+    }
+
+    /// Drops the feed if the connection has ended while the feed was in use (invariants 2 and 3).
+    ///
+    /// The two read-modify-writes of `ended`, here and in `end`, stand in one order. Ours after the other: we see the
+    /// end, and take the feed. Ours before: `end` reads what we wrote, so it sees the feed let go of, and takes it. With
+    /// a load here, each of the two could miss the other.
+    fn release_if_ended(&self) {
+        if self.ended.fetch_or(false, Ordering::AcqRel) {
+            let feed = self.feed.try_with(Option::take);
+            drop(feed);
+        }
     }
 
     pub(crate) fn is_ended(&self) -> bool {

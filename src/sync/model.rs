@@ -108,9 +108,20 @@ impl AtomicBool {
         self.value.load(order)
     }
 
+    #[allow(dead_code, reason = "for deliberate faults")]
     pub(crate) fn store(&self, value: bool, order: Ordering) {
         self.token.pass();
         self.value.store(value, order);
+    }
+
+    pub(crate) fn swap(&self, value: bool, order: Ordering) -> bool {
+        self.token.pass();
+        self.value.swap(value, order)
+    }
+
+    pub(crate) fn fetch_or(&self, value: bool, order: Ordering) -> bool {
+        self.token.pass();
+        self.value.fetch_or(value, order)
     }
 }
 
