@@ -334,6 +334,25 @@ async fn the_interval_can_be_chosen() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_interval_without_end_is_no_panic() {
+    let hub = Hub::new();
+    let keep_alive = KeepAlive::comment().interval(Duration::MAX);
+    let mut body = SseBody::new(join(&hub)).keep_alive(&keep_alive);
+    let mut plain = Sse::new(join(&hub).into_axum_events())
+        .keep_alive(keep_alive.into())
+        .into_response()
+        .into_body();
+    for _ in 0..2 {
+        let year = Duration::from_secs(365 * 24 * 3600);
+        assert!(timeout(year, chunk(&mut body)).await.is_err());
+        assert!(timeout(year, chunk(&mut plain)).await.is_err());
+        send(&hub, "ann", "x");
+        assert_eq!(chunk(&mut body).await.expect("the event"), "data: x\n\n");
+        assert_eq!(chunk(&mut plain).await.expect("the event"), "data: x\n\n");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn keep_alives_stand_between_whole_events() {
     for keep_alive in [KeepAlive::comment(), KeepAlive::heartbeat_event()] {
         let hub = Hub::new();
@@ -612,6 +631,9 @@ async fn a_keep_alive_becomes_axums() {
     let heartbeat = (Duration::from_secs(30), Bytes::from(wire));
     let keep_alive = KeepAlive::heartbeat_event().interval(Duration::from_secs(30));
     assert_eq!(axum_keep_alive(keep_alive).await, vec![heartbeat; 2]);
+
+    // Off stays off, before and after an event.
+    assert_eq!(axum_keep_alive(KeepAlive::off()).await, []);
 }
 
 // A server and clients on real sockets

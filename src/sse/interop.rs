@@ -9,7 +9,7 @@ use axum::response::sse;
 use futures_core::Stream;
 
 use super::KeepAlive;
-use super::keep_alive::Form;
+use super::keep_alive::{Form, LONGEST};
 use crate::frame::Frame;
 use crate::subscription::Subscription;
 
@@ -36,7 +36,8 @@ impl From<KeepAlive> for sse::KeepAlive {
         let event = match keep_alive.form {
             Some(Form::Comment) => sse::Event::default().comment(""),
             Some(Form::HeartbeatEvent) => sse::Event::from(&super::keep_alive::heartbeat_frame()),
-            None => return sse::KeepAlive::new().interval(Duration::MAX),
+            // axum knows no "off".
+            None => return sse::KeepAlive::new().interval(LONGEST),
         };
         sse::KeepAlive::new()
             .interval(keep_alive.interval)

@@ -13,6 +13,9 @@ pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 /// The data of the heartbeat event.
 pub const HEARTBEAT_JSON: &str = r#"{"type":"heartbeat"}"#;
 
+/// The longest interval, thirty years: a longer one could not be added to the time that a timer starts from.
+pub(super) const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
 /// The heartbeat as an event, every [`HEARTBEAT_INTERVAL`]: see [`KeepAlive::heartbeat_event`].
 #[must_use]
 pub fn standard_keep_alive() -> KeepAlive {
@@ -66,10 +69,11 @@ impl KeepAlive {
         }
     }
 
-    /// Sets how long a stream may be silent; at least a millisecond. Default [`HEARTBEAT_INTERVAL`].
+    /// Sets how long a stream may be silent; at least a millisecond, at most thirty years. Default
+    /// [`HEARTBEAT_INTERVAL`].
     #[must_use]
     pub fn interval(mut self, interval: Duration) -> Self {
-        self.interval = interval.max(Duration::from_millis(1));
+        self.interval = interval.clamp(Duration::from_millis(1), LONGEST);
         self
     }
 
