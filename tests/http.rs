@@ -559,6 +559,20 @@ async fn axums_sse_gives_the_same_events() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn axums_sse_drops_an_event_whose_data_is_empty() {
+    // axum's `Event` writes no `data` line for empty data, and a client does not dispatch an event without one. The
+    // documentation of `into_axum_events` says so; ours arrives.
+    let (ours, plain) = both_ways(&[text("").event("ping"), text("next")]).await;
+    let seen = |events: Vec<Dispatched>| -> Vec<(String, String)> {
+        events.into_iter().map(|e| (e.event, e.data)).collect()
+    };
+    let ping = ("ping".to_owned(), String::new());
+    let next = ("message".to_owned(), "next".to_owned());
+    assert_eq!(seen(ours), [ping, next.clone()]);
+    assert_eq!(seen(plain), [next]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn axums_event_has_all_fields_of_the_frame() {
     struct All;
     impl ToSse for All {

@@ -49,7 +49,8 @@ impl Subscription {
     /// The events as axum's own, for [`axum::response::Sse`].
     ///
     /// Costs a copy of each event for each stream, which the [`Subscription`] as a response does not. Lost events are
-    /// skipped and counted, as there.
+    /// skipped and counted, as there. axum's events cannot say that their data is empty: such an event arrives without
+    /// data, and clients ignore it.
     ///
     /// ```
     /// use axum::extract::State;
