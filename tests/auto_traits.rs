@@ -1,0 +1,107 @@
+//! Pins which public types are `Send`, `Sync`, `Unpin` and `'static`: a private field could take that away unnoticed.
+
+use std::cell::Cell;
+use std::error::Error;
+use std::sync::Arc;
+
+use tidings::{
+    BroadcastError, Broadcaster, Builder, ConfigError, ConnectionGuard, ConnectionId,
+    ConnectionInfo, Data, EncodeError, EventId, EventSender, Field, Frame, GenericBroadcaster,
+    Json, KeepAlive, Lagged, RegisterError, SseBody, Stats, Subscription, Text, ToSse, UserId,
+};
+
+fn all<T: Send + Sync + Unpin + 'static>() {}
+fn error<T: Error + Send + Sync + Unpin + 'static>() {}
+fn value<T: Send>(_: T) {}
+
+/// An event that stays in its thread.
+struct Local(#[expect(dead_code)] Cell<*const ()>);
+
+impl ToSse for Local {
+    fn data(&self, _: &mut Data<'_>) -> Result<(), EncodeError> {
+        Ok(())
+    }
+}
+
+/// Whether a type is not `Send`, or not `Sync`: two candidates make the call ambiguous if it is.
+macro_rules! assert_not {
+    ($trait:path: $($type:ty),+) => {$({
+        trait Ambiguous<A> {
+            fn check() {}
+        }
+        impl<T: ?Sized> Ambiguous<()> for T {}
+        struct Both;
+        impl<T: ?Sized + $trait> Ambiguous<Both> for T {}
+        <$type as Ambiguous<_>>::check()
+    })+};
+}
+
+#[test]
+fn types_go_wherever_a_service_needs_them() {
+    all::<GenericBroadcaster<Text>>();
+    all::<Builder<Text>>();
+    all::<Subscription>();
+    all::<ConnectionGuard>();
+    all::<ConnectionInfo>();
+    all::<EventSender>();
+    all::<SseBody>();
+    all::<KeepAlive>();
+    all::<Frame>();
+    all::<Stats>();
+    all::<UserId>();
+    all::<ConnectionId>();
+    all::<EventId>();
+    all::<Field>();
+    all::<Text>();
+    all::<Text<&'static str>>();
+    all::<Json<u8>>();
+    all::<Data<'static>>();
+    all::<Arc<dyn Broadcaster<Event = Text>>>();
+    all::<Box<dyn ToSse + Send + Sync>>();
+}
+
+#[cfg(feature = "axum")]
+#[test]
+fn responses_go_wherever_axum_needs_them() {
+    all::<tidings::sse::SseResponse>();
+    fn stream<T: Send + Unpin + 'static>(_: fn(Subscription) -> T) {}
+    stream(Subscription::into_axum_events);
+}
+
+#[test]
+fn errors_can_be_boxed_and_sent() {
+    error::<EncodeError>();
+    error::<BroadcastError>();
+    error::<RegisterError>();
+    error::<ConfigError>();
+    error::<Lagged>();
+}
+
+#[test]
+fn a_broadcaster_holds_no_event() {
+    assert_not!(Send: Local);
+    assert_not!(Sync: Local);
+    all::<GenericBroadcaster<Local>>();
+    all::<Builder<Local>>();
+    all::<GenericBroadcaster<dyn ToSse>>();
+    all::<GenericBroadcaster<str>>();
+}
+
+#[test]
+fn an_event_is_as_free_as_what_it_holds() {
+    assert_not!(Send: Json<Local>, Text<std::rc::Rc<str>>);
+    assert_not!(Sync: Json<Local>, Text<std::rc::Rc<str>>);
+}
+
+#[test]
+fn futures_of_the_trait_can_be_spawned() {
+    let hub = GenericBroadcaster::<Text>::new();
+    let hub: &dyn Broadcaster<Event = Text> = &hub;
+    let (ann, tab) = (UserId::from("ann"), ConnectionId::from("tab"));
+    let event = Text::default();
+    value(hub.register(&ann, tab.clone()));
+    value(hub.unregister(&ann, &tab));
+    value(hub.broadcast(&ann, &event));
+    value(hub.connection_count(&ann));
+    value(hub.total_connections());
+}
