@@ -29,6 +29,9 @@ pub(crate) struct Limits {
     pub(crate) total: usize,
 }
 
+/// A connection that was let in, and the roster it stands in.
+type Admitted<T> = (Arc<Roster<T>>, Arc<Connection<T>>);
+
 pub(crate) struct Registry<T> {
     users: Users<T>,
     places: Places,
@@ -51,7 +54,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         &self,
         user: UserId,
         id: ConnectionId,
-    ) -> Result<(Arc<Roster<T>>, Arc<Connection<T>>), RegisterError> {
+    ) -> Result<Admitted<T>, RegisterError> {
         if !self.places.take() {
             return Err(RegisterError::TotalFull {
                 cap: self.places.cap(),
