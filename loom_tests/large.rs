@@ -3,6 +3,7 @@
 use loom::thread;
 
 use super::support::*;
+use crate::error::RegisterError;
 use crate::registry::Limits;
 
 /// A closer that stalls between closing and unlinking, while two others come.
@@ -118,6 +119,38 @@ fn two_registrations_and_a_drop_meet_the_total_cap() {
         assert!(admitted <= 1);
         assert_eq!((hub.total(), hub.user_count()), (admitted, admitted));
         drop((two, three));
+        assert_empty(&hub);
+    });
+}
+
+/// Whoever gets the place of one that left finds its id free. Somebody who holds the roster of a moment ago, as an
+/// eviction does, keeps that from coming about by itself.
+///
+/// Fails: a_relaxed_give_back, a_relaxed_take.
+#[test]
+fn an_id_is_free_for_whoever_gets_the_place_of_the_one_that_left() {
+    model(300, || {
+        let hub = hub_with(Limits {
+            capacity: 2,
+            per_user: usize::MAX,
+            total: 1,
+        });
+        let first = register(&hub, "u", "a");
+        let leaver = thread::spawn(move || drop(first));
+        let newcomer = {
+            let hub = hub.clone();
+            thread::spawn(move || {
+                if let Err(refused) = try_register(&hub, "u", "a") {
+                    assert!(
+                        matches!(refused, RegisterError::TotalFull { .. }),
+                        "{refused}"
+                    );
+                }
+            })
+        };
+        hub.evict("u");
+        leaver.join().unwrap();
+        newcomer.join().unwrap();
         assert_empty(&hub);
     });
 }
