@@ -14,7 +14,9 @@ fn hub_of_one(per_user: usize, total: usize) -> Hub {
     })
 }
 
-/// Fails: the_users_cap_is_checked_once, a_refused_registration_keeps_its_place.
+/// Two want the one place of a user who is not there yet: is one admitted, and does the other leave no count?
+///
+/// Fails: a_refused_registration_keeps_its_place, count_after_insert, no_retry_after_a_lost_insert.
 #[test]
 fn the_last_place_of_a_user_goes_to_one_of_two() {
     model(70, || {
@@ -38,7 +40,7 @@ fn the_last_place_of_a_user_goes_to_one_of_two() {
 
 /// Both join a channel that is there already.
 ///
-/// Fails: the_users_cap_is_checked_once.
+/// Fails: the_users_cap_is_checked_once, a_refused_registration_keeps_its_place, store_instead_of_exchange_in_attach.
 #[test]
 fn the_last_place_of_a_channel_goes_to_one_of_two() {
     model(90, || {
@@ -57,7 +59,9 @@ fn the_last_place_of_a_channel_goes_to_one_of_two() {
     });
 }
 
-/// Fails: check_then_add, the_total_cap_is_checked_once.
+/// Two users want the one place there is: is one admitted?
+///
+/// Fails: check_then_add, the_total_cap_is_checked_once, no_unlink.
 #[test]
 fn the_last_place_of_all_goes_to_one_of_two() {
     model(17, || {
@@ -77,7 +81,7 @@ fn the_last_place_of_all_goes_to_one_of_two() {
 
 /// A place that somebody leaves is there for one newcomer; while it is being left, a refusal may come from a moment ago.
 ///
-/// Fails: check_then_act_release, total_is_not_given_back.
+/// Fails: a_refused_registration_keeps_its_place, removal_by_key, no_tombstone.
 #[test]
 fn a_place_that_is_left_is_there_again() {
     model(90, || {
@@ -96,7 +100,7 @@ fn a_place_that_is_left_is_there_again() {
 
 /// Whoever got the place of one that left is not refused because of it, by the user's cap or by its id.
 ///
-/// Fails: the_total_goes_before_the_roster, a_relaxed_give_back, a_relaxed_take.
+/// Fails: spinning_on_a_tombstone, the_total_goes_before_the_roster, a_relaxed_load_of_the_map.
 #[test]
 fn a_place_is_given_back_after_its_connection_has_left() {
     model(20, || {

@@ -5,13 +5,24 @@
 //! small integers for events. One file per owner of an invariant. Run them with `scripts/models`.
 //!
 //! Each says how many iterations it must explore at the least, since loom skips without a word what it takes for
-//! equivalent; and each names, as `Fails:`, the changes to the code that make it fail. `scripts/faults` makes these
-//! changes (they stand in `loom_tests/faults/`) and checks that it does.
+//! equivalent. And each names, as `Fails:`, up to three of the changes to the code that make it fail. These stand in
+//! `loom_tests/faults/`, each with the model that must notice it, and `scripts/faults` checks that it does.
 
+//!
+//! `random.rs` has scenarios too large for that, which shuttle runs through thousands of random schedules.
+
+#[cfg(not(shuttle))]
 mod caps;
+#[cfg(not(shuttle))]
 mod connection;
+#[cfg(not(shuttle))]
 mod fan_out;
+#[cfg(not(shuttle))]
 mod large;
+#[cfg(not(shuttle))]
 mod membership;
+#[cfg(shuttle)]
+mod random;
+#[cfg(not(shuttle))]
 mod roster;
 mod support;

@@ -1,6 +1,7 @@
 //! What the models share.
 
 use std::sync::Arc;
+#[cfg(not(shuttle))]
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
@@ -13,6 +14,7 @@ use crate::subscription::Subscription;
 
 pub(super) type Hub = Arc<Registry<u32>>;
 
+#[cfg(not(shuttle))]
 /// Runs a model, prints how many iterations it took, and fails when these are fewer than `at_least`.
 pub(super) fn model(at_least: usize, check: impl Fn() + Sync + Send + 'static) {
     let iterations = Arc::new(AtomicUsize::new(0));
@@ -79,7 +81,7 @@ pub(super) struct Read {
 pub(super) fn read(subscription: &mut Subscription<u32>) -> Read {
     let mut read = Read::default();
     loop {
-        match poll(subscription, &mut Context::from_waker(Waker::noop())) {
+        match poll_once(subscription) {
             Poll::Ready(Some(Ok(event))) => read.events.push(event),
             Poll::Ready(Some(Err(Lagged { missed }))) => read.missed += missed,
             Poll::Ready(None) => {
@@ -91,6 +93,11 @@ pub(super) fn read(subscription: &mut Subscription<u32>) -> Read {
     }
 }
 
+pub(super) fn poll_once(subscription: &mut Subscription<u32>) -> Poll<Option<Result<u32, Lagged>>> {
+    poll(subscription, &mut Context::from_waker(Waker::noop()))
+}
+
+#[cfg(not(shuttle))]
 /// Waits for the next item as a task would.
 pub(super) fn wait(subscription: &mut Subscription<u32>) -> Option<Result<u32, Lagged>> {
     loom::future::block_on(std::future::poll_fn(|cx| poll(subscription, cx)))

@@ -78,7 +78,6 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         match Subscription::open(&self.registry, user.clone(), id.clone()) {
             Ok(subscription) => {
                 self.registry.counters().registered.add(1);
-                tracing::debug!(%user, connection = %id, "registered");
                 Ok(subscription)
             }
             Err(error) => {

@@ -7,6 +7,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use tracing::Span;
+
 use crate::channel::{Connection, Roster};
 use crate::frame::Frame;
 use crate::id::{ConnectionId, UserId};
@@ -17,6 +19,8 @@ pub struct ConnectionGuard<T: Clone + Send + 'static = Arc<Frame>> {
     registry: Arc<Registry<T>>,
     roster: Arc<Roster<T>>,
     connection: Arc<Connection<T>>,
+    /// From registration to leaving; what happens to the connection is told inside it.
+    span: Span,
 }
 
 impl<T: Clone + Send + 'static> ConnectionGuard<T> {
@@ -25,11 +29,22 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
         roster: Arc<Roster<T>>,
         connection: Arc<Connection<T>>,
     ) -> Self {
-        Self {
+        let mut guard = Self {
             registry,
             roster,
             connection,
-        }
+            span: Span::none(),
+        };
+        // No child of the request that opened it, which is over long before.
+        guard.span = tracing::debug_span!(
+            parent: None,
+            "connection",
+            user = %guard.user(),
+            id = %guard.connection_id(),
+        );
+        guard.span.follows_from(Span::current());
+        tracing::debug!(parent: &guard.span, "registered");
+        guard
     }
 
     /// The user whose events this connection gets.
@@ -54,6 +69,10 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
         &self.connection
     }
 
+    pub(super) fn span(&self) -> &Span {
+        &self.span
+    }
+
     pub(super) fn registry(&self) -> &Registry<T> {
         &self.registry
     }
@@ -63,7 +82,7 @@ impl<T: Clone + Send + 'static> Drop for ConnectionGuard<T> {
     fn drop(&mut self) {
         self.connection.end();
         if self.registry.leave(&self.roster, &self.connection) {
-            tracing::debug!(user = %self.user(), connection = %self.connection_id(), "left");
+            tracing::debug!(parent: &self.span, "left");
         }
     }
 }

@@ -64,12 +64,7 @@ impl<T: Clone + Send + 'static> Stream for Subscription<T> {
         let next = self.guard.connection().poll_next(cx);
         if let Poll::Ready(Some(Err(Lagged { missed }))) = next {
             self.guard.registry().counters().lagged.add(missed);
-            tracing::debug!(
-                user = %self.guard.user(),
-                connection = %self.guard.connection_id(),
-                missed,
-                "lagged"
-            );
+            tracing::debug!(parent: self.guard.span(), missed, "lagged");
         }
         next
     }

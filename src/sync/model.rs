@@ -1,5 +1,8 @@
 //! Stand-ins for the models: what loom can schedule, and no stronger than the real thing.
 //!
+//! With `--cfg shuttle` beside `--cfg loom` they run over shuttle instead, which tries random schedules of larger
+//! scenarios, under sequential consistency only.
+//!
 //! - **A token before each access.** loom takes two loads of one atomic for independent and then skips interleavings of
 //!   code that loads and exchanges later, which is what every copy-on-write loop is. A relaxed read-modify-write of a
 //!   token beforehand makes them dependent and orders nothing.
@@ -19,10 +22,27 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 use futures_core::Stream;
-use loom::cell::UnsafeCell;
-use loom::sync::atomic;
+#[cfg(not(shuttle))]
+use loom::{cell::UnsafeCell, sync as checked, sync::atomic};
+#[cfg(shuttle)]
+use shuttle::{sync as checked, sync::atomic};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+
+/// shuttle orders everything, so there is nothing to check.
+#[cfg(shuttle)]
+struct UnsafeCell<T>(std::marker::PhantomData<T>);
+
+#[cfg(shuttle)]
+impl<T> UnsafeCell<T> {
+    fn new(_: T) -> Self {
+        Self(std::marker::PhantomData)
+    }
+
+    fn with(&self, _: impl FnOnce(*const T)) {}
+
+    fn with_mut(&self, _: impl FnOnce(*mut T)) {}
+}
 
 /// A scheduling point.
 struct Token(atomic::AtomicUsize);
@@ -218,11 +238,11 @@ impl<T> ArcSwap<T> {
     }
 }
 
-pub(crate) struct TryCell<T>(loom::sync::Mutex<T>);
+pub(crate) struct TryCell<T>(checked::Mutex<T>);
 
 impl<T> TryCell<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self(loom::sync::Mutex::new(value))
+        Self(checked::Mutex::new(value))
     }
 
     pub(crate) fn try_with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
