@@ -8,9 +8,9 @@ use crate::registry::Limits;
 
 fn hub_of_one(per_user: usize, total: usize) -> Hub {
     hub_with(Limits {
-        capacity: 2,
         per_user,
         total,
+        ..limits()
     })
 }
 

@@ -65,9 +65,8 @@ fn broadcast_meets_join() {
 fn broadcast_meets_refusal() {
     model(3, || {
         let hub = hub_with(Limits {
-            capacity: 2,
             per_user: 1,
-            total: usize::MAX,
+            ..limits()
         });
         let mut one = register(&hub, "u", "a");
         let refused = {
@@ -152,8 +151,7 @@ fn broadcast_meets_a_slow_reader() {
     model(9, || {
         let hub = hub_with(Limits {
             capacity: 1,
-            per_user: usize::MAX,
-            total: usize::MAX,
+            ..limits()
         });
         let mut one = register(&hub, "u", "a");
         let reader = thread::spawn(move || {
@@ -187,8 +185,7 @@ fn broadcast_meets_a_lagging_stream_that_leaves() {
     model(7, || {
         let hub = hub_with(Limits {
             capacity: 1,
-            per_user: usize::MAX,
-            total: usize::MAX,
+            ..limits()
         });
         let mut one = register(&hub, "u", "a");
         let mut two = register(&hub, "u", "b");

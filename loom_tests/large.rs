@@ -75,9 +75,8 @@ fn broadcast_register_and_last_drop_meet() {
 fn three_registrations_meet_a_cap_of_two() {
     model(25400, || {
         let hub = hub_with(Limits {
-            capacity: 2,
             per_user: 2,
-            total: usize::MAX,
+            ..limits()
         });
         let spawn = |id: &'static str| {
             let hub = hub.clone();
@@ -101,9 +100,8 @@ fn three_registrations_meet_a_cap_of_two() {
 fn two_registrations_and_a_drop_meet_the_total_cap() {
     model(550, || {
         let hub = hub_with(Limits {
-            capacity: 2,
-            per_user: usize::MAX,
             total: 1,
+            ..limits()
         });
         let first = register(&hub, "u", "a");
         let leaver = thread::spawn(move || drop(first));
@@ -131,9 +129,8 @@ fn two_registrations_and_a_drop_meet_the_total_cap() {
 fn an_id_is_free_for_whoever_gets_the_place_of_the_one_that_left() {
     model(300, || {
         let hub = hub_with(Limits {
-            capacity: 2,
-            per_user: usize::MAX,
             total: 1,
+            ..limits()
         });
         let first = register(&hub, "u", "a");
         let leaver = thread::spawn(move || drop(first));

@@ -16,6 +16,8 @@ mod caps;
 #[cfg(not(shuttle))]
 mod connection;
 #[cfg(not(shuttle))]
+mod ending;
+#[cfg(not(shuttle))]
 mod fan_out;
 #[cfg(not(shuttle))]
 mod large;

@@ -21,9 +21,9 @@ fn check(scenario: impl Fn() + Send + Sync + 'static) {
 fn everybody_comes_and_goes() {
     check(|| {
         let hub = hub_with(Limits {
-            capacity: 2,
             per_user: 3,
             total: 5,
+            ..limits()
         });
         let threads: Vec<_> = (0..4)
             .map(|thread| {
@@ -80,8 +80,7 @@ fn one_stays_while_others_come_and_go() {
     check(|| {
         let hub = hub_with(Limits {
             capacity: 4,
-            per_user: usize::MAX,
-            total: usize::MAX,
+            ..limits()
         });
         let mut stays = register(&hub, "u", "stays");
         let others: Vec<_> = (0..3)
@@ -131,8 +130,7 @@ fn the_last_one_leaves_while_others_come() {
     check(|| {
         let hub = hub_with(Limits {
             capacity: 4,
-            per_user: usize::MAX,
-            total: usize::MAX,
+            ..limits()
         });
         let threads: Vec<_> = (0..4)
             .map(|thread| {

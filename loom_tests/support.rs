@@ -4,12 +4,13 @@ use std::sync::Arc;
 #[cfg(not(shuttle))]
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use futures_core::Stream;
 
 use crate::error::{Lagged, RegisterError};
 use crate::id::ConnectionId;
-use crate::registry::{Limits, Registry};
+use crate::registry::{Limits, Patience, Registry};
 use crate::subscription::Subscription;
 
 pub(super) type Hub = Arc<Registry<u32>>;
@@ -32,12 +33,21 @@ pub(super) fn model(at_least: usize, check: impl Fn() + Sync + Send + 'static) {
     );
 }
 
-pub(super) fn hub() -> Hub {
-    hub_with(Limits {
+/// No caps, a ring of two, all the patience in the world.
+pub(super) fn limits() -> Limits {
+    Limits {
         capacity: 2,
         per_user: usize::MAX,
         total: usize::MAX,
-    })
+        patience: Patience {
+            behind: u64::MAX,
+            time: Duration::MAX,
+        },
+    }
+}
+
+pub(super) fn hub() -> Hub {
+    hub_with(limits())
 }
 
 pub(super) fn hub_with(limits: Limits) -> Hub {

@@ -146,6 +146,8 @@ pub enum RegisterError {
     /// The user has a connection of this id already. End that one first
     /// ([`unregister`](crate::GenericBroadcaster::unregister)) if the new one shall take its place.
     ConnectionIdInUse,
+    /// The broadcaster is [shutting down](crate::GenericBroadcaster::shutdown) and lets nobody in any more.
+    ShuttingDown,
 }
 
 impl fmt::Display for RegisterError {
@@ -156,6 +158,7 @@ impl fmt::Display for RegisterError {
                 write!(f, "the service has {cap} connections, which is the cap")
             }
             Self::ConnectionIdInUse => f.write_str("the user has a connection of this id already"),
+            Self::ShuttingDown => f.write_str("the service is shutting down"),
         }
     }
 }
@@ -205,6 +208,10 @@ pub enum ConfigError {
     },
     /// A cap of zero would refuse everybody.
     ZeroCap,
+    /// An interval of zero would leave time for nothing else.
+    ZeroInterval,
+    /// Sweeps were asked for where there is no tokio runtime to run them in.
+    NoRuntime,
 }
 
 impl fmt::Display for ConfigError {
@@ -217,6 +224,8 @@ impl fmt::Display for ConfigError {
                 )
             }
             Self::ZeroCap => f.write_str("a cap of zero connections would refuse everybody"),
+            Self::ZeroInterval => f.write_str("an interval of zero was asked for between sweeps"),
+            Self::NoRuntime => f.write_str("there is no tokio runtime to sweep in"),
         }
     }
 }

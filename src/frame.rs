@@ -11,6 +11,7 @@
 //! 4. There is one space after each colon, so that a value's own leading space survives the one that clients strip.
 
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -61,6 +62,20 @@ impl Frame {
         split_lines(&mut wire, start);
         wire.extend_from_slice(b"\n\n");
         Ok(Self::from_wire(wire))
+    }
+
+    /// Tells the client that `missed` events were lost to lag.
+    pub(crate) fn lagged(missed: u64) -> Self {
+        Self::from_wire(
+            format!("event: gap\ndata: {{\"reason\":\"lagged\",\"missed\":{missed}}}\n\n")
+                .into_bytes(),
+        )
+    }
+
+    /// Tells the client how long to wait before it reconnects, at the end of a stream. Without an empty line: clients obey
+    /// the line as it comes, and some would take an empty line for an event.
+    pub(crate) fn retry_line(after: Duration) -> Bytes {
+        format!("retry: {}\n", after.as_millis()).into()
     }
 
     fn from_wire(mut wire: Vec<u8>) -> Self {

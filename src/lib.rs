@@ -46,7 +46,7 @@
 //! - A frame is one whole event. No field can smuggle a line into another; what cannot be written is a typed error.
 //! - An event that cannot be encoded, or panics, harms only the call it was passed to.
 //!
-//! The interleavings behind these are checked by [loom] models of the real sources, and 45 deliberate faults show that
+//! The interleavings behind these are checked by [loom] models of the real sources, and 52 deliberate faults show that
 //! the models notice.
 //!
 //! # What is not
@@ -109,7 +109,7 @@ pub use id::{ConnectionId, EventId, UserId};
 pub use metrics::Stats;
 #[cfg(not(all(test, loom)))]
 pub use sse::{HEARTBEAT_INTERVAL, HEARTBEAT_JSON, KeepAlive, SseBody, standard_keep_alive};
-pub use subscription::{ConnectionGuard, Subscription};
+pub use subscription::{ConnectionGuard, LagPolicy, Subscription};
 
 #[cfg(all(test, loom))]
 #[path = "../loom_tests/mod.rs"]

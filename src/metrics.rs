@@ -45,6 +45,7 @@ pub(crate) struct Counters {
     pub(crate) lagged: Counter,
     pub(crate) registered: Counter,
     pub(crate) refused: Counter,
+    pub(crate) pruned: Counter,
 }
 
 /// What a broadcaster is doing and has done since it was built.
@@ -61,6 +62,8 @@ pub struct Stats {
     pub registered: u64,
     /// Connections that were refused.
     pub refused: u64,
+    /// Connections that were taken out because they had been too far behind for too long.
+    pub pruned: u64,
     /// Calls to broadcast, whether or not the user was there.
     pub broadcasts: u64,
     /// Broadcasts that had somebody to reach and were encoded.

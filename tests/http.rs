@@ -483,7 +483,7 @@ async fn a_body_that_waits_ends_when_unregistered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_lags_goes_on_with_what_is_left() {
+async fn a_body_that_lags_tells_the_gap_and_goes_on_with_what_is_left() {
     let hub: Hub = GenericBroadcaster::builder()
         .capacity(2)
         .build()
@@ -492,6 +492,10 @@ async fn a_body_that_lags_goes_on_with_what_is_left() {
     for data in ["1", "2", "3", "4", "5"] {
         send(&hub, "ann", data);
     }
+    assert_eq!(
+        chunk_now(&mut body).expect("the gap"),
+        "event: gap\ndata: {\"reason\":\"lagged\",\"missed\":3}\n\n"
+    );
     assert_eq!(chunk_now(&mut body).expect("an event"), "data: 4\n\n");
     assert_eq!(chunk_now(&mut body).expect("an event"), "data: 5\n\n");
     assert_eq!(chunk_now(&mut body), None);

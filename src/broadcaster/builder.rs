@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use super::GenericBroadcaster;
 use crate::error::ConfigError;
-use crate::registry::Limits;
+use crate::registry::{Limits, Patience};
+use crate::subscription::LagPolicy;
 
 /// Builds a [`GenericBroadcaster`].
 ///
@@ -22,6 +24,9 @@ use crate::registry::Limits;
 #[must_use = "a builder does nothing until it builds"]
 pub struct Builder<E: ?Sized> {
     limits: Limits,
+    behind: Option<u64>,
+    lag_policy: LagPolicy,
+    sweep_every: Option<Duration>,
     event: PhantomData<fn(&E)>,
 }
 
@@ -35,7 +40,14 @@ impl<E: ?Sized> Builder<E> {
                 capacity: 64,
                 per_user: 10,
                 total: usize::MAX,
+                patience: Patience {
+                    behind: 0,
+                    time: Duration::from_secs(30),
+                },
             },
+            behind: None,
+            lag_policy: LagPolicy::default(),
+            sweep_every: None,
             event: PhantomData,
         }
     }
@@ -65,27 +77,57 @@ impl<E: ?Sized> Builder<E> {
         self
     }
 
+    /// What a stream does when it has lost events. Default [`LagPolicy::Gap`].
+    pub fn lag_policy(mut self, policy: LagPolicy) -> Self {
+        self.lag_policy = policy;
+        self
+    }
+
+    /// How far a connection may be behind, in events, and for how long it may be behind by more than that, before a
+    /// [sweep](GenericBroadcaster::sweep) takes it out. Default: the [`capacity`](Self::capacity), so that it has lost
+    /// events already, for 30 seconds.
+    pub fn patience(mut self, behind: u64, time: Duration) -> Self {
+        self.behind = Some(behind);
+        self.limits.patience.time = time;
+        self
+    }
+
+    /// Sweeps at this interval, in a task of its own that ends with the last clone of the broadcaster. Default `None`:
+    /// call [`sweep`](GenericBroadcaster::sweep) yourself. A second is a good interval.
+    pub fn sweep_every(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.sweep_every = interval.into();
+        self
+    }
+
     /// Builds the broadcaster.
     ///
     /// # Errors
     ///
-    /// When the capacity is zero or above [`MAX_CAPACITY`](Self::MAX_CAPACITY), or a cap is zero.
-    pub fn build(self) -> Result<GenericBroadcaster<E>, ConfigError> {
+    /// When the capacity is zero or above [`MAX_CAPACITY`](Self::MAX_CAPACITY), a cap is zero, or the interval of sweeps
+    /// is zero or there is no tokio runtime to sweep in.
+    pub fn build(mut self) -> Result<GenericBroadcaster<E>, ConfigError> {
         let Limits {
             capacity,
             per_user,
             total,
+            ..
         } = self.limits;
         if capacity == 0 || capacity > Self::MAX_CAPACITY {
-            return Err(ConfigError::Capacity {
-                capacity,
-                max: Self::MAX_CAPACITY,
-            });
+            let max = Self::MAX_CAPACITY;
+            return Err(ConfigError::Capacity { capacity, max });
         }
         if per_user == 0 || total == 0 {
             return Err(ConfigError::ZeroCap);
         }
-        Ok(GenericBroadcaster::with_limits(self.limits))
+        if self.sweep_every == Some(Duration::ZERO) {
+            return Err(ConfigError::ZeroInterval);
+        }
+        self.limits.patience.behind = self.behind.unwrap_or(capacity as u64);
+        let broadcaster = GenericBroadcaster::with_settings(self.limits, self.lag_policy);
+        if let Some(interval) = self.sweep_every {
+            broadcaster.sweep_in_background(interval)?;
+        }
+        Ok(broadcaster)
     }
 }
 
@@ -93,6 +135,8 @@ impl<E: ?Sized> fmt::Debug for Builder<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("limits", &self.limits)
-            .finish()
+            .field("lag_policy", &self.lag_policy)
+            .field("sweep_every", &self.sweep_every)
+            .finish_non_exhaustive()
     }
 }

@@ -13,7 +13,7 @@ use crate::frame::Frame;
 use crate::id::{ConnectionId, UserId};
 use crate::metrics::Stats;
 use crate::registry::{Limits, Registry};
-use crate::subscription::Subscription;
+use crate::subscription::{LagPolicy, Subscription};
 
 /// Sends events of type `E` to users, each on all the streams that the user has open.
 ///
@@ -30,7 +30,8 @@ use crate::subscription::Subscription;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct GenericBroadcaster<E: ?Sized> {
-    registry: Arc<Registry<Arc<Frame>>>,
+    pub(super) registry: Arc<Registry<Arc<Frame>>>,
+    lag_policy: LagPolicy,
     event: PhantomData<fn(&E)>,
 }
 
@@ -46,9 +47,10 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         Builder::new()
     }
 
-    pub(super) fn with_limits(limits: Limits) -> Self {
+    pub(super) fn with_settings(limits: Limits, lag_policy: LagPolicy) -> Self {
         Self {
             registry: Arc::new(Registry::new(limits)),
+            lag_policy,
             event: PhantomData,
         }
     }
@@ -78,7 +80,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         match Subscription::open(&self.registry, user.clone(), id.clone()) {
             Ok(subscription) => {
                 self.registry.counters().registered.add(1);
-                Ok(subscription)
+                Ok(subscription.lag_policy(self.lag_policy))
             }
             Err(error) => {
                 self.registry.counters().refused.add(1);
@@ -98,6 +100,22 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         found
     }
 
+    /// Ends one connection of a user at once: [`unregister`](Self::unregister) by the name of what it does.
+    pub fn disconnect_connection(&self, user: &str, connection: &ConnectionId) -> bool {
+        self.unregister(user, connection)
+    }
+
+    /// Ends all connections of a user at once, whatever they were doing, and says how many these were: when the user is
+    /// locked out, for example. What they had not read yet is dropped. A connection that is registered from now on is
+    /// not affected.
+    pub fn disconnect_user(&self, user: &str) -> usize {
+        let count = self.registry.disconnect(user);
+        if count > 0 {
+            tracing::debug!(user, connections = count, "disconnected");
+        }
+        count
+    }
+
     /// Ends all connections of a user and says how many these were. Their streams first yield what was broadcast
     /// before. A connection that is registered from now on is not affected; those that were ended count towards
     /// [`total_connections`](Self::total_connections) until their streams are dropped.
@@ -114,6 +132,14 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     pub fn connection_count(&self, user: &str) -> usize {
         self.registry
             .with(user, |channel| channel.roster().len())
+            .unwrap_or(0)
+    }
+
+    /// How many events the user's connections have lost by falling behind, since the first of them came.
+    #[must_use]
+    pub fn lagged(&self, user: &str) -> u64 {
+        self.registry
+            .with(user, |channel| channel.roster().lagged())
             .unwrap_or(0)
     }
 
@@ -161,6 +187,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             connections: self.registry.total(),
             registered: counters.registered.get(),
             refused: counters.refused.get(),
+            pruned: counters.pruned.get(),
             broadcasts: counters.broadcasts.get(),
             encoded: counters.encoded.get(),
             failed: counters.failed.get(),
@@ -215,6 +242,7 @@ impl<E: ?Sized> Clone for GenericBroadcaster<E> {
     fn clone(&self) -> Self {
         Self {
             registry: self.registry.clone(),
+            lag_policy: self.lag_policy,
             event: PhantomData,
         }
     }
@@ -246,15 +274,19 @@ pub struct ConnectionInfo {
     pub age: Duration,
     /// How many events it has lost by falling behind.
     pub lagged: u64,
+    /// How many events it has still to read or to lose.
+    pub behind: u64,
 }
 
 impl ConnectionInfo {
     fn of(roster: &Roster<Arc<Frame>>) -> Vec<Self> {
+        let head = roster.head();
         let info = |connection: Arc<Connection<_>>| Self {
             user: roster.user().clone(),
             connection: connection.id().clone(),
             age: connection.age(),
             lagged: connection.lagged(),
+            behind: connection.behind(head),
         };
         roster.members().into_iter().map(info).collect()
     }

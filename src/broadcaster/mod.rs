@@ -3,6 +3,8 @@
 mod builder;
 mod contract;
 mod generic;
+mod shutdown;
+mod sweep;
 
 pub use builder::Builder;
 pub use contract::Broadcaster;

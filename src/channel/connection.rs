@@ -1,25 +1,48 @@
-//! One connection: its receiving side, and how it is ended from outside.
+//! One connection: its receiving side, and how it is brought to an end from outside.
 //!
-//! 1. `ended` is final. It is set before the feed is taken, so whoever finds the feed gone or taken finds it set.
+//! Its phase only ever moves on:
+//!
+//! - Open: the stream yields what is broadcast, and waits for more.
+//! - Finishing: the stream yields what was broadcast before, and ends where it would wait. Somebody asked it to.
+//! - Ended: the stream yields nothing more. Somebody ended it, or it has finished, or it was dropped.
+//!
+//! Invariants:
+//!
+//! 1. Ended is final. It is set before the feed is taken, so whoever finds the feed gone or taken finds it set.
 //! 2. The feed is dropped as soon as the connection ends, whether or not its stream is ever polled again: an event that
 //!    nobody will read must not be kept in the ring for it.
 //! 3. Nobody waits for the feed. Two parties meet there, the stream that polls and the one call that ends it; whoever
-//!    comes second leaves the rest to the first. So whoever has used the feed looks at `ended` after letting go of it.
+//!    comes second leaves the rest to the first. So whoever has used the feed looks at the phase after letting go of it.
+//! 4. A stream that finishes looks into the feed after it learned that it shall, so that it misses nothing from before.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::error::Lagged;
 use crate::id::ConnectionId;
-use crate::sync::{AtomicBool, AtomicWaker, Feed, TryCell};
+use crate::sync::{AtomicUsize, AtomicWaker, Feed, TryCell};
+
+/// Bits of the phase. Ended outweighs finishing.
+const FINISHING: usize = 1;
+const ENDED: usize = 2;
 
 pub(crate) struct Connection<T> {
     id: ConnectionId,
     since: Instant,
     /// Events lost to lag. Written by the stream alone, read by whoever asks; it decides nothing, so it is relaxed.
     lagged: AtomicU64,
-    ended: AtomicBool,
+    /// How many of the channel's events it has read or lost; the largest number as long as it does not read yet, so that
+    /// it is not behind. Relaxed like the above.
+    position: AtomicU64,
+    /// When it is to end, if ever. Set before its stream is first polled.
+    expires: OnceLock<Instant>,
+    /// When it was first seen to be too far behind, on the clock of whoever sweeps; zero if it is not.
+    behind_since: AtomicU64,
+    phase: AtomicUsize,
     /// The task that waits for the next event.
     waiting: AtomicWaker,
     feed: TryCell<Option<Feed<T>>>,
@@ -31,7 +54,10 @@ impl<T: Clone + Send + 'static> Connection<T> {
             id,
             since: Instant::now(),
             lagged: AtomicU64::new(0),
-            ended: AtomicBool::new(false),
+            position: AtomicU64::new(u64::MAX),
+            expires: OnceLock::new(),
+            behind_since: AtomicU64::new(0),
+            phase: AtomicUsize::new(0),
             waiting: AtomicWaker::new(),
             feed: TryCell::new(None),
         }
@@ -49,6 +75,47 @@ impl<T: Clone + Send + 'static> Connection<T> {
         self.lagged.load(Ordering::Relaxed)
     }
 
+    /// Says when it is to end, and answers when it will: the first call decides.
+    pub(crate) fn expire_at(&self, at: Instant) -> Instant {
+        *self.expires.get_or_init(|| at)
+    }
+
+    pub(crate) fn is_expired(&self, now: Instant) -> bool {
+        self.expires.get().is_some_and(|at| *at <= now)
+    }
+
+    /// How far behind the channel's head it is, in events.
+    pub(crate) fn behind(&self, head: u64) -> u64 {
+        head.saturating_sub(self.position.load(Ordering::Relaxed))
+    }
+
+    /// Counts what the stream has read or lost. Nobody else writes the position once there is a stream.
+    fn advance(&self, events: u64) {
+        let position = self.position.load(Ordering::Relaxed);
+        self.position.store(position + events, Ordering::Relaxed);
+    }
+
+    /// Says where in the channel it begins to read.
+    pub(crate) fn begin_at(&self, head: u64) {
+        self.position.store(head, Ordering::Relaxed);
+    }
+
+    /// Notes whether it is too far behind, and answers for how long it has been, in the unit of `now`, which begins at 1.
+    pub(crate) fn note_behind(&self, too_far: bool, now: u64) -> u64 {
+        if !too_far {
+            self.behind_since.store(0, Ordering::Relaxed);
+            return 0;
+        }
+        // One sweep at a time is usual; two at once would at worst note the later of two moments.
+        match self.behind_since.load(Ordering::Relaxed) {
+            0 => {
+                self.behind_since.store(now, Ordering::Relaxed);
+                0
+            }
+            since => now.saturating_sub(since),
+        }
+    }
+
     /// Gives the connection what it will read from. Done by the call that registers it, before its stream exists.
     pub(crate) fn install(&self, feed: Feed<T>) {
         // If the cell is taken, the connection is being ended already: the feed is not needed, and dropped here.
@@ -57,43 +124,61 @@ impl<T: Clone + Send + 'static> Connection<T> {
         self.release_if_ended();
     }
 
-    /// The next event. `None` once the connection was ended, or the channel was closed and all it sent has been read.
+    /// The next event. `None` once the connection has ended, or the channel was closed and all it sent has been read.
     pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Lagged>>> {
-        if self.is_ended() {
-            return Poll::Ready(None);
-        }
-        let polled = self.feed.try_with(|slot| match slot {
-            Some(feed) => feed.poll_next(cx),
-            None => Poll::Ready(None),
-        });
-        self.release_if_ended();
-        match polled {
-            Some(Poll::Ready(Some(Ok(event)))) => Poll::Ready(Some(Ok(event))),
-            Some(Poll::Ready(Some(Err(missed)))) => {
-                self.lagged.fetch_add(missed, Ordering::Relaxed);
-                Poll::Ready(Some(Err(Lagged { missed })))
+        // Pairs with the releases in `finish` and `end`.
+        let mut phase = self.phase.load(Ordering::Acquire);
+        loop {
+            if phase & ENDED != 0 {
+                return Poll::Ready(None);
             }
-            // None: somebody is in there to end this connection, so it has ended (invariant 1).
-            Some(Poll::Ready(None)) | None => Poll::Ready(None),
-            Some(Poll::Pending) => {
-                // The end may come before, between or after the next two lines. Before: `ended` shows it. Between: the
-                // waker is there to be woken, and `ended` shows it as well. After: the waker is woken.
-                self.waiting.register(cx.waker());
-                if self.is_ended() {
-                    Poll::Ready(None)
-                } else {
-                    Poll::Pending
+            let polled = self.feed.try_with(|slot| match slot {
+                Some(feed) => feed.poll_next(cx),
+                None => Poll::Ready(None),
+            });
+            self.release_if_ended();
+            match polled {
+                Some(Poll::Ready(Some(Ok(event)))) => {
+                    self.advance(1);
+                    return Poll::Ready(Some(Ok(event)));
                 }
+                Some(Poll::Ready(Some(Err(missed)))) => {
+                    self.lagged.fetch_add(missed, Ordering::Relaxed);
+                    self.advance(missed);
+                    return Poll::Ready(Some(Err(Lagged { missed })));
+                }
+                // None: somebody is in there to end this connection, so it has ended (invariant 1).
+                Some(Poll::Ready(None)) | None => return Poll::Ready(None),
+                Some(Poll::Pending) if phase & FINISHING != 0 => {
+                    self.end();
+                    return Poll::Ready(None);
+                }
+                Some(Poll::Pending) => {}
+            }
+            // The next phase may come before, between or after the next two lines. Before: we see it. Between: we see it,
+            // and are woken for nothing. After: we are woken.
+            self.waiting.register(cx.waker());
+            phase = self.phase.load(Ordering::Acquire);
+            if phase == 0 {
+                return Poll::Pending;
             }
         }
+    }
+
+    /// Asks the stream to end once it has yielded what was broadcast before this call.
+    pub(crate) fn finish(&self) {
+        // Pairs with the acquire in `poll_next`: whoever sees that it shall finish finds in the ring what was broadcast
+        // before.
+        self.phase.fetch_or(FINISHING, Ordering::Release);
+        self.waiting.wake();
     }
 
     /// Ends the connection: its stream yields `None` from now on and is woken if it waits. May be called by anybody, at
     /// any time, again and again.
     pub(crate) fn end(&self) {
-        // Pairs with the acquire in `is_ended`: whoever sees the end also sees what led to it. For why this is no store,
-        // see `release_if_ended`.
-        self.ended.swap(true, Ordering::AcqRel);
+        // Pairs with the acquires in `poll_next` and `is_ended`: whoever sees the end also sees what led to it. For the
+        // acquire here, see `release_if_ended`.
+        self.phase.fetch_or(ENDED, Ordering::AcqRel);
         // If the feed is in use right now, whoever uses it drops it when done. The stream is woken below, so that it
         // learns of the end.
         let feed = self.feed.try_with(Option::take);
@@ -103,18 +188,17 @@ impl<T: Clone + Send + 'static> Connection<T> {
 
     /// Drops the feed if the connection has ended while the feed was in use (invariants 2 and 3).
     ///
-    /// The two read-modify-writes of `ended`, here and in `end`, stand in one order. Ours after the other: we see the
+    /// The two read-modify-writes of the phase, here and in `end`, stand in one order. Ours after the other: we see the
     /// end, and take the feed. Ours before: `end` reads what we wrote, so it sees the feed let go of, and takes it. With
     /// a load here, each of the two could miss the other.
     fn release_if_ended(&self) {
-        if self.ended.fetch_or(false, Ordering::AcqRel) {
+        if self.phase.fetch_or(0, Ordering::AcqRel) & ENDED != 0 {
             let feed = self.feed.try_with(Option::take);
             drop(feed);
         }
     }
 
-    pub(crate) fn is_ended(&self) -> bool {
-        // Pairs with the release in `end`.
-        self.ended.load(Ordering::Acquire)
+    pub(crate) fn is_finishing(&self) -> bool {
+        self.phase.load(Ordering::Acquire) & FINISHING != 0
     }
 }

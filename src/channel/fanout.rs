@@ -21,6 +21,7 @@ impl<T: Clone + Send + 'static> Channel<T> {
     ) -> Self {
         let ring = Sender::new(capacity);
         first.install(ring.subscribe());
+        first.begin_at(0);
         Self {
             roster: Arc::new(Roster::with_first(user, hash, first)),
             ring,
@@ -32,6 +33,8 @@ impl<T: Clone + Send + 'static> Channel<T> {
     pub(crate) fn join(&self, connection: &Arc<Connection<T>>, cap: usize) -> Result<(), Refusal> {
         self.roster.attach(connection, cap)?;
         connection.install(self.ring.subscribe());
+        // Read after subscribing: what is sent meanwhile may be counted as read, never as missing.
+        connection.begin_at(self.roster.head());
         Ok(())
     }
 
@@ -41,6 +44,7 @@ impl<T: Clone + Send + 'static> Channel<T> {
 
     /// Sends to every connection that is subscribed, and says how many these are.
     pub(crate) fn publish(&self, event: T) -> usize {
+        self.roster.advance();
         self.ring.send(event)
     }
 }

@@ -16,8 +16,9 @@
 //! 2. A connection is removed once: the one call that removed it is the one that gives its place back.
 //! 3. A member is found by id and removed by identity, so that a call that comes late cannot remove a namesake.
 
-use std::cmp::Ordering;
+use std::cmp;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use equivalent::{Comparable, Equivalent};
 use imbl::OrdSet;
@@ -31,6 +32,10 @@ pub(crate) struct Roster<T> {
     /// The user's hash, computed once per channel.
     hash: u64,
     state: ArcSwap<State<T>>,
+    /// How many events were sent. Says how far behind a connection is, and decides nothing exact, so it is relaxed.
+    head: AtomicU64,
+    /// How many events its connections have lost, those that have left among them.
+    lagged: AtomicU64,
 }
 
 struct State<T> {
@@ -71,6 +76,8 @@ impl<T: Clone + Send + 'static> Roster<T> {
                 closed: false,
                 members,
             }),
+            head: AtomicU64::new(0),
+            lagged: AtomicU64::new(0),
         }
     }
 
@@ -168,13 +175,35 @@ impl<T: Clone + Send + 'static> Roster<T> {
             .map(|Member(connection)| connection.clone())
     }
 
+    /// Counts an event, before it is sent.
+    pub(crate) fn advance(&self) {
+        self.head.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn head(&self) -> u64 {
+        self.head.load(Ordering::Relaxed)
+    }
+
+    /// Counts events that one of the connections has lost.
+    pub(crate) fn add_lagged(&self, missed: u64) {
+        self.lagged.fetch_add(missed, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lagged(&self) -> u64 {
+        self.lagged.load(Ordering::Relaxed)
+    }
+
     /// The members at one moment, in the order of their ids.
     pub(crate) fn members(&self) -> Vec<Arc<Connection<T>>> {
-        let members = self.state.load().members.clone();
+        let mut members = Vec::new();
+        self.for_each(|connection| members.push(connection.clone()));
         members
-            .iter()
-            .map(|Member(connection)| connection.clone())
-            .collect()
+    }
+
+    /// Calls `f` for each member of one moment, in the order of their ids. Holds no guard meanwhile.
+    pub(crate) fn for_each(&self, mut f: impl FnMut(&Arc<Connection<T>>)) {
+        let members = self.state.load().members.clone();
+        members.iter().for_each(|Member(connection)| f(connection));
     }
 }
 
@@ -188,13 +217,13 @@ impl<T> Clone for Member<T> {
 }
 
 impl<T: Clone + Send + 'static> Ord for Member<T> {
-    fn cmp(&self, other: &Self) -> Ordering {
+    fn cmp(&self, other: &Self) -> cmp::Ordering {
         self.0.id().cmp(other.0.id())
     }
 }
 
 impl<T: Clone + Send + 'static> PartialOrd for Member<T> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+    fn partial_cmp(&self, other: &Self) -> Option<cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
@@ -214,7 +243,7 @@ impl<T: Clone + Send + 'static> Equivalent<Member<T>> for str {
 }
 
 impl<T: Clone + Send + 'static> Comparable<Member<T>> for str {
-    fn compare(&self, member: &Member<T>) -> Ordering {
+    fn compare(&self, member: &Member<T>) -> cmp::Ordering {
         self.cmp(member.0.id().as_str())
     }
 }

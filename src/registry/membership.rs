@@ -10,9 +10,14 @@
 //! 4. A registration that is refused gives its place back.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use tokio::time::Instant;
+
+use super::places::NoPlace;
 use super::users::Change;
-use super::{Places, Users};
+use super::{Patience, Places, Users};
 use crate::channel::{Channel, Connection, Detached, Refusal, Roster};
 use crate::error::RegisterError;
 use crate::id::{ConnectionId, UserId};
@@ -27,6 +32,8 @@ pub(crate) struct Limits {
     pub(crate) per_user: usize,
     /// Connections of all users.
     pub(crate) total: usize,
+    /// How far and for how long a connection may be behind.
+    pub(crate) patience: Patience,
 }
 
 /// A connection that was let in, and the roster it stands in.
@@ -37,6 +44,10 @@ pub(crate) struct Registry<T> {
     places: Places,
     limits: Limits,
     counters: Counters,
+    /// The beginning of the clock that sweeps note times on.
+    started: Instant,
+    /// For those who reconnect after a shutdown, in milliseconds.
+    spread: AtomicU64,
 }
 
 impl<T: Clone + Send + 'static> Registry<T> {
@@ -46,6 +57,8 @@ impl<T: Clone + Send + 'static> Registry<T> {
             places: Places::new(limits.total),
             limits,
             counters: Counters::default(),
+            started: Instant::now(),
+            spread: AtomicU64::new(0),
         }
     }
 
@@ -55,11 +68,12 @@ impl<T: Clone + Send + 'static> Registry<T> {
         user: UserId,
         id: ConnectionId,
     ) -> Result<Admitted<T>, RegisterError> {
-        if !self.places.take() {
-            return Err(RegisterError::TotalFull {
+        self.places.take().map_err(|no_place| match no_place {
+            NoPlace::Full => RegisterError::TotalFull {
                 cap: self.places.cap(),
-            });
-        }
+            },
+            NoPlace::Closed => RegisterError::ShuttingDown,
+        })?;
         let connection = Arc::new(Connection::new(id));
         match self.join_or_open(&user, &connection) {
             Ok(roster) => Ok((roster, connection)),
@@ -126,8 +140,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         let Some((roster, connection)) = found.flatten() else {
             return false;
         };
-        connection.end();
-        self.leave(&roster, &connection)
+        self.remove(&roster, &connection)
     }
 
     /// Closes a user's channel and says how many connections that ends. Each reads what was sent before, then ends, and
@@ -142,6 +155,49 @@ impl<T: Clone + Send + 'static> Registry<T> {
         };
         self.unlink(&roster);
         count
+    }
+
+    /// Ends all connections of a user at once and takes them out; says how many these were.
+    pub(crate) fn disconnect(&self, user: &str) -> usize {
+        let roster = self.users.with(self.users.hash(user), user, |channel| {
+            channel.roster().clone()
+        });
+        roster.map_or(0, |roster| self.end_members(&roster))
+    }
+
+    /// Closes a channel, so that nobody joins it any more, and takes its members out.
+    fn end_members(&self, roster: &Arc<Roster<T>>) -> usize {
+        if roster.close().is_some() {
+            self.unlink(roster);
+        }
+        let members = roster.members();
+        let end = |connection: &Arc<Connection<T>>| self.remove(roster, connection);
+        members.iter().filter(|connection| end(connection)).count()
+    }
+
+    /// Ends a connection and takes it out; `false` if somebody else has taken it out.
+    pub(super) fn remove(&self, roster: &Arc<Roster<T>>, connection: &Arc<Connection<T>>) -> bool {
+        connection.end();
+        self.leave(roster, connection)
+    }
+
+    /// Refuses every registration from now on. Those that are on their way still come in. Clients shall spread their
+    /// reconnects over `spread`.
+    pub(crate) fn close(&self, spread: Duration) {
+        let millis = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX);
+        self.spread.store(millis, Ordering::Relaxed);
+        self.places.close();
+    }
+
+    /// Over what time clients shall spread their reconnects.
+    pub(crate) fn spread(&self) -> Duration {
+        Duration::from_millis(self.spread.load(Ordering::Relaxed))
+    }
+
+    /// Ends every connection there is at once and takes it out; says how many these were.
+    pub(crate) fn disconnect_all(&self) -> usize {
+        let rosters = self.users.rosters();
+        rosters.iter().map(|roster| self.end_members(roster)).sum()
     }
 
     /// Takes a closed channel out of the map, if it is still there.
@@ -168,6 +224,14 @@ impl<T: Clone + Send + 'static> Registry<T> {
 
     pub(crate) fn total(&self) -> usize {
         self.places.taken()
+    }
+
+    pub(super) fn patience(&self) -> Patience {
+        self.limits.patience
+    }
+
+    pub(super) fn started(&self) -> Instant {
+        self.started
     }
 
     pub(crate) fn counters(&self) -> &Counters {

@@ -1,26 +1,45 @@
-//! The count of all connections, and its cap.
+//! The count of all connections, its cap, and whether the registry is closed to newcomers.
+//!
+//! All in one atomic, so that a place is taken only while there is one and the registry is open, in one step: once it is
+//! closed and the count is zero, nobody is in and nobody is on the way.
 
 use std::sync::atomic::Ordering;
 
 use crate::sync::AtomicUsize;
+
+/// Set beside the count once the registry is closed; final.
+const CLOSED: usize = 1 << (usize::BITS - 1);
 
 pub(crate) struct Places {
     taken: AtomicUsize,
     cap: usize,
 }
 
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoPlace {
+    Full,
+    Closed,
+}
+
 impl Places {
     pub(crate) fn new(cap: usize) -> Self {
         Self {
             taken: AtomicUsize::new(0),
-            cap,
+            cap: cap.min(CLOSED - 1),
         }
     }
 
     /// Takes a place if there is one. The count is tested and raised in one step, so it never passes the cap.
-    pub(crate) fn take(&self) -> bool {
+    pub(crate) fn take(&self) -> Result<(), NoPlace> {
         let mut taken = self.taken.load(Ordering::Relaxed);
-        while taken < self.cap {
+        loop {
+            if taken & CLOSED != 0 {
+                return Err(NoPlace::Closed);
+            }
+            if taken >= self.cap {
+                return Err(NoPlace::Full);
+            }
             // Pairs with the release in `give_back`: who gets the place of a connection that left sees that it has left
             // its channel, and is not refused there on its account.
             match self.taken.compare_exchange_weak(
@@ -29,11 +48,10 @@ impl Places {
                 Ordering::Acquire,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return true,
+                Ok(_) => return Ok(()),
                 Err(now) => taken = now,
             }
         }
-        false
     }
 
     /// Gives a place back, once for each that was taken, after the connection has left its channel.
@@ -42,8 +60,14 @@ impl Places {
         self.taken.fetch_sub(1, Ordering::Release);
     }
 
+    /// No place is given from now on.
+    pub(crate) fn close(&self) {
+        // The order among the changes of this one atomic is all that is needed.
+        self.taken.fetch_or(CLOSED, Ordering::Relaxed);
+    }
+
     pub(crate) fn taken(&self) -> usize {
-        self.taken.load(Ordering::Relaxed)
+        self.taken.load(Ordering::Relaxed) & !CLOSED
     }
 
     pub(crate) fn cap(&self) -> usize {

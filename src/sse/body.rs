@@ -8,16 +8,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
-use http_body::{Body, Frame};
+use http_body::{Body, Frame as Chunk};
 use tokio::time::{Instant, Sleep};
 
 use super::KeepAlive;
+use crate::frame::Frame;
 use crate::subscription::Subscription;
 
 /// The events of a [`Subscription`] as the body of an HTTP response, one chunk for each event.
 ///
-/// A chunk is the event's shared bytes: handing it out copies and allocates nothing. Lost events are not in the stream;
-/// they are counted in [`Stats::lagged`](crate::Stats::lagged) and by the connection.
+/// A chunk is the event's shared bytes: handing it out copies and allocates nothing.
+///
+/// Where events were lost to lag, and the [`LagPolicy`](crate::LagPolicy) says so, an event `gap` stands in their place,
+/// with `{"reason":"lagged","missed":n}` for data. At the end by a [shutdown](crate::GenericBroadcaster::shutdown) stands
+/// a `retry:` line.
 ///
 /// The keep-alive needs the timer of a tokio runtime when the body is polled.
 #[derive(Debug)]
@@ -52,37 +56,41 @@ impl Body for SseBody {
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Chunk<Bytes>, Infallible>>> {
         let this = &mut *self;
         let Some(subscription) = &mut this.subscription else {
             return Poll::Ready(None);
         };
-        loop {
-            match Pin::new(&mut *subscription).poll_next(cx) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    if let Some(silence) = &mut this.keep_alive {
-                        silence.broken();
-                    }
-                    return Poll::Ready(Some(Ok(Frame::data(frame.to_bytes()))));
-                }
-                // Counted by the subscription; the stream goes on with the oldest event that is left.
-                Poll::Ready(Some(Err(_))) => {}
-                Poll::Ready(None) => {
-                    this.subscription = None;
-                    return Poll::Ready(None);
-                }
-                Poll::Pending => break,
+        let chunk = match Pin::new(&mut *subscription).poll_next(cx) {
+            Poll::Ready(Some(Ok(frame))) => frame.to_bytes(),
+            Poll::Ready(Some(Err(lagged))) => Frame::lagged(lagged.missed).to_bytes(),
+            Poll::Ready(None) => {
+                let spread = subscription.guard().reconnect_spread();
+                this.subscription = None;
+                let last = spread.map(|spread| Frame::retry_line(reconnect_after(spread)));
+                return Poll::Ready(last.map(|line| Ok(Chunk::data(line))));
             }
+            Poll::Pending => {
+                let Some(silence) = &mut this.keep_alive else {
+                    return Poll::Pending;
+                };
+                return silence.poll(cx).map(|bytes| Some(Ok(Chunk::data(bytes))));
+            }
+        };
+        if let Some(silence) = &mut this.keep_alive {
+            silence.broken();
         }
-        match &mut this.keep_alive {
-            Some(silence) => silence.poll(cx).map(|bytes| Some(Ok(Frame::data(bytes)))),
-            None => Poll::Pending,
-        }
+        Poll::Ready(Some(Ok(Chunk::data(chunk))))
     }
 
     fn is_end_stream(&self) -> bool {
         self.subscription.is_none()
     }
+}
+
+/// A moment to reconnect at, between one second from now and `spread` later.
+pub(super) fn reconnect_after(spread: Duration) -> Duration {
+    Duration::from_secs(1) + spread.mul_f64(fastrand::f64())
 }
 
 /// Watches for silence that has lasted as long as it may.

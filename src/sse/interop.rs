@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::response::sse;
@@ -49,7 +49,7 @@ impl Subscription {
     /// The events as axum's own, for [`axum::response::Sse`].
     ///
     /// Costs a copy of each event for each stream, which the [`Subscription`] as a response does not. Lost events are
-    /// skipped and counted, as there. axum's events cannot say that their data is empty: such an event arrives without
+    /// told as there. axum's events cannot say that their data is empty: such an event arrives without
     /// data, and clients ignore it.
     ///
     /// ```
@@ -74,13 +74,12 @@ impl Stream for AxumEvents {
     type Item = Result<sse::Event, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            match Pin::new(&mut self.0).poll_next(cx) {
-                Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Some(Ok((&*frame).into()))),
-                Poll::Ready(Some(Err(_))) => {}
-                Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
+        let next = ready!(Pin::new(&mut self.0).poll_next(cx));
+        Poll::Ready(next.map(|item| {
+            Ok(match item {
+                Ok(frame) => (&*frame).into(),
+                Err(lagged) => (&Frame::lagged(lagged.missed)).into(),
+            })
+        }))
     }
 }

@@ -14,4 +14,4 @@ mod response;
 pub use body::SseBody;
 pub use keep_alive::{HEARTBEAT_INTERVAL, HEARTBEAT_JSON, KeepAlive, standard_keep_alive};
 #[cfg(all(feature = "axum", not(loom)))]
-pub use response::SseResponse;
+pub use response::{ComeBack, SseResponse};

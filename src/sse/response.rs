@@ -1,13 +1,23 @@
 //! Responses for axum.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 
+use super::body::reconnect_after;
 use super::{KeepAlive, SseBody};
 use crate::error::RegisterError;
+use crate::frame::Frame;
 use crate::subscription::Subscription;
+
+const EVENT_STREAM: [(HeaderName, &str); 3] = [
+    (CONTENT_TYPE, "text/event-stream"),
+    (CACHE_CONTROL, "no-cache, no-transform"),
+    (HeaderName::from_static("x-accel-buffering"), "no"),
+];
 
 /// A subscription as a response, with a keep-alive of your choice.
 ///
@@ -49,12 +59,7 @@ impl SseResponse {
 
 impl IntoResponse for SseResponse {
     fn into_response(self) -> Response {
-        let headers = [
-            (CONTENT_TYPE, "text/event-stream"),
-            (CACHE_CONTROL, "no-cache, no-transform"),
-            (HeaderName::from_static("x-accel-buffering"), "no"),
-        ];
-        (headers, Body::new(self.body)).into_response()
+        (EVENT_STREAM, Body::new(self.body)).into_response()
     }
 }
 
@@ -65,9 +70,10 @@ impl IntoResponse for Subscription {
 }
 
 /// 429 for a full user, 503 for a full service, both with `Retry-After` in seconds; 409 for an id that is in use. The
-/// body is the error's sentence.
+/// body is the error's sentence. During a shutdown it is [`ComeBack`].
 ///
-/// A browser's `EventSource` gives up for good on any of them.
+/// A browser's `EventSource` gives up for good on any status but 200. To make it try again, answer with
+/// [`RegisterError::come_back`].
 impl IntoResponse for RegisterError {
     fn into_response(self) -> Response {
         let status = match self {
@@ -76,7 +82,33 @@ impl IntoResponse for RegisterError {
             Self::ConnectionIdInUse => {
                 return (StatusCode::CONFLICT, self.to_string()).into_response();
             }
+            Self::ShuttingDown => return self.come_back().into_response(),
         };
         (status, [(RETRY_AFTER, "5")], self.to_string()).into_response()
+    }
+}
+
+impl RegisterError {
+    /// The refusal in a form that a browser's `EventSource` survives: see [`ComeBack`].
+    #[must_use]
+    pub fn come_back(self) -> ComeBack {
+        ComeBack { _refused: () }
+    }
+}
+
+/// A refusal that browsers survive: an event stream that says when to come back, and ends.
+///
+/// Status 200, a `retry:` between one and eleven seconds at random, and a clean end. An `EventSource` that is refused with
+/// 429 or 503 gives up for good, with this it reconnects. Clients that do not reconnect by themselves see a stream
+/// without events.
+#[derive(Debug, Clone, Copy)]
+pub struct ComeBack {
+    _refused: (),
+}
+
+impl IntoResponse for ComeBack {
+    fn into_response(self) -> Response {
+        let after = reconnect_after(Duration::from_secs(10));
+        (EVENT_STREAM, Body::from(Frame::retry_line(after))).into_response()
     }
 }

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::Span;
 
@@ -65,6 +66,13 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
         self.connection.lagged()
     }
 
+    /// Over what time the client shall spread its reconnect, if the stream ended because of a shutdown.
+    pub(crate) fn reconnect_spread(&self) -> Option<Duration> {
+        self.connection
+            .is_finishing()
+            .then(|| self.registry.spread())
+    }
+
     pub(super) fn connection(&self) -> &Connection<T> {
         &self.connection
     }
@@ -73,8 +81,10 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
         &self.span
     }
 
-    pub(super) fn registry(&self) -> &Registry<T> {
-        &self.registry
+    /// Counts events that the connection has lost, for its user and in total.
+    pub(super) fn count_lag(&self, missed: u64) {
+        self.roster.add_lagged(missed);
+        self.registry.counters().lagged.add(missed);
     }
 }
 

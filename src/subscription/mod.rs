@@ -4,7 +4,9 @@
 //! leaves.
 
 mod guard;
+mod lag;
 mod stream;
 
 pub use guard::ConnectionGuard;
+pub use lag::LagPolicy;
 pub use stream::Subscription;

@@ -98,6 +98,11 @@ impl AtomicUsize {
         self.value.fetch_sub(value, order)
     }
 
+    pub(crate) fn fetch_or(&self, value: usize, order: Ordering) -> usize {
+        self.token.pass();
+        self.value.fetch_or(value, order)
+    }
+
     pub(crate) fn compare_exchange_weak(
         &self,
         current: usize,
@@ -107,41 +112,6 @@ impl AtomicUsize {
     ) -> Result<usize, usize> {
         self.token.pass();
         self.value.compare_exchange(current, new, success, failure)
-    }
-}
-
-pub(crate) struct AtomicBool {
-    token: Token,
-    value: atomic::AtomicBool,
-}
-
-impl AtomicBool {
-    pub(crate) fn new(value: bool) -> Self {
-        Self {
-            token: Token::new(),
-            value: atomic::AtomicBool::new(value),
-        }
-    }
-
-    pub(crate) fn load(&self, order: Ordering) -> bool {
-        self.token.pass();
-        self.value.load(order)
-    }
-
-    #[allow(dead_code, reason = "for deliberate faults")]
-    pub(crate) fn store(&self, value: bool, order: Ordering) {
-        self.token.pass();
-        self.value.store(value, order);
-    }
-
-    pub(crate) fn swap(&self, value: bool, order: Ordering) -> bool {
-        self.token.pass();
-        self.value.swap(value, order)
-    }
-
-    pub(crate) fn fetch_or(&self, value: bool, order: Ordering) -> bool {
-        self.token.pass();
-        self.value.fetch_or(value, order)
     }
 }
 

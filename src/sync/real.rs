@@ -9,7 +9,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 pub(crate) use atomic_waker::AtomicWaker;
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicUsize};
+pub(crate) use std::sync::atomic::AtomicUsize;
 
 /// A copy-on-write cell: readers load a snapshot, writers exchange it against the very snapshot they decided on.
 pub(crate) struct ArcSwap<T>(arc_swap::ArcSwap<T>);

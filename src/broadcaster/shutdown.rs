@@ -1,0 +1,75 @@
+//! The end: every stream is brought to its own, spread over a time.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::GenericBroadcaster;
+
+/// How often a shutdown looks whether all have left.
+const LOOK: Duration = Duration::from_millis(5);
+
+impl<E: ?Sized> GenericBroadcaster<E> {
+    /// Ends every stream within `over`, and says how many had to be cut because they did not end in time.
+    ///
+    /// From the first moment on, registrations are refused ([`RegisterError::ShuttingDown`](crate::RegisterError)). Each
+    /// stream is asked to end at a moment of its own in the first three quarters of the time; it first yields what was
+    /// broadcast before, then, in a response, a `retry:` that spreads the reconnects over as long again, and ends
+    /// cleanly. What remains is for those that are slow to write. Returns as soon as all have left.
+    ///
+    /// Call it in the future that is given to axum's `with_graceful_shutdown`, which then has no stream to wait for:
+    ///
+    /// ```no_run
+    /// # async fn run(listener: tokio::net::TcpListener, app: axum::Router) -> std::io::Result<()> {
+    /// use std::time::Duration;
+    /// use tidings::{GenericBroadcaster, Text};
+    ///
+    /// let hub = GenericBroadcaster::<Text>::new();
+    /// let drain = async move {
+    ///     let _ = tokio::signal::ctrl_c().await;
+    ///     hub.shutdown(Duration::from_secs(5)).await;
+    /// };
+    /// axum::serve(listener, app).with_graceful_shutdown(drain).await
+    /// # }
+    /// ```
+    ///
+    /// A connection that was [evicted](Self::evict) and whose client does not read cannot be cut from here; it does not
+    /// hold up the return beyond `over`.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, registrations stay refused and streams that were asked to end do so; the others go on.
+    /// Call it again to end them.
+    pub async fn shutdown(&self, over: Duration) -> usize {
+        let registry = &self.registry;
+        let deadline = Instant::now() + over;
+        registry.close(over);
+        tracing::debug!(connections = registry.total(), ?over, "shutting down");
+
+        let spread = over * 3 / 4;
+        let mut plan: Vec<_> = registry
+            .rosters()
+            .iter()
+            .flat_map(|roster| roster.members())
+            .map(|connection| (Instant::now() + spread.mul_f64(fastrand::f64()), connection))
+            .collect();
+        plan.sort_unstable_by_key(|(at, _)| *at);
+        for (at, connection) in plan {
+            sleep_until(at).await;
+            connection.finish();
+        }
+
+        // Who was on the way in when the registry was closed has come in by and by.
+        while registry.total() > 0 && Instant::now() < deadline {
+            for roster in registry.rosters() {
+                roster.for_each(|connection| connection.finish());
+            }
+            sleep(LOOK.min(deadline.saturating_duration_since(Instant::now()))).await;
+        }
+        let cut = registry.disconnect_all();
+        if cut > 0 {
+            tracing::warn!(connections = cut, "cut at the end of the shutdown");
+        }
+        cut
+    }
+}

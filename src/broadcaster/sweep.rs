@@ -1,0 +1,45 @@
+//! Sweeps: by hand, and in a task.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::GenericBroadcaster;
+use crate::error::ConfigError;
+
+impl<E: ?Sized> GenericBroadcaster<E> {
+    /// Takes out every connection that has been too far behind for too long (see
+    /// [`Builder::patience`](super::Builder::patience)) or whose [deadline](crate::Subscription::deadline) has passed, and
+    /// says how many these were.
+    ///
+    /// This is how a client that has stopped reading is found: its stream is not polled any more, and cannot notice by
+    /// itself. The connection is gone at once from the counts, and the ring lets go of what it held for it; the socket is
+    /// closed by whoever owns it. The time runs from the first sweep that finds the connection too far behind.
+    ///
+    /// Costs a walk over all connections, and holds up no broadcast. Call it from one place.
+    pub fn sweep(&self) -> usize {
+        let pruned = self.registry.sweep(Instant::now());
+        if pruned > 0 {
+            tracing::debug!(connections = pruned, "pruned");
+        }
+        pruned
+    }
+
+    pub(super) fn sweep_in_background(&self, interval: Duration) -> Result<(), ConfigError> {
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| ConfigError::NoRuntime)?;
+        let registry = Arc::downgrade(&self.registry);
+        runtime.spawn(async move {
+            let mut ticks = tokio::time::interval(interval);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                let Some(registry) = registry.upgrade() else {
+                    return;
+                };
+                registry.sweep(Instant::now());
+            }
+        });
+        Ok(())
+    }
+}

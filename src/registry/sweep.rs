@@ -1,0 +1,49 @@
+//! Finds connections that do not keep up, from outside.
+//!
+//! A stream whose client has stopped reading is not polled any more, so it cannot notice by itself that it falls behind.
+//! A sweep compares each connection's position with its channel's head and takes out those that have been too far behind
+//! for too long. It reads snapshots and counters; a broadcast does not notice it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Registry;
+
+/// What a connection may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// How many events it may be behind.
+    pub(crate) behind: u64,
+    /// For how long it may be behind by more than that.
+    pub(crate) time: Duration,
+}
+
+impl<T: Clone + Send + 'static> Registry<T> {
+    /// Takes out who has been too far behind for too long, and whose time is up. Says how many these were.
+    pub(crate) fn sweep(&self, now: Instant) -> usize {
+        let patience = self.patience();
+        // From 1, since 0 stands for "not behind".
+        let millis = 1 + self.since_started(now);
+        let longest = u64::try_from(patience.time.as_millis()).unwrap_or(u64::MAX);
+        let mut pruned = 0;
+        for roster in self.rosters() {
+            let head = roster.head();
+            roster.for_each(|connection| {
+                let too_far = connection.behind(head) > patience.behind;
+                let since = connection.note_behind(too_far, millis);
+                let stuck = too_far && since >= longest;
+                if (stuck || connection.is_expired(now)) && self.remove(&roster, connection) {
+                    pruned += 1;
+                }
+            });
+        }
+        self.counters().pruned.add(pruned as u64);
+        pruned
+    }
+
+    fn since_started(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.started());
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX - 1)
+    }
+}
