@@ -45,6 +45,8 @@
 //!   the newcomer and never ends somebody else's connection.
 //! - A frame is one whole event. No field can smuggle a line into another; what cannot be written is a typed error.
 //! - An event that cannot be encoded, or panics, harms only the call it was passed to.
+//! - A client that stops reading is found from outside by a [`sweep`], and then costs nothing here any more.
+//! - A [`shutdown`] ends every stream, after what was broadcast before, and spreads the ends and the reconnects over a time.
 //!
 //! The interleavings behind these are checked by [loom] models of the real sources, and 52 deliberate faults show that
 //! the models notice.
@@ -52,8 +54,8 @@
 //! # What is not
 //!
 //! - Delivery is at most once: an event is lost with the connection it was on its way to. There is no replay yet.
-//! - A stream that falls behind by more than the [ring's capacity][`capacity`] loses the oldest events. They are counted,
-//!   for the connection and in [`Stats::lagged`]; the client is not told yet.
+//! - A stream that falls behind by more than the [ring's capacity][`capacity`] loses the oldest events. It is told, as its
+//!   [`LagPolicy`] says, and they are counted: for the connection, for its user and in [`Stats::lagged`].
 //! - "Lock-free" is said of what is: look-up, [`register`], [`unregister`] and `drop` are loads and compare-and-swap loops
 //!   on `ArcSwap` and atomics. The cell of one connection's receiving side is a mutex that is only ever tried, never
 //!   waited for. tokio's ring takes a mutex of its own for some tens of nanoseconds inside each send and receive.
@@ -76,6 +78,8 @@
 //! [sse]: https://html.spec.whatwg.org/multipage/server-sent-events.html
 //! [loom]: https://docs.rs/loom
 //! [`broadcast`]: GenericBroadcaster::broadcast
+//! [`sweep`]: GenericBroadcaster::sweep
+//! [`shutdown`]: GenericBroadcaster::shutdown
 //! [`register`]: GenericBroadcaster::register
 //! [`unregister`]: GenericBroadcaster::unregister
 //! [`capacity`]: Builder::capacity

@@ -1,0 +1,453 @@
+//! How streams come to an end that nobody asked their clients about: lag, deadlines, disconnections, sweeps, shutdown.
+
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use http_body::Body;
+use http_body_util::BodyExt;
+use tidings::{
+    ConfigError, ConnectionId, GenericBroadcaster, LagPolicy, Lagged, RegisterError, SseBody,
+    Subscription, Text,
+};
+use tokio::time::{Instant, sleep, timeout};
+
+type Hub = GenericBroadcaster<Text>;
+
+const GAP_OF_3: &str = "event: gap\ndata: {\"reason\":\"lagged\",\"missed\":3}\n\n";
+
+fn small_hub(policy: LagPolicy) -> Hub {
+    Hub::builder()
+        .capacity(2)
+        .lag_policy(policy)
+        .build()
+        .expect("valid settings")
+}
+
+fn join(hub: &Hub) -> Subscription {
+    hub.register("ann").expect("no cap is reached")
+}
+
+fn send(hub: &Hub, data: &str) -> usize {
+    let reached = hub.broadcast("ann", &Text::new(data.to_owned()));
+    reached.expect("text can be encoded")
+}
+
+/// Sends five events, so that a ring of two loses three.
+fn send_five(hub: &Hub) {
+    for data in ["1", "2", "3", "4", "5"] {
+        send(hub, data);
+    }
+}
+
+/// Everything that the body has to say without waiting, and whether it has ended.
+fn read(body: &mut SseBody) -> (String, bool) {
+    let mut read = Vec::new();
+    let mut cx = Context::from_waker(Waker::noop());
+    loop {
+        match std::pin::Pin::new(&mut *body).poll_frame(&mut cx) {
+            Poll::Ready(Some(Ok(chunk))) => read.extend(chunk.into_data().expect("data")),
+            Poll::Ready(None) => return (String::from_utf8(read).expect("UTF-8"), true),
+            Poll::Pending => return (String::from_utf8(read).expect("UTF-8"), false),
+        }
+    }
+}
+
+/// Everything until the end.
+async fn read_to_end(body: SseBody) -> String {
+    let bytes: Bytes = body.collect().await.expect("no error").to_bytes();
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+/// The `retry:` line that a text ends with, in milliseconds, and what stands before it.
+fn split_retry(text: &str) -> (&str, u64) {
+    let at = text.rfind("retry: ").expect("a retry line");
+    let millis = text[at + 7..].strip_suffix('\n').expect("a whole line");
+    (&text[..at], millis.parse().expect("a number"))
+}
+
+// Lag
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_is_told_and_the_stream_goes_on() {
+    let hub = small_hub(LagPolicy::Gap);
+    let mut body = SseBody::new(join(&hub));
+    send_five(&hub);
+    let (text, ended) = read(&mut body);
+    assert_eq!(text, format!("{GAP_OF_3}data: 4\n\ndata: 5\n\n"));
+    assert!(!ended);
+    send(&hub, "6");
+    assert_eq!(read(&mut body).0, "data: 6\n\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_disconnects_on_lag_tells_it_first() {
+    let hub = small_hub(LagPolicy::Disconnect);
+    let mut body = SseBody::new(join(&hub));
+    send_five(&hub);
+    assert_eq!(read(&mut body), (GAP_OF_3.to_owned(), true));
+    assert_eq!(hub.total_connections(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_strict_stream_ends_on_lag_without_an_event() {
+    let hub = small_hub(LagPolicy::End);
+    let mut body = SseBody::new(join(&hub));
+    send(&hub, "0");
+    assert_eq!(read(&mut body).0, "data: 0\n\n");
+    send_five(&hub);
+    assert_eq!(read(&mut body), (String::new(), true));
+    assert_eq!((hub.stats().lagged, hub.total_connections()), (3, 0));
+}
+
+#[tokio::test]
+async fn a_stream_may_have_a_lag_policy_of_its_own() {
+    let hub = small_hub(LagPolicy::End);
+    let mut tolerant = join(&hub).lag_policy(LagPolicy::Gap);
+    let mut strict = join(&hub);
+    send_five(&hub);
+    assert_eq!(tolerant.next().await, Some(Err(Lagged { missed: 3 })));
+    assert!(tolerant.next().await.expect("it goes on").is_ok());
+    assert_eq!(strict.next().await, None);
+}
+
+#[tokio::test]
+async fn lag_is_counted_per_connection_per_user_and_in_total() {
+    let hub = small_hub(LagPolicy::Gap);
+    let (mut one, mut two) = (join(&hub), join(&hub));
+    send_five(&hub);
+    assert_eq!(one.next().await, Some(Err(Lagged { missed: 3 })));
+    assert_eq!((one.guard().lagged(), two.guard().lagged()), (3, 0));
+    assert_eq!((hub.lagged("ann"), hub.stats().lagged), (3, 3));
+    assert_eq!(two.next().await, Some(Err(Lagged { missed: 3 })));
+    drop(two);
+    assert_eq!((hub.lagged("ann"), hub.stats().lagged), (6, 6));
+    assert_eq!(hub.lagged("bob"), 0);
+}
+
+// Deadlines
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_stream_ends_at_its_deadline() {
+    let hub = Hub::new();
+    let start = Instant::now();
+    let body = SseBody::new(join(&hub).deadline(start + Duration::from_secs(2)));
+    assert_eq!(read_to_end(body).await, "");
+    assert_eq!(start.elapsed(), Duration::from_secs(2));
+    assert_eq!(hub.total_connections(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_stream_ends_at_its_deadline() {
+    let hub = Hub::new();
+    let start = Instant::now();
+    let mut stream = join(&hub).deadline(start + Duration::from_secs(2));
+    let mut got = 0;
+    loop {
+        send(&hub, "x");
+        match stream.next().now_or_never() {
+            Some(Some(Ok(_))) => got += 1,
+            Some(None) => break,
+            other => panic!("{other:?}"),
+        }
+        tokio::time::advance(Duration::from_millis(10)).await;
+    }
+    assert_eq!(got, 200);
+    assert_eq!(start.elapsed(), Duration::from_secs(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_takes_out_a_stream_past_its_deadline_that_is_not_polled() {
+    let hub = Hub::new();
+    let start = Instant::now();
+    let stalled = join(&hub).deadline(start + Duration::from_secs(2));
+    tokio::time::advance(Duration::from_millis(1_999)).await;
+    assert_eq!((hub.sweep(), hub.total_connections()), (0, 1));
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert_eq!((hub.sweep(), hub.total_connections()), (1, 0));
+    assert_eq!(send(&hub, "x"), 0, "nothing is kept for it any more");
+    drop(stalled);
+    assert_eq!((hub.sweep(), hub.stats().pruned), (0, 1));
+}
+
+// Disconnections
+
+#[tokio::test]
+async fn a_disconnected_user_is_out_at_once_and_may_come_back() {
+    let hub = Hub::new();
+    let (mut one, two) = (join(&hub), join(&hub));
+    let other = hub.register("bob").expect("no cap is reached");
+    send(&hub, "unread");
+    assert_eq!(hub.disconnect_user("ann"), 2);
+    assert_eq!(
+        (hub.connection_count("ann"), hub.total_connections()),
+        (0, 1)
+    );
+    assert_eq!(one.next().await, None, "what was not read is dropped");
+    let mut back = join(&hub);
+    assert_eq!(send(&hub, "again"), 1);
+    assert_eq!(
+        back.next().await.expect("an event").expect("no lag").data(),
+        "again"
+    );
+    drop((one, two));
+    assert_eq!(
+        (hub.connection_count("ann"), hub.total_connections()),
+        (1, 2)
+    );
+    assert_eq!(hub.disconnect_user("nobody"), 0);
+    drop(other);
+}
+
+#[tokio::test]
+async fn a_waiting_stream_is_woken_by_a_disconnection() {
+    let hub = Hub::new();
+    let mut one = hub.register_as("ann", "tab").expect("no cap is reached");
+    let waiter = tokio::spawn(async move { one.next().await });
+    tokio::task::yield_now().await;
+    assert!(hub.disconnect_connection("ann", &ConnectionId::from("tab")));
+    assert_eq!(waiter.await.expect("no panic"), None);
+}
+
+// Sweeps
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_takes_out_who_is_too_far_behind_for_too_long() {
+    let hub = Hub::builder()
+        .capacity(4)
+        .patience(2, Duration::from_secs(10))
+        .build()
+        .expect("valid settings");
+    let stalled = join(&hub);
+    let mut prompt = join(&hub);
+    for data in ["1", "2", "3"] {
+        send(&hub, data);
+        prompt.next().await.expect("an event").expect("no lag");
+    }
+    let behind: Vec<u64> = hub
+        .connection_info()
+        .iter()
+        .map(|info| info.behind)
+        .collect();
+    assert_eq!((behind.iter().sum::<u64>(), behind.len()), (3, 2));
+    assert_eq!(hub.sweep(), 0, "the time begins to run");
+    tokio::time::advance(Duration::from_millis(9_999)).await;
+    assert_eq!(hub.sweep(), 0);
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert_eq!(hub.sweep(), 1);
+    assert_eq!((hub.connection_count("ann"), hub.stats().pruned), (1, 1));
+    assert_eq!(send(&hub, "4"), 1, "only the prompt one is left");
+    drop(stalled);
+    assert_eq!(hub.total_connections(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_catches_up_is_not_swept_away() {
+    let hub = Hub::builder()
+        .capacity(4)
+        .patience(0, Duration::from_secs(10))
+        .build()
+        .expect("valid settings");
+    let mut slow = join(&hub);
+    for _ in 0..5 {
+        send(&hub, "x");
+        assert_eq!(hub.sweep(), 0);
+        tokio::time::advance(Duration::from_secs(9)).await;
+        slow.next().await.expect("an event").expect("no lag");
+        assert_eq!(hub.sweep(), 0);
+        tokio::time::advance(Duration::from_secs(9)).await;
+    }
+    assert_eq!(hub.total_connections(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sweeps_in_the_background_end_with_the_broadcaster() {
+    let hub = Hub::builder()
+        .capacity(2)
+        .patience(0, Duration::from_secs(1))
+        .sweep_every(Duration::from_millis(500))
+        .build()
+        .expect("valid settings");
+    let stalled = join(&hub);
+    send(&hub, "x");
+    sleep(Duration::from_millis(1_600)).await;
+    assert_eq!(hub.total_connections(), 0);
+    drop((stalled, hub));
+    let tasks = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(tasks(), 0);
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused() {
+    let builder = Hub::builder;
+    assert_eq!(
+        builder().sweep_every(Duration::from_secs(1)).build().err(),
+        Some(ConfigError::NoRuntime)
+    );
+    assert_eq!(
+        builder().sweep_every(Duration::ZERO).build().err(),
+        Some(ConfigError::ZeroInterval)
+    );
+    assert_eq!(
+        builder().connections_per_user(0).build().err(),
+        Some(ConfigError::ZeroCap)
+    );
+    assert!(matches!(
+        builder().capacity(0).build().err(),
+        Some(ConfigError::Capacity { capacity: 0, .. })
+    ));
+}
+
+// Shutdown
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_ends_every_stream_after_what_was_broadcast_before() {
+    let hub = Hub::new();
+    let start = Instant::now();
+    let readers: Vec<_> = (0..10)
+        .map(|_| {
+            let body = SseBody::new(join(&hub));
+            tokio::spawn(async move { (read_to_end(body).await, Instant::now()) })
+        })
+        .collect();
+    assert_eq!(send(&hub, "before"), 10);
+    let over = Duration::from_secs(4);
+    assert_eq!(hub.shutdown(over).await, 0, "nobody had to be cut");
+    assert!(start.elapsed() <= over * 3 / 4 + Duration::from_millis(10));
+    assert_eq!(hub.total_connections(), 0);
+
+    let (mut ends, mut retries) = (Vec::new(), Vec::new());
+    for reader in readers {
+        let (text, end) = reader.await.expect("no panic");
+        let (events, retry) = split_retry(&text);
+        assert_eq!(events, "data: before\n\n");
+        assert!((1_000..=5_000).contains(&retry), "{retry}");
+        ends.push(end - start);
+        retries.push(retry);
+    }
+    ends.sort();
+    retries.sort();
+    assert!(
+        ends[9] - ends[0] > Duration::from_millis(300),
+        "spread: {ends:?}"
+    );
+    assert!(retries[9] - retries[0] > 300, "spread: {retries:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_refuses_whoever_comes() {
+    let hub = Hub::new();
+    hub.shutdown(Duration::from_secs(1)).await;
+    assert_eq!(hub.register("ann").err(), Some(RegisterError::ShuttingDown));
+    assert_eq!((hub.total_connections(), hub.stats().refused), (0, 1));
+    assert_eq!(
+        hub.shutdown(Duration::from_secs(1)).await,
+        0,
+        "twice is as good as once"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_cuts_who_does_not_read() {
+    let hub = Hub::new();
+    let start = Instant::now();
+    let mut stalled = join(&hub);
+    send(&hub, "unread");
+    assert_eq!(hub.shutdown(Duration::from_secs(2)).await, 1);
+    assert_eq!(start.elapsed(), Duration::from_secs(2));
+    assert_eq!(hub.total_connections(), 0);
+    assert_eq!(stalled.next().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_that_is_given_up_can_be_taken_up_again() {
+    let hub = Hub::new();
+    let stalled = join(&hub);
+    let first = timeout(
+        Duration::from_secs(1),
+        hub.shutdown(Duration::from_secs(60)),
+    );
+    assert!(first.await.is_err());
+    assert_eq!(hub.register("bob").err(), Some(RegisterError::ShuttingDown));
+    assert_eq!(hub.shutdown(Duration::ZERO).await, 1);
+    drop(stalled);
+}
+
+#[cfg(feature = "axum")]
+mod responses {
+    use super::*;
+    use axum::response::IntoResponse;
+
+    #[tokio::test]
+    async fn a_refusal_that_browsers_survive_is_a_stream_that_ends() {
+        for refused in [
+            RegisterError::ShuttingDown,
+            RegisterError::UserFull { cap: 1 },
+        ] {
+            let response = refused.come_back().into_response();
+            assert_eq!(response.status(), 200);
+            assert_eq!(response.headers()["content-type"], "text/event-stream");
+            let body = response.into_body().collect().await.expect("no error");
+            let text = String::from_utf8(body.to_bytes().to_vec()).expect("UTF-8");
+            let (before, retry) = split_retry(&text);
+            assert_eq!(before, "");
+            assert!((1_000..=11_000).contains(&retry));
+        }
+        let status = |refused: RegisterError| refused.into_response().status().as_u16();
+        assert_eq!(status(RegisterError::ShuttingDown), 200);
+        assert_eq!(status(RegisterError::UserFull { cap: 1 }), 429);
+        assert_eq!(status(RegisterError::TotalFull { cap: 1 }), 503);
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_lets_a_graceful_server_return() {
+        use axum::{Router, extract::State, routing::get};
+
+        async fn stream(State(hub): State<Hub>) -> Result<Subscription, RegisterError> {
+            hub.register("ann")
+        }
+
+        let hub = Hub::new();
+        let app = Router::new()
+            .route("/", get(stream))
+            .with_state(hub.clone());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
+        let url = format!("http://{}/", listener.local_addr().expect("an address"));
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let drain = {
+            let hub = hub.clone();
+            async move {
+                let _ = stopped.await;
+                hub.shutdown(Duration::from_millis(200)).await;
+            }
+        };
+        let server = axum::serve(listener, app).with_graceful_shutdown(drain);
+        let server = tokio::spawn(server.into_future());
+
+        let streams: Vec<_> = futures_util::future::join_all((0..5).map(|_| reqwest::get(&url)))
+            .await
+            .into_iter()
+            .map(|response| response.expect("a response"))
+            .collect();
+        assert_eq!(send(&hub, "last"), 5);
+        stop.send(()).expect("the server waits");
+        for stream in streams {
+            let text = stream.text().await.expect("a clean end");
+            assert_eq!(split_retry(&text).0, "data: last\n\n");
+        }
+        let ended = timeout(Duration::from_secs(5), server).await;
+        ended
+            .expect("it returns")
+            .expect("no panic")
+            .expect("no error");
+        assert_eq!(hub.total_connections(), 0);
+    }
+}
