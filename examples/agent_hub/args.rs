@@ -1,0 +1,64 @@
+//! The command line.
+
+use std::time::Duration;
+
+use lexopt::prelude::*;
+use tidings::HEARTBEAT_INTERVAL;
+
+pub(crate) const HELP: &str = "\
+Passes events on to users over server-sent events.
+
+Usage: agent_hub [OPTIONS]
+
+  --addr HOST:PORT    where to listen; port 0 takes a free one [127.0.0.1:3000]
+  --heartbeat-ms N    how long a stream may be silent before a keep-alive [15000]
+  --help              shows this text
+
+RUST_LOG chooses what is logged, for example RUST_LOG=tidings=debug.
+";
+
+pub(crate) enum Command {
+    Serve(Settings),
+    Help,
+}
+
+pub(crate) struct Settings {
+    pub(crate) addr: String,
+    pub(crate) heartbeat: Duration,
+}
+
+/// Reads the arguments of this process.
+pub(crate) fn parse() -> Result<Command, lexopt::Error> {
+    let mut settings = Settings {
+        addr: "127.0.0.1:3000".into(),
+        heartbeat: HEARTBEAT_INTERVAL,
+    };
+    let mut args = lexopt::Parser::from_env();
+    while let Some(arg) = args.next()? {
+        match arg {
+            Long("addr") => settings.addr = args.value()?.parse_with(address)?,
+            Long("heartbeat-ms") => settings.heartbeat = args.value()?.parse_with(milliseconds)?,
+            Long("help") | Short('h') => return Ok(Command::Help),
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(Command::Serve(settings))
+}
+
+/// Checks the form only: whether the host exists is seen when it is listened on.
+fn address(text: &str) -> Result<String, &'static str> {
+    let wrong = "it has to be HOST:PORT, such as 127.0.0.1:3000 or [::1]:3000";
+    let (host, port) = text.rsplit_once(':').ok_or(wrong)?;
+    let bare_ipv6 = host.contains(':') && !host.starts_with('[');
+    if host.is_empty() || bare_ipv6 || port.parse::<u16>().is_err() {
+        return Err(wrong);
+    }
+    Ok(text.into())
+}
+
+fn milliseconds(text: &str) -> Result<Duration, &'static str> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("it has to be a whole number of milliseconds, 1 or more"),
+        Ok(milliseconds) => Ok(Duration::from_millis(milliseconds)),
+    }
+}

@@ -1,0 +1,144 @@
+//! A server that passes events on to its users, to start from.
+//!
+//!     cargo run --release --example agent_hub
+//!
+//! `app.rs` has the routes, `index.html` is the page that it serves, `cut.rs` breaks connections on purpose.
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use axum::serve::ListenerExt;
+use tidings::{GenericBroadcaster, KeepAlive, Text};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use args::{Command, Settings};
+
+mod app;
+mod args;
+
+/// How long clients that do not read may hold up the end.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let settings = match args::parse() {
+        Ok(Command::Serve(settings)) => settings,
+        Ok(Command::Help) => {
+            print!("{}", args::HELP);
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("agent_hub: {error}. Try --help.");
+            return ExitCode::from(2);
+        }
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            EnvFilter::builder()
+                .with_default_directive(LevelFilter::INFO.into())
+                .from_env_lossy(),
+        )
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+    match serve(&settings).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("agent_hub: {}: {error}", settings.addr);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(settings: &Settings) -> io::Result<()> {
+    let hub = GenericBroadcaster::<Text>::new();
+    let keep_alive = KeepAlive::comment().interval(settings.heartbeat);
+    let app = app::router(hub.clone(), keep_alive);
+
+    // Before the address is printed: whoever reads it may stop us from then on.
+    let stop_signal = stop_signal()?;
+    let listener = TcpListener::bind(&settings.addr).await?;
+    print_what_to_try(&format!("http://{}", listener.local_addr()?));
+    // Events are small and must not wait for the acknowledgement of the one before.
+    let listener = listener.tap_io(|socket| {
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::warn!(%error, "TCP_NODELAY is not set");
+        }
+    });
+
+    let (stopping, stopped) = oneshot::channel();
+    let server = axum::serve(listener, app).with_graceful_shutdown(async move {
+        stop_signal.await;
+        tracing::info!(connections = hub.total_connections(), "stopping");
+        // The server waits for its responses, and a stream is one that does not end of its own accord.
+        for user in hub.connected_users() {
+            hub.evict(&user);
+        }
+        let _ = stopping.send(());
+    });
+    tokio::select! {
+        result = server => result,
+        () = limit(stopped) => {
+            tracing::warn!("some connections did not end in time");
+            Ok(())
+        }
+    }
+}
+
+async fn limit(stopped: oneshot::Receiver<()>) {
+    match stopped.await {
+        Ok(()) => tokio::time::sleep(STOP_LIMIT).await,
+        // The server has failed before it was told to stop; it says so itself.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// What Ctrl-C or SIGTERM resolves. They are caught from now on, not from when it is first polled.
+#[cfg(unix)]
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// What Ctrl-C resolves.
+#[cfg(not(unix))]
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
+    })
+}
+
+fn print_what_to_try(base: &str) {
+    print!(
+        "\
+agent_hub listens on {base}
+
+Open it in a browser, or open a stream and send an event from another terminal:
+
+  curl -N {base}/users/ann/streams/text
+  curl --json '{{\"text\":\"hello\"}}' {base}/users/ann/events/text
+
+Then end the stream, break it as a crash would, and see what was counted:
+
+  curl -X POST {base}/users/ann/end
+  curl -X POST {base}/users/ann/drop
+  curl {base}/stats
+
+Ctrl-C stops it.
+"
+    );
+}
