@@ -1,0 +1,677 @@
+//! The example `agent_hub` over HTTP: every route, every refusal, and the process itself.
+
+#![cfg(feature = "axum")]
+
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use eventsource_stream::{Event, EventStream, EventStreamError, Eventsource};
+use futures_util::stream::{BoxStream, StreamExt};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{Response, StatusCode};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use hub::{Hub, within};
+
+#[path = "support/hub.rs"]
+mod hub;
+
+/// An open stream, read by a client's parser.
+struct Events(EventStream<BoxStream<'static, reqwest::Result<axum::body::Bytes>>>);
+
+impl Events {
+    async fn open(hub: &Hub, user: &str) -> Self {
+        let response = get(hub, &["users", user, "streams", "text"]).await;
+        assert_eq!(response.status(), 200, "{user:?}");
+        Self(response.bytes_stream().boxed().eventsource())
+    }
+
+    async fn next(&mut self) -> Option<Result<Event, EventStreamError<reqwest::Error>>> {
+        within("an event", self.0.next()).await
+    }
+
+    async fn text(&mut self) -> String {
+        let event = self.next().await.expect("the stream is open");
+        let event = event.expect("the stream is whole");
+        assert_eq!((&*event.event, &*event.id, event.retry), ("text", "", None));
+        event.data
+    }
+
+    async fn texts(&mut self, count: usize) -> Vec<String> {
+        let mut texts = Vec::new();
+        while texts.len() < count {
+            texts.push(self.text().await);
+        }
+        texts
+    }
+
+    async fn assert_ends(&mut self) {
+        let last = self.next().await;
+        assert!(last.is_none(), "{last:?}");
+    }
+
+    async fn assert_breaks(&mut self) {
+        let last = self.next().await;
+        assert!(
+            matches!(last, Some(Err(EventStreamError::Transport(_)))),
+            "{last:?}"
+        );
+    }
+}
+
+async fn get(hub: &Hub, path: &[&str]) -> Response {
+    let response = hub.client.get(hub.url(path)).send();
+    within("a response", response).await.expect("a response")
+}
+
+async fn stats(hub: &Hub) -> Value {
+    get(hub, &["stats"]).await.json().await.expect("JSON")
+}
+
+/// Asserts that the response is this refusal, with a sentence that says `hint`.
+async fn assert_refused(response: Response, status: u16, hint: &str) {
+    let found = response.status();
+    let sentence = response.text().await.expect("a body");
+    assert_eq!(found, status, "{sentence}");
+    assert!(sentence.contains(hint), "{sentence:?} lacks {hint:?}");
+}
+
+#[tokio::test]
+async fn users_get_their_own_events_in_order_while_posts_interleave() {
+    // Fewer than a ring holds: a client that is slow today must not fail a test that asks for something else.
+    const EACH: usize = 50;
+    let hub = Hub::start().await;
+    let mut ann = Events::open(&hub, "ann").await;
+    let mut bob = Events::open(&hub, "bob").await;
+    let mut eve = Events::open(&hub, "eve").await;
+
+    let texts = |user: &str| -> Vec<String> { (0..EACH).map(|n| format!("{user} {n}")).collect() };
+    let post = async |user: &str| {
+        for text in texts(user) {
+            assert_eq!(hub.send(user, &text).await, 1);
+        }
+    };
+    tokio::join!(post("ann"), post("bob"), post("eve"));
+
+    assert_eq!(ann.texts(EACH).await, texts("ann"));
+    assert_eq!(bob.texts(EACH).await, texts("bob"));
+    assert_eq!(eve.texts(EACH).await, texts("eve"));
+    // There is nothing else in any of them.
+    for (user, events) in [("ann", &mut ann), ("bob", &mut bob), ("eve", &mut eve)] {
+        assert_eq!(
+            hub.post(&["users", user, "end"]).await,
+            json!({ "ended": 1 })
+        );
+        events.assert_ends().await;
+    }
+}
+
+#[tokio::test]
+async fn all_streams_of_a_user_get_the_event() {
+    let hub = Hub::start().await;
+    let mut first = Events::open(&hub, "ann").await;
+    let mut second = Events::open(&hub, "ann").await;
+    assert_eq!(hub.send("ann", "hello").await, 2);
+    assert_eq!(first.text().await, "hello");
+    assert_eq!(second.text().await, "hello");
+    assert_eq!(hub.send("nobody", "hello").await, 0);
+}
+
+#[tokio::test]
+async fn a_stream_has_the_headers_that_keep_it_from_being_buffered() {
+    let hub = Hub::start().await;
+    let response = get(&hub, &["users", "ann", "streams", "text"]).await;
+    assert_eq!(response.status(), 200);
+    let headers = response.headers();
+    assert_eq!(headers["content-type"], "text/event-stream");
+    assert_eq!(headers["cache-control"], "no-cache, no-transform");
+    assert_eq!(headers["x-accel-buffering"], "no");
+    assert_eq!(headers["transfer-encoding"], "chunked");
+}
+
+#[tokio::test]
+async fn text_arrives_as_it_was_sent_but_for_the_kind_of_its_line_breaks() {
+    let hub = Hub::start().await;
+    let mut events = Events::open(&hub, "ann").await;
+    let long_line = "0123456789abcdef".repeat(1 << 16);
+    let many_lines = "a line of 31 characters + CRLF\r\n".repeat(1 << 15);
+    let texts = [
+        "",
+        " leading and trailing ",
+        "one\ntwo\rthree\r\nfour",
+        "\r\r\n\n\n\r",
+        "\n",
+        "a null \0, a bell \u{7}, an escape \u{1b}",
+        "next line \u{85}, line \u{2028} and paragraph \u{2029} separators",
+        "\u{feff}not a byte order mark",
+        "👩‍👩‍👧‍👦 ไทย עברית \u{10ffff}",
+        "data: looks\nevent: like\nid: fields\n: of its own",
+        "<script>alert(1)</script> & \"quotes\"",
+        &long_line,
+        &many_lines,
+    ];
+    for text in texts {
+        assert_eq!(hub.send("ann", text).await, 1);
+        let expected = text.replace("\r\n", "\n").replace('\r', "\n");
+        let found = events.text().await;
+        // Not `assert_eq!`: it would print a mebibyte twice.
+        assert!(
+            found == expected,
+            "{:?}",
+            text.chars().take(80).collect::<String>()
+        );
+    }
+}
+
+#[tokio::test]
+async fn text_may_be_given_in_escapes() {
+    let hub = Hub::start().await;
+    let mut events = Events::open(&hub, "ann").await;
+    let body = r#"{"text": "\u0000 \u2028 \ud83d\ude00 \r\n.", "more": "is ignored"}"#;
+    let response = hub
+        .client
+        .post(hub.url(&["users", "ann", "events", "text"]))
+        .header("content-type", "application/json; charset=utf-8")
+        .body(body)
+        .send()
+        .await
+        .expect("a response");
+    assert_eq!(response.status(), 200);
+    assert_eq!(events.text().await, "\0 \u{2028} 😀 \n.");
+}
+
+#[tokio::test]
+async fn any_text_names_a_user() {
+    let hub = Hub::start().await;
+    let users = [
+        "a/b",
+        "a%2Fb",
+        "with spaces",
+        "👩‍🚀",
+        "?query#fragment&+",
+        "é",
+        "e\u{301}",
+        "\0\r\n",
+        "drop",
+    ];
+    let mut streams = Vec::new();
+    for user in users {
+        streams.push(Events::open(&hub, user).await);
+    }
+    assert_eq!(stats(&hub).await["users"], users.len());
+    for user in users {
+        assert_eq!(hub.send(user, user).await, 1, "{user:?}");
+    }
+    for (user, events) in users.iter().zip(&mut streams) {
+        assert_eq!(events.text().await, user.replace("\r\n", "\n"));
+        assert_eq!(hub.post(&["users", user, "end"]).await["ended"], 1);
+        events.assert_ends().await;
+    }
+}
+
+#[tokio::test]
+async fn a_user_that_is_not_utf8_is_refused() {
+    let hub = Hub::start().await;
+    let url = format!("{}users/%ff/streams/text", hub.url(&[]));
+    let response = hub.client.get(url).send().await.expect("a response");
+    assert_refused(response, 400, "UTF-8").await;
+}
+
+#[tokio::test]
+async fn what_does_not_exist_is_not_found() {
+    let hub = Hub::start().await;
+    let response = get(&hub, &["users", "ann", "streams", "smoke"]).await;
+    assert_refused(response, 404, "\"smoke\"").await;
+    let response = get(&hub, &["nothing", "here"]).await;
+    assert_refused(response, 404, "/nothing/here").await;
+    let response = hub
+        .client
+        .post(hub.url(&["users", "ann", "events", "smoke"]))
+        .json(&json!({ "text": "hello" }))
+        .send()
+        .await
+        .expect("a response");
+    assert_refused(response, 404, "\"smoke\"").await;
+    assert_eq!(stats(&hub).await["registered"], 0);
+}
+
+#[tokio::test]
+async fn a_bad_body_is_refused_with_a_sentence_and_reaches_nobody() {
+    let hub = Hub::start().await;
+    let mut events = Events::open(&hub, "ann").await;
+    let json = Some("application/json");
+    let cases = [
+        (json, "", "JSON object"),
+        (json, "hello", "JSON object"),
+        (json, r#"{"text": "hello""#, "JSON object"),
+        (json, r#"{"text": "hello"} and more"#, "JSON object"),
+        (json, r#"{"text": "\ud800"}"#, "JSON object"),
+        (json, r#"["hello"]"#, "JSON object"),
+        (json, r#""hello""#, "JSON object"),
+        (json, "null", "JSON object"),
+        (json, "{}", "missing"),
+        (json, r#"{"Text": "hello"}"#, "missing"),
+        (json, r#"{"text": null}"#, "string"),
+        (json, r#"{"text": 1}"#, "string"),
+        (json, r#"{"text": ["hello"]}"#, "string"),
+        (None, "hello", "JSON object"),
+        (Some("text/plain"), r#"{"text": "hello"}"#, "content type"),
+        (Some(""), r#"{"text": "hello"}"#, "content type"),
+        (
+            Some("application/x-www-form-urlencoded"),
+            r#"{"text": "hello"}"#,
+            "content type",
+        ),
+    ];
+    for (content_type, body, hint) in cases {
+        let request = hub
+            .client
+            .post(hub.url(&["users", "ann", "events", "text"]));
+        let request = match content_type {
+            Some(content_type) => request.header("content-type", content_type),
+            None => request,
+        };
+        let response = request.body(body).send().await.expect("a response");
+        assert_refused(response, 400, hint).await;
+    }
+    let not_utf8 = &b"{\"text\": \"\xff\"}"[..];
+    let request = hub
+        .client
+        .post(hub.url(&["users", "ann", "events", "text"]));
+    let response = request.body(not_utf8).send().await.expect("a response");
+    assert_refused(response, 400, "JSON object").await;
+
+    assert_eq!(stats(&hub).await["broadcasts"], 0);
+    assert_eq!(hub.send("ann", "good").await, 1);
+    assert_eq!(events.text().await, "good");
+}
+
+#[tokio::test]
+async fn a_body_needs_no_content_type_and_may_have_a_kin_of_json() {
+    let hub = Hub::start().await;
+    let mut events = Events::open(&hub, "ann").await;
+    for content_type in [None, Some("Application/JSON"), Some("application/ld+json")] {
+        let request = hub
+            .client
+            .post(hub.url(&["users", "ann", "events", "text"]));
+        let request = match content_type {
+            Some(content_type) => request.header("content-type", content_type),
+            None => request,
+        };
+        let body = r#"{"text": "hello"}"#;
+        let response = request.body(body).send().await.expect("a response");
+        assert_eq!(response.status(), 200, "{content_type:?}");
+        let answer: Value = response.json().await.expect("JSON");
+        assert_eq!(answer, json!({ "reached": 1 }));
+        assert_eq!(events.text().await, "hello");
+    }
+}
+
+#[tokio::test]
+async fn a_body_beyond_the_limit_is_too_large() {
+    let hub = Hub::start().await;
+    let mut events = Events::open(&hub, "ann").await;
+    // One byte too many: the server has read everything when it answers, so the answer cannot get lost in a reset.
+    let frame = r#"{"text":""}"#.len();
+    let body = |len: usize| json!({ "text": "x".repeat(len - frame) }).to_string();
+    let limit = 2 * 1024 * 1024;
+    for (len, status) in [
+        (limit, StatusCode::OK),
+        (limit + 1, StatusCode::PAYLOAD_TOO_LARGE),
+    ] {
+        let response = hub
+            .client
+            .post(hub.url(&["users", "ann", "events", "text"]))
+            .header("content-type", "application/json")
+            .body(body(len))
+            .send();
+        let response = within("a response", response).await.expect("a response");
+        assert_eq!(response.status(), status);
+        assert!(!response.text().await.expect("a body").is_empty());
+    }
+    assert_eq!(events.text().await.len(), limit - frame);
+    assert_eq!(hub.send("ann", "after").await, 1);
+    assert_eq!(events.text().await, "after");
+}
+
+#[tokio::test]
+async fn a_full_user_is_refused_and_the_streams_that_are_there_do_not_notice() {
+    let hub = Hub::start().await;
+    let mut ten = Vec::new();
+    for _ in 0..10 {
+        ten.push(Events::open(&hub, "ann").await);
+    }
+    let response = get(&hub, &["users", "ann", "streams", "text"]).await;
+    let after = retry_after(response.headers());
+    assert!((1..=60).contains(&after), "{after}");
+    assert_refused(response, 429, "cap").await;
+
+    assert_eq!(hub.send("ann", "still here").await, 10);
+    for events in &mut ten {
+        assert_eq!(events.text().await, "still here");
+    }
+    let stats = stats(&hub).await;
+    assert_eq!(
+        (&stats["connections"], &stats["refused"]),
+        (&json!(10), &json!(1))
+    );
+    // The cap is each user's own.
+    Events::open(&hub, "bob").await;
+}
+
+fn retry_after(headers: &HeaderMap) -> u32 {
+    let value = headers[RETRY_AFTER].to_str().expect("ASCII");
+    value.parse().expect("whole seconds")
+}
+
+#[tokio::test]
+async fn dropped_connections_break_and_ended_ones_end() {
+    let hub = Hub::start().await;
+    let mut bob = Events::open(&hub, "bob").await;
+    for round in 0..3 {
+        let mut first = Events::open(&hub, "ann").await;
+        let mut second = Events::open(&hub, "ann").await;
+        // Read, so that it is not the headers that are missing.
+        assert_eq!(hub.send("ann", "before").await, 2);
+        assert_eq!(first.text().await, "before");
+        assert_eq!(second.text().await, "before");
+        let dropped = hub.post(&["users", "ann", "drop"]).await;
+        assert_eq!(dropped, json!({ "dropped": 2 }), "round {round}");
+        let stats = stats(&hub).await;
+        assert_eq!(
+            (&stats["users"], &stats["connections"]),
+            (&json!(1), &json!(1))
+        );
+        first.assert_breaks().await;
+        second.assert_breaks().await;
+
+        // Nothing of the cut is left for those that come after.
+        let mut third = Events::open(&hub, "ann").await;
+        assert_eq!(hub.send("ann", "again").await, 1);
+        assert_eq!(
+            hub.post(&["users", "ann", "end"]).await,
+            json!({ "ended": 1 })
+        );
+        // An end lets through what was sent before it.
+        assert_eq!(third.text().await, "again");
+        third.assert_ends().await;
+    }
+    assert_eq!(hub.post(&["users", "ann", "drop"]).await["dropped"], 0);
+    assert_eq!(hub.post(&["users", "ann", "end"]).await["ended"], 0);
+    assert_eq!(hub.send("bob", "undisturbed").await, 1);
+    assert_eq!(bob.text().await, "undisturbed");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_gone() {
+    let hub = Hub::start().await;
+    let events = Events::open(&hub, "ann").await;
+    assert_eq!(stats(&hub).await["connections"], 1);
+    drop(events);
+    // When the server notices is up to the sockets; there is nothing to wait for but the figure itself.
+    let gone = async {
+        while stats(&hub).await["connections"] != 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    within("no connection", gone).await;
+    assert_eq!(stats(&hub).await["users"], 0);
+}
+
+#[tokio::test]
+async fn stats_count_what_happened() {
+    let hub = Hub::start().await;
+    let mut first = Events::open(&hub, "ann").await;
+    let _second = Events::open(&hub, "ann").await;
+    let _bob = Events::open(&hub, "bob").await;
+    hub.send("ann", "one").await;
+    hub.send("ann", "two").await;
+    hub.send("nobody", "three").await;
+    first.texts(2).await;
+    let expected = json!({
+        "users": 2,
+        "connections": 3,
+        "registered": 3,
+        "refused": 0,
+        "broadcasts": 3,
+        "encoded": 2,
+        "failed": 0,
+        "deliveries": 4,
+        "lagged": 0,
+    });
+    assert_eq!(stats(&hub).await, expected);
+}
+
+#[tokio::test]
+async fn the_page_needs_no_other_host() {
+    let hub = Hub::start().await;
+    let response = get(&hub, &[]).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(
+        response.headers()["content-type"],
+        "text/html; charset=utf-8"
+    );
+    let page = response.text().await.expect("a body");
+    assert!(page.starts_with("<!doctype html>"));
+    assert!(!page.contains("http:") && !page.contains("https:") && !page.contains("//cdn"));
+}
+
+/// The program, as a process.
+struct Process {
+    child: Child,
+    stdout: Lines<BufReader<ChildStdout>>,
+    hub: Hub,
+}
+
+impl Process {
+    async fn start(args: &[&str]) -> Self {
+        let mut child = program()
+            .args(["--addr", "127.0.0.1:0"])
+            .args(args)
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the program starts");
+        let mut stdout = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let line = within("the address", stdout.next_line()).await;
+        let line = line.expect("UTF-8").expect("a line");
+        let base = line.strip_prefix("agent_hub listens on ");
+        let hub = Hub::at(base.unwrap_or_else(|| panic!("no address in {line:?}")));
+        Self { child, stdout, hub }
+    }
+
+    async fn signal(&self, signal: &str) {
+        let pid = self.child.id().expect("it runs").to_string();
+        let kill = Command::new("kill").args(["-s", signal, &pid]).status();
+        assert!(kill.await.expect("kill runs").success());
+    }
+
+    /// Waits for the exit. The limit is below the one at which the program gives up on streams that do not end.
+    async fn exit(&mut self) -> ExitStatus {
+        tokio::time::timeout(Duration::from_secs(4), self.child.wait())
+            .await
+            .expect("it exits within 4 seconds")
+            .expect("it can be waited for")
+    }
+}
+
+/// The example's program, which `cargo test` puts next to the tests' own.
+fn program() -> Command {
+    let test = std::env::current_exe().expect("a test has a path");
+    let profile = test.ancestors().nth(2).expect("<profile>/deps/<test>");
+    let path: PathBuf = profile
+        .join("examples")
+        .join(format!("agent_hub{}", std::env::consts::EXE_SUFFIX));
+    assert!(
+        path.is_file(),
+        "{} is missing: build it with `cargo build --example agent_hub` (a plain `cargo test` does)",
+        path.display()
+    );
+    Command::new(path)
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_process_ends_its_streams_and_exits_when_it_is_told_to() {
+    for signal in ["TERM", "INT"] {
+        let mut process = Process::start(&[]).await;
+        let mut events = Events::open(&process.hub, "ann").await;
+        let mut other = Events::open(&process.hub, "bob").await;
+        assert_eq!(process.hub.send("ann", "last words").await, 1);
+        process.signal(signal).await;
+        assert_eq!(events.text().await, "last words");
+        events.assert_ends().await;
+        other.assert_ends().await;
+        assert_eq!(process.exit().await.code(), Some(0), "{signal}");
+    }
+}
+
+#[tokio::test]
+async fn the_process_prints_what_to_try() {
+    let mut process = Process::start(&[]).await;
+    let url = process.hub.url(&["users", "ann", "streams", "text"]);
+    let printed = async {
+        while let Some(line) = process.stdout.next_line().await.expect("UTF-8") {
+            if line.contains(&format!("curl -N {url}")) {
+                return;
+            }
+        }
+        panic!("no curl line was printed");
+    };
+    within("the curl line", printed).await;
+}
+
+#[tokio::test]
+async fn a_silent_stream_carries_comments_at_the_interval_that_was_asked_for() {
+    let process = Process::start(&["--heartbeat-ms", "20"]).await;
+    let response = get(&process.hub, &["users", "ann", "streams", "text"]).await;
+    let mut bytes = response.bytes_stream();
+    for _ in 0..3 {
+        let chunk = within("a heartbeat", bytes.next()).await;
+        let chunk = chunk.expect("the stream is open").expect("it is whole");
+        // Several, should they have met on the way.
+        assert!(chunk.chunks(2).all(|beat| beat == b":\n"), "{chunk:?}");
+    }
+}
+
+#[tokio::test]
+async fn arguments_that_make_no_sense_are_told_and_exit_with_2() {
+    let cases: [(&[&str], &str); 9] = [
+        (&["--adr", "127.0.0.1:0"], "--adr"),
+        (&["now"], "now"),
+        (&["--addr"], "--addr"),
+        (&["--addr", "127.0.0.1"], "HOST:PORT"),
+        (&["--addr", "127.0.0.1:65536"], "HOST:PORT"),
+        (&["--addr", "::1"], "HOST:PORT"),
+        (&["--heartbeat-ms", "soon"], "whole number"),
+        (&["--heartbeat-ms", "0"], "whole number"),
+        (&["--heartbeat-ms=-1"], "whole number"),
+    ];
+    for (args, hint) in cases {
+        let output = program().args(args).kill_on_drop(true).output();
+        let output = within("an exit", output).await.expect("it runs");
+        let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        assert!(stderr.contains(hint), "{args:?}: {stderr}");
+        assert!(output.stdout.is_empty(), "{args:?}");
+    }
+}
+
+#[tokio::test]
+async fn help_is_printed_and_is_no_error() {
+    let output = program().arg("--help").kill_on_drop(true).output();
+    let output = within("an exit", output).await.expect("it runs");
+    assert_eq!(output.status.code(), Some(0));
+    let stdout = String::from_utf8(output.stdout).expect("UTF-8");
+    for option in ["--addr", "--heartbeat-ms", "--help"] {
+        assert!(stdout.contains(option), "{stdout}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_told() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = taken.local_addr().expect("an address").to_string();
+    let output = program()
+        .args(["--addr", &addr])
+        .kill_on_drop(true)
+        .output();
+    let output = within("an exit", output).await.expect("it runs");
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(stderr.contains(&addr), "{stderr}");
+}
+
+/// curl, which shows the bytes of a stream and tells a break from an end by its exit code.
+struct Curl {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Curl {
+    /// Opens a stream and waits until it is open.
+    async fn stream(hub: &Hub, user: &str) -> Self {
+        let mut child = curl()
+            // Not `--include`, which holds the headers back until there are events.
+            .args(["-N", "--dump-header", "-"])
+            .arg(hub.url(&["users", user, "streams", "text"]).as_str())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect(INSTALL_CURL);
+        let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            let read = within("the headers", stdout.read_line(&mut head)).await;
+            assert_ne!(read.expect("UTF-8"), 0, "curl ended after {head:?}");
+        }
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head:?}");
+        Self { child, stdout }
+    }
+
+    async fn assert_reads(&mut self, expected: &str) {
+        let mut found = vec![0; expected.len()];
+        let read = within("bytes", self.stdout.read_exact(&mut found)).await;
+        read.expect("the stream is open");
+        assert_eq!(String::from_utf8_lossy(&found), expected);
+    }
+
+    async fn exit_code(mut self) -> Option<i32> {
+        let status = within("curl's exit", self.child.wait()).await;
+        status.expect("it can be waited for").code()
+    }
+}
+
+const INSTALL_CURL: &str = "curl runs; if it is missing: apt-get install curl";
+
+fn curl() -> Command {
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--noproxy", "*"]).kill_on_drop(true);
+    curl
+}
+
+#[tokio::test]
+async fn curl_streams_and_posts_and_tells_an_end_from_a_break() {
+    let hub = Hub::start().await;
+    let mut ends = Curl::stream(&hub, "ann").await;
+    let mut breaks = Curl::stream(&hub, "bob").await;
+    for user in ["ann", "bob"] {
+        let output = curl()
+            .args(["--json", r#"{"text": "two\r\nlines"}"#])
+            .arg(hub.url(&["users", user, "events", "text"]).as_str())
+            .output();
+        let output = within("curl", output).await.expect(INSTALL_CURL);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), r#"{"reached":1}"#);
+    }
+    let event = "event: text\ndata: two\ndata: lines\n\n";
+    ends.assert_reads(event).await;
+    breaks.assert_reads(event).await;
+
+    hub.post(&["users", "ann", "end"]).await;
+    hub.post(&["users", "bob", "drop"]).await;
+    assert_eq!(ends.exit_code().await, Some(0));
+    // CURLE_PARTIAL_FILE.
+    assert_eq!(breaks.exit_code().await, Some(18));
+}

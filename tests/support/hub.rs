@@ -1,0 +1,73 @@
+//! The example `agent_hub`, served by the test itself, and how to talk to it.
+
+use std::time::Duration;
+
+use reqwest::{Client, Url};
+use serde_json::{Value, json};
+use tidings::{GenericBroadcaster, KeepAlive};
+use tokio::net::TcpListener;
+
+#[path = "../../examples/agent_hub/app.rs"]
+mod app;
+
+/// Waits for something that is going to happen. The limit only says when to give up on it.
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), future)
+        .await
+        .unwrap_or_else(|_| panic!("{what}: nothing within 30 seconds"))
+}
+
+/// Where an agent hub listens, and a client for it.
+pub(crate) struct Hub {
+    pub(crate) client: Client,
+    base: Url,
+}
+
+impl Hub {
+    /// A hub that listens at `base` already.
+    pub(crate) fn at(base: &str) -> Self {
+        Self {
+            client: Client::builder().no_proxy().build().expect("a client"),
+            base: base.parse().expect("a URL"),
+        }
+    }
+
+    /// A hub of its own for one test. It goes with the test's runtime.
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        let router = app::router(GenericBroadcaster::new(), KeepAlive::default());
+        tokio::spawn(async { axum::serve(listener, router).await });
+        Self::at(&format!("http://{addr}"))
+    }
+
+    /// The URL with these segments as its path, each percent-encoded.
+    pub(crate) fn url(&self, path: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        url.path_segments_mut()
+            .expect("http has paths")
+            .extend(path);
+        url
+    }
+
+    /// Posts without a body and returns what is answered.
+    pub(crate) async fn post(&self, path: &[&str]) -> Value {
+        let response = self.client.post(self.url(path)).send().await;
+        let response = response.expect("a response").error_for_status();
+        response.expect("success").json().await.expect("JSON")
+    }
+
+    /// Sends a text and says how many streams it reached.
+    pub(crate) async fn send(&self, user: &str, text: &str) -> u64 {
+        let response = self
+            .client
+            .post(self.url(&["users", user, "events", "text"]))
+            .json(&json!({ "text": text }))
+            .send()
+            .await
+            .expect("a response");
+        assert_eq!(response.status(), 200, "{user:?}");
+        let answer: Value = response.json().await.expect("JSON");
+        answer["reached"].as_u64().expect("a number")
+    }
+}
