@@ -1,0 +1,195 @@
+//! The page of the example `agent_hub` in a real browser.
+
+#![cfg(feature = "axum")]
+
+use serde_json::{Value, json};
+
+use hub::Hub;
+use webdriver::{Browser, ENTER, SHIFT, TAB};
+
+#[path = "support/hub.rs"]
+mod hub;
+#[path = "support/webdriver.rs"]
+mod webdriver;
+
+const TEXTS: &str = "[...document.querySelectorAll('#events pre')].map(text => text.textContent)";
+
+/// The address of the page that opens a stream for this user at once.
+fn page(hub: &Hub, user: &str) -> String {
+    let mut url = hub.url(&[]);
+    url.query_pairs_mut().append_pair("user", user);
+    url.into()
+}
+
+async fn wait_for_state(browser: &Browser, state: &str) {
+    let expression = format!("document.querySelector('#state').dataset.state === '{state}'");
+    browser.wait_until(&expression).await;
+}
+
+async fn wait_for_texts(browser: &Browser, count: usize) -> Value {
+    browser
+        .wait_until(&format!("{TEXTS}.length >= {count}"))
+        .await;
+    browser.eval(TEXTS).await
+}
+
+#[tokio::test]
+async fn each_page_shows_its_users_events_in_order_and_as_text() {
+    let hub = Hub::start().await;
+    let browser = Browser::start().await;
+    let ann = browser.tab().await;
+    browser.open(&page(&hub, "ann")).await;
+    wait_for_state(&browser, "open").await;
+    let bob = browser.open_tab().await;
+    browser.open(&page(&hub, "bob & 👩‍🚀/#1")).await;
+    wait_for_state(&browser, "open").await;
+
+    let texts = [
+        "one line",
+        "two\nlines",
+        "\n\nblank lines around\n\n",
+        "  spaces\tand tabs  ",
+        "a line separator \u{2028} and a paragraph separator \u{2029}",
+        "a null \0 and a next line \u{85}",
+        "<script>document.title = 'taken over'</script>",
+        "<img src=x onerror=\"document.title = 'taken over'\">&amp;",
+        "👩‍👩‍👧‍👦 ไทย עברית",
+        "",
+        "the end",
+    ];
+    for text in texts {
+        for (user, streams) in [("ann", 1), ("bob & 👩‍🚀/#1", 1), ("eve", 0)] {
+            assert_eq!(hub.send(user, &format!("{user}: {text}")).await, streams);
+        }
+    }
+
+    for (tab, user) in [(&ann, "ann"), (&bob, "bob & 👩‍🚀/#1")] {
+        browser.switch_to(tab).await;
+        let expected = texts.map(|text| format!("{user}: {text}"));
+        let found = wait_for_texts(&browser, texts.len()).await;
+        assert_eq!(found, json!(expected));
+        assert_eq!(browser.eval("document.title").await, "agent hub");
+        let markup = "document.querySelectorAll('#events script, #events img').length";
+        assert_eq!(browser.eval(markup).await, 0);
+        // Lines are shown as lines.
+        let heights = "[0, 1].map(n => document.querySelectorAll('#events pre')[n].clientHeight)";
+        let heights = browser.eval(heights).await;
+        assert!(heights[0].as_f64() < heights[1].as_f64(), "{heights}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_can_be_used_with_the_keyboard_alone() {
+    let hub = Hub::start().await;
+    let browser = Browser::start().await;
+    browser.open(hub.url(&[]).as_str()).await;
+    assert_eq!(browser.eval("document.activeElement.id").await, "user");
+    browser.type_text("ann").await;
+    browser.press(&[ENTER]).await;
+    wait_for_state(&browser, "open").await;
+
+    // To oneself, in two lines.
+    assert_eq!(browser.eval("document.activeElement.id").await, "text");
+    browser.type_text("one").await;
+    browser.press(&[SHIFT, ENTER]).await;
+    browser.type_text("two").await;
+    browser.press(&[ENTER]).await;
+    assert_eq!(wait_for_texts(&browser, 1).await, json!(["one\ntwo"]));
+    browser
+        .wait_until(
+            "document.querySelector('#sent').textContent === 'Sent to ann: 1 stream reached.'",
+        )
+        .await;
+    assert_eq!(
+        browser.eval("document.querySelector('#text').value").await,
+        ""
+    );
+
+    // To somebody else: back by one field, whose text is selected by that and so replaced, and on again to the button.
+    browser.press(&[SHIFT, TAB]).await;
+    assert_eq!(browser.eval("document.activeElement.id").await, "to");
+    browser.type_text("bob").await;
+    browser.press(&[TAB]).await;
+    browser.type_text("three").await;
+    browser.press(&[TAB]).await;
+    assert_eq!(
+        browser.eval("document.activeElement.textContent").await,
+        "Send"
+    );
+    browser.press(&[ENTER]).await;
+    browser
+        .wait_until(
+            "document.querySelector('#sent').textContent === 'Sent to bob: 0 streams reached.'",
+        )
+        .await;
+    assert_eq!(browser.eval(TEXTS).await, json!(["one\ntwo"]));
+}
+
+#[tokio::test]
+async fn the_page_comes_back_after_a_break() {
+    let hub = Hub::start().await;
+    let browser = Browser::start().await;
+    browser.open(&page(&hub, "ann")).await;
+    wait_for_state(&browser, "open").await;
+    assert_eq!(hub.post(&["users", "ann", "drop"]).await["dropped"], 1);
+    wait_for_state(&browser, "waiting").await;
+    // Chromium waits for three seconds.
+    wait_for_state(&browser, "open").await;
+    assert_eq!(hub.send("ann", "back").await, 1);
+    assert_eq!(wait_for_texts(&browser, 1).await, json!(["back"]));
+}
+
+#[tokio::test]
+async fn the_page_tells_a_refusal() {
+    let hub = Hub::start().await;
+    let mut ten = Vec::new();
+    for _ in 0..10 {
+        let stream = hub
+            .client
+            .get(hub.url(&["users", "ann", "streams", "text"]));
+        ten.push(stream.send().await.expect("a response"));
+    }
+    let browser = Browser::start().await;
+    browser.open(&page(&hub, "ann")).await;
+    wait_for_state(&browser, "refused").await;
+}
+
+/// Leaves screenshots in the system's directory for temporary files, to be looked at.
+#[tokio::test]
+async fn the_page_fits_wide_and_narrow_screens_in_light_and_dark() {
+    let hub = Hub::start().await;
+    let browser = Browser::start().await;
+    browser.open(&page(&hub, "ann")).await;
+    wait_for_state(&browser, "open").await;
+    let texts = [
+        "The build has passed.",
+        "Deploying:\n  1. migrate\n  2. restart\n  3. watch",
+        "<script>alert('not markup')</script>",
+        "ไทย עברית 👩‍👩‍👧‍👦",
+        &"a-word-without-a-break-".repeat(12),
+    ];
+    for text in texts {
+        hub.send("ann", text).await;
+    }
+    wait_for_texts(&browser, texts.len()).await;
+
+    for (width, height) in [(1280, 900), (390, 844)] {
+        let metrics = json!({
+            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600,
+        });
+        browser
+            .devtools("Emulation.setDeviceMetricsOverride", metrics)
+            .await;
+        for scheme in ["light", "dark"] {
+            let media = json!({
+                "features": [{ "name": "prefers-color-scheme", "value": scheme }],
+            });
+            browser.devtools("Emulation.setEmulatedMedia", media).await;
+            let fits = "document.documentElement.scrollWidth <= innerWidth";
+            assert_eq!(browser.eval(fits).await, true, "{width}");
+            assert_eq!(browser.eval("innerWidth").await, width);
+            let name = format!("agent_hub-{width}-{scheme}.png");
+            browser.screenshot(&std::env::temp_dir().join(name)).await;
+        }
+    }
+}
