@@ -5,6 +5,8 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use serde::Serialize;
+
 /// A count that many threads raise at once.
 #[derive(Default)]
 pub(crate) struct Counter {
@@ -50,8 +52,10 @@ pub(crate) struct Counters {
 
 /// What a broadcaster is doing and has done since it was built.
 ///
+/// Serialises to an object with these fields.
+///
 /// The figures are read one after another while others change: each is right, their sum need not be.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
     /// Users that have a connection now.

@@ -441,6 +441,7 @@ async fn stats_count_what_happened() {
         "failed": 0,
         "deliveries": 4,
         "lagged": 0,
+        "pruned": 0,
     });
     assert_eq!(stats(&hub).await, expected);
 }
@@ -517,7 +518,7 @@ fn program() -> Command {
 #[tokio::test]
 async fn the_process_ends_its_streams_and_exits_when_it_is_told_to() {
     for signal in ["TERM", "INT"] {
-        let mut process = Process::start(&[]).await;
+        let mut process = Process::start(&["--drain-ms", "200"]).await;
         let mut events = Events::open(&process.hub, "ann").await;
         let mut other = Events::open(&process.hub, "bob").await;
         assert_eq!(process.hub.send("ann", "last words").await, 1);

@@ -140,7 +140,7 @@ async fn the_page_comes_back_after_a_break() {
 }
 
 #[tokio::test]
-async fn the_page_tells_a_refusal() {
+async fn the_page_comes_back_by_itself_after_a_full_cap() {
     let hub = Hub::start().await;
     let mut ten = Vec::new();
     for _ in 0..10 {
@@ -151,7 +151,30 @@ async fn the_page_tells_a_refusal() {
     }
     let browser = Browser::start().await;
     browser.open(&page(&hub, "ann")).await;
-    wait_for_state(&browser, "refused").await;
+    wait_for_state(&browser, "waiting").await;
+    hub.post(&["users", "ann", "end"]).await;
+    drop(ten);
+    wait_for_state(&browser, "open").await;
+    hub.send("ann", "back again").await;
+    wait_for_texts(&browser, 1).await;
+}
+
+#[tokio::test]
+async fn the_page_shows_a_gap() {
+    let hub = Hub::start().await;
+    let browser = Browser::start().await;
+    browser.open(&page(&hub, "ann")).await;
+    wait_for_state(&browser, "open").await;
+    // Stands in for a connection that falls behind: what the page does with the event is in question, not the lag.
+    let gap = r#"source.dispatchEvent(new MessageEvent("gap", { data: '{"reason":"lagged","missed":7}' }))"#;
+    browser.eval(gap).await;
+    let texts = wait_for_texts(&browser, 1).await;
+    assert!(
+        texts[0]
+            .as_str()
+            .is_some_and(|text| text.contains("7 events were lost")),
+        "{texts}"
+    );
 }
 
 /// Leaves screenshots in the system's directory for temporary files, to be looked at.

@@ -2,14 +2,14 @@
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 use tidings::sse::SseResponse;
-use tidings::{GenericBroadcaster, KeepAlive, Text};
+use tidings::{GenericBroadcaster, KeepAlive, Stats, Text};
 
 // Named by its path because the tests name this file by its own, which would move where its modules are looked for.
 #[path = "cut.rs"]
@@ -49,7 +49,11 @@ pub(crate) fn router(text: GenericBroadcaster<Text>, keep_alive: KeepAlive) -> R
 }
 
 /// Opens a stream of the user's events.
-async fn stream(State(hub): State<Hub>, Path((user, kind)): Path<(String, String)>) -> Response {
+async fn stream(
+    State(hub): State<Hub>,
+    Path((user, kind)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
     if kind != "text" {
         return unknown_kind("streams", &kind).into_response();
     }
@@ -59,9 +63,19 @@ async fn stream(State(hub): State<Hub>, Path((user, kind)): Path<(String, String
             let response = SseResponse::new(subscription).keep_alive(&hub.keep_alive);
             hub.cuts.watch(connection, response)
         }
+        // A browser's EventSource would never try again after a status that says what is the matter.
+        Err(error) if is_event_source(&headers) => error.come_back().into_response(),
         // Has the status and the `Retry-After` that go with it.
         Err(error) => error.into_response(),
     }
+}
+
+/// Whether a browser asks on behalf of an `EventSource`: it says that it is a browser, and that it takes a stream only.
+fn is_event_source(headers: &HeaderMap) -> bool {
+    headers.contains_key("sec-fetch-dest")
+        && headers
+            .get(ACCEPT)
+            .is_some_and(|accept| accept == "text/event-stream")
 }
 
 /// Sends an event to all streams that the user has open.
@@ -92,19 +106,8 @@ async fn cut_connections(State(hub): State<Hub>, Path(user): Path<String>) -> Js
     Json(json!({ "dropped": hub.cuts.cut(&hub.text, &user) }))
 }
 
-async fn stats(State(hub): State<Hub>) -> Json<Value> {
-    let stats = hub.text.stats();
-    Json(json!({
-        "users": stats.users,
-        "connections": stats.connections,
-        "registered": stats.registered,
-        "refused": stats.refused,
-        "broadcasts": stats.broadcasts,
-        "encoded": stats.encoded,
-        "failed": stats.failed,
-        "deliveries": stats.deliveries,
-        "lagged": stats.lagged,
-    }))
+async fn stats(State(hub): State<Hub>) -> Json<Stats> {
+    Json(hub.text.stats())
 }
 
 async fn unknown_path(uri: Uri) -> Refusal {

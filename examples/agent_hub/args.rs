@@ -12,6 +12,7 @@ Usage: agent_hub [OPTIONS]
 
   --addr HOST:PORT    where to listen; port 0 takes a free one [127.0.0.1:3000]
   --heartbeat-ms N    how long a stream may be silent before a keep-alive [15000]
+  --drain-ms N        over how long streams are ended when it stops [2000]
   --help              shows this text
 
 RUST_LOG chooses what is logged, for example RUST_LOG=tidings=debug.
@@ -25,6 +26,7 @@ pub(crate) enum Command {
 pub(crate) struct Settings {
     pub(crate) addr: String,
     pub(crate) heartbeat: Duration,
+    pub(crate) drain: Duration,
 }
 
 /// Reads the arguments of this process.
@@ -32,12 +34,14 @@ pub(crate) fn parse() -> Result<Command, lexopt::Error> {
     let mut settings = Settings {
         addr: "127.0.0.1:3000".into(),
         heartbeat: HEARTBEAT_INTERVAL,
+        drain: Duration::from_secs(2),
     };
     let mut args = lexopt::Parser::from_env();
     while let Some(arg) = args.next()? {
         match arg {
             Long("addr") => settings.addr = args.value()?.parse_with(address)?,
             Long("heartbeat-ms") => settings.heartbeat = args.value()?.parse_with(milliseconds)?,
+            Long("drain-ms") => settings.drain = args.value()?.parse_with(milliseconds)?,
             Long("help") | Short('h') => return Ok(Command::Help),
             other => return Err(other.unexpected()),
         }

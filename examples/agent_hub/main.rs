@@ -20,8 +20,8 @@ use args::{Command, Settings};
 mod app;
 mod args;
 
-/// How long clients that do not read may hold up the end.
-const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// How long, after all streams were ended, connections may still hold up the end: those of clients that do not read.
+const STOP_LIMIT: Duration = Duration::from_millis(500);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -70,14 +70,13 @@ async fn serve(settings: &Settings) -> io::Result<()> {
         }
     });
 
+    let drain = settings.drain;
     let (stopping, stopped) = oneshot::channel();
     let server = axum::serve(listener, app).with_graceful_shutdown(async move {
         stop_signal.await;
         tracing::info!(connections = hub.total_connections(), "stopping");
         // The server waits for its responses, and a stream is one that does not end of its own accord.
-        for user in hub.connected_users() {
-            hub.evict(&user);
-        }
+        hub.shutdown(drain).await;
         let _ = stopping.send(());
     });
     tokio::select! {
