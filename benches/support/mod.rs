@@ -1,0 +1,75 @@
+//! What the benchmarks share: the baseline, payloads, and the few lines of statistics that a table needs.
+
+// Each benchmark is a crate of its own and uses a part of this.
+#![allow(dead_code, unused_imports)]
+
+mod locked;
+mod payload;
+
+use std::env;
+
+pub(crate) use locked::LockedHub;
+pub(crate) use payload::Messages;
+
+/// What the benchmark was started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// `cargo bench`: measure.
+    Measure,
+    /// `cargo test --benches`, or `cargo bench -- --test`: show that it runs, in no time.
+    Try,
+    /// `--list`: a test runner asks for names; a benchmark without criterion has none.
+    List,
+}
+
+impl Mode {
+    /// By the rules of criterion, so that all benchmarks obey the same arguments.
+    pub(crate) fn of_args() -> Self {
+        let has = |flag: &str| env::args().any(|arg| arg == flag);
+        if has("--list") {
+            Self::List
+        } else if has("--bench") && !has("--test") {
+            Self::Measure
+        } else {
+            Self::Try
+        }
+    }
+
+    /// `full` when measuring, `tiny` when only trying.
+    pub(crate) fn pick<T>(self, full: T, tiny: T) -> T {
+        if self == Self::Measure { full } else { tiny }
+    }
+}
+
+/// A runtime for one thread, without a timer or sockets: the least that async code can be run on.
+pub(crate) fn current_thread() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime needs nothing that could be missing")
+}
+
+/// The value below which the share `q` of all values lies. Sorts them.
+pub(crate) fn quantile(values: &mut [f64], q: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[((values.len() - 1) as f64 * q).round() as usize]
+}
+
+pub(crate) fn median(values: &mut [f64]) -> f64 {
+    quantile(values, 0.5)
+}
+
+/// Numbers that look random and are the same in every run (xorshift64*).
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new() -> Self {
+        Self(0x9E37_79B9_7F4A_7C15)
+    }
+
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32) as usize % n
+    }
+}
