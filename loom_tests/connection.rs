@@ -60,7 +60,7 @@ fn unregister_meets_unregister() {
 
 /// Is a stream that waits woken when it is ended? It may be about to wait, too.
 ///
-/// Fails: end_does_not_wake, the_end_is_not_looked_for_again, leave_does_not_ask_who_removed_it.
+/// Fails: end_does_not_wake, a_waker_is_not_kept, leave_does_not_ask_who_removed_it.
 #[test]
 fn unregister_meets_a_waiting_stream() {
     model(150, || {

@@ -160,7 +160,7 @@ fn sweep_meets_drop() {
 
 /// A sweep takes out the last connection of a user while another comes, who must not go with it.
 ///
-/// Fails: a_newcomer_is_behind, a_sweep_forgets_the_feed.
+/// Fails: a_newcomer_is_behind, end_keeps_the_feed.
 #[test]
 fn sweep_meets_register() {
     model(30, || {

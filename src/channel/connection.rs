@@ -11,20 +11,20 @@
 //! 1. Ended is final. It is set before the feed is taken, so whoever finds the feed gone or taken finds it set.
 //! 2. The feed is dropped as soon as the connection ends, whether or not its stream is ever polled again: an event that
 //!    nobody will read must not be kept in the ring for it.
-//! 3. Nobody waits for the feed. Two parties meet there, the stream that polls and the one call that ends it; whoever
+//! 3. Nobody waits for the reader. Two parties meet there, the stream that polls and the call that ends it; whoever
 //!    comes second leaves the rest to the first. So whoever has used the feed looks at the phase after letting go of it.
 //! 4. A stream that finishes looks into the feed after it learned that it shall, so that it misses nothing from before.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::error::Lagged;
 use crate::id::ConnectionId;
-use crate::sync::{AtomicUsize, AtomicWaker, Feed, TryCell};
+use crate::sync::{AtomicUsize, Feed, TryCell};
 
 /// Bits of the phase. Ended outweighs finishing.
 const FINISHING: usize = 1;
@@ -43,9 +43,7 @@ pub(crate) struct Connection<T> {
     /// When it was first seen to be too far behind, on the clock of whoever sweeps; zero if it is not.
     behind_since: AtomicU64,
     phase: AtomicUsize,
-    /// The task that waits for the next event.
-    waiting: AtomicWaker,
-    feed: TryCell<Option<Feed<T>>>,
+    reader: TryCell<Reader<T>>,
 }
 
 impl<T: Clone + Send + 'static> Connection<T> {
@@ -58,8 +56,10 @@ impl<T: Clone + Send + 'static> Connection<T> {
             expires: OnceLock::new(),
             behind_since: AtomicU64::new(0),
             phase: AtomicUsize::new(0),
-            waiting: AtomicWaker::new(),
-            feed: TryCell::new(None),
+            reader: TryCell::new(Reader {
+                feed: None,
+                waker: None,
+            }),
         }
     }
 
@@ -119,9 +119,9 @@ impl<T: Clone + Send + 'static> Connection<T> {
     /// Gives the connection what it will read from. Done by the call that registers it, before its stream exists.
     pub(crate) fn install(&self, feed: Feed<T>) {
         // If the cell is taken, the connection is being ended already: the feed is not needed, and dropped here.
-        let replaced = self.feed.try_with(|slot| slot.replace(feed));
+        let replaced = self.reader.try_with(|reader| reader.feed.replace(feed));
         drop(replaced);
-        self.release_if_ended();
+        self.look_again();
     }
 
     /// The next event. `None` once the connection has ended, or the channel was closed and all it sent has been read.
@@ -132,11 +132,9 @@ impl<T: Clone + Send + 'static> Connection<T> {
             if phase & ENDED != 0 {
                 return Poll::Ready(None);
             }
-            let polled = self.feed.try_with(|slot| match slot {
-                Some(feed) => feed.poll_next(cx),
-                None => Poll::Ready(None),
-            });
-            self.release_if_ended();
+            let polled = self.reader.try_with(|reader| reader.poll(cx));
+            let phase_then = phase;
+            phase = self.look_again();
             match polled {
                 Some(Poll::Ready(Some(Ok(event)))) => {
                     self.advance(1);
@@ -149,56 +147,84 @@ impl<T: Clone + Send + 'static> Connection<T> {
                 }
                 // None: somebody is in there to end this connection, so it has ended (invariant 1).
                 Some(Poll::Ready(None)) | None => return Poll::Ready(None),
-                Some(Poll::Pending) if phase & FINISHING != 0 => {
+                Some(Poll::Pending) if phase_then & FINISHING != 0 => {
                     self.end();
                     return Poll::Ready(None);
                 }
+                Some(Poll::Pending) if phase == 0 => return Poll::Pending,
+                // The phase has moved on meanwhile.
                 Some(Poll::Pending) => {}
-            }
-            // The next phase may come before, between or after the next two lines. Before: we see it. Between: we see it,
-            // and are woken for nothing. After: we are woken.
-            self.waiting.register(cx.waker());
-            phase = self.phase.load(Ordering::Acquire);
-            if phase == 0 {
-                return Poll::Pending;
             }
         }
     }
 
     /// Asks the stream to end once it has yielded what was broadcast before this call.
     pub(crate) fn finish(&self) {
-        // Pairs with the acquire in `poll_next`: whoever sees that it shall finish finds in the ring what was broadcast
-        // before.
-        self.phase.fetch_or(FINISHING, Ordering::Release);
-        self.waiting.wake();
+        // Whoever sees that it shall finish finds in the ring what was broadcast before.
+        self.phase.fetch_or(FINISHING, Ordering::AcqRel);
+        let waker = self.reader.try_with(|reader| reader.waker.take());
+        if let Some(waker) = waker.flatten() {
+            waker.wake();
+        }
     }
 
     /// Ends the connection: its stream yields `None` from now on and is woken if it waits. May be called by anybody, at
     /// any time, again and again.
     pub(crate) fn end(&self) {
-        // Pairs with the acquires in `poll_next` and `is_ended`: whoever sees the end also sees what led to it. For the
-        // acquire here, see `release_if_ended`.
         self.phase.fetch_or(ENDED, Ordering::AcqRel);
-        // If the feed is in use right now, whoever uses it drops it when done. The stream is woken below, so that it
-        // learns of the end.
-        let feed = self.feed.try_with(Option::take);
-        drop(feed);
-        self.waiting.wake();
+        self.release();
     }
 
-    /// Drops the feed if the connection has ended while the feed was in use (invariants 2 and 3).
-    ///
-    /// The two read-modify-writes of the phase, here and in `end`, stand in one order. Ours after the other: we see the
-    /// end, and take the feed. Ours before: `end` reads what we wrote, so it sees the feed let go of, and takes it. With
-    /// a load here, each of the two could miss the other.
-    fn release_if_ended(&self) {
-        if self.phase.fetch_or(0, Ordering::AcqRel) & ENDED != 0 {
-            let feed = self.feed.try_with(Option::take);
-            drop(feed);
+    /// Drops the feed and wakes the stream, unless the stream is in there right now.
+    fn release(&self) {
+        let taken = self
+            .reader
+            .try_with(|reader| (reader.feed.take(), reader.waker.take()));
+        let Some((feed, waker)) = taken else { return };
+        drop(feed);
+        if let Some(waker) = waker {
+            waker.wake();
         }
+    }
+
+    /// The phase after having used the reader; drops the feed if the connection has ended meanwhile.
+    ///
+    /// Both the stream and whoever moves the phase on do two things, each in its own order: the stream lets go of the
+    /// reader, then looks at the phase; the other sets the phase, then looks into the reader. Neither may miss the
+    /// other, or a feed would stay, or a stream would sleep on. So both touch the phase by a read-modify-write, and
+    /// these stand in one order. Ours after the other: we see the new phase. Ours before: the other reads what we wrote,
+    /// so it sees the reader let go of, and finds there what is to be dropped and woken.
+    fn look_again(&self) -> usize {
+        let phase = self.phase.fetch_or(0, Ordering::AcqRel);
+        if phase & ENDED != 0 {
+            self.release();
+        }
+        phase
     }
 
     pub(crate) fn is_finishing(&self) -> bool {
         self.phase.load(Ordering::Acquire) & FINISHING != 0
+    }
+}
+
+/// What the stream reads from, and the task to wake if it waits.
+struct Reader<T> {
+    feed: Option<Feed<T>>,
+    waker: Option<Waker>,
+}
+
+impl<T: Clone + Send + 'static> Reader<T> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, u64>>> {
+        let Some(feed) = &mut self.feed else {
+            return Poll::Ready(None);
+        };
+        let polled = feed.poll_next(cx);
+        if polled.is_pending() {
+            match &mut self.waker {
+                Some(waker) => waker.clone_from(cx.waker()),
+                None => self.waker = Some(cx.waker().clone()),
+            }
+        }
+        polled
     }
 }

@@ -221,37 +221,6 @@ impl<T> TryCell<T> {
     }
 }
 
-/// `register` and `wake` are one step each, ordered among themselves. The real one lets them overlap, and then has
-/// `register` wake the task by itself.
-pub(crate) struct AtomicWaker {
-    token: Token,
-    waker: Mutex<Option<Waker>>,
-}
-
-impl AtomicWaker {
-    pub(crate) fn new() -> Self {
-        Self {
-            token: Token::new(),
-            waker: Mutex::new(None),
-        }
-    }
-
-    pub(crate) fn register(&self, waker: &Waker) {
-        let waker = Wrapped::waker(waker);
-        self.token.enter();
-        let replaced = self.waker.lock().unwrap().replace(waker);
-        drop(replaced);
-    }
-
-    pub(crate) fn wake(&self) {
-        self.token.enter();
-        let waker = self.waker.lock().unwrap().take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-}
-
 /// A waker that is cloned and dropped without loom noticing.
 struct Wrapped(Waker);
 
