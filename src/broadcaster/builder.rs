@@ -56,7 +56,7 @@ impl<E: ?Sized> Builder<E> {
     /// Default 64. Rounded up to a power of two.
     ///
     /// Each connected user pays for the slots before the first event: 136 bytes and 32 bytes a slot, 2.2 KB at 64, 8.3
-    /// KB at 256. The events themselves stay until all of the user's streams have read them, or until they are
+    /// KB at 256, besides 0.6 KB for everything else. The events themselves stay until all of the user's streams have read them, or until they are
     /// overwritten: one stream that does not read keeps up to this many.
     pub fn capacity(mut self, events: usize) -> Self {
         self.limits.capacity = events;

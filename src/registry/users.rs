@@ -2,7 +2,13 @@
 //!
 //! Each shard is a persistent hash map behind an `ArcSwap`: a reader loads a snapshot and looks up in it; a writer makes
 //! a new version, which shares all but a path of nodes with the old one, and exchanges it against the snapshot it
-//! decided on. `benches/registry` compares this with the other maps that were considered.
+//! decided on.
+//!
+//! Why this map, of those that `benches/registry` compares (`cargo bench --bench registry -- '^map'`): a change costs the
+//! logarithm of the number of users, whatever that number turns out to be, and an empty map costs next to nothing. One
+//! map cloned whole is out: 50 µs at a thousand users and 148 ms at a million. 65,536 copy-on-write buckets are two to six
+//! times cheaper to change up to a million users, but take half a megabyte before the first one and grow with the number
+//! of users per bucket after that. Look-ups cost the same in all of them.
 
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
