@@ -88,6 +88,8 @@
 //! [`total_connections`]: Builder::total_connections
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// The program on the README's first page compiles.
+#![cfg_attr(all(doctest, feature = "axum"), doc = include_str!("../README.md"))]
 // The models leave out what they have no question about: the broadcaster and HTTP.
 #![cfg_attr(all(test, loom), allow(dead_code))]
 
@@ -119,8 +121,3 @@ pub use subscription::{ConnectionGuard, LagPolicy, Subscription};
 #[cfg(all(test, loom))]
 #[path = "../loom_tests/mod.rs"]
 mod loom_tests;
-
-/// The program on the README's first page compiles.
-#[cfg(all(doctest, feature = "axum"))]
-#[doc = include_str!("../README.md")]
-struct Readme;
