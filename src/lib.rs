@@ -102,6 +102,8 @@ mod frame;
 mod id;
 mod metrics;
 mod registry;
+#[cfg(all(feature = "serve", not(loom)))]
+pub mod serve;
 #[cfg(not(all(test, loom)))]
 pub mod sse;
 mod subscription;

@@ -1,0 +1,168 @@
+//! One connection, from its first byte to its end.
+
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::extract::ConnectInfo;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tower_service::Service;
+
+use super::guard::STALL_LIMIT;
+
+/// How far the server's shutdown is. It only goes forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Open,
+    /// Connections finish what they do.
+    Finishing,
+    /// Connections end at once. So they do when the sender is gone.
+    Aborted,
+}
+
+/// What connections speak, and how patiently.
+#[derive(Debug)]
+pub(super) struct Protocols {
+    pub(super) header_read_timeout: Duration,
+    /// For HTTP/2 streams; the IO of a connection has its own.
+    pub(super) stall_limit: Duration,
+    pub(super) http2: bool,
+}
+
+impl Default for Protocols {
+    fn default() -> Self {
+        Self {
+            header_read_timeout: Duration::from_secs(30),
+            stall_limit: STALL_LIMIT,
+            http2: false,
+        }
+    }
+}
+
+impl Protocols {
+    /// Serves a connection in a task of its own.
+    pub(super) fn spawn<I, S, A, B>(
+        self: &Arc<Self>,
+        io: I,
+        app: TowerToHyperService<Peer<S, A>>,
+        phase: watch::Receiver<Phase>,
+    ) where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        A: Clone + Send + Sync + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S::Error: Into<Box<dyn Error + Send + Sync>>,
+        S::Future: Send + 'static,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        #[cfg(feature = "http2")]
+        if self.http2 {
+            let protocols = Arc::clone(self);
+            tokio::spawn(super::http2::serve_either(io, app, protocols, phase));
+            return;
+        }
+        tokio::spawn(self.http1(io, app, phase));
+    }
+
+    /// The future of an HTTP/1 connection.
+    pub(super) fn http1<I, S, A, B>(
+        &self,
+        io: I,
+        app: TowerToHyperService<Peer<S, A>>,
+        phase: watch::Receiver<Phase>,
+    ) -> impl Future<Output = ()> + Send + 'static + use<I, S, A, B>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        A: Clone + Send + Sync + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S::Error: Into<Box<dyn Error + Send + Sync>>,
+        S::Future: Send + 'static,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.header_read_timeout)
+            .serve_connection(TokioIo::new(io), app)
+            .with_upgrades();
+        drive(connection, phase, |connection| {
+            connection.graceful_shutdown()
+        })
+    }
+}
+
+/// Polls a connection until it ends or is aborted, and tells it to finish when it is time.
+pub(super) async fn drive<C, E>(
+    connection: C,
+    mut phase: watch::Receiver<Phase>,
+    finish: fn(Pin<&mut C>),
+) where
+    C: Future<Output = Result<(), E>>,
+    E: fmt::Display,
+{
+    let mut connection = pin!(connection);
+    loop {
+        // A receiver begins with what it was made with: connections that are accepted are told of every change.
+        let changed = tokio::select! {
+            biased;
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection failed");
+                }
+                return;
+            }
+            changed = phase.changed() => changed,
+        };
+        let now = *phase.borrow_and_update();
+        if changed.is_err() || now == Phase::Aborted {
+            return;
+        }
+        finish(connection.as_mut());
+    }
+}
+
+/// A service whose requests carry the address of the peer.
+#[derive(Debug, Clone)]
+pub(super) struct Peer<S, A> {
+    app: S,
+    peer: A,
+}
+
+impl<S, A> Peer<S, A> {
+    pub(super) fn new(app: S, peer: A) -> Self {
+        Self { app, peer }
+    }
+}
+
+impl<S, A, B> Service<Request<B>> for Peer<S, A>
+where
+    S: Service<Request<B>>,
+    A: Clone + Send + Sync + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.app.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> S::Future {
+        let peer = ConnectInfo(self.peer.clone());
+        request.extensions_mut().insert(peer);
+        self.app.call(request)
+    }
+}

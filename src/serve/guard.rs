@@ -1,0 +1,190 @@
+//! A write that waits too long fails.
+
+use std::fmt;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+/// The default stall limit.
+pub(super) const STALL_LIMIT: Duration = Duration::from_secs(30);
+
+/// Brings a time into the range that a timer can be set to: a millisecond to thirty years.
+pub(super) fn settable(time: Duration) -> Duration {
+    time.clamp(
+        Duration::from_millis(1),
+        Duration::from_secs(30 * 365 * 24 * 3600),
+    )
+}
+
+/// An IO whose writes fail with [`io::ErrorKind::TimedOut`] when its peer takes nothing for too long.
+///
+/// A server drops a connection whose write fails, and with it the stream and all buffers. Without that, a client that
+/// stops reading is waited for until it closes: nothing that the stream itself does can end it, since nobody polls it.
+///
+/// The time counts while a write, flush or shutdown is pending. Any byte that the IO accepts starts it anew, and it stands
+/// still while there is nothing to write: a quiet client is never cut, a slow one only if it takes nothing at all.
+///
+/// Put it next to the socket: above TLS, bytes count as taken when they are in the buffer of the TLS session.
+///
+/// It costs no timer operation for a write that succeeds: a timer is set by the first write that has to wait, and then at
+/// most once per limit. It needs the timer of a tokio runtime while it is polled.
+///
+/// [`StallListener`](super::StallListener) puts it around each connection. By hand:
+///
+/// ```
+/// use std::io::ErrorKind;
+/// use std::time::Duration;
+///
+/// use tidings::serve::StallGuard;
+/// use tokio::io::AsyncWriteExt;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let (server, _client_that_does_not_read) = tokio::io::duplex(1024);
+/// let mut server = StallGuard::new(server, Duration::from_secs(5));
+/// let error = server.write_all(&[0; 2048]).await.unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::TimedOut);
+/// # }
+/// ```
+pub struct StallGuard<T> {
+    io: T,
+    limit: Duration,
+    /// What is pending, and since when nothing was accepted.
+    waiting: Option<(Operation, Instant)>,
+    /// Set to the limit after some earlier wait began, never to later than the present one demands.
+    timer: Option<Pin<Box<Sleep>>>,
+    on_stall: fn(&T),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operation {
+    Write,
+    Flush,
+    Shutdown,
+}
+
+impl<T> StallGuard<T> {
+    /// Guards this IO; at least a millisecond, at most thirty years.
+    pub fn new(io: T, limit: Duration) -> Self {
+        Self::with_hook(io, limit, |_| {})
+    }
+
+    /// Calls `on_stall` before a write fails.
+    pub(super) fn with_hook(io: T, limit: Duration, on_stall: fn(&T)) -> Self {
+        Self {
+            io,
+            limit: settable(limit),
+            waiting: None,
+            timer: None,
+            on_stall,
+        }
+    }
+
+    /// The guarded IO.
+    pub fn get_ref(&self) -> &T {
+        &self.io
+    }
+
+    /// The IO without its guard.
+    pub fn into_inner(self) -> T {
+        self.io
+    }
+
+    /// Passes on what the IO said, unless that was "not yet" for too long.
+    fn judge<R>(
+        &mut self,
+        operation: Operation,
+        polled: Poll<io::Result<R>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<R>> {
+        if polled.is_ready() {
+            // A flush that has nothing to do says nothing about the write that waits.
+            let is_progress =
+                |&(waiting, _): &_| operation == Operation::Write || operation == waiting;
+            if self.waiting.as_ref().is_some_and(is_progress) {
+                self.waiting = None;
+            }
+            return polled;
+        }
+        ready!(self.poll_stalled(operation, cx));
+        (self.on_stall)(&self.io);
+        let message = format!("the peer took no bytes for {:?}", self.limit);
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)))
+    }
+
+    fn poll_stalled(&mut self, operation: Operation, cx: &mut Context<'_>) -> Poll<()> {
+        let limit = self.limit;
+        let start = || (operation, Instant::now());
+        let deadline = self.waiting.get_or_insert_with(start).1 + limit;
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if timer.deadline() >= deadline {
+                return Poll::Ready(());
+            }
+            // It was set for an earlier wait.
+            timer.as_mut().reset(deadline);
+        }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for StallGuard<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for StallGuard<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.judge(Operation::Write, polled, cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.judge(Operation::Write, polled, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.io).poll_flush(cx);
+        self.judge(Operation::Flush, polled, cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.io).poll_shutdown(cx);
+        self.judge(Operation::Shutdown, polled, cx)
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for StallGuard<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StallGuard")
+            .field("io", &self.io)
+            .field("limit", &self.limit)
+            .field("waiting", &self.waiting)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,128 @@
+//! Bytes that tell when they leave.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use atomic_waker::AtomicWaker;
+use bytes::{Buf, Bytes};
+use tokio::time::Instant;
+
+/// What a stream has handed over to the connection and is still there. Shared by the stream's task, its body, and the
+/// chunks, which the task of the connection takes from.
+///
+/// Invariants:
+/// 1. `left` is the sum of what remains in the chunks of this stream.
+/// 2. `moved` is, while something is left, the last time that some of it went, or that it was handed over to a stream
+///    that had nothing left.
+#[derive(Debug)]
+pub(super) struct Load {
+    left: AtomicUsize,
+    /// In milliseconds since `start`.
+    moved: AtomicU64,
+    start: Instant,
+    /// The body that waits with its end until nothing is left.
+    waker: AtomicWaker,
+}
+
+impl Load {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            left: AtomicUsize::new(0),
+            moved: AtomicU64::new(0),
+            start: Instant::now(),
+            waker: AtomicWaker::new(),
+        })
+    }
+
+    /// Nothing of the stream is with the connection.
+    pub(super) fn is_gone(&self) -> bool {
+        // Pairs with the release in `take`: the body that sees zero also sees nothing of its chunks in use.
+        self.left.load(Ordering::Acquire) == 0
+    }
+
+    /// When it will have stood still for so long, unless some of it goes; `None` if nothing is left.
+    pub(super) fn stalled_at(&self, limit: Duration) -> Option<Instant> {
+        // Both are written in the order `moved`, `left` when chunks are handed over, by the task that calls this. What the
+        // connection does at the same moment may be seen or not: it is a matter of a millisecond.
+        let moved = Duration::from_millis(self.moved.load(Ordering::Relaxed));
+        (!self.is_gone()).then(|| self.start + moved + limit)
+    }
+
+    /// Registers who is woken when nothing is left. Look whether it [is gone](Self::is_gone) afterwards.
+    pub(super) fn register(&self, waker: &std::task::Waker) {
+        self.waker.register(waker);
+    }
+
+    fn touch(&self) {
+        let moved = self.start.elapsed().as_millis();
+        let moved = u64::try_from(moved).unwrap_or(u64::MAX);
+        self.moved.store(moved, Ordering::Relaxed);
+    }
+
+    fn put(&self, bytes: usize) {
+        if self.is_gone() {
+            self.touch();
+        }
+        self.left.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn take(&self, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
+        self.touch();
+        // Pairs with the acquire in `is_gone`.
+        if self.left.fetch_sub(bytes, Ordering::AcqRel) == bytes {
+            self.waker.wake();
+        }
+    }
+}
+
+/// Data on its way, counted in the [`Load`] of its stream until it has been written, or dropped.
+pub(in crate::serve) struct Chunk<D: Buf> {
+    data: D,
+    load: Arc<Load>,
+}
+
+impl<D: Buf> Chunk<D> {
+    pub(super) fn new(data: D, load: &Arc<Load>) -> Self {
+        load.put(data.remaining());
+        Self {
+            data,
+            load: Arc::clone(load),
+        }
+    }
+}
+
+impl<D: Buf> Buf for Chunk<D> {
+    fn remaining(&self) -> usize {
+        self.data.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.data.chunk()
+    }
+
+    fn chunks_vectored<'a>(&'a self, dst: &mut [IoSlice<'a>]) -> usize {
+        self.data.chunks_vectored(dst)
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.data.advance(count);
+        self.load.take(count);
+    }
+
+    fn copy_to_bytes(&mut self, len: usize) -> Bytes {
+        let bytes = self.data.copy_to_bytes(len);
+        self.load.take(len);
+        bytes
+    }
+}
+
+impl<D: Buf> Drop for Chunk<D> {
+    fn drop(&mut self) {
+        self.load.take(self.data.remaining());
+    }
+}

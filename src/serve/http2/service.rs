@@ -1,0 +1,94 @@
+//! A connection that may speak HTTP/2.
+
+use std::error::Error;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tower_service::Service;
+
+use super::body::LoadedBody;
+use super::executor::{StallExecutor, current_load};
+use super::preface::Peeked;
+use crate::serve::connection::{Peer, Phase, Protocols, drive};
+
+/// The most that a stream may have in the connection's buffers while its window is open. Less than hyper's 400 KB: what
+/// waits there is memory, and the socket has a buffer of its own.
+const STREAM_BUFFER: usize = 64 * 1024;
+
+/// Serves a connection in the protocol that its client begins with.
+pub(in crate::serve) async fn serve_either<I, S, A, B>(
+    io: I,
+    app: TowerToHyperService<Peer<S, A>>,
+    protocols: Arc<Protocols>,
+    mut phase: watch::Receiver<Phase>,
+) where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    A: Clone + Send + Sync + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let mut io = Peeked::new(io);
+    let is_http2 = tokio::select! {
+        biased;
+        is_http2 = tokio::time::timeout(protocols.header_read_timeout, io.is_http2()) => is_http2,
+        // No request has begun: there is nothing to finish.
+        _ = phase.changed() => return,
+    };
+    // In boxes, so that an HTTP/1 connection does not take the room of the larger HTTP/2 one.
+    match is_http2 {
+        Ok(Ok(false)) => Box::pin(protocols.http1(io, app, phase)).await,
+        Ok(Ok(true)) => {
+            let executor = StallExecutor {
+                limit: protocols.stall_limit,
+            };
+            let connection = http2::Builder::new(executor)
+                .timer(TokioTimer::new())
+                .max_send_buf_size(STREAM_BUFFER)
+                .enable_connect_protocol()
+                .serve_connection(TokioIo::new(io), Loaded(app));
+            Box::pin(drive(connection, phase, |connection| {
+                connection.graceful_shutdown()
+            }))
+            .await;
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "a connection failed"),
+        Err(_) => tracing::debug!("a client did not begin in time"),
+    }
+}
+
+/// A service whose responses count in the load of their stream.
+struct Loaded<S>(S);
+
+impl<S, A, B> hyper::service::Service<Request<Incoming>> for Loaded<TowerToHyperService<Peer<S, A>>>
+where
+    A: Clone + Send + Sync + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: Body,
+{
+    type Response = Response<LoadedBody<B>>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let response = self.0.call(request);
+        Box::pin(async move {
+            let response = response.await?;
+            let load = current_load().expect("the executor polls each stream within its load");
+            Ok(response.map(|body| LoadedBody::new(body, load)))
+        })
+    }
+}

@@ -1,0 +1,55 @@
+//! Serving streams to clients that stall, vanish or dawdle.
+//!
+//! A server of many open streams is held up by clients that do nothing: one that stops reading fills megabytes of
+//! buffers and keeps its stream alive for good, one that vanished without a word is a connection that looks idle, and
+//! each of them keeps a graceful shutdown from returning. This module ends them, and knows nothing else of the crate: it
+//! serves any axum `Router` or tower service.
+//!
+//! | | [`listener`] under `axum::serve` | [`serve`] |
+//! |---|---|---|
+//! | a client that does not read: cut after the [stall limit](StallListener::stall_limit) | yes | yes |
+//! | a client that vanished: found by [TCP keep-alive](TcpKeepAlive) | yes | yes |
+//! | `TCP_NODELAY`, a bounded send buffer | yes | yes |
+//! | a request head that does not come: cut after the [header read time-out](Server::header_read_timeout) | no | yes |
+//! | HTTP/2 streams whose client withholds the window: reset after the stall limit | no | yes, feature `http2` |
+//! | a shutdown that ends by a [deadline](Server::drain) whatever clients do | no | yes |
+//! | the peer's address for handlers (`ConnectInfo`) | see [`StallListener`] | yes |
+//!
+//! A quiet client is never cut: all of it is about bytes that the server wants to send and the client does not take.
+//!
+//! ```no_run
+//! use axum::{Router, routing::get};
+//! use tidings::serve::{bind, serve};
+//!
+//! # async fn run() -> std::io::Result<()> {
+//! let app = Router::new().route("/", get(|| async { "hello" }));
+//! let drained = serve(bind("0.0.0.0:3000").await?, app)
+//!     .with_graceful_shutdown(async { tokio::signal::ctrl_c().await.expect("a handler for the signal") })
+//!     .await;
+//! println!("{} connections had to be cut", drained.aborted);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Behind [`axum::serve`] instead, it is one line:
+//!
+//! ```no_run
+//! # async fn run(app: axum::Router) -> std::io::Result<()> {
+//! let tcp = tokio::net::TcpListener::bind("0.0.0.0:3000").await?;
+//! axum::serve(tidings::serve::listener(tcp), app).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod connection;
+mod guard;
+#[cfg(feature = "http2")]
+mod http2;
+mod listener;
+mod server;
+mod tcp;
+
+pub use guard::StallGuard;
+pub use listener::{StallListener, bind, listener};
+pub use server::{Drained, Server, ServerFuture, serve};
+pub use tcp::TcpKeepAlive;

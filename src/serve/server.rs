@@ -1,0 +1,218 @@
+//! The accept loop and its shutdown.
+
+use std::error::Error;
+use std::fmt;
+use std::future::{Future, IntoFuture, pending};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::serve::Listener;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tower_service::Service;
+
+use super::connection::{Peer, Phase, Protocols};
+use super::guard::settable;
+use super::listener::StallListener;
+
+/// After connections were aborted, what they held is dropped at once, unless a handler blocks its thread. So long is
+/// waited for that.
+const ABORT: Duration = Duration::from_secs(1);
+
+/// Serves an app on a listener: an axum `Router`, or any tower service of HTTP.
+///
+/// Nothing happens until the [`Server`] is awaited.
+///
+/// ```no_run
+/// use axum::{Router, extract::ConnectInfo, routing::get};
+/// use std::net::SocketAddr;
+/// use tidings::serve::{bind, serve};
+///
+/// async fn who(ConnectInfo(peer): ConnectInfo<SocketAddr>) -> String {
+///     format!("you are {peer}")
+/// }
+///
+/// # async fn run() -> std::io::Result<()> {
+/// serve(bind("0.0.0.0:3000").await?, Router::new().route("/", get(who))).await;
+/// # Ok(())
+/// # }
+/// ```
+pub fn serve<L: Listener, S>(listener: StallListener<L>, app: S) -> Server<L, S> {
+    Server {
+        listener,
+        app,
+        protocols: Protocols::default(),
+        signal: Box::pin(pending()),
+        drain: Duration::from_secs(10),
+    }
+}
+
+/// A server that was not started yet: await it. See [`serve`].
+///
+/// The address of the peer is with each request, for axum's `ConnectInfo` extractor; no `into_make_service` is needed.
+///
+/// # Cancel safety
+///
+/// When the future is dropped, the listener closes and all connections are aborted.
+#[must_use = "a server does nothing until it is awaited"]
+pub struct Server<L: Listener = TcpListener, S = axum::Router> {
+    listener: StallListener<L>,
+    app: S,
+    protocols: Protocols,
+    signal: Pin<Box<dyn Future<Output = ()> + Send>>,
+    drain: Duration,
+}
+
+/// How a server ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Drained {
+    /// The connections that had not ended by the deadline, and were aborted.
+    pub aborted: usize,
+}
+
+impl<L: Listener, S> Server<L, S> {
+    /// Sets how long a client may take to send the head of a request; at least a millisecond, at most thirty years.
+    /// Default 30 s.
+    ///
+    /// The time runs from the moment that a connection opens, or has sent a response: a connection that stays open for a
+    /// next request is closed after it as well. Streams are not touched by it. With HTTP/2, it bounds the time until the
+    /// client has said that it speaks HTTP/2; later it may be idle.
+    pub fn header_read_timeout(mut self, limit: Duration) -> Self {
+        self.protocols.header_read_timeout = settable(limit);
+        self
+    }
+
+    /// Speaks HTTP/2 with clients that begin with it, and HTTP/1 with the others. Default off.
+    ///
+    /// Browsers speak HTTP/2 over TLS only, after the TLS of your listener has offered it (ALPN `h2`); proxies may without.
+    ///
+    /// A stream whose client takes none of its bytes for the [stall limit](StallListener::stall_limit) is reset, the
+    /// others of its connection go on. For that, the last bytes of a response and its end are two frames, the end being
+    /// sent when the bytes have left.
+    ///
+    /// It costs HTTP/1 connections a look at their first bytes.
+    #[cfg(feature = "http2")]
+    pub fn http2(mut self, on: bool) -> Self {
+        self.protocols.http2 = on;
+        self
+    }
+
+    /// Sets what is waited for to shut down.
+    ///
+    /// When it is ready, the listener closes and every connection is told to finish: one that waits for a request closes,
+    /// one with a response under way closes after it. End your streams at the same time, for they are waited for too, until
+    /// the [deadline](Self::drain).
+    pub fn with_graceful_shutdown(
+        mut self,
+        signal: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        self.signal = Box::pin(signal);
+        self
+    }
+
+    /// Sets how long connections may take to finish after the signal; those that are left are aborted, whatever they or
+    /// their clients do. At most thirty years; default 10 s. Process managers kill after 30 s (Kubernetes) or 10 s
+    /// (Docker): stay below.
+    pub fn drain(mut self, time: Duration) -> Self {
+        self.drain = settable(time);
+        self
+    }
+}
+
+impl<L, S, B> IntoFuture for Server<L, S>
+where
+    L: Listener,
+    L::Addr: Clone + Send + Sync + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    type Output = Drained;
+    type IntoFuture = ServerFuture;
+
+    fn into_future(self) -> ServerFuture {
+        ServerFuture(Box::pin(self.run()))
+    }
+}
+
+impl<L, S, B> Server<L, S>
+where
+    L: Listener,
+    L::Addr: Clone + Send + Sync + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    async fn run(self) -> Drained {
+        let Self {
+            mut listener,
+            app,
+            mut protocols,
+            mut signal,
+            drain,
+        } = self;
+        protocols.stall_limit = listener.limit();
+        let protocols = Arc::new(protocols);
+        // Each connection holds a receiver, so `closed` is the end of the last one. When this future is dropped, so is the
+        // sender, and that aborts them.
+        let (phase, _) = watch::channel(Phase::Open);
+        loop {
+            let (io, peer) = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = &mut signal => break,
+            };
+            let app = TowerToHyperService::new(Peer::new(app.clone(), peer));
+            protocols.spawn(io, app, phase.subscribe());
+        }
+        drop(listener);
+
+        phase.send_replace(Phase::Finishing);
+        if tokio::time::timeout(drain, phase.closed()).await.is_ok() {
+            return Drained { aborted: 0 };
+        }
+        let aborted = phase.receiver_count();
+        phase.send_replace(Phase::Aborted);
+        let _ = tokio::time::timeout(ABORT, phase.closed()).await;
+        Drained { aborted }
+    }
+}
+
+impl<L: Listener + fmt::Debug, S> fmt::Debug for Server<L, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("listener", &self.listener)
+            .field("protocols", &self.protocols)
+            .field("drain", &self.drain)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A running [`Server`].
+#[must_use = "a server does nothing until it is awaited"]
+pub struct ServerFuture(Pin<Box<dyn Future<Output = Drained> + Send>>);
+
+impl Future for ServerFuture {
+    type Output = Drained;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Drained> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for ServerFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerFuture").finish_non_exhaustive()
+    }
+}

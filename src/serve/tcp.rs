@@ -1,0 +1,139 @@
+//! What is set on each accepted TCP socket.
+
+use std::io;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+
+/// When a client that vanished is given up: one that lost power or network and said nothing.
+///
+/// While nothing is under way, the kernel asks after `idle` whether the client is still there, and again every `interval`;
+/// after `retries` questions without an answer the connection fails. Its stream ends then, and nothing is left of it. A
+/// question costs a packet of about 60 bytes in each direction and wakes no task.
+///
+/// Questions are asked in silence only; bytes on the way to a client that vanished are sent again for about 15 minutes.
+/// Therefore, on Linux and Android, `TCP_USER_TIMEOUT` is set as well, to [`total`](Self::total): bytes that are not
+/// acknowledged for that long end the connection too. That timer also counts for a client that answers but leaves no
+/// room; so that it cannot undercut the [stall limit](super::StallListener::stall_limit), it is never set below it.
+///
+/// The default gives up after one minute: `idle` 30 s, `interval` 10 s, 3 `retries`. Shorter times find dead clients
+/// sooner, and also cut those that were in a tunnel. Values below a second count as one second: the kernel knows no less.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use tidings::serve::{TcpKeepAlive, bind};
+///
+/// # async fn run() -> std::io::Result<()> {
+/// let patient = TcpKeepAlive::default().idle(Duration::from_secs(60)).retries(6);
+/// assert_eq!(patient.total(), Duration::from_secs(120));
+/// let listener = bind("0.0.0.0:3000").await?.keep_alive(patient);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TcpKeepAlive {
+    idle: Duration,
+    interval: Duration,
+    retries: u32,
+}
+
+impl TcpKeepAlive {
+    /// Sets the silence before the first question. Default 30 s.
+    #[must_use]
+    pub fn idle(mut self, idle: Duration) -> Self {
+        self.idle = idle;
+        self
+    }
+
+    /// Sets the time between questions. Default 10 s.
+    #[must_use]
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// Sets how many questions may stay without an answer, at least one. Default 3.
+    #[must_use]
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// How long after its last sign of life a client is given up.
+    #[must_use]
+    pub fn total(&self) -> Duration {
+        let (idle, interval, retries) = self.in_range();
+        idle + interval * retries
+    }
+
+    /// What Linux takes: 1 to 32767 seconds, 1 to 127 questions.
+    fn in_range(&self) -> (Duration, Duration, u32) {
+        let seconds =
+            |time: Duration| time.clamp(Duration::from_secs(1), Duration::from_secs(32_767));
+        (
+            seconds(self.idle),
+            seconds(self.interval),
+            self.retries.clamp(1, 127),
+        )
+    }
+}
+
+impl Default for TcpKeepAlive {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(30),
+            interval: Duration::from_secs(10),
+            retries: 3,
+        }
+    }
+}
+
+/// The settings of a listener for its sockets.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TcpSettings {
+    pub(super) keep_alive: Option<TcpKeepAlive>,
+    pub(super) send_buffer: Option<usize>,
+}
+
+impl Default for TcpSettings {
+    fn default() -> Self {
+        Self {
+            keep_alive: Some(TcpKeepAlive::default()),
+            send_buffer: Some(64 * 1024),
+        }
+    }
+}
+
+impl TcpSettings {
+    /// Sets all of it on a socket that was just accepted. A socket that refuses is served as it is.
+    pub(super) fn apply(&self, stream: &TcpStream, stall_limit: Duration) {
+        if let Err(error) = self.try_apply(stream, stall_limit) {
+            tracing::debug!(%error, "could not set the options of a socket");
+        }
+    }
+
+    fn try_apply(&self, stream: &TcpStream, stall_limit: Duration) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let socket = SockRef::from(stream);
+        if let Some(bytes) = self.send_buffer {
+            socket.set_send_buffer_size(bytes.min(i32::MAX as usize))?;
+        }
+        if let Some(keep_alive) = self.keep_alive {
+            let (idle, interval, retries) = keep_alive.in_range();
+            let parameters = TcpKeepalive::new().with_time(idle);
+            #[cfg(not(target_os = "openbsd"))]
+            let parameters = parameters.with_interval(interval).with_retries(retries);
+            socket.set_tcp_keepalive(&parameters)?;
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            socket.set_tcp_user_timeout(Some(keep_alive.total().max(stall_limit)))?;
+        }
+        Ok(())
+    }
+}
+
+/// Lets a close throw away what the client did not take. A plain close would keep it in the kernel, and offer it to the
+/// client for as long as that answers.
+pub(super) fn close_by_reset(stream: &TcpStream) {
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
