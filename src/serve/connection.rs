@@ -19,8 +19,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tower_service::Service;
 
-use super::guard::STALL_LIMIT;
-
 /// How far the server's shutdown is. It only goes forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -35,17 +33,21 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Protocols {
     pub(super) header_read_timeout: Duration,
-    /// For HTTP/2 streams; the IO of a connection has its own.
-    pub(super) stall_limit: Duration,
+    #[cfg(feature = "http2")]
     pub(super) http2: bool,
+    /// For streams; the IO of a connection has its own.
+    #[cfg(feature = "http2")]
+    pub(super) stall_limit: Duration,
 }
 
 impl Default for Protocols {
     fn default() -> Self {
         Self {
             header_read_timeout: Duration::from_secs(30),
-            stall_limit: STALL_LIMIT,
+            #[cfg(feature = "http2")]
             http2: false,
+            #[cfg(feature = "http2")]
+            stall_limit: super::guard::STALL_LIMIT,
         }
     }
 }

@@ -134,6 +134,7 @@ impl<L: Listener> StallListener<L> {
         self
     }
 
+    #[cfg(feature = "http2")]
     pub(super) fn limit(&self) -> Duration {
         self.stall_limit
     }

@@ -159,11 +159,15 @@ where
         let Self {
             mut listener,
             app,
-            mut protocols,
+            protocols,
             mut signal,
             drain,
         } = self;
-        protocols.stall_limit = listener.limit();
+        #[cfg(feature = "http2")]
+        let protocols = Protocols {
+            stall_limit: listener.limit(),
+            ..protocols
+        };
         let protocols = Arc::new(protocols);
         // Each connection holds a receiver, so `closed` is the end of the last one. When this future is dropped, so is the
         // sender, and that aborts them.

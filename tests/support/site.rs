@@ -1,0 +1,290 @@
+//! A service with streams, slow handlers and large responses, and clients of HTTP/1 that read only what they are told to.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, Path, State};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use tidings::sse::SseResponse;
+use tidings::{GenericBroadcaster, KeepAlive, RegisterError, Text};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+/// The stall limit of most tests.
+pub const LIMIT: Duration = Duration::from_millis(300);
+
+/// Nothing that has to happen takes so long.
+pub const BOUND: Duration = Duration::from_secs(10);
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct Site {
+    pub hub: GenericBroadcaster<Text>,
+    /// `/slow` answers when it gets a permit.
+    pub gate: Arc<Semaphore>,
+    /// How many were let in to `/slow`.
+    pub waiting: Arc<AtomicUsize>,
+}
+
+impl Site {
+    pub fn new() -> Self {
+        let hub = GenericBroadcaster::builder()
+            .connections_per_user(None)
+            .build();
+        Self {
+            hub: hub.expect("valid settings"),
+            gate: Arc::new(Semaphore::new(0)),
+            waiting: Arc::default(),
+        }
+    }
+
+    /// `/events/{user}` is a stream without keep-alive, `/slow` waits at the gate, `/peer` is who asks.
+    pub fn app(&self) -> Router {
+        async fn events(
+            State(site): State<Site>,
+            Path(user): Path<String>,
+        ) -> Result<impl IntoResponse, RegisterError> {
+            let subscription = site.hub.register(user)?;
+            Ok(SseResponse::new(subscription).keep_alive(&KeepAlive::off()))
+        }
+        async fn slow(State(site): State<Site>) -> &'static str {
+            site.waiting.fetch_add(1, Ordering::Relaxed);
+            let permit = site.gate.acquire().await.expect("the gate stays");
+            permit.forget();
+            "at last"
+        }
+        async fn peer(ConnectInfo(peer): ConnectInfo<SocketAddr>) -> String {
+            format!("you are {peer}.")
+        }
+        Router::new()
+            .route("/events/{user}", get(events))
+            .route("/slow", get(slow))
+            .route("/peer", get(peer))
+            .with_state(self.clone())
+    }
+
+    pub fn send(&self, user: &str, data: &str) {
+        let event = Text::new(data.to_owned());
+        self.hub
+            .broadcast(user, &event)
+            .expect("text can be encoded");
+    }
+
+    /// Waits until a [pump](Self::pump) has sent more than all buffers hold of a client that does not read.
+    pub async fn flooded(&self) {
+        eventually(BOUND, "enough is sent", || {
+            self.hub.stats().broadcasts > 150
+        })
+        .await;
+    }
+
+    /// Sends numbered events of 4 KB to a user, until it is dropped.
+    pub fn pump(&self, user: &'static str) -> Background {
+        let site = self.clone();
+        Background::spawn(async move {
+            let filling = "x".repeat(4000);
+            let mut ticks = tokio::time::interval(Duration::from_millis(4));
+            for number in 0_u64.. {
+                ticks.tick().await;
+                site.send(user, &format!("{number}:{filling}"));
+            }
+        })
+    }
+}
+
+/// A task that ends with its handle.
+pub struct Background(JoinHandle<()>);
+
+impl Background {
+    pub fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(tokio::spawn(task))
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Waits until it is so, not for longer than the bound, and says how long it took.
+#[track_caller]
+pub fn eventually(
+    bound: Duration,
+    what: &str,
+    is_so: impl Fn() -> bool,
+) -> impl Future<Output = Duration> {
+    let place = std::panic::Location::caller();
+    async move {
+        let start = Instant::now();
+        while !is_so() {
+            assert!(start.elapsed() < bound, "{place}: not in {bound:?}: {what}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        start.elapsed()
+    }
+}
+
+/// What has to happen.
+pub async fn soon<F: Future>(what: F) -> F::Output {
+    timeout(BOUND, what)
+        .await
+        .expect("it happens within the bound")
+}
+
+/// Reads the numbers of the events of a [pump](Site::pump), which must leave out none.
+#[derive(Default)]
+pub struct Numbers {
+    unread: Vec<u8>,
+    next: Option<u64>,
+    pub count: Arc<AtomicUsize>,
+}
+
+impl Numbers {
+    pub fn push(&mut self, bytes: &[u8]) {
+        const MARK: &[u8] = b"data: ";
+        self.unread.extend_from_slice(bytes);
+        loop {
+            let Some(start) = self.unread.windows(MARK.len()).position(|w| w == MARK) else {
+                let keep = self.unread.len().min(MARK.len() - 1);
+                self.unread.drain(..self.unread.len() - keep);
+                return;
+            };
+            let digits = &self.unread[start + MARK.len()..];
+            let Some(len) = digits.iter().position(|&b| b == b':') else {
+                return;
+            };
+            let number = std::str::from_utf8(&digits[..len]).expect("digits");
+            let number: u64 = number.parse().expect("a number");
+            let expected = self.next.unwrap_or(number);
+            assert_eq!(number, expected, "an event was lost");
+            self.next = Some(number + 1);
+            self.count.fetch_add(1, Ordering::Relaxed);
+            self.unread.drain(..start + MARK.len() + len);
+        }
+    }
+}
+
+/// An HTTP/1 client.
+pub struct Client {
+    pub stream: TcpStream,
+    seen: Vec<u8>,
+}
+
+impl Client {
+    pub async fn connect(addr: SocketAddr) -> Self {
+        Self::connect_with(addr, None).await
+    }
+
+    /// The receive buffer bounds what a client takes that does not read.
+    pub async fn connect_with(addr: SocketAddr, receive_buffer: Option<u32>) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        if let Some(bytes) = receive_buffer {
+            socket.set_recv_buffer_size(bytes).expect("it can be set");
+        }
+        let stream = socket.connect(addr).await.expect("the server listens");
+        Self {
+            stream,
+            seen: Vec::new(),
+        }
+    }
+
+    pub async fn write(&mut self, bytes: &str) {
+        self.stream
+            .write_all(bytes.as_bytes())
+            .await
+            .expect("the server reads");
+    }
+
+    /// Asks for a path, and reads the head of the response.
+    pub async fn get(addr: SocketAddr, path: &str) -> Self {
+        let mut client = Self::connect(addr).await;
+        client.ask(path).await;
+        client.until("\r\n\r\n").await;
+        client
+    }
+
+    /// Asks for a path, and reads nothing.
+    pub async fn stall(addr: SocketAddr, path: &str) -> Self {
+        let mut client = Self::connect_with(addr, Some(4096)).await;
+        client.ask(path).await;
+        client
+    }
+
+    pub async fn ask(&mut self, path: &str) {
+        self.write(&format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n"))
+            .await;
+    }
+
+    /// Reads up to this text, and gives what stood before it.
+    pub async fn until(&mut self, text: &str) -> String {
+        loop {
+            let seen = String::from_utf8_lossy(&self.seen).into_owned();
+            if let Some(at) = seen.find(text) {
+                self.seen = seen.as_bytes()[at + text.len()..].to_owned();
+                return seen[..at].to_owned();
+            }
+            let read = soon(self.stream.read_buf(&mut self.seen)).await;
+            let read = read.expect("the connection works");
+            assert_ne!(read, 0, "it ended before {text:?}, after {seen:?}");
+        }
+    }
+
+    /// Reads until the server ends it, which it must: whether properly, and what came.
+    pub async fn end(mut self) -> (io::Result<()>, String) {
+        let ended = soon(self.stream.read_to_end(&mut self.seen)).await;
+        let seen = String::from_utf8_lossy(&self.seen).into_owned();
+        (ended.map(drop), seen)
+    }
+
+    /// Reads numbered events for as long as the handle lives, and counts them.
+    pub fn read_numbers(mut self) -> (Background, Arc<AtomicUsize>) {
+        let mut numbers = Numbers::default();
+        let count = Arc::clone(&numbers.count);
+        let reader = Background::spawn(async move {
+            numbers.push(&self.seen);
+            let mut buf = vec![0; 64 * 1024];
+            loop {
+                match self.stream.read(&mut buf).await.expect("it works") {
+                    0 => panic!("the stream ended"),
+                    read => numbers.push(&buf[..read]),
+                }
+            }
+        });
+        (reader, count)
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.stream.local_addr().expect("it is connected")
+    }
+}
+
+/// Whether the kernel has a socket of the server for this client, be it closed by the server and still sending.
+#[cfg(target_os = "linux")]
+pub fn server_socket_exists(server: SocketAddr, client: SocketAddr) -> bool {
+    let table = std::fs::read_to_string("/proc/self/net/tcp").expect("a table of sockets");
+    let port = |addr: SocketAddr| format!(":{:04X}", addr.port());
+    let (server, client) = (port(server), port(client));
+    table.lines().any(|line| {
+        let mut columns = line.split_whitespace().skip(1);
+        let (local, remote) = (columns.next(), columns.next());
+        local.is_some_and(|local| local.ends_with(&server))
+            && remote.is_some_and(|remote| remote.ends_with(&client))
+    })
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn server_socket_exists(_: SocketAddr, _: SocketAddr) -> bool {
+    false
+}
