@@ -68,6 +68,19 @@ fn responses_go_wherever_axum_needs_them() {
     stream(Subscription::into_axum_events);
 }
 
+#[cfg(feature = "serve")]
+#[test]
+fn servers_can_be_spawned() {
+    use tidings::serve::{Drained, Server, ServerFuture, StallGuard, StallListener, TcpKeepAlive};
+    all::<StallGuard<tokio::net::TcpStream>>();
+    all::<StallListener>();
+    all::<TcpKeepAlive>();
+    all::<Drained>();
+    fn task<T: Send + Unpin + 'static>() {}
+    task::<Server>();
+    task::<ServerFuture>();
+}
+
 #[test]
 fn errors_can_be_boxed_and_sent() {
     error::<EncodeError>();

@@ -22,23 +22,23 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 /// The stall limit of most tests.
-pub const LIMIT: Duration = Duration::from_millis(300);
+pub(crate) const LIMIT: Duration = Duration::from_millis(300);
 
 /// Nothing that has to happen takes so long.
-pub const BOUND: Duration = Duration::from_secs(10);
+pub(crate) const BOUND: Duration = Duration::from_secs(10);
 
 /// What the handlers share.
 #[derive(Clone)]
-pub struct Site {
-    pub hub: GenericBroadcaster<Text>,
+pub(crate) struct Site {
+    pub(crate) hub: GenericBroadcaster<Text>,
     /// `/slow` answers when it gets a permit.
-    pub gate: Arc<Semaphore>,
-    /// How many were let in to `/slow`.
-    pub waiting: Arc<AtomicUsize>,
+    pub(crate) gate: Arc<Semaphore>,
+    /// How many are in `/slow`.
+    pub(crate) waiting: Arc<AtomicUsize>,
 }
 
 impl Site {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let hub = GenericBroadcaster::builder()
             .connections_per_user(None)
             .build();
@@ -50,7 +50,7 @@ impl Site {
     }
 
     /// `/events/{user}` is a stream without keep-alive, `/slow` waits at the gate, `/peer` is who asks.
-    pub fn app(&self) -> Router {
+    pub(crate) fn app(&self) -> Router {
         async fn events(
             State(site): State<Site>,
             Path(user): Path<String>,
@@ -59,7 +59,7 @@ impl Site {
             Ok(SseResponse::new(subscription).keep_alive(&KeepAlive::off()))
         }
         async fn slow(State(site): State<Site>) -> &'static str {
-            site.waiting.fetch_add(1, Ordering::Relaxed);
+            let _waiting = Waiting::new(&site.waiting);
             let permit = site.gate.acquire().await.expect("the gate stays");
             permit.forget();
             "at last"
@@ -74,7 +74,7 @@ impl Site {
             .with_state(self.clone())
     }
 
-    pub fn send(&self, user: &str, data: &str) {
+    pub(crate) fn send(&self, user: &str, data: &str) {
         let event = Text::new(data.to_owned());
         self.hub
             .broadcast(user, &event)
@@ -82,7 +82,7 @@ impl Site {
     }
 
     /// Waits until a [pump](Self::pump) has sent more than all buffers hold of a client that does not read.
-    pub async fn flooded(&self) {
+    pub(crate) async fn flooded(&self) {
         eventually(BOUND, "enough is sent", || {
             self.hub.stats().broadcasts > 150
         })
@@ -90,7 +90,7 @@ impl Site {
     }
 
     /// Sends numbered events of 4 KB to a user, until it is dropped.
-    pub fn pump(&self, user: &'static str) -> Background {
+    pub(crate) fn pump(&self, user: &'static str) -> Background {
         let site = self.clone();
         Background::spawn(async move {
             let filling = "x".repeat(4000);
@@ -103,11 +103,27 @@ impl Site {
     }
 }
 
+/// Counts itself.
+struct Waiting(Arc<AtomicUsize>);
+
+impl Waiting {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A task that ends with its handle.
-pub struct Background(JoinHandle<()>);
+pub(crate) struct Background(JoinHandle<()>);
 
 impl Background {
-    pub fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self {
+    pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self {
         Self(tokio::spawn(task))
     }
 }
@@ -120,7 +136,7 @@ impl Drop for Background {
 
 /// Waits until it is so, not for longer than the bound, and says how long it took.
 #[track_caller]
-pub fn eventually(
+pub(crate) fn eventually(
     bound: Duration,
     what: &str,
     is_so: impl Fn() -> bool,
@@ -137,7 +153,7 @@ pub fn eventually(
 }
 
 /// What has to happen.
-pub async fn soon<F: Future>(what: F) -> F::Output {
+pub(crate) async fn soon<F: Future>(what: F) -> F::Output {
     timeout(BOUND, what)
         .await
         .expect("it happens within the bound")
@@ -145,14 +161,14 @@ pub async fn soon<F: Future>(what: F) -> F::Output {
 
 /// Reads the numbers of the events of a [pump](Site::pump), which must leave out none.
 #[derive(Default)]
-pub struct Numbers {
+pub(crate) struct Numbers {
     unread: Vec<u8>,
     next: Option<u64>,
-    pub count: Arc<AtomicUsize>,
+    pub(crate) count: Arc<AtomicUsize>,
 }
 
 impl Numbers {
-    pub fn push(&mut self, bytes: &[u8]) {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
         const MARK: &[u8] = b"data: ";
         self.unread.extend_from_slice(bytes);
         loop {
@@ -177,18 +193,18 @@ impl Numbers {
 }
 
 /// An HTTP/1 client.
-pub struct Client {
-    pub stream: TcpStream,
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
     seen: Vec<u8>,
 }
 
 impl Client {
-    pub async fn connect(addr: SocketAddr) -> Self {
+    pub(crate) async fn connect(addr: SocketAddr) -> Self {
         Self::connect_with(addr, None).await
     }
 
     /// The receive buffer bounds what a client takes that does not read.
-    pub async fn connect_with(addr: SocketAddr, receive_buffer: Option<u32>) -> Self {
+    pub(crate) async fn connect_with(addr: SocketAddr, receive_buffer: Option<u32>) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         if let Some(bytes) = receive_buffer {
             socket.set_recv_buffer_size(bytes).expect("it can be set");
@@ -200,7 +216,7 @@ impl Client {
         }
     }
 
-    pub async fn write(&mut self, bytes: &str) {
+    pub(crate) async fn write(&mut self, bytes: &str) {
         self.stream
             .write_all(bytes.as_bytes())
             .await
@@ -208,7 +224,7 @@ impl Client {
     }
 
     /// Asks for a path, and reads the head of the response.
-    pub async fn get(addr: SocketAddr, path: &str) -> Self {
+    pub(crate) async fn get(addr: SocketAddr, path: &str) -> Self {
         let mut client = Self::connect(addr).await;
         client.ask(path).await;
         client.until("\r\n\r\n").await;
@@ -216,19 +232,19 @@ impl Client {
     }
 
     /// Asks for a path, and reads nothing.
-    pub async fn stall(addr: SocketAddr, path: &str) -> Self {
+    pub(crate) async fn stall(addr: SocketAddr, path: &str) -> Self {
         let mut client = Self::connect_with(addr, Some(4096)).await;
         client.ask(path).await;
         client
     }
 
-    pub async fn ask(&mut self, path: &str) {
+    pub(crate) async fn ask(&mut self, path: &str) {
         self.write(&format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n"))
             .await;
     }
 
     /// Reads up to this text, and gives what stood before it.
-    pub async fn until(&mut self, text: &str) -> String {
+    pub(crate) async fn until(&mut self, text: &str) -> String {
         loop {
             let seen = String::from_utf8_lossy(&self.seen).into_owned();
             if let Some(at) = seen.find(text) {
@@ -242,14 +258,14 @@ impl Client {
     }
 
     /// Reads until the server ends it, which it must: whether properly, and what came.
-    pub async fn end(mut self) -> (io::Result<()>, String) {
+    pub(crate) async fn end(mut self) -> (io::Result<()>, String) {
         let ended = soon(self.stream.read_to_end(&mut self.seen)).await;
         let seen = String::from_utf8_lossy(&self.seen).into_owned();
         (ended.map(drop), seen)
     }
 
     /// Reads numbered events for as long as the handle lives, and counts them.
-    pub fn read_numbers(mut self) -> (Background, Arc<AtomicUsize>) {
+    pub(crate) fn read_numbers(mut self) -> (Background, Arc<AtomicUsize>) {
         let mut numbers = Numbers::default();
         let count = Arc::clone(&numbers.count);
         let reader = Background::spawn(async move {
@@ -265,14 +281,14 @@ impl Client {
         (reader, count)
     }
 
-    pub fn addr(&self) -> SocketAddr {
+    pub(crate) fn addr(&self) -> SocketAddr {
         self.stream.local_addr().expect("it is connected")
     }
 }
 
 /// Whether the kernel has a socket of the server for this client, be it closed by the server and still sending.
 #[cfg(target_os = "linux")]
-pub fn server_socket_exists(server: SocketAddr, client: SocketAddr) -> bool {
+pub(crate) fn server_socket_exists(server: SocketAddr, client: SocketAddr) -> bool {
     let table = std::fs::read_to_string("/proc/self/net/tcp").expect("a table of sockets");
     let port = |addr: SocketAddr| format!(":{:04X}", addr.port());
     let (server, client) = (port(server), port(client));
@@ -285,6 +301,6 @@ pub fn server_socket_exists(server: SocketAddr, client: SocketAddr) -> bool {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub fn server_socket_exists(_: SocketAddr, _: SocketAddr) -> bool {
+pub(crate) fn server_socket_exists(_: SocketAddr, _: SocketAddr) -> bool {
     false
 }
