@@ -452,6 +452,18 @@ async fn in_few_descriptors() {
     assert!(response.starts_with("HTTP/1.1 404"), "{response}");
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_crowd_may_wait_to_be_accepted() {
+    let listener = bind("127.0.0.1:0").await.expect("a free port");
+    let addr = listener.local_addr().expect("it is bound");
+    // Nobody accepts. One too many would be told nothing, and try again after a second.
+    let patience = Duration::from_millis(500);
+    let connect = |_| std::net::TcpStream::connect_timeout(&addr, patience);
+    let crowd: Vec<_> = (0..300).map(connect).collect();
+    assert!(crowd.iter().all(Result::is_ok), "{:?}", crowd.last());
+}
+
 #[tokio::test]
 async fn handlers_know_the_peer() {
     let app: Router = Site::new().app();
