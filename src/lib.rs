@@ -73,8 +73,10 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `axum` | yes | [`Subscription`] and [`RegisterError`] as responses, [`sse::SseResponse`], axum's own `Sse` from a subscription |
+//! | `serve` | yes | `serve`: a server, and a listener for `axum::serve`, that stalled and vanished clients cannot hold up |
+//! | `http2` | no | HTTP/2 for that server, with the same promise for each stream |
 //!
-//! Without it the crate needs no HTTP server: [`SseBody`] is an [`http_body::Body`] for any of them.
+//! Without any of them the crate needs no HTTP server: [`SseBody`] is an [`http_body::Body`] for any of them.
 //!
 //! [sse]: https://html.spec.whatwg.org/multipage/server-sent-events.html
 //! [loom]: https://docs.rs/loom

@@ -1,6 +1,6 @@
 //! The example `agent_hub` over HTTP: every route, every refusal, and the process itself.
 
-#![cfg(feature = "axum")]
+#![cfg(feature = "serve")]
 
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -11,7 +11,8 @@ use futures_util::stream::{BoxStream, StreamExt};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdout, Command};
 
 use hub::{Hub, within};
@@ -528,6 +529,70 @@ async fn the_process_ends_its_streams_and_exits_when_it_is_told_to() {
         other.assert_ends().await;
         assert_eq!(process.exit().await.code(), Some(0), "{signal}");
     }
+}
+
+/// A client that opens ann's stream and reads nothing but the head.
+async fn client_that_does_not_read(hub: &Hub) -> TcpStream {
+    let url = hub.url(&["users", "ann", "streams", "text"]);
+    let addr = (url.host_str().expect("a host"), url.port().expect("a port"));
+    let mut client = TcpStream::connect(addr).await.expect("a connection");
+    let request = format!("GET {} HTTP/1.1\r\nhost: test\r\n\r\n", url.path());
+    client
+        .write_all(request.as_bytes())
+        .await
+        .expect("it is taken");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(within("the head", client.read_u8()).await.expect("a byte"));
+    }
+    assert!(head.starts_with(b"HTTP/1.1 200"));
+    client
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_cut_and_the_others_get_everything() {
+    let process = Process::start(&["--stall-ms", "300"]).await;
+    let _stalled = client_that_does_not_read(&process.hub).await;
+    let mut healthy = Events::open(&process.hub, "ann").await;
+    let mut sent = 0;
+    let cut = async {
+        while stats(&process.hub).await["connections"] != 1 {
+            sent += 1;
+            let text = format!("{sent} {}", "x".repeat(100_000));
+            process.hub.send("ann", &text).await;
+            assert_eq!(healthy.text().await, text, "in order");
+        }
+    };
+    within("the cut", cut).await;
+    assert!(sent > 1);
+    assert_eq!(process.hub.send("ann", "after").await, 1);
+    assert_eq!(healthy.text().await, "after");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_process_exits_whatever_its_clients_do() {
+    let mut process = Process::start(&["--drain-ms", "300"]).await;
+    let stalled = client_that_does_not_read(&process.hub).await;
+    let addr = stalled.peer_addr().expect("it is connected");
+    let mut half_a_head = TcpStream::connect(addr).await.expect("a connection");
+    half_a_head
+        .write_all(b"GET / HT")
+        .await
+        .expect("it is taken");
+    let silent = TcpStream::connect(addr).await.expect("a connection");
+    let mut healthy = Events::open(&process.hub, "ann").await;
+    for number in 0..20 {
+        let text = format!("{number} {}", "x".repeat(500_000));
+        process.hub.send("ann", &text).await;
+        assert_eq!(healthy.text().await, text);
+    }
+    process.hub.send("ann", "last words").await;
+    process.signal("TERM").await;
+    assert_eq!(healthy.text().await, "last words");
+    healthy.assert_ends().await;
+    assert_eq!(process.exit().await.code(), Some(0));
+    drop((stalled, half_a_head, silent));
 }
 
 #[tokio::test]

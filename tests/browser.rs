@@ -1,6 +1,6 @@
 //! The page of the example `agent_hub` in a real browser.
 
-#![cfg(feature = "axum")]
+#![cfg(feature = "serve")]
 
 use serde_json::{Value, json};
 

@@ -12,6 +12,7 @@ Usage: agent_hub [OPTIONS]
 
   --addr HOST:PORT    where to listen; port 0 takes a free one [127.0.0.1:3000]
   --heartbeat-ms N    how long a stream may be silent before a keep-alive [15000]
+  --stall-ms N        how long a client may take nothing of what is sent [30000]
   --drain-ms N        over how long streams are ended when it stops [2000]
   --help              shows this text
 
@@ -26,6 +27,7 @@ pub(crate) enum Command {
 pub(crate) struct Settings {
     pub(crate) addr: String,
     pub(crate) heartbeat: Duration,
+    pub(crate) stall: Duration,
     pub(crate) drain: Duration,
 }
 
@@ -34,6 +36,7 @@ pub(crate) fn parse() -> Result<Command, lexopt::Error> {
     let mut settings = Settings {
         addr: "127.0.0.1:3000".into(),
         heartbeat: HEARTBEAT_INTERVAL,
+        stall: Duration::from_secs(30),
         drain: Duration::from_secs(2),
     };
     let mut args = lexopt::Parser::from_env();
@@ -41,6 +44,7 @@ pub(crate) fn parse() -> Result<Command, lexopt::Error> {
         match arg {
             Long("addr") => settings.addr = args.value()?.parse_with(address)?,
             Long("heartbeat-ms") => settings.heartbeat = args.value()?.parse_with(milliseconds)?,
+            Long("stall-ms") => settings.stall = args.value()?.parse_with(milliseconds)?,
             Long("drain-ms") => settings.drain = args.value()?.parse_with(milliseconds)?,
             Long("help") | Short('h') => return Ok(Command::Help),
             other => return Err(other.unexpected()),

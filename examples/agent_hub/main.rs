@@ -8,10 +8,9 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
+use axum::serve::Listener;
+use tidings::serve::{bind, serve};
 use tidings::{GenericBroadcaster, KeepAlive, Text};
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -45,7 +44,7 @@ async fn main() -> ExitCode {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();
-    match serve(&settings).await {
+    match run(&settings).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("agent_hub: {}: {error}", settings.addr);
@@ -54,46 +53,34 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn serve(settings: &Settings) -> io::Result<()> {
-    let hub = GenericBroadcaster::<Text>::new();
+async fn run(settings: &Settings) -> io::Result<()> {
+    let hub = GenericBroadcaster::<Text>::builder()
+        .patience(64, settings.stall)
+        .sweep_every(Duration::from_secs(1))
+        .build()
+        .expect("the settings are valid");
     let keep_alive = KeepAlive::comment().interval(settings.heartbeat);
     let app = app::router(hub.clone(), keep_alive);
 
     // Before the address is printed: whoever reads it may stop us from then on.
     let stop_signal = stop_signal()?;
-    let listener = TcpListener::bind(&settings.addr).await?;
+    let listener = bind(&settings.addr).await?.stall_limit(settings.stall);
     print_what_to_try(&format!("http://{}", listener.local_addr()?));
-    // Events are small and must not wait for the acknowledgement of the one before.
-    let listener = listener.tap_io(|socket| {
-        if let Err(error) = socket.set_nodelay(true) {
-            tracing::warn!(%error, "TCP_NODELAY is not set");
-        }
-    });
 
     let drain = settings.drain;
-    let (stopping, stopped) = oneshot::channel();
-    let server = axum::serve(listener, app).with_graceful_shutdown(async move {
-        stop_signal.await;
-        tracing::info!(connections = hub.total_connections(), "stopping");
-        // The server waits for its responses, and a stream is one that does not end of its own accord.
-        hub.shutdown(drain).await;
-        let _ = stopping.send(());
-    });
-    tokio::select! {
-        result = server => result,
-        () = limit(stopped) => {
-            tracing::warn!("some connections did not end in time");
-            Ok(())
-        }
+    let ended = serve(listener, app)
+        .with_graceful_shutdown(async move {
+            stop_signal.await;
+            tracing::info!(connections = hub.total_connections(), "stopping");
+            // The server waits for its responses, and a stream is one that does not end of its own accord.
+            hub.shutdown(drain).await;
+        })
+        .drain(STOP_LIMIT)
+        .await;
+    if ended.aborted > 0 {
+        tracing::warn!(connections = ended.aborted, "did not end in time");
     }
-}
-
-async fn limit(stopped: oneshot::Receiver<()>) {
-    match stopped.await {
-        Ok(()) => tokio::time::sleep(STOP_LIMIT).await,
-        // The server has failed before it was told to stop; it says so itself.
-        Err(_) => std::future::pending().await,
-    }
+    Ok(())
 }
 
 /// What Ctrl-C or SIGTERM resolves. They are caught from now on, not from when it is first polled.
