@@ -27,7 +27,11 @@ pub(super) fn settable(time: Duration) -> Duration {
 /// stops reading is waited for until it closes: nothing that the stream itself does can end it, since nobody polls it.
 ///
 /// The time counts while a write, flush or shutdown is pending. Any byte that the IO accepts starts it anew, and it stands
-/// still while there is nothing to write: a quiet client is never cut, a slow one only if it takes nothing at all.
+/// still while there is nothing to write: a quiet client is never cut.
+///
+/// A slow client is cut when it does not make room within the limit. On a socket that is more than a byte: Linux lets the
+/// next write through when a third of the send buffer is free. With a buffer of 64 KiB and a limit of 30 s, a client must
+/// take about 1.5 KB/s; with a buffer that may grow to 4 MB, 50 KB/s.
 ///
 /// Put it next to the socket: above TLS, bytes count as taken when they are in the buffer of the TLS session.
 ///

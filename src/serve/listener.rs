@@ -128,7 +128,8 @@ impl<L: Listener> StallListener<L> {
     /// Default 30 s.
     ///
     /// Until then, a client that does not read costs its buffers: the socket's, those of HTTP, and the events in them. A
-    /// shorter limit also cuts clients that only lost their network for that long.
+    /// shorter limit also cuts clients that only lost their network for that long, and demands more of
+    /// [slow ones](StallGuard).
     pub fn stall_limit(mut self, limit: Duration) -> Self {
         self.stall_limit = settable(limit);
         self

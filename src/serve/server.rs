@@ -26,7 +26,8 @@ const ABORT: Duration = Duration::from_secs(1);
 
 /// Serves an app on a listener: an axum `Router`, or any tower service of HTTP.
 ///
-/// Nothing happens until the [`Server`] is awaited.
+/// Nothing happens until the [`Server`] is awaited. How long a handler may take, and how long it waits for the body of its
+/// request, is up to the app.
 ///
 /// ```no_run
 /// use axum::{Router, extract::ConnectInfo, routing::get};

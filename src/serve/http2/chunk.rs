@@ -6,20 +6,20 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use tokio::time::Instant;
 
 /// What a stream has handed over to the connection and is still there. Shared by the stream's task, its body, and the
 /// chunks, which the task of the connection takes from.
 ///
 /// Invariants:
-/// 1. `left` is the sum of what remains in the chunks of this stream.
+/// 1. `left` is the sum of what remains in the chunks of this stream, until it is reset.
 /// 2. `moved` is, while something is left, the last time that some of it went, or that it was handed over to a stream
 ///    that had nothing left.
 #[derive(Debug)]
 pub(super) struct Load {
     left: AtomicUsize,
-    /// In milliseconds since `start`.
+    /// In nanoseconds since `start`.
     moved: AtomicU64,
     start: Instant,
     /// The body that waits with its end until nothing is left.
@@ -44,9 +44,9 @@ impl Load {
 
     /// When it will have stood still for so long, unless some of it goes; `None` if nothing is left.
     pub(super) fn stalled_at(&self, limit: Duration) -> Option<Instant> {
-        // Both are written in the order `moved`, `left` when chunks are handed over, by the task that calls this. What the
-        // connection does at the same moment may be seen or not: it is a matter of a millisecond.
-        let moved = Duration::from_millis(self.moved.load(Ordering::Relaxed));
+        // Chunks are handed over by the task that calls this, so it sees the times of that. What the connection takes at the
+        // same moment may be seen or not: either is right.
+        let moved = Duration::from_nanos(self.moved.load(Ordering::Relaxed));
         (!self.is_gone()).then(|| self.start + moved + limit)
     }
 
@@ -56,7 +56,7 @@ impl Load {
     }
 
     fn touch(&self) {
-        let moved = self.start.elapsed().as_millis();
+        let moved = self.start.elapsed().as_nanos();
         let moved = u64::try_from(moved).unwrap_or(u64::MAX);
         self.moved.store(moved, Ordering::Relaxed);
     }
@@ -80,8 +80,9 @@ impl Load {
     }
 }
 
-/// Data on its way, counted in the [`Load`] of its stream until it has been written, or dropped.
-pub(in crate::serve) struct Chunk<D: Buf> {
+/// Data on its way, counted in the [`Load`] of its stream until it has been written. If it is dropped before, its stream
+/// was reset.
+pub(in crate::serve) struct Chunk<D> {
     data: D,
     load: Arc<Load>,
 }
@@ -112,17 +113,5 @@ impl<D: Buf> Buf for Chunk<D> {
     fn advance(&mut self, count: usize) {
         self.data.advance(count);
         self.load.take(count);
-    }
-
-    fn copy_to_bytes(&mut self, len: usize) -> Bytes {
-        let bytes = self.data.copy_to_bytes(len);
-        self.load.take(len);
-        bytes
-    }
-}
-
-impl<D: Buf> Drop for Chunk<D> {
-    fn drop(&mut self) {
-        self.load.take(self.data.remaining());
     }
 }
