@@ -45,7 +45,8 @@
 //!   the newcomer and never ends somebody else's connection.
 //! - A frame is one whole event. No field can smuggle a line into another; what cannot be written is a typed error.
 //! - An event that cannot be encoded, or panics, harms only the call it was passed to.
-//! - A client that stops reading is found from outside by a [`sweep`], and then costs nothing here any more.
+//! - A client that stops reading is found from outside by a [`sweep`], and then costs nothing here any more; the module
+//!   `serve` closes its socket.
 //! - A [`shutdown`] ends every stream, after what was broadcast before, and spreads the ends and the reconnects over a time.
 //!
 //! The interleavings behind these are checked by [loom] models of the real sources, and 52 deliberate faults show that
