@@ -76,7 +76,7 @@ pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<StallListener<TcpListe
     Err(last_error.unwrap_or_else(nothing))
 }
 
-/// A listener whose connections cannot be held up by their clients, for [`axum::serve`] and [`serve`](super::serve).
+/// A listener whose connections cannot be held up by their clients, for [`axum::serve()`] and [`serve`](super::serve).
 ///
 /// Each connection is a [`StallGuard`]. Those of a TCP listener ([`listener`], [`bind`]) have further
 ///
@@ -88,7 +88,7 @@ pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<StallListener<TcpListe
 ///
 /// Errors of `accept` are handled by the listener inside: those of axum log them, wait for a second, and go on.
 ///
-/// For the peer's address under [`axum::serve`], tap the listener: axum offers `ConnectInfo` for its own listeners only.
+/// For the peer's address under [`axum::serve()`], tap the listener: axum offers `ConnectInfo` for its own listeners only.
 ///
 /// ```no_run
 /// use std::net::SocketAddr;

@@ -31,7 +31,7 @@
 //! # }
 //! ```
 //!
-//! Behind [`axum::serve`] instead, it is one line:
+//! Behind [`axum::serve()`] instead, it is one line:
 //!
 //! ```no_run
 //! # async fn run(app: axum::Router) -> std::io::Result<()> {
