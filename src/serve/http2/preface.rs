@@ -63,13 +63,17 @@ impl<T: AsyncRead + Unpin> AsyncRead for Peeked<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.first().is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, buf);
-        }
         let count = self.first().len().min(buf.remaining());
         buf.put_slice(&self.first()[..count]);
         self.start += u8::try_from(count).expect("the preface is shorter than that");
-        Poll::Ready(Ok(()))
+        if count > 0 && buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        // And what follows: hyper doubles its buffer when a head comes in two reads.
+        match Pin::new(&mut self.io).poll_read(cx, buf) {
+            Poll::Pending if count > 0 => Poll::Ready(Ok(())),
+            polled => polled,
+        }
     }
 }
 

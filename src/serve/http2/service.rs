@@ -47,9 +47,9 @@ pub(in crate::serve) async fn serve_either<I, S, A, B>(
         // No request has begun: there is nothing to finish.
         _ = phase.changed() => return,
     };
-    // In boxes, so that an HTTP/1 connection does not take the room of the larger HTTP/2 one.
+    // In tasks of their own, so that a connection does not take the room of the other protocol, and of the look.
     match is_http2 {
-        Ok(Ok(false)) => Box::pin(protocols.http1(io, app, phase)).await,
+        Ok(Ok(false)) => drop(tokio::spawn(protocols.http1(io, app, phase))),
         Ok(Ok(true)) => {
             let executor = StallExecutor {
                 limit: protocols.stall_limit,
@@ -59,10 +59,9 @@ pub(in crate::serve) async fn serve_either<I, S, A, B>(
                 .max_send_buf_size(STREAM_BUFFER)
                 .enable_connect_protocol()
                 .serve_connection(TokioIo::new(io), Loaded(app));
-            Box::pin(drive(connection, phase, |connection| {
-                connection.graceful_shutdown()
-            }))
-            .await;
+            tokio::spawn(drive(connection, phase, |connection| {
+                connection.graceful_shutdown();
+            }));
         }
         Ok(Err(error)) => tracing::debug!(%error, "a connection failed"),
         Err(_) => tracing::debug!("a client did not begin in time"),
