@@ -49,7 +49,7 @@
 //!   `serve` closes its socket.
 //! - A [`shutdown`] ends every stream, after what was broadcast before, and spreads the ends and the reconnects over a time.
 //!
-//! The interleavings behind these are checked by [loom] models of the real sources, and 52 deliberate faults show that
+//! The interleavings behind these are checked by [loom] models of the real sources, and 53 deliberate faults show that
 //! the models notice.
 //!
 //! # What is not

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use crate::error::Lagged;
 use crate::id::ConnectionId;
-use crate::sync::{AtomicUsize, Feed, TryCell};
+use crate::sync::{AtomicUsize, Feed, TryCell, spin_loop};
 
 /// Bits of the phase. Ended outweighs finishing.
 const FINISHING: usize = 1;
@@ -118,7 +118,8 @@ impl<T: Clone + Send + 'static> Connection<T> {
 
     /// Gives the connection what it will read from. Done by the call that registers it, before its stream exists.
     pub(crate) fn install(&self, feed: Feed<T>) {
-        // If the cell is taken, the connection is being ended already: the feed is not needed, and dropped here.
+        // If the cell is taken, the connection is being ended already, or asked to finish before it began: the feed is not
+        // needed, and dropped here. Its stream ends at the first poll.
         let replaced = self.reader.try_with(|reader| reader.feed.replace(feed));
         drop(replaced);
         self.look_again();
@@ -145,7 +146,12 @@ impl<T: Clone + Send + 'static> Connection<T> {
                     self.advance(missed);
                     return Poll::Ready(Some(Err(Lagged { missed })));
                 }
-                // None: somebody is in there to end this connection, so it has ended (invariant 1).
+                // Somebody is in there for an instant, to wake us for a request to finish: come back when that is done.
+                None if phase & ENDED == 0 => {
+                    spin_loop();
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Some(Poll::Ready(None)) | None => return Poll::Ready(None),
                 Some(Poll::Pending) if phase_then & FINISHING != 0 => {
                     self.end();

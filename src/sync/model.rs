@@ -23,9 +23,9 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures_core::Stream;
 #[cfg(not(shuttle))]
-use loom::{cell::UnsafeCell, sync as checked, sync::atomic};
+use loom::{cell::UnsafeCell, sync as checked, sync::atomic, thread};
 #[cfg(shuttle)]
-use shuttle::{sync as checked, sync::atomic};
+use shuttle::{sync as checked, sync::atomic, thread};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
@@ -61,6 +61,11 @@ impl Token {
     fn enter(&self) {
         self.0.fetch_add(0, Ordering::AcqRel);
     }
+}
+
+/// Lets others go on: what the caller waits for is theirs to do.
+pub(crate) fn spin_loop() {
+    thread::yield_now();
 }
 
 pub(crate) struct AtomicUsize {
@@ -208,15 +213,24 @@ impl<T> ArcSwap<T> {
     }
 }
 
-pub(crate) struct TryCell<T>(checked::Mutex<T>);
+pub(crate) struct TryCell<T> {
+    token: Token,
+    value: checked::Mutex<T>,
+}
 
 impl<T> TryCell<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self(checked::Mutex::new(value))
+        Self {
+            token: Token::new(),
+            value: checked::Mutex::new(value),
+        }
     }
 
     pub(crate) fn try_with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
-        let mut value = self.0.try_lock().ok()?;
+        self.token.pass();
+        let mut value = self.value.try_lock().ok()?;
+        // Others may come while we are in here, even if `f` itself is one step.
+        self.token.pass();
         Some(f(&mut value))
     }
 }

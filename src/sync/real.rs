@@ -8,6 +8,7 @@ use futures_core::Stream;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
+pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::AtomicUsize;
 
 /// A copy-on-write cell: readers load a snapshot, writers exchange it against the very snapshot they decided on.
