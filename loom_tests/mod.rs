@@ -26,5 +26,7 @@ mod membership;
 #[cfg(shuttle)]
 mod random;
 #[cfg(not(shuttle))]
+mod replay;
+#[cfg(not(shuttle))]
 mod roster;
 mod support;

@@ -12,7 +12,7 @@ fn connection(id: &str) -> Arc<Connection<u32>> {
 }
 
 fn roster(first: &Arc<Connection<u32>>) -> Arc<Roster<u32>> {
-    Arc::new(Roster::with_first("u".into(), 0, first))
+    Arc::new(Roster::new("u".into(), 0, None, Some(first)))
 }
 
 /// Does a newcomer get in before the last member closes the channel, or is it refused, and nothing between?

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use futures_core::Stream;
 
-use crate::error::{Lagged, RegisterError};
+use crate::channel::{History, Resume};
+use crate::error::RegisterError;
+use crate::gap::Gap;
 use crate::id::ConnectionId;
 use crate::registry::{Limits, Patience, Registry};
 use crate::subscription::Subscription;
@@ -43,6 +45,16 @@ pub(super) fn limits() -> Limits {
             behind: u64::MAX,
             time: Duration::MAX,
         },
+        history: None,
+        keys: 0,
+    }
+}
+
+/// The same, with a history of so many events that lingers until it is swept.
+pub(super) fn remembering(events: usize) -> Limits {
+    Limits {
+        history: Some(History::new(events).linger(Duration::from_millis(1))),
+        ..limits()
     }
 }
 
@@ -59,7 +71,11 @@ pub(super) fn try_register(
     user: &str,
     id: &str,
 ) -> Result<Subscription<u32>, RegisterError> {
-    Subscription::open(hub, user.into(), id.into())
+    Subscription::open(hub, user.into(), id.into(), Resume::Fresh)
+}
+
+pub(super) fn resume(hub: &Hub, user: &str, id: &str, from: Resume) -> Subscription<u32> {
+    Subscription::open(hub, user.into(), id.into(), from).expect("there is room")
 }
 
 pub(super) fn register(hub: &Hub, user: &str, id: &str) -> Subscription<u32> {
@@ -71,7 +87,7 @@ pub(super) fn unregister(hub: &Hub, user: &str, id: &str) -> bool {
 }
 
 pub(super) fn publish(hub: &Hub, user: &str, event: u32) -> usize {
-    hub.with(user, |channel| channel.publish(event))
+    hub.with_or_keep(user, |channel| channel.publish(1, None, |_| event))
         .unwrap_or(0)
 }
 
@@ -85,6 +101,7 @@ pub(super) fn count(hub: &Hub, user: &str) -> usize {
 pub(super) struct Read {
     pub(super) events: Vec<u32>,
     pub(super) missed: u64,
+    pub(super) gaps: Vec<Gap>,
     pub(super) ended: bool,
 }
 
@@ -93,7 +110,10 @@ pub(super) fn read(subscription: &mut Subscription<u32>) -> Read {
     loop {
         match poll_once(subscription) {
             Poll::Ready(Some(Ok(event))) => read.events.push(event),
-            Poll::Ready(Some(Err(Lagged { missed }))) => read.missed += missed,
+            Poll::Ready(Some(Err(gap))) => {
+                read.missed += gap.missed.unwrap_or(0);
+                read.gaps.push(gap);
+            }
             Poll::Ready(None) => {
                 read.ended = true;
                 return read;
@@ -103,20 +123,20 @@ pub(super) fn read(subscription: &mut Subscription<u32>) -> Read {
     }
 }
 
-pub(super) fn poll_once(subscription: &mut Subscription<u32>) -> Poll<Option<Result<u32, Lagged>>> {
+pub(super) fn poll_once(subscription: &mut Subscription<u32>) -> Poll<Option<Result<u32, Gap>>> {
     poll(subscription, &mut Context::from_waker(Waker::noop()))
 }
 
 #[cfg(not(shuttle))]
 /// Waits for the next item as a task would.
-pub(super) fn wait(subscription: &mut Subscription<u32>) -> Option<Result<u32, Lagged>> {
+pub(super) fn wait(subscription: &mut Subscription<u32>) -> Option<Result<u32, Gap>> {
     loom::future::block_on(std::future::poll_fn(|cx| poll(subscription, cx)))
 }
 
 fn poll(
     subscription: &mut Subscription<u32>,
     cx: &mut Context<'_>,
-) -> Poll<Option<Result<u32, Lagged>>> {
+) -> Poll<Option<Result<u32, Gap>>> {
     std::pin::Pin::new(subscription).poll_next(cx)
 }
 

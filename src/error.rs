@@ -208,6 +208,8 @@ pub enum ConfigError {
     },
     /// A cap of zero would refuse everybody.
     ZeroCap,
+    /// A history that keeps nothing: leave it out instead.
+    EmptyHistory,
     /// An interval of zero would leave time for nothing else.
     ZeroInterval,
     /// Sweeps were asked for where there is no tokio runtime to run them in.
@@ -224,6 +226,7 @@ impl fmt::Display for ConfigError {
                 )
             }
             Self::ZeroCap => f.write_str("a cap of zero connections would refuse everybody"),
+            Self::EmptyHistory => f.write_str("a history of no events or no bytes was asked for"),
             Self::ZeroInterval => f.write_str("an interval of zero was asked for between sweeps"),
             Self::NoRuntime => f.write_str("there is no tokio runtime to sweep in"),
         }
@@ -231,18 +234,3 @@ impl fmt::Display for ConfigError {
 }
 
 impl Error for ConfigError {}
-
-/// A stream fell behind and lost events. It is not the end: the next item is the oldest event still retained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Lagged {
-    /// How many events the stream lost.
-    pub missed: u64,
-}
-
-impl fmt::Display for Lagged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the stream lagged and lost {} events", self.missed)
-    }
-}
-
-impl Error for Lagged {}

@@ -42,7 +42,8 @@ pub trait ToSse {
         None
     }
 
-    /// The event's id, which a client sends back as `Last-Event-ID`.
+    /// The event's id, which a client sends back as `Last-Event-ID`. With a [history](crate::History) the event gets one of
+    /// that, and this one is not sent.
     fn id(&self) -> Option<EventId> {
         None
     }
@@ -54,6 +55,12 @@ pub trait ToSse {
 
     /// A comment that goes in front of the event; clients ignore it. Must be one line.
     fn comment(&self) -> Option<&str> {
+        None
+    }
+
+    /// What the event is news of, for streams that [coalesce](crate::LagPolicy::Coalesce): of events with the same key, the
+    /// newest stands for all. It is not sent.
+    fn key(&self) -> Option<&str> {
         None
     }
 
@@ -80,6 +87,10 @@ impl<E: ToSse + ?Sized> ToSse for &E {
 
     fn comment(&self) -> Option<&str> {
         (**self).comment()
+    }
+
+    fn key(&self) -> Option<&str> {
+        (**self).key()
     }
 
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
@@ -188,6 +199,7 @@ struct Fields {
     event: Option<String>,
     id: Option<EventId>,
     retry: Option<Duration>,
+    key: Option<String>,
 }
 
 /// Implements the builder methods and `ToSse` for an event that consists of `fields` and a body.
@@ -219,6 +231,13 @@ macro_rules! ready_made {
                 self.fields.retry = Some(after);
                 self
             }
+
+            /// Sets what the event is news of, for streams that [coalesce](crate::LagPolicy::Coalesce). It is not sent.
+            #[must_use]
+            pub fn key(mut self, key: impl Into<String>) -> Self {
+                self.fields.key = Some(key.into());
+                self
+            }
         }
 
         impl<$body> From<$body> for $name<$body> {
@@ -238,6 +257,10 @@ macro_rules! ready_made {
 
             fn retry(&self) -> Option<Duration> {
                 self.fields.retry
+            }
+
+            fn key(&self) -> Option<&str> {
+                self.fields.key.as_deref()
             }
 
             fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {

@@ -13,10 +13,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use crate::error::{EncodeError, Field};
 use crate::event::{Data, ToSse};
+use crate::gap::Gap;
+use crate::id::{EventId, Position};
 
 const DATA: &[u8] = b"data: ";
 
@@ -36,55 +38,31 @@ impl Frame {
     /// When a field cannot be put on the wire: a name that is empty, a name or comment that holds CR, LF or NUL, or
     /// whatever [`ToSse::data`] reports.
     pub fn encode<E: ToSse + ?Sized>(event: &E) -> Result<Self, EncodeError> {
-        let mut wire = Vec::with_capacity(256);
-        if let Some(comment) = event.comment() {
-            EncodeError::check_one_line(Field::Comment, comment)?;
-            push_field(&mut wire, b": ", comment);
-        }
-        if let Some(name) = event.event() {
-            if name.is_empty() {
-                return Err(EncodeError::empty(Field::Event));
-            }
-            EncodeError::check_one_line(Field::Event, name)?;
-            push_field(&mut wire, b"event: ", name);
-        }
-        if let Some(id) = event.id() {
-            push_field(&mut wire, b"id: ", &id);
-        }
-        if let Some(after) = event.retry() {
-            // Clients keep it in 64 bits, and ignore what does not fit.
-            let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-            push_field(&mut wire, b"retry: ", &millis.to_string());
-        }
-        wire.extend_from_slice(DATA);
-        let start = wire.len();
-        event.data(&mut Data::new(&mut wire))?;
-        split_lines(&mut wire, start);
-        wire.extend_from_slice(b"\n\n");
-        Ok(Self::from_wire(wire))
+        Ok(Draft::encode(event, None)?.finish(None))
     }
 
-    /// Tells the client that `missed` events were lost to lag.
-    pub(crate) fn lagged(missed: u64) -> Self {
-        Self::from_wire(
-            format!("event: gap\ndata: {{\"reason\":\"lagged\",\"missed\":{missed}}}\n\n")
-                .into_bytes(),
-        )
+    /// Tells the client what it cannot have, and the id from which the stream goes on.
+    pub(crate) fn gap(gap: &Gap) -> Self {
+        let id = gap.id().map_or(String::new(), |id| format!("id: {id}\n"));
+        let reason = gap.reason.as_str();
+        let missed = gap
+            .missed
+            .map_or("null".into(), |missed| missed.to_string());
+        let data = format!("{{\"reason\":\"{reason}\",\"missed\":{missed}}}");
+        let wire = format!("{id}event: gap\ndata: {data}\n\n").into();
+        Self { wire }
     }
 
-    /// Tells the client how long to wait before it reconnects, at the end of a stream. Without an empty line: clients obey
-    /// the line as it comes, and some would take an empty line for an event.
+    /// Gives the client an id to come back with, before the first event. A block without data, so there is no event.
+    pub(crate) fn cursor(id: &EventId) -> Bytes {
+        format!("id: {id}\n\n").into()
+    }
+
+    /// Tells the client how long to wait before it reconnects. Without an empty line: at the beginning of a stream it is the
+    /// first line of the first event, at the end clients obey the line as it comes, and some would take an empty line for
+    /// an event.
     pub(crate) fn retry_line(after: Duration) -> Bytes {
         format!("retry: {}\n", after.as_millis()).into()
-    }
-
-    fn from_wire(mut wire: Vec<u8>) -> Self {
-        // A frame stays in the ring until it is overwritten: keep what it needs, not what the buffer had grown to.
-        wire.shrink_to_fit();
-        let wire = Bytes::from(wire);
-        // `Bytes` made of a vector allocates its count at the first clone. Let that be now, not at the first delivery.
-        drop(wire.clone());
-        Self { wire }
     }
 
     /// The frame's bytes, shared.
@@ -115,6 +93,106 @@ impl Frame {
             .map(|(_, line)| line)
             .collect();
         lines.join("\n")
+    }
+}
+
+/// A frame that lacks its id yet, with room for it: everything that takes time is done, and what is left can be done under
+/// a lock.
+pub(crate) struct Draft {
+    wire: Vec<u8>,
+    /// Whether the wire begins with the room for an id.
+    has_room: bool,
+}
+
+/// `id: `, the epoch, `-`, the longest offset, and LF.
+const ID_ROOM: usize = ID_PREFIX + OFFSET_ROOM + 1;
+const ID_PREFIX: usize = b"id: ".len() + Position::EPOCH_LEN + b"-".len();
+const OFFSET_ROOM: usize = 20;
+
+impl Draft {
+    /// Encodes an event, which is to be found under an id of this epoch, if one is given; the event's own id is for when
+    /// none is.
+    pub(crate) fn encode<E: ToSse + ?Sized>(
+        event: &E,
+        epoch: Option<u64>,
+    ) -> Result<Self, EncodeError> {
+        let mut wire = Vec::with_capacity(256);
+        if let Some(epoch) = epoch {
+            push_field(
+                &mut wire,
+                b"id: ",
+                &Position { epoch, offset: 0 }.to_string(),
+            );
+            wire.resize(ID_ROOM, b'\n');
+        }
+        if let Some(comment) = event.comment() {
+            EncodeError::check_one_line(Field::Comment, comment)?;
+            push_field(&mut wire, b": ", comment);
+        }
+        if let Some(name) = event.event() {
+            if name.is_empty() {
+                return Err(EncodeError::empty(Field::Event));
+            }
+            EncodeError::check_one_line(Field::Event, name)?;
+            push_field(&mut wire, b"event: ", name);
+        }
+        if let Some(id) = event.id().filter(|_| epoch.is_none()) {
+            push_field(&mut wire, b"id: ", &id);
+        }
+        if let Some(after) = event.retry() {
+            // Clients keep it in 64 bits, and ignore what does not fit.
+            let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+            push_field(&mut wire, b"retry: ", &millis.to_string());
+        }
+        wire.extend_from_slice(DATA);
+        let start = wire.len();
+        event.data(&mut Data::new(&mut wire))?;
+        split_lines(&mut wire, start);
+        wire.extend_from_slice(b"\n\n");
+        // A frame is kept until it is overwritten: with what it needs, not with what the buffer had grown to.
+        wire.shrink_to_fit();
+        Ok(Self {
+            wire,
+            has_room: epoch.is_some(),
+        })
+    }
+
+    /// How many bytes it takes.
+    pub(crate) fn len(&self) -> usize {
+        self.wire.len()
+    }
+
+    /// Writes the id into its room, if there is one.
+    pub(crate) fn finish(mut self, id: Option<Position>) -> Frame {
+        let mut start = 0;
+        if let (true, Some(id)) = (self.has_room, id) {
+            let mut buffer = [0; OFFSET_ROOM];
+            let digits = decimal(id.offset, &mut buffer);
+            // To the right, so that the id ends where the next line begins. What is left of the room is cut off.
+            let end = ID_ROOM - 1;
+            self.wire[end - digits.len()..end].copy_from_slice(digits);
+            start = end - digits.len() - ID_PREFIX;
+            self.wire.copy_within(..ID_PREFIX, start);
+        }
+        let mut wire = Bytes::from(self.wire);
+        // `Bytes` made of a vector allocates its count at the first clone. Let that be now, not at the first delivery.
+        drop(wire.clone());
+        wire.advance(start);
+        Frame { wire }
+    }
+}
+
+/// The number's digits, at the end of the buffer.
+fn decimal(mut number: u64, buffer: &mut [u8; OFFSET_ROOM]) -> &[u8] {
+    let mut start = buffer.len();
+    loop {
+        start -= 1;
+        // One digit.
+        buffer[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &buffer[start..];
+        }
     }
 }
 

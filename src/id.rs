@@ -172,3 +172,111 @@ impl From<u64> for EventId {
         Self(number.to_string().into())
     }
 }
+
+impl From<Position> for EventId {
+    fn from(position: Position) -> Self {
+        Self(position.to_string().into())
+    }
+}
+
+/// The last event that a client saw, as it says when it reconnects: the header `Last-Event-ID`.
+///
+/// Whatever a client sends can be put in here; what is no id that was ever sent leads to a
+/// [gap](crate::GapReason::Epoch), not to an error. With the feature `axum` it is an extractor.
+///
+/// ```
+/// use tidings::LastEventId;
+///
+/// assert!(!LastEventId::new("8a2c4e6f01234567-17").is_none());
+/// assert!(LastEventId::none().is_none());
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LastEventId {
+    is_some: bool,
+    position: Option<Position>,
+}
+
+impl LastEventId {
+    /// Reads an id. An empty one counts as none, as the standard has it.
+    #[must_use]
+    pub fn new(id: &str) -> Self {
+        Self {
+            is_some: !id.is_empty(),
+            // Longer ones are none of ours, and nobody shall make us look at them.
+            position: Some(id)
+                .filter(|id| id.len() <= EventId::MAX_LEN)
+                .and_then(Position::parse),
+        }
+    }
+
+    /// The client has seen no event.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// The client has seen an event, and it cannot be said which.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self {
+            is_some: true,
+            position: None,
+        }
+    }
+
+    /// Whether the client has seen no event.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        !self.is_some
+    }
+
+    pub(crate) fn position(&self) -> Option<Position> {
+        self.position
+    }
+}
+
+/// A place in a user's history: behind the event of this offset. On the wire it is an event's id, `<epoch>-<offset>`.
+///
+/// The epoch is drawn at random for each history, so that a position in one is none in another: neither in that of
+/// another user nor in that of the same user after a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Position {
+    pub(crate) epoch: u64,
+    /// Events are counted from 1; 0 is the place before the first.
+    pub(crate) offset: u64,
+}
+
+impl Position {
+    /// The digits of an epoch, always as many.
+    pub(crate) const EPOCH_LEN: usize = 16;
+
+    /// An epoch for a new history.
+    pub(crate) fn new_epoch() -> u64 {
+        // Each `RandomState` has keys of its own.
+        RandomState::new().hash_one(0)
+    }
+
+    /// Reads what [`fmt::Display`] wrote, and nothing else: no sign, no space, no other way to write the same number.
+    pub(crate) fn parse(id: &str) -> Option<Self> {
+        let (epoch, offset) = id.split_once('-')?;
+        let canonical = epoch.len() == Self::EPOCH_LEN
+            && epoch
+                .bytes()
+                .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+            && offset.bytes().all(|b| b.is_ascii_digit())
+            && (offset == "0" || !offset.starts_with('0'));
+        if !canonical {
+            return None;
+        }
+        Some(Self {
+            epoch: u64::from_str_radix(epoch, 16).ok()?,
+            offset: offset.parse().ok()?,
+        })
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{}", self.epoch, self.offset)
+    }
+}

@@ -49,17 +49,22 @@
 //!   `serve` closes its socket.
 //! - A [`shutdown`] ends every stream, after what was broadcast before, and spreads the ends and the reconnects over a time.
 //!
-//! The interleavings behind these are checked by [loom] models of the real sources, and 53 deliberate faults show that
+//! - With a [`History`], what a client saw and what its [gaps](Gap) announced is what was broadcast, however often it
+//!   reconnected ([`resume`]).
+//!
+//! The interleavings behind these are checked by [loom] models of the real sources, and 67 deliberate faults show that
 //! the models notice.
 //!
 //! # What is not
 //!
-//! - Delivery is at most once: an event is lost with the connection it was on its way to. There is no replay yet.
-//! - A stream that falls behind by more than the [ring's capacity][`capacity`] loses the oldest events. It is told, as its
+//! - Without a [`History`] an event is lost with the connection it was on its way to. A history is memory of this process:
+//!   a restart loses it, and clients that come back are told.
+//! - A stream that falls behind by more than the [ring's capacity][`capacity`] and the history loses the oldest events. It is told, as its
 //!   [`LagPolicy`] says, and they are counted: for the connection, for its user and in [`Stats::lagged`].
 //! - "Lock-free" is said of what is: look-up, [`register`], [`unregister`] and `drop` are loads and compare-and-swap loops
 //!   on `ArcSwap` and atomics. The cell of one connection's receiving side is a mutex that is only ever tried, never
-//!   waited for. tokio's ring takes a mutex of its own for some tens of nanoseconds inside each send and receive.
+//!   waited for. tokio's ring takes a mutex of its own for some tens of nanoseconds inside each send and receive. With a
+//!   history, or keys to coalesce by, one short lock per user orders the offsets; users do not meet in it.
 //! - One process: users of another process are not reached.
 //!
 //! # Memory
@@ -67,7 +72,7 @@
 //! A connected user costs 2.8 KB of heap with one connection, at the default capacity of 64 and before the first event, and
 //! 0.3 KB more with each further connection, besides what HTTP needs: 2,841 and 288 bytes on 64-bit Linux, by
 //! `cargo bench --bench memory`. Users who are not connected cost nothing. The events in the ring come on top: at most
-//! `capacity` frames per user.
+//! `capacity` frames per user. What a history costs is said [there](History).
 //!
 //! # Features
 //!
@@ -85,6 +90,7 @@
 //! [`sweep`]: GenericBroadcaster::sweep
 //! [`shutdown`]: GenericBroadcaster::shutdown
 //! [`register`]: GenericBroadcaster::register
+//! [`resume`]: GenericBroadcaster::resume
 //! [`unregister`]: GenericBroadcaster::unregister
 //! [`capacity`]: Builder::capacity
 //! [`connections_per_user`]: Builder::connections_per_user
@@ -102,6 +108,7 @@ mod channel;
 mod error;
 mod event;
 mod frame;
+mod gap;
 mod id;
 mod metrics;
 mod registry;
@@ -114,10 +121,12 @@ mod sync;
 
 #[cfg(not(all(test, loom)))]
 pub use broadcaster::{Broadcaster, Builder, ConnectionInfo, EventSender, GenericBroadcaster};
-pub use error::{BroadcastError, ConfigError, EncodeError, Field, Lagged, RegisterError};
+pub use channel::History;
+pub use error::{BroadcastError, ConfigError, EncodeError, Field, RegisterError};
 pub use event::{Data, Json, Text, ToSse};
 pub use frame::Frame;
-pub use id::{ConnectionId, EventId, UserId};
+pub use gap::{Gap, GapReason};
+pub use id::{ConnectionId, EventId, LastEventId, UserId};
 pub use metrics::Stats;
 #[cfg(not(all(test, loom)))]
 pub use sse::{HEARTBEAT_INTERVAL, HEARTBEAT_JSON, KeepAlive, SseBody, standard_keep_alive};

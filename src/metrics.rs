@@ -48,6 +48,9 @@ pub(crate) struct Counters {
     pub(crate) registered: Counter,
     pub(crate) refused: Counter,
     pub(crate) pruned: Counter,
+    pub(crate) replayed: Counter,
+    pub(crate) healed: Counter,
+    pub(crate) evicted: Counter,
 }
 
 /// What a broadcaster is doing and has done since it was built.
@@ -60,6 +63,10 @@ pub(crate) struct Counters {
 pub struct Stats {
     /// Users that have a connection now.
     pub users: usize,
+    /// Users that have none, and whose history is kept.
+    pub away: usize,
+    /// Bytes that are kept for those.
+    pub away_bytes: usize,
     /// Connections that are open now.
     pub connections: usize,
     /// Connections that were let in.
@@ -79,4 +86,10 @@ pub struct Stats {
     pub deliveries: u64,
     /// Events that streams lost by falling behind, added up over all streams, each counted when its stream learns of it.
     pub lagged: u64,
+    /// Events that streams read from the history instead of losing them by falling behind.
+    pub healed: u64,
+    /// Events that streams read from the history because their clients had been away.
+    pub replayed: u64,
+    /// Events that the history had dropped when streams wanted to replay them, and that their clients were told of.
+    pub evicted: u64,
 }

@@ -443,6 +443,11 @@ async fn stats_count_what_happened() {
         "deliveries": 4,
         "lagged": 0,
         "pruned": 0,
+        "away": 0,
+        "away_bytes": 0,
+        "healed": 0,
+        "replayed": 0,
+        "evicted": 0,
     });
     assert_eq!(stats(&hub).await, expected);
 }

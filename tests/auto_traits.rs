@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use tidings::{
     BroadcastError, Broadcaster, Builder, ConfigError, ConnectionGuard, ConnectionId,
-    ConnectionInfo, Data, EncodeError, EventId, EventSender, Field, Frame, GenericBroadcaster,
-    Json, KeepAlive, Lagged, RegisterError, SseBody, Stats, Subscription, Text, ToSse, UserId,
+    ConnectionInfo, Data, EncodeError, EventId, EventSender, Field, Frame, Gap, GapReason,
+    GenericBroadcaster, History, Json, KeepAlive, LastEventId, RegisterError, SseBody, Stats,
+    Subscription, Text, ToSse, UserId,
 };
 
 fn all<T: Send + Sync + Unpin + 'static>() {}
@@ -51,6 +52,9 @@ fn types_go_wherever_a_service_needs_them() {
     all::<UserId>();
     all::<ConnectionId>();
     all::<EventId>();
+    all::<LastEventId>();
+    all::<History>();
+    all::<GapReason>();
     all::<Field>();
     all::<Text>();
     all::<Text<&'static str>>();
@@ -87,7 +91,7 @@ fn errors_can_be_boxed_and_sent() {
     error::<BroadcastError>();
     error::<RegisterError>();
     error::<ConfigError>();
-    error::<Lagged>();
+    error::<Gap>();
 }
 
 #[test]

@@ -13,6 +13,7 @@ const ORDER: &[&str] = &[
     "error",
     "metrics",
     "id",
+    "gap",
     "event",
     "frame",
     "channel",

@@ -1,5 +1,7 @@
 //! The routes. [`router`] is the whole of it, so that tests can serve it in a process of their own.
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
@@ -9,7 +11,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 use tidings::sse::SseResponse;
-use tidings::{GenericBroadcaster, KeepAlive, Stats, Text};
+use tidings::{GenericBroadcaster, KeepAlive, LastEventId, Stats, Text};
 
 // Named by its path because the tests name this file by its own, which would move where its modules are looked for.
 #[path = "cut.rs"]
@@ -24,6 +26,8 @@ type Refusal = (StatusCode, String);
 struct Hub {
     text: GenericBroadcaster<Text>,
     keep_alive: KeepAlive,
+    /// How long clients shall wait before they reconnect.
+    retry: Option<Duration>,
     cuts: Cuts,
 }
 
@@ -31,10 +35,15 @@ struct Hub {
 ///
 /// The user is a part of the path, so that one can play with it. A service would take it from what it has
 /// authenticated: whoever names a user here gets that user's events.
-pub(crate) fn router(text: GenericBroadcaster<Text>, keep_alive: KeepAlive) -> Router {
+pub(crate) fn router(
+    text: GenericBroadcaster<Text>,
+    keep_alive: KeepAlive,
+    retry: Option<Duration>,
+) -> Router {
     let hub = Hub {
         text,
         keep_alive,
+        retry,
         cuts: Cuts::default(),
     };
     Router::new()
@@ -48,19 +57,23 @@ pub(crate) fn router(text: GenericBroadcaster<Text>, keep_alive: KeepAlive) -> R
         .with_state(hub)
 }
 
-/// Opens a stream of the user's events.
+/// Opens a stream of the user's events, from where the client was.
 async fn stream(
     State(hub): State<Hub>,
     Path((user, kind)): Path<(String, String)>,
+    last_event_id: LastEventId,
     headers: HeaderMap,
 ) -> Response {
     if kind != "text" {
         return unknown_kind("streams", &kind).into_response();
     }
-    match hub.text.register(user) {
+    match hub.text.resume(user, &last_event_id) {
         Ok(subscription) => {
             let connection = subscription.guard().connection_id().clone();
-            let response = SseResponse::new(subscription).keep_alive(&hub.keep_alive);
+            let mut response = SseResponse::new(subscription).keep_alive(&hub.keep_alive);
+            if let Some(after) = hub.retry {
+                response = response.retry(after);
+            }
             hub.cuts.watch(connection, response)
         }
         // A browser's EventSource would never try again after a status that says what is the matter.

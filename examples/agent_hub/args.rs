@@ -14,6 +14,9 @@ Usage: agent_hub [OPTIONS]
   --heartbeat-ms N    how long a stream may be silent before a keep-alive [15000]
   --stall-ms N        how long a client may take nothing of what is sent [30000]
   --drain-ms N        over how long streams are ended when it stops [2000]
+  --history N         how many events of each user are kept for clients that
+                      come back; 0 keeps none [0]
+  --linger-ms N       how long they are kept after a user has gone [60000]
   --help              shows this text
 
 RUST_LOG chooses what is logged, for example RUST_LOG=tidings=debug.
@@ -29,6 +32,9 @@ pub(crate) struct Settings {
     pub(crate) heartbeat: Duration,
     pub(crate) stall: Duration,
     pub(crate) drain: Duration,
+    /// Events of each user.
+    pub(crate) history: usize,
+    pub(crate) linger: Duration,
 }
 
 /// Reads the arguments of this process.
@@ -38,6 +44,8 @@ pub(crate) fn parse() -> Result<Command, lexopt::Error> {
         heartbeat: HEARTBEAT_INTERVAL,
         stall: Duration::from_secs(30),
         drain: Duration::from_secs(2),
+        history: 0,
+        linger: Duration::from_secs(60),
     };
     let mut args = lexopt::Parser::from_env();
     while let Some(arg) = args.next()? {
@@ -46,6 +54,8 @@ pub(crate) fn parse() -> Result<Command, lexopt::Error> {
             Long("heartbeat-ms") => settings.heartbeat = args.value()?.parse_with(milliseconds)?,
             Long("stall-ms") => settings.stall = args.value()?.parse_with(milliseconds)?,
             Long("drain-ms") => settings.drain = args.value()?.parse_with(milliseconds)?,
+            Long("history") => settings.history = args.value()?.parse_with(count)?,
+            Long("linger-ms") => settings.linger = args.value()?.parse_with(milliseconds)?,
             Long("help") | Short('h') => return Ok(Command::Help),
             other => return Err(other.unexpected()),
         }
@@ -62,6 +72,11 @@ fn address(text: &str) -> Result<String, &'static str> {
         return Err(wrong);
     }
     Ok(text.into())
+}
+
+fn count(text: &str) -> Result<usize, &'static str> {
+    text.parse()
+        .map_err(|_| "it has to be a whole number, 0 or more")
 }
 
 fn milliseconds(text: &str) -> Result<Duration, &'static str> {

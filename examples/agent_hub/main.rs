@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::serve::Listener;
 use tidings::serve::{bind, serve};
-use tidings::{GenericBroadcaster, KeepAlive, Text};
+use tidings::{GenericBroadcaster, History, KeepAlive, Text};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -54,13 +54,18 @@ async fn main() -> ExitCode {
 }
 
 async fn run(settings: &Settings) -> io::Result<()> {
+    let history =
+        (settings.history > 0).then(|| History::new(settings.history).linger(settings.linger));
     let hub = GenericBroadcaster::<Text>::builder()
+        .history(history)
         .patience(64, settings.stall)
         .sweep_every(Duration::from_secs(1))
         .build()
         .expect("the settings are valid");
     let keep_alive = KeepAlive::comment().interval(settings.heartbeat);
-    let app = app::router(hub.clone(), keep_alive);
+    // Where nothing is lost by it, clients may come back soon.
+    let retry = history.map(|_| Duration::from_secs(1));
+    let app = app::router(hub.clone(), keep_alive, retry);
 
     // Before the address is printed: whoever reads it may stop us from then on.
     let stop_signal = stop_signal()?;

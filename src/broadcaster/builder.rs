@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use super::GenericBroadcaster;
+use crate::channel::History;
 use crate::error::ConfigError;
 use crate::registry::{Limits, Patience};
 use crate::subscription::LagPolicy;
@@ -25,6 +26,7 @@ use crate::subscription::LagPolicy;
 pub struct Builder<E: ?Sized> {
     limits: Limits,
     behind: Option<u64>,
+    keys: Option<usize>,
     lag_policy: LagPolicy,
     sweep_every: Option<Duration>,
     event: PhantomData<fn(&E)>,
@@ -44,8 +46,11 @@ impl<E: ?Sized> Builder<E> {
                     behind: 0,
                     time: Duration::from_secs(30),
                 },
+                history: None,
+                keys: 0,
             },
             behind: None,
+            keys: None,
             lag_policy: LagPolicy::default(),
             sweep_every: None,
             event: PhantomData,
@@ -83,6 +88,23 @@ impl<E: ?Sized> Builder<E> {
         self
     }
 
+    /// Of how many keys the newest event is kept for each user, for [`LagPolicy::Coalesce`]. Default 64 if that is the policy
+    /// of the broadcaster, else 0: then single streams cannot have the policy either, and it is the same as
+    /// [`LagPolicy::Gap`].
+    ///
+    /// Each costs a frame. When there are more keys, those whose newest event is the oldest are forgotten.
+    pub fn coalesce_keys(mut self, keys: usize) -> Self {
+        self.keys = Some(keys);
+        self
+    }
+
+    /// Keeps events for clients that come back. Default `None`: what is broadcast is for whoever is there, and events have
+    /// no ids but their own.
+    pub fn history(mut self, history: impl Into<Option<History>>) -> Self {
+        self.limits.history = history.into();
+        self
+    }
+
     /// How far a connection may be behind, in events, and for how long it may be behind by more than that, before a
     /// [sweep](GenericBroadcaster::sweep) takes it out. Default: the [`capacity`](Self::capacity), so that it has lost
     /// events already, for 30 seconds.
@@ -103,8 +125,8 @@ impl<E: ?Sized> Builder<E> {
     ///
     /// # Errors
     ///
-    /// When the capacity is zero or above [`MAX_CAPACITY`](Self::MAX_CAPACITY), a cap is zero, or the interval of sweeps
-    /// is zero or there is no tokio runtime to sweep in.
+    /// When the capacity is zero or above [`MAX_CAPACITY`](Self::MAX_CAPACITY), a cap is zero, a history of no events or no
+    /// bytes is asked for, or the interval of sweeps is zero or there is no tokio runtime to sweep in.
     pub fn build(mut self) -> Result<GenericBroadcaster<E>, ConfigError> {
         let Limits {
             capacity,
@@ -119,10 +141,17 @@ impl<E: ?Sized> Builder<E> {
         if per_user == 0 || total == 0 {
             return Err(ConfigError::ZeroCap);
         }
+        if let Some(history) = self.limits.history {
+            if history.events == 0 || history.bytes == 0 {
+                return Err(ConfigError::EmptyHistory);
+            }
+        }
         if self.sweep_every == Some(Duration::ZERO) {
             return Err(ConfigError::ZeroInterval);
         }
         self.limits.patience.behind = self.behind.unwrap_or(capacity as u64);
+        let coalesces = self.lag_policy == LagPolicy::Coalesce;
+        self.limits.keys = self.keys.unwrap_or(if coalesces { 64 } else { 0 });
         let broadcaster = GenericBroadcaster::with_settings(self.limits, self.lag_policy);
         if let Some(interval) = self.sweep_every {
             broadcaster.sweep_in_background(interval)?;

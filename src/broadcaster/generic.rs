@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Builder;
-use crate::channel::{Connection, Roster};
+use crate::channel::{Connection, Resume, Roster};
 use crate::error::{BroadcastError, RegisterError};
 use crate::event::ToSse;
-use crate::frame::Frame;
-use crate::id::{ConnectionId, UserId};
+use crate::frame::{Draft, Frame};
+use crate::id::{ConnectionId, LastEventId, UserId};
 use crate::metrics::Stats;
 use crate::registry::{Limits, Registry};
 use crate::subscription::{LagPolicy, Subscription};
@@ -76,8 +76,73 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         user: impl Into<UserId>,
         connection: impl Into<ConnectionId>,
     ) -> Result<Subscription, RegisterError> {
-        let (user, id) = (user.into(), connection.into());
-        match Subscription::open(&self.registry, user.clone(), id.clone()) {
+        self.open(user.into(), connection.into(), Resume::Fresh)
+    }
+
+    /// Opens a connection of `user` whose client comes back: the stream begins with what was broadcast after the event
+    /// that the client saw last, and goes on with what comes, without a gap and with nothing twice. What is not to be had
+    /// any more is announced first, as a [`Gap`](crate::Gap). Needs a [history](Builder::history).
+    ///
+    /// A client that has seen no event is let in as by [`register`](Self::register). An id that is not of the user's
+    /// history, whatever it is, gives a gap of the reason `epoch` and what comes from now on: no error, and never another
+    /// user's events.
+    ///
+    /// ```
+    /// use tidings::{GenericBroadcaster, History, LastEventId, Text};
+    /// use tokio_stream::StreamExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let hub: GenericBroadcaster<Text> =
+    ///     GenericBroadcaster::builder().history(History::new(100)).build()?;
+    /// let tab = hub.register("ann")?;
+    /// let seen = LastEventId::new(&tab.cursor().expect("there is a history"));
+    /// drop(tab);
+    /// hub.broadcast("ann", &Text::new("while you were away".into()))?;
+    ///
+    /// let mut tab = hub.resume("ann", &seen)?;
+    /// assert_eq!(tab.next().await.unwrap()?.data(), "while you were away");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`register`](Self::register).
+    pub fn resume(
+        &self,
+        user: impl Into<UserId>,
+        last_event_id: &LastEventId,
+    ) -> Result<Subscription, RegisterError> {
+        self.resume_as(user, ConnectionId::generate(), last_event_id)
+    }
+
+    /// [Resumes](Self::resume) under the id given.
+    ///
+    /// # Errors
+    ///
+    /// As [`register_as`](Self::register_as).
+    pub fn resume_as(
+        &self,
+        user: impl Into<UserId>,
+        connection: impl Into<ConnectionId>,
+        last_event_id: &LastEventId,
+    ) -> Result<Subscription, RegisterError> {
+        let resume = match (last_event_id.is_none(), last_event_id.position()) {
+            (true, _) => Resume::Fresh,
+            (false, Some(position)) => Resume::After(position),
+            (false, None) => Resume::Unknown,
+        };
+        self.open(user.into(), connection.into(), resume)
+    }
+
+    fn open(
+        &self,
+        user: UserId,
+        id: ConnectionId,
+        resume: Resume,
+    ) -> Result<Subscription, RegisterError> {
+        match Subscription::open(&self.registry, user.clone(), id.clone(), resume) {
             Ok(subscription) => {
                 self.registry.counters().registered.add(1);
                 Ok(subscription.lag_policy(self.lag_policy))
@@ -107,7 +172,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
 
     /// Ends all connections of a user at once, whatever they were doing, and says how many these were: when the user is
     /// locked out, for example. What they had not read yet is dropped. A connection that is registered from now on is
-    /// not affected.
+    /// not affected. A [history](Builder::history) stays; [`forget`](Self::forget) ends it too.
     pub fn disconnect_user(&self, user: &str) -> usize {
         let count = self.registry.disconnect(user);
         if count > 0 {
@@ -118,12 +183,20 @@ impl<E: ?Sized> GenericBroadcaster<E> {
 
     /// Ends all connections of a user and says how many these were. Their streams first yield what was broadcast
     /// before. A connection that is registered from now on is not affected; those that were ended count towards
-    /// [`total_connections`](Self::total_connections) until their streams are dropped.
+    /// [`total_connections`](Self::total_connections) until their streams are dropped. A [history](Builder::history) stays.
     pub fn evict(&self, user: &str) -> usize {
         let count = self.registry.evict(user);
         if count > 0 {
             tracing::debug!(user, connections = count, "evicted");
         }
+        count
+    }
+
+    /// Forgets a user's [history](Builder::history), and ends the user's connections as [`evict`](Self::evict) does. Whoever
+    /// comes back is told that events may be missing.
+    pub fn forget(&self, user: &str) -> usize {
+        let count = self.registry.forget(user);
+        tracing::debug!(user, connections = count, "forgotten");
         count
     }
 
@@ -155,6 +228,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         self.registry
             .rosters()
             .iter()
+            .filter(|roster| roster.len() > 0)
             .map(|roster| roster.user().clone())
             .collect()
     }
@@ -182,8 +256,11 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let counters = self.registry.counters();
+        let away = self.registry.retention().away();
         Stats {
-            users: self.registry.user_count(),
+            users: self.registry.user_count().saturating_sub(away),
+            away,
+            away_bytes: self.registry.retention().kept_for_away(),
             connections: self.registry.total(),
             registered: counters.registered.get(),
             refused: counters.refused.get(),
@@ -193,16 +270,19 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             failed: counters.failed.get(),
             deliveries: counters.deliveries.get(),
             lagged: counters.lagged.get(),
+            healed: counters.healed.get(),
+            replayed: counters.replayed.get(),
+            evicted: counters.evicted.get(),
         }
     }
 }
 
 impl<E: ToSse + ?Sized> GenericBroadcaster<E> {
-    /// Sends an event to all streams of a user and says how many these are. For a user who is not there nothing is
-    /// encoded or allocated, and the answer is 0.
+    /// Sends an event to all streams of a user and says how many these are. For a user who is not there, and for whom no
+    /// [history](Builder::history) is kept, nothing is encoded or allocated, and the answer is 0.
     ///
     /// The event is encoded once. A stream that is reached yields the event, or, should it fall behind the ring, counts
-    /// it in its [`Lagged`](crate::Lagged).
+    /// it in a [`Gap`](crate::Gap).
     ///
     /// # Errors
     ///
@@ -214,9 +294,10 @@ impl<E: ToSse + ?Sized> GenericBroadcaster<E> {
     pub fn broadcast(&self, user: &str, event: &E) -> Result<usize, BroadcastError> {
         let counters = self.registry.counters();
         counters.broadcasts.add(1);
-        let sent = self.registry.with(user, |channel| {
-            let frame = Frame::encode(event)?;
-            Ok(channel.publish(Arc::new(frame)))
+        let sent = self.registry.with_or_keep(user, |channel| {
+            let draft = Draft::encode(event, channel.epoch())?;
+            let size = draft.len() + FRAME_OVERHEAD;
+            Ok(channel.publish(size, event.key(), |id| Arc::new(draft.finish(id))))
         });
         match sent {
             None => Ok(0),
@@ -237,6 +318,9 @@ impl<E: ToSse + ?Sized> GenericBroadcaster<E> {
         }
     }
 }
+
+/// What a frame in a history takes besides its bytes: its place in the history, its counts and what the allocator adds.
+const FRAME_OVERHEAD: usize = 128;
 
 impl<E: ?Sized> Clone for GenericBroadcaster<E> {
     fn clone(&self) -> Self {

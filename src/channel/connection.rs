@@ -22,7 +22,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::error::Lagged;
+use super::{Missed, Replay};
+use crate::gap::GapReason;
 use crate::id::ConnectionId;
 use crate::sync::{AtomicUsize, Feed, TryCell, spin_loop};
 
@@ -58,6 +59,7 @@ impl<T: Clone + Send + 'static> Connection<T> {
             phase: AtomicUsize::new(0),
             reader: TryCell::new(Reader {
                 feed: None,
+                replay: None,
                 waker: None,
             }),
         }
@@ -100,6 +102,11 @@ impl<T: Clone + Send + 'static> Connection<T> {
         self.position.store(head, Ordering::Relaxed);
     }
 
+    /// How many of the channel's events it has read or lost.
+    pub(crate) fn position(&self) -> u64 {
+        self.position.load(Ordering::Relaxed)
+    }
+
     /// Notes whether it is too far behind, and answers for how long it has been, in the unit of `now`, which begins at 1.
     pub(crate) fn note_behind(&self, too_far: bool, now: u64) -> u64 {
         if !too_far {
@@ -117,16 +124,30 @@ impl<T: Clone + Send + 'static> Connection<T> {
     }
 
     /// Gives the connection what it will read from. Done by the call that registers it, before its stream exists.
-    pub(crate) fn install(&self, feed: Feed<T>) {
+    pub(super) fn install(&self, feed: Feed<T>, replay: Option<Box<Replay<T>>>) {
         // If the cell is taken, the connection is being ended already, or asked to finish before it began: the feed is not
         // needed, and dropped here. Its stream ends at the first poll.
-        let replaced = self.reader.try_with(|reader| reader.feed.replace(feed));
+        let replaced = self.reader.try_with(|reader| {
+            reader.replay = replay;
+            reader.feed.replace(feed)
+        });
         drop(replaced);
         self.look_again();
     }
 
+    /// Sets whether the newest event of each key stands for those before it that were lost.
+    pub(crate) fn coalesce(&self, coalesces: bool) {
+        // Called before its stream is first polled. If somebody else is in there, it is to end that.
+        self.reader.try_with(|reader| {
+            if let Some(replay) = &mut reader.replay {
+                replay.coalesce(coalesces);
+            }
+        });
+        self.look_again();
+    }
+
     /// The next event. `None` once the connection has ended, or the channel was closed and all it sent has been read.
-    pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Lagged>>> {
+    pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Missed>>> {
         // Pairs with the releases in `finish` and `end`.
         let mut phase = self.phase.load(Ordering::Acquire);
         loop {
@@ -141,10 +162,13 @@ impl<T: Clone + Send + 'static> Connection<T> {
                     self.advance(1);
                     return Poll::Ready(Some(Ok(event)));
                 }
-                Some(Poll::Ready(Some(Err(missed)))) => {
-                    self.lagged.fetch_add(missed, Ordering::Relaxed);
+                Some(Poll::Ready(Some(Err(lost)))) => {
+                    let missed = lost.gap.missed.unwrap_or(0);
+                    if lost.gap.reason == GapReason::Lagged {
+                        self.lagged.fetch_add(missed, Ordering::Relaxed);
+                    }
                     self.advance(missed);
-                    return Poll::Ready(Some(Err(Lagged { missed })));
+                    return Poll::Ready(Some(Err(lost)));
                 }
                 // Somebody is in there for an instant, to wake us for a request to finish: come back when that is done.
                 None if phase & ENDED == 0 => {
@@ -183,11 +207,17 @@ impl<T: Clone + Send + 'static> Connection<T> {
 
     /// Drops the feed and wakes the stream, unless the stream is in there right now.
     fn release(&self) {
-        let taken = self
-            .reader
-            .try_with(|reader| (reader.feed.take(), reader.waker.take()));
-        let Some((feed, waker)) = taken else { return };
-        drop(feed);
+        let taken = self.reader.try_with(|reader| {
+            (
+                reader.feed.take(),
+                reader.replay.take(),
+                reader.waker.take(),
+            )
+        });
+        let Some((feed, replay, waker)) = taken else {
+            return;
+        };
+        drop((feed, replay));
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -216,15 +246,22 @@ impl<T: Clone + Send + 'static> Connection<T> {
 /// What the stream reads from, and the task to wake if it waits.
 struct Reader<T> {
     feed: Option<Feed<T>>,
+    /// Where the channel has a log.
+    replay: Option<Box<Replay<T>>>,
     waker: Option<Waker>,
 }
 
 impl<T: Clone + Send + 'static> Reader<T> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, u64>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Missed>>> {
         let Some(feed) = &mut self.feed else {
             return Poll::Ready(None);
         };
-        let polled = feed.poll_next(cx);
+        let polled = match &mut self.replay {
+            Some(replay) => replay.poll(feed, cx),
+            None => feed
+                .poll_next(cx)
+                .map(|next| next.map(|item| item.map_err(Missed::lagged))),
+        };
         if polled.is_pending() {
             match &mut self.waker {
                 Some(waker) => waker.clone_from(cx.waker()),

@@ -4,11 +4,12 @@
 //! state, by compare-and-swap. The states and what each operation does in them:
 //!
 //! - Open, with members: `attach` adds one, unless the cap or the id forbids. `detach` removes one; if it was the last,
-//!   the same step closes the channel, and the caller must unlink it. `close` closes.
+//!   the same step closes the channel, unless its history lingers, and the caller must unlink it. `close` closes.
+//! - Open, without members, while a history lingers: `attach` adds one. `close_if_deserted` closes, and so does `close`.
 //! - Closed, with members (after `close`): `attach` is refused. `detach` removes one; nobody unlinks, the closer did.
 //! - Closed, empty: final. `attach` is refused, `detach` finds nobody.
 //!
-//! There is no open channel without a member: a channel is created with its first one in it.
+//! Where no history lingers there is no open channel without a member: it is created with its first one in it.
 //!
 //! Invariants:
 //!
@@ -22,8 +23,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use equivalent::{Comparable, Equivalent};
 use imbl::OrdSet;
+use tokio::time::Instant;
 
-use super::Connection;
+use super::{Connection, Log};
 use crate::id::{ConnectionId, UserId};
 use crate::sync::ArcSwap;
 
@@ -36,6 +38,7 @@ pub(crate) struct Roster<T> {
     head: AtomicU64,
     /// How many events its connections have lost, those that have left among them.
     lagged: AtomicU64,
+    log: Option<Arc<Log<T>>>,
 }
 
 struct State<T> {
@@ -63,12 +66,22 @@ pub(crate) enum Detached {
     Out,
     /// It is out, was the last one, and closed the channel: unlink it.
     OutAndClosed,
+    /// It is out, was the last one, and the channel is open, so that its history can linger.
+    OutAndDeserted,
 }
 
 impl<T: Clone + Send + 'static> Roster<T> {
-    /// An open roster with its first member.
-    pub(crate) fn with_first(user: UserId, hash: u64, first: &Arc<Connection<T>>) -> Self {
-        let members = OrdSet::unit(Member(first.clone()));
+    /// An open roster with its first member, if there is one already.
+    pub(crate) fn new(
+        user: UserId,
+        hash: u64,
+        log: Option<Arc<Log<T>>>,
+        first: Option<&Arc<Connection<T>>>,
+    ) -> Self {
+        let members = first
+            .map(|first| Member(first.clone()))
+            .into_iter()
+            .collect();
         Self {
             user,
             hash,
@@ -78,6 +91,7 @@ impl<T: Clone + Send + 'static> Roster<T> {
             }),
             head: AtomicU64::new(0),
             lagged: AtomicU64::new(0),
+            log,
         }
     }
 
@@ -87,6 +101,29 @@ impl<T: Clone + Send + 'static> Roster<T> {
 
     pub(crate) fn hash(&self) -> u64 {
         self.hash
+    }
+
+    pub(crate) fn log(&self) -> Option<&Arc<Log<T>>> {
+        self.log.as_ref()
+    }
+
+    /// Lets the history linger, if nobody is in; `false` if there is no room for that, and the channel is to be closed.
+    pub(crate) fn linger(&self) -> bool {
+        self.log
+            .as_ref()
+            .is_some_and(|log| log.linger(|| self.is_deserted()))
+    }
+
+    /// Whether the history has lingered long enough. Drops what has grown too old of it.
+    pub(crate) fn has_lingered(&self, now: Instant) -> bool {
+        self.log.as_ref().is_some_and(|log| log.is_over(now))
+    }
+
+    /// Whether the channel stays open when its last member leaves.
+    fn lingers(&self) -> bool {
+        self.log
+            .as_ref()
+            .is_some_and(|log| log.retention().lingers())
     }
 
     pub(crate) fn attach(
@@ -126,16 +163,17 @@ impl<T: Clone + Send + 'static> Roster<T> {
                 _ => return Detached::NotIn,
             }
             let members = state.members.without(connection.id().as_str());
-            let closes = members.is_empty() && !state.closed;
-            let closed = members.is_empty() || state.closed;
+            let deserts = members.is_empty() && !state.closed;
+            let closes = deserts && !self.lingers();
+            let closed = state.closed || closes;
             if self
                 .state
                 .compare_and_swap(&state, State { closed, members })
             {
-                return if closes {
-                    Detached::OutAndClosed
-                } else {
-                    Detached::Out
+                return match (closes, deserts) {
+                    (true, _) => Detached::OutAndClosed,
+                    (false, true) => Detached::OutAndDeserted,
+                    (false, false) => Detached::Out,
                 };
             }
         }
@@ -144,9 +182,28 @@ impl<T: Clone + Send + 'static> Roster<T> {
     /// Closes the channel and says how many members it had; `None` if it was closed already. The members stay in until
     /// each leaves.
     pub(crate) fn close(&self) -> Option<usize> {
+        self.close_if(|_| true)
+    }
+
+    /// Closes the channel if nobody is in; `false` if somebody is, or it was closed already.
+    pub(crate) fn close_if_deserted(&self) -> bool {
+        self.close_if(OrdSet::is_empty).is_some()
+    }
+
+    /// Whether nobody is in, although the channel is open.
+    pub(crate) fn is_deserted(&self) -> bool {
+        let state = self.state.load();
+        !state.closed && state.members.is_empty()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.load().closed
+    }
+
+    fn close_if(&self, may_close: impl Fn(&OrdSet<Member<T>>) -> bool) -> Option<usize> {
         loop {
             let state = self.state.load();
-            if state.closed {
+            if state.closed || !may_close(&state.members) {
                 return None;
             }
             let members = state.members.clone();

@@ -18,8 +18,11 @@ use tokio::time::Instant;
 use super::places::NoPlace;
 use super::users::Change;
 use super::{Patience, Places, Users};
-use crate::channel::{Channel, Connection, Detached, Refusal, Roster};
+use crate::channel::{
+    Channel, Connection, Detached, History, Log, Refusal, Resume, Retention, Roster,
+};
 use crate::error::RegisterError;
+use crate::gap::Gap;
 use crate::id::{ConnectionId, UserId};
 use crate::metrics::Counters;
 
@@ -34,16 +37,26 @@ pub(crate) struct Limits {
     pub(crate) total: usize,
     /// How far and for how long a connection may be behind.
     pub(crate) patience: Patience,
+    /// What is kept of each user's events.
+    pub(crate) history: Option<History>,
+    /// Of how many keys each channel keeps the newest event.
+    pub(crate) keys: usize,
 }
 
-/// A connection that was let in, and the roster it stands in.
-type Admitted<T> = (Arc<Roster<T>>, Arc<Connection<T>>);
+/// A connection that was let in.
+pub(crate) struct Admitted<T> {
+    pub(crate) roster: Arc<Roster<T>>,
+    pub(crate) connection: Arc<Connection<T>>,
+    /// What its client is to be told first.
+    pub(crate) gap: Option<Gap>,
+}
 
 pub(crate) struct Registry<T> {
     users: Users<T>,
     places: Places,
     limits: Limits,
-    counters: Counters,
+    counters: Arc<Counters>,
+    retention: Arc<Retention>,
     /// The beginning of the clock that sweeps note times on.
     started: Instant,
     /// For those who reconnect after a shutdown, in milliseconds.
@@ -52,11 +65,14 @@ pub(crate) struct Registry<T> {
 
 impl<T: Clone + Send + 'static> Registry<T> {
     pub(crate) fn new(limits: Limits) -> Self {
+        let counters = Arc::<Counters>::default();
+        let retention = Retention::new(limits.history, limits.keys, counters.clone());
         Self {
             users: Users::new(),
             places: Places::new(limits.total),
             limits,
-            counters: Counters::default(),
+            counters,
+            retention: Arc::new(retention),
             started: Instant::now(),
             spread: AtomicU64::new(0),
         }
@@ -67,6 +83,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         &self,
         user: UserId,
         id: ConnectionId,
+        resume: Resume,
     ) -> Result<Admitted<T>, RegisterError> {
         self.places.take().map_err(|no_place| match no_place {
             NoPlace::Full => RegisterError::TotalFull {
@@ -75,8 +92,12 @@ impl<T: Clone + Send + 'static> Registry<T> {
             NoPlace::Closed => RegisterError::ShuttingDown,
         })?;
         let connection = Arc::new(Connection::new(id));
-        match self.join_or_open(&user, &connection) {
-            Ok(roster) => Ok((roster, connection)),
+        match self.join_or_open(&user, &connection, resume) {
+            Ok((roster, gap)) => Ok(Admitted {
+                roster,
+                connection,
+                gap,
+            }),
             Err(refused) => {
                 self.places.give_back();
                 Err(refused)
@@ -88,13 +109,14 @@ impl<T: Clone + Send + 'static> Registry<T> {
         &self,
         user: &UserId,
         connection: &Arc<Connection<T>>,
-    ) -> Result<Arc<Roster<T>>, RegisterError> {
+        resume: Resume,
+    ) -> Result<(Arc<Roster<T>>, Option<Gap>), RegisterError> {
         let hash = self.users.hash(user);
         let mut fresh = None;
         self.users.update(hash, user, |there| {
             if let Some(channel) = there {
-                match channel.join(connection, self.limits.per_user) {
-                    Ok(()) => return Change::Leave(Ok(channel.roster().clone())),
+                match channel.join(connection, self.limits.per_user, resume) {
+                    Ok(gap) => return Change::Leave(Ok((channel.roster().clone(), gap))),
                     Err(Refusal::Full) => {
                         let cap = self.limits.per_user;
                         return Change::Leave(Err(RegisterError::UserFull { cap }));
@@ -106,16 +128,43 @@ impl<T: Clone + Send + 'static> Registry<T> {
                     Err(Refusal::Closed) => {}
                 }
             }
-            let channel = fresh.get_or_insert_with(|| {
-                Arc::new(Channel::open(
-                    user.clone(),
-                    hash,
-                    self.limits.capacity,
-                    connection,
-                ))
+            // Subscribed and counted before anybody can see it.
+            let (channel, gap) = fresh.get_or_insert_with(|| {
+                let log = self.retention.keeps_anything();
+                let log = log.then(|| Log::new(self.retention.clone()));
+                let channel = self.open(user, hash, log, Some(connection));
+                let gap = channel.admit(connection, resume);
+                (channel, gap)
             });
-            Change::Put(channel.clone(), Ok(channel.roster().clone()))
+            Change::Put(channel.clone(), Ok((channel.roster().clone(), *gap)))
         })
+    }
+
+    fn open(
+        &self,
+        user: &UserId,
+        hash: u64,
+        log: Option<Arc<Log<T>>>,
+        first: Option<&Arc<Connection<T>>>,
+    ) -> Arc<Channel<T>> {
+        let capacity = self.limits.capacity;
+        Arc::new(Channel::open(user.clone(), hash, capacity, log, first))
+    }
+
+    /// Gives a user who has no channel one that keeps what is broadcast, as long as there is room for it.
+    fn open_for_unconnected(&self, user: &str) {
+        let Some(log) = Log::of_unconnected(self.retention.clone()) else {
+            return;
+        };
+        let hash = self.users.hash(user);
+        let channel = self.open(&user.into(), hash, Some(log.clone()), None);
+        let put = self.users.update(hash, user, |there| match there {
+            Some(there) if !there.roster().is_closed() => Change::Leave(false),
+            _ => Change::Put(channel.clone(), true),
+        });
+        if !put {
+            log.close();
+        }
     }
 
     /// Takes a connection out; `false` if somebody else has done that. Its feed must have been dropped.
@@ -125,8 +174,12 @@ impl<T: Clone + Send + 'static> Registry<T> {
             return false;
         }
         self.places.give_back();
-        if detached == Detached::OutAndClosed {
-            self.unlink(roster);
+        match detached {
+            Detached::OutAndClosed => self.unlink(roster),
+            Detached::OutAndDeserted if !roster.linger() => {
+                self.close_if_deserted(roster);
+            }
+            _ => {}
         }
         true
     }
@@ -143,33 +196,69 @@ impl<T: Clone + Send + 'static> Registry<T> {
         self.remove(&roster, &connection)
     }
 
-    /// Closes a user's channel and says how many connections that ends. Each reads what was sent before, then ends, and
-    /// gives its own place back when its stream is dropped.
+    /// Closes a user's channel, forgets its history, and says how many connections that ends. Each reads what was sent
+    /// before, then ends, and gives its own place back when its stream is dropped.
+    pub(crate) fn forget(&self, user: &str) -> usize {
+        self.roster(user)
+            .and_then(|roster| self.close_channel(&roster))
+            .unwrap_or(0)
+    }
+
+    /// Ends the connections of a user and says how many these are; as [`forget`](Self::forget), but a history stays.
     pub(crate) fn evict(&self, user: &str) -> usize {
-        let roster = self.users.with(self.users.hash(user), user, |channel| {
-            channel.roster().clone()
-        });
-        let Some(roster) = roster else { return 0 };
-        let Some(count) = roster.close() else {
+        let Some(roster) = self.roster(user) else {
             return 0;
         };
-        self.unlink(&roster);
-        count
-    }
-
-    /// Ends all connections of a user at once and takes them out; says how many these were.
-    pub(crate) fn disconnect(&self, user: &str) -> usize {
-        let roster = self.users.with(self.users.hash(user), user, |channel| {
-            channel.roster().clone()
-        });
-        roster.map_or(0, |roster| self.end_members(&roster))
-    }
-
-    /// Closes a channel, so that nobody joins it any more, and takes its members out.
-    fn end_members(&self, roster: &Arc<Roster<T>>) -> usize {
-        if roster.close().is_some() {
-            self.unlink(roster);
+        if !self.retention.lingers() {
+            return self.close_channel(&roster).unwrap_or(0);
         }
+        let members = roster.members();
+        members.iter().for_each(|connection| connection.finish());
+        members.len()
+    }
+
+    /// Ends all connections of a user at once and takes them out; says how many these were. A history stays.
+    pub(crate) fn disconnect(&self, user: &str) -> usize {
+        let Some(roster) = self.roster(user) else {
+            return 0;
+        };
+        if !self.retention.lingers() {
+            self.close_channel(&roster);
+        }
+        self.end_members(&roster)
+    }
+
+    fn roster(&self, user: &str) -> Option<Arc<Roster<T>>> {
+        self.users.with(self.users.hash(user), user, |channel| {
+            channel.roster().clone()
+        })
+    }
+
+    /// Closes a channel, so that nobody joins it any more, and says how many members it has; `None` if somebody else has
+    /// closed it.
+    fn close_channel(&self, roster: &Arc<Roster<T>>) -> Option<usize> {
+        let count = roster.close()?;
+        self.after_close(roster);
+        Some(count)
+    }
+
+    /// Closes a channel that nobody is in.
+    pub(super) fn close_if_deserted(&self, roster: &Arc<Roster<T>>) {
+        if roster.close_if_deserted() {
+            self.after_close(roster);
+        }
+    }
+
+    /// What the one who has closed a channel has to do.
+    fn after_close(&self, roster: &Arc<Roster<T>>) {
+        self.unlink(roster);
+        if let Some(log) = roster.log() {
+            log.close();
+        }
+    }
+
+    /// Takes the members out.
+    fn end_members(&self, roster: &Arc<Roster<T>>) -> usize {
         let members = roster.members();
         let end = |connection: &Arc<Connection<T>>| self.remove(roster, connection);
         members.iter().filter(|connection| end(connection)).count()
@@ -197,7 +286,11 @@ impl<T: Clone + Send + 'static> Registry<T> {
     /// Ends every connection there is at once and takes it out; says how many these were.
     pub(crate) fn disconnect_all(&self) -> usize {
         let rosters = self.users.rosters();
-        rosters.iter().map(|roster| self.end_members(roster)).sum()
+        let end = |roster| {
+            self.close_channel(roster);
+            self.end_members(roster)
+        };
+        rosters.iter().map(end).sum()
     }
 
     /// Takes a closed channel out of the map, if it is still there.
@@ -214,6 +307,17 @@ impl<T: Clone + Send + 'static> Registry<T> {
         self.users.with(self.users.hash(user), user, f)
     }
 
+    /// The same; a user who is not there is given a channel first, if events are kept for such users.
+    pub(crate) fn with_or_keep<R>(&self, user: &str, f: impl Fn(&Channel<T>) -> R) -> Option<R> {
+        let there = self.with(user, &f);
+        if there.is_some() || !self.retention.keeps_for_unconnected() {
+            return there;
+        }
+        self.open_for_unconnected(user);
+        self.with(user, f)
+    }
+
+    /// How many users have a channel, those who are away among them.
     pub(crate) fn user_count(&self) -> usize {
         self.users.len()
     }
@@ -236,5 +340,9 @@ impl<T: Clone + Send + 'static> Registry<T> {
 
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    pub(crate) fn retention(&self) -> &Retention {
+        &self.retention
     }
 }

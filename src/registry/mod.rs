@@ -9,7 +9,7 @@ mod places;
 mod sweep;
 mod users;
 
-pub(crate) use membership::{Limits, Registry};
+pub(crate) use membership::{Admitted, Limits, Registry};
 use places::Places;
 pub(crate) use sweep::Patience;
 use users::Users;

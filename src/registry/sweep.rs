@@ -20,7 +20,8 @@ pub(crate) struct Patience {
 }
 
 impl<T: Clone + Send + 'static> Registry<T> {
-    /// Takes out who has been too far behind for too long, and whose time is up. Says how many these were.
+    /// Takes out who has been too far behind for too long, and whose time is up. Says how many these were. Forgets the
+    /// histories of those who have been away for too long, and events that are too old.
     pub(crate) fn sweep(&self, now: Instant) -> usize {
         let patience = self.patience();
         // From 1, since 0 stands for "not behind".
@@ -37,6 +38,9 @@ impl<T: Clone + Send + 'static> Registry<T> {
                     pruned += 1;
                 }
             });
+            if roster.has_lingered(now) {
+                self.close_if_deserted(&roster);
+            }
         }
         self.counters().pruned.add(pruned as u64);
         pruned

@@ -19,9 +19,10 @@ use crate::subscription::Subscription;
 ///
 /// A chunk is the event's shared bytes: handing it out copies and allocates nothing.
 ///
-/// Where events were lost to lag, and the [`LagPolicy`](crate::LagPolicy) says so, an event `gap` stands in their place,
-/// with `{"reason":"lagged","missed":n}` for data. At the end by a [shutdown](crate::GenericBroadcaster::shutdown) stands
-/// a `retry:` line.
+/// Where events are missing, and the [`LagPolicy`](crate::LagPolicy) says so, an event `gap` stands in their place, with
+/// `{"reason":"lagged","missed":n}` for data; see [`Gap`](crate::Gap). With a [history](crate::History) every event has an
+/// id, the gap has the one from which the stream goes on, and in front stands the [`cursor`](Self::cursor). At the end by a
+/// [shutdown](crate::GenericBroadcaster::shutdown) stands a `retry:` line.
 ///
 /// The keep-alive needs the timer of a tokio runtime when the body is polled.
 #[derive(Debug)]
@@ -29,6 +30,9 @@ pub struct SseBody {
     /// Gone once it has ended, so that the connection leaves even if the body is kept.
     subscription: Option<Subscription>,
     keep_alive: Option<Silence>,
+    has_begun: bool,
+    cursor: bool,
+    retry: Option<Duration>,
 }
 
 impl SseBody {
@@ -36,6 +40,9 @@ impl SseBody {
     #[must_use]
     pub fn new(subscription: Subscription) -> Self {
         Self {
+            has_begun: false,
+            cursor: !subscription.is_strict(),
+            retry: None,
             subscription: Some(subscription),
             keep_alive: Silence::new(&KeepAlive::default()),
         }
@@ -49,6 +56,49 @@ impl SseBody {
     }
 }
 
+impl SseBody {
+    /// Sets whether the stream begins with a block that has an id and no data, so that a client that is cut off before its
+    /// first event can resume as well. Sent only where there is a [history](crate::History), to clients that did not come
+    /// with an id. Default `true`, but `false` for streams whose policy is [`LagPolicy::End`](crate::LagPolicy::End).
+    ///
+    /// Browsers and the npm package `eventsource` remember the id and dispatch nothing, as the standard has it. The crate
+    /// `eventsource-client` ignores it. `@microsoft/fetch-event-source` and `httpx-sse` report an event without data.
+    #[must_use]
+    pub fn cursor(mut self, cursor: bool) -> Self {
+        self.cursor = cursor;
+        self
+    }
+
+    /// Tells the client how long to wait before it reconnects: this long to half as long again, at random, so that many
+    /// clients that lost their streams together do not come back together. Default: nothing is said, and clients wait as
+    /// long as they see fit, browsers about three seconds.
+    #[must_use]
+    pub fn retry(mut self, after: Duration) -> Self {
+        self.retry = Some(after);
+        self
+    }
+
+    /// What stands in front of the first event.
+    fn opening(&mut self) -> Option<Bytes> {
+        if std::mem::replace(&mut self.has_begun, true) {
+            return None;
+        }
+        let retry = self.retry.map(|after| {
+            // In whole milliseconds, and within what a client can count.
+            let after = after.min(Duration::from_millis(u32::MAX.into()));
+            Frame::retry_line(after + after.mul_f64(fastrand::f64() / 2.0))
+        });
+        let cursor = self.subscription.as_ref().filter(|_| self.cursor);
+        let cursor = cursor
+            .and_then(Subscription::cursor)
+            .map(|id| Frame::cursor(&id));
+        match (retry, cursor) {
+            (Some(retry), Some(cursor)) => Some([retry, cursor].concat().into()),
+            (retry, cursor) => retry.or(cursor),
+        }
+    }
+}
+
 impl Body for SseBody {
     type Data = Bytes;
     type Error = Infallible;
@@ -58,12 +108,15 @@ impl Body for SseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Chunk<Bytes>, Infallible>>> {
         let this = &mut *self;
+        if let Some(opening) = this.opening() {
+            return Poll::Ready(Some(Ok(Chunk::data(opening))));
+        }
         let Some(subscription) = &mut this.subscription else {
             return Poll::Ready(None);
         };
         let chunk = match Pin::new(&mut *subscription).poll_next(cx) {
             Poll::Ready(Some(Ok(frame))) => frame.to_bytes(),
-            Poll::Ready(Some(Err(lagged))) => Frame::lagged(lagged.missed).to_bytes(),
+            Poll::Ready(Some(Err(gap))) => Frame::gap(&gap).to_bytes(),
             Poll::Ready(None) => {
                 let spread = subscription.guard().reconnect_spread();
                 this.subscription = None;

@@ -78,7 +78,7 @@ impl Stream for AxumEvents {
         Poll::Ready(next.map(|item| {
             Ok(match item {
                 Ok(frame) => (&*frame).into(),
-                Err(lagged) => (&Frame::lagged(lagged.missed)).into(),
+                Err(gap) => (&Frame::gap(&gap)).into(),
             })
         }))
     }

@@ -9,6 +9,8 @@ mod body;
 mod interop;
 mod keep_alive;
 #[cfg(all(feature = "axum", not(loom)))]
+mod last_event_id;
+#[cfg(all(feature = "axum", not(loom)))]
 mod response;
 
 pub use body::SseBody;

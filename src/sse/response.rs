@@ -55,6 +55,18 @@ impl SseResponse {
         self.body = self.body.keep_alive(keep_alive);
         self
     }
+
+    /// Sets whether the stream begins with an id, see [`SseBody::cursor`].
+    pub fn cursor(mut self, cursor: bool) -> Self {
+        self.body = self.body.cursor(cursor);
+        self
+    }
+
+    /// Tells the client how long to wait before it reconnects, see [`SseBody::retry`].
+    pub fn retry(mut self, after: Duration) -> Self {
+        self.body = self.body.retry(after);
+        self
+    }
 }
 
 impl IntoResponse for SseResponse {

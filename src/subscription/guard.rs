@@ -12,7 +12,8 @@ use tracing::Span;
 
 use crate::channel::{Connection, Roster};
 use crate::frame::Frame;
-use crate::id::{ConnectionId, UserId};
+use crate::gap::{Gap, GapReason};
+use crate::id::{ConnectionId, EventId, UserId};
 use crate::registry::Registry;
 
 /// Keeps a connection registered. Dropping it takes the connection out; the user goes with the last one.
@@ -81,10 +82,21 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
         &self.span
     }
 
+    /// Where in its channel the connection is, if positions have ids there.
+    pub(super) fn position(&self) -> Option<EventId> {
+        let log = self.roster.log()?;
+        log.position(self.connection.position()).map(EventId::from)
+    }
+
     /// Counts events that the connection has lost, for its user and in total.
-    pub(super) fn count_lag(&self, missed: u64) {
-        self.roster.add_lagged(missed);
-        self.registry.counters().lagged.add(missed);
+    pub(super) fn count_missed(&self, gap: &Gap) {
+        let missed = gap.missed.unwrap_or(0);
+        if gap.reason == GapReason::Lagged {
+            self.roster.add_lagged(missed);
+            self.registry.counters().lagged.add(missed);
+        } else {
+            self.registry.counters().evicted.add(missed);
+        }
     }
 }
 

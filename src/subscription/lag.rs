@@ -2,6 +2,9 @@
 
 /// What a stream does when it has fallen behind so far that events were overwritten before it read them.
 ///
+/// With a [history](crate::History) such a stream reads from there what the ring has lost, and goes on as if nothing had
+/// happened. The policy is for what is gone from there as well.
+///
 /// Set for all streams of a broadcaster ([`Builder::lag_policy`](crate::Builder::lag_policy)) or for one
 /// ([`Subscription::lag_policy`](crate::Subscription::lag_policy)). Whatever the policy, what was lost is counted: for the
 /// connection, for its user and in [`Stats::lagged`](crate::Stats::lagged).
@@ -9,12 +12,24 @@
 #[non_exhaustive]
 pub enum LagPolicy {
     /// The client is told (the event `gap`), and the stream goes on with the oldest event that is still there.
+    ///
+    /// So it is at the beginning of a stream whose client comes back and names an event that the history cannot go on
+    /// from.
     #[default]
     Gap,
     /// The client is told, and the stream ends cleanly. A client that reconnects begins with a clear view; one that is
     /// always too slow reconnects again and again.
     Disconnect,
+    /// Of the events that were lost, the stream yields the newest of each [key](crate::ToSse::key), in order, and leaves
+    /// out those that these replace. The client is told only if an event may have been among them that none replaces: one
+    /// without a key, or with one of too many keys ([`Builder::coalesce_keys`](crate::Builder::coalesce_keys)). `missed`
+    /// then counts all that were left out.
+    ///
+    /// For events that say how things *are*: progress, presence, a price. It is wrong for events that say how things
+    /// *change*: one that is left out is a change that the client never makes.
+    Coalesce,
     /// The stream ends cleanly, without an event that tells why: for clients that would take an event they do not know
-    /// for an error, as those of AG-UI and A2A do.
+    /// for an error, as those of AG-UI and A2A do. So it does, at once, for a client that comes back and names an event
+    /// that the history cannot go on from.
     End,
 }

@@ -3,16 +3,18 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{ConnectionGuard, LagPolicy};
-use crate::error::{Lagged, RegisterError};
+use crate::channel::Resume;
+use crate::error::RegisterError;
 use crate::frame::Frame;
-use crate::id::{ConnectionId, UserId};
-use crate::registry::Registry;
+use crate::gap::{Gap, GapReason};
+use crate::id::{ConnectionId, EventId, UserId};
+use crate::registry::{Admitted, Registry};
 
 /// The events of one connection, in the order they were broadcast.
 ///
@@ -27,8 +29,9 @@ use crate::registry::Registry;
 /// # Lag
 ///
 /// A user's events stand in a ring that all of the user's streams read. A stream that is not polled while more events
-/// are broadcast than the ring holds loses the oldest ones: its next item is `Err(`[`Lagged`]`)` with their number, and
-/// it goes on with the oldest event still there, unless its [`LagPolicy`] ends it. Other streams do not notice.
+/// are broadcast than the ring holds loses the oldest ones: its next item is `Err(`[`Gap`]`)` with their number, and
+/// it goes on with the oldest event still there, unless its [`LagPolicy`] ends it. Other streams do not notice. With a
+/// [history](crate::History) it reads from there what the ring has lost, and only what is gone from there as well is a gap.
 ///
 /// # Cancel safety
 ///
@@ -39,6 +42,10 @@ pub struct Subscription<T: Clone + Send + 'static = Arc<Frame>> {
     guard: ConnectionGuard<T>,
     lag_policy: LagPolicy,
     deadline: Option<Deadline>,
+    /// What the client is to be told first.
+    gap: Option<Gap>,
+    /// Whether the client named no event that it had seen.
+    is_fresh: bool,
 }
 
 impl<T: Clone + Send + 'static> Subscription<T> {
@@ -47,17 +54,28 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         registry: &Arc<Registry<T>>,
         user: UserId,
         id: ConnectionId,
+        resume: Resume,
     ) -> Result<Self, RegisterError> {
-        let (roster, connection) = registry.register(user, id)?;
+        let Admitted {
+            roster,
+            connection,
+            gap,
+        } = registry.register(user, id, resume)?;
         Ok(Self {
             guard: ConnectionGuard::new(registry.clone(), roster, connection),
             lag_policy: LagPolicy::default(),
             deadline: None,
+            gap,
+            is_fresh: resume == Resume::Fresh,
         })
     }
 
     /// Sets what this stream does when it has lost events, in place of what the broadcaster says.
     pub fn lag_policy(mut self, policy: LagPolicy) -> Self {
+        let coalesces = policy == LagPolicy::Coalesce;
+        if coalesces != (self.lag_policy == LagPolicy::Coalesce) {
+            self.guard.connection().coalesce(coalesces);
+        }
         self.lag_policy = policy;
         self
     }
@@ -75,6 +93,19 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         self
     }
 
+    /// The id behind which this stream began, if there is a [history](crate::History) and the client named no event that it
+    /// had seen. A client that gets it before the first event can resume also if it is cut off before that.
+    ///
+    /// [`SseBody`](crate::SseBody) sends it as a block with an id and no data.
+    #[must_use]
+    pub fn cursor(&self) -> Option<EventId> {
+        self.is_fresh.then(|| self.guard.position()).flatten()
+    }
+
+    pub(crate) fn is_strict(&self) -> bool {
+        self.lag_policy == LagPolicy::End
+    }
+
     /// The guard that keeps this connection registered: who it is, and what it has lost.
     #[must_use]
     pub fn guard(&self) -> &ConnectionGuard<T> {
@@ -83,7 +114,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
 }
 
 impl<T: Clone + Send + 'static> Stream for Subscription<T> {
-    type Item = Result<T, Lagged>;
+    type Item = Result<T, Gap>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if let Some(deadline) = &mut self.deadline {
@@ -92,23 +123,40 @@ impl<T: Clone + Send + 'static> Stream for Subscription<T> {
                 self.guard.connection().end();
             }
         }
-        let next = self.guard.connection().poll_next(cx);
-        let Poll::Ready(Some(Err(Lagged { missed }))) = next else {
-            return next;
-        };
-        self.guard.count_lag(missed);
-        tracing::debug!(parent: self.guard.span(), missed, "lagged");
-        match self.lag_policy {
-            LagPolicy::Gap => next,
-            LagPolicy::Disconnect => {
-                self.guard.connection().end();
-                next
-            }
-            LagPolicy::End => {
-                self.guard.connection().end();
-                Poll::Ready(None)
+        if let Some(gap) = self.gap.take() {
+            return self.tell(gap);
+        }
+        loop {
+            match ready!(self.guard.connection().poll_next(cx)) {
+                Some(Ok(event)) => return Poll::Ready(Some(Ok(event))),
+                Some(Err(missed)) => {
+                    self.guard.count_missed(&missed.gap);
+                    if missed.told {
+                        return self.tell(missed.gap);
+                    }
+                }
+                None => return Poll::Ready(None),
             }
         }
+    }
+}
+
+impl<T: Clone + Send + 'static> Subscription<T> {
+    /// What the policy makes of a gap.
+    fn tell(&mut self, gap: Gap) -> Poll<Option<Result<T, Gap>>> {
+        tracing::debug!(parent: self.guard.span(), reason = gap.reason.as_str(), missed = gap.missed, "gap");
+        match self.lag_policy {
+            LagPolicy::End => {
+                self.guard.connection().end();
+                return Poll::Ready(None);
+            }
+            // A client that has just reconnected need not do so again.
+            LagPolicy::Disconnect if gap.reason == GapReason::Lagged => {
+                self.guard.connection().end();
+            }
+            LagPolicy::Gap | LagPolicy::Disconnect | LagPolicy::Coalesce => {}
+        }
+        Poll::Ready(Some(Err(gap)))
     }
 }
 

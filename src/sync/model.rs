@@ -18,7 +18,7 @@
 
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 use futures_core::Stream;
@@ -123,7 +123,7 @@ impl AtomicUsize {
 pub(crate) struct ArcSwap<T> {
     token: Token,
     current: atomic::AtomicUsize,
-    versions: Mutex<Vec<Version<T>>>,
+    versions: std::sync::Mutex<Vec<Version<T>>>,
 }
 
 struct Version<T> {
@@ -152,7 +152,7 @@ impl<T> ArcSwap<T> {
         Self {
             token: Token::new(),
             current: atomic::AtomicUsize::new(0),
-            versions: Mutex::new(vec![Version::new(Arc::new(value))]),
+            versions: std::sync::Mutex::new(vec![Version::new(Arc::new(value))]),
         }
     }
 
@@ -232,6 +232,18 @@ impl<T> TryCell<T> {
         // Others may come while we are in here, even if `f` itself is one step.
         self.token.pass();
         Some(f(&mut value))
+    }
+}
+
+pub(crate) struct Mutex<T>(checked::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(checked::Mutex::new(value))
+    }
+
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        f(&mut self.0.lock().unwrap())
     }
 }
 

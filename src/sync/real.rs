@@ -52,6 +52,24 @@ impl<T> TryCell<T> {
     }
 }
 
+/// A mutex, for what may be waited for: short, and never over an await.
+pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(std::sync::Mutex::new(value))
+    }
+
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        // A panic in here leaves the value whole: whoever uses it changes it last.
+        let mut value = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        f(&mut value)
+    }
+}
+
 /// The sending side of one user's ring.
 pub(crate) struct Sender<T>(tokio::sync::broadcast::Sender<T>);
 

@@ -36,7 +36,7 @@ impl Hub {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("an address");
-        let router = app::router(GenericBroadcaster::new(), KeepAlive::default());
+        let router = app::router(GenericBroadcaster::new(), KeepAlive::default(), None);
         tokio::spawn(async { axum::serve(listener, router).await });
         Self::at(&format!("http://{addr}"))
     }

@@ -1,0 +1,107 @@
+//! What is kept for clients that come back: the settings.
+
+use std::time::Duration;
+
+/// How much of each user's events is kept, so that a client that reconnects continues where it was. For
+/// [`Builder::history`](crate::Builder::history).
+///
+/// Each event then has an id, `<epoch>-<offset>`, which takes the place of an id that the event brings itself. A client
+/// that names the last one it saw ([`resume`](crate::GenericBroadcaster::resume)) gets what came after it. What the
+/// history has dropped is announced as a [`Gap`](crate::Gap), with its exact size. A stream that falls behind its ring
+/// reads from the history too, so with a history a small ring is safe.
+///
+/// # Memory
+///
+/// A user costs at most [`events`](Self::new) frames and [`bytes`](Self::bytes) bytes, each frame counted with its bytes
+/// and 128 more for its management. Users who are away cost that as well, in all at most [`away_bytes`](Self::away_bytes),
+/// and for each of [`away_users`](Self::away_users) a channel (2.8 KB with a ring of 64).
+///
+/// # Time
+///
+/// Who has been away for too long, and events that are too old, are found by [sweeps](crate::GenericBroadcaster::sweep):
+/// let the builder [spawn them](crate::Builder::sweep_every) or call them. The bounds in numbers and bytes hold at any time.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidings::{GenericBroadcaster, History, Text};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let hub: GenericBroadcaster<Text> = GenericBroadcaster::builder()
+///     .history(History::new(500).linger(Duration::from_secs(300)))
+///     .sweep_every(Duration::from_secs(1))
+///     .build()
+///     .expect("the settings are valid");
+/// # drop(hub);
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "settings do nothing until a builder gets them"]
+pub struct History {
+    pub(crate) events: usize,
+    pub(crate) bytes: usize,
+    pub(crate) age: Option<Duration>,
+    pub(crate) linger: Duration,
+    pub(crate) away_users: usize,
+    pub(crate) away_bytes: usize,
+    pub(crate) unconnected: bool,
+}
+
+impl History {
+    /// Keeps this many events of each user.
+    pub fn new(events: usize) -> Self {
+        Self {
+            events,
+            bytes: 1 << 20,
+            age: None,
+            linger: Duration::from_secs(60),
+            away_users: 10_000,
+            away_bytes: 256 << 20,
+            unconnected: false,
+        }
+    }
+
+    /// How many bytes are kept of each user's events. Default 1 MiB. An event that is larger is not kept at all, but sent.
+    pub fn bytes(mut self, bytes: usize) -> Self {
+        self.bytes = bytes;
+        self
+    }
+
+    /// For how long an event is kept. Default `None`: until it is one too many.
+    pub fn age(mut self, age: impl Into<Option<Duration>>) -> Self {
+        self.age = age.into();
+        self
+    }
+
+    /// For how long a user's history is kept after the last of the user's connections has gone. Default 60 seconds. What
+    /// is broadcast meanwhile is kept too. Afterwards a client that comes back is told so, by a gap without a number.
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.linger = linger;
+        self
+    }
+
+    /// How many users may be away and have a history nevertheless. Default 10,000. While there are as many, the history of
+    /// a user who goes is forgotten at once.
+    pub fn away_users(mut self, users: usize) -> Self {
+        self.away_users = users;
+        self
+    }
+
+    /// How many bytes may be kept for users who are away, in all. Default 256 MiB. When there is no room, a user who is
+    /// away loses the oldest of their own events, never somebody else's.
+    pub fn away_bytes(mut self, bytes: usize) -> Self {
+        self.away_bytes = bytes;
+        self
+    }
+
+    /// Keeps events also for users who have no connection and never had one, within the same bounds and for as long as
+    /// after a disconnect, counted from the first such event. The first stream that the user opens without naming an id
+    /// begins with them.
+    ///
+    /// Each broadcast to a user who is not there then encodes and keeps: whoever may choose the user chooses what the
+    /// room for users who are away is spent on.
+    pub fn keep_for_unconnected(mut self) -> Self {
+        self.unconnected = true;
+        self
+    }
+}

@@ -1,0 +1,154 @@
+//! How one stream reads from the log what it cannot have from the ring.
+//!
+//! A stream is behind the ring when it comes back to where it was, and when it lagged. In both cases there is a stretch
+//! of offsets to read from the log, up to where the ring goes on; the ring is not touched meanwhile. If it overwrites
+//! events in that time, the stretch grows: lag is no loss as long as the log has the events.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::Log;
+use crate::gap::{Gap, GapReason};
+use crate::id::Position;
+use crate::sync::Feed;
+
+/// Where a stream begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Resume {
+    /// With what comes from now on.
+    Fresh,
+    /// Behind the last event that its client saw.
+    After(Position),
+    /// Its client saw events, and nobody can say which.
+    Unknown,
+}
+
+/// Events that a stream does not get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Missed {
+    pub(crate) gap: Gap,
+    /// Whether the client is to know of it. It need not if newer events stand for these.
+    pub(crate) told: bool,
+}
+
+impl Missed {
+    /// Lost to lag, without a log to find them in.
+    pub(super) fn lagged(missed: u64) -> Self {
+        Self {
+            gap: Gap {
+                reason: GapReason::Lagged,
+                missed: Some(missed),
+                position: None,
+            },
+            told: true,
+        }
+    }
+}
+
+pub(super) struct Replay<T> {
+    log: Arc<Log<T>>,
+    /// The next event to yield.
+    next: u64,
+    /// The next event that the ring yields. Those in between are read from the log.
+    live: u64,
+    /// What the ring began with. Before it, the stream reads what was broadcast when it was not there.
+    joined: u64,
+    coalesce: bool,
+    excerpt: VecDeque<(u64, T)>,
+    /// The next event to yield when the excerpt is read.
+    until: u64,
+}
+
+impl<T: Clone + Send + 'static> Replay<T> {
+    pub(super) fn new(log: Arc<Log<T>>, next: u64, live: u64) -> Self {
+        Self {
+            log,
+            next,
+            live,
+            joined: live,
+            coalesce: false,
+            excerpt: VecDeque::new(),
+            until: next,
+        }
+    }
+
+    /// How many of the channel's events lie behind the stream.
+    pub(super) fn position(&self) -> u64 {
+        self.next - 1
+    }
+
+    pub(super) fn coalesce(&mut self, coalesces: bool) {
+        self.coalesce = coalesces;
+    }
+
+    /// The next event, from the log or from the ring.
+    pub(super) fn poll(
+        &mut self,
+        ring: &mut Feed<T>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<T, Missed>>> {
+        loop {
+            if let Some(item) = self.read_log() {
+                return Poll::Ready(Some(item));
+            }
+            match ring.poll_next(cx) {
+                Poll::Ready(Some(Ok(event))) => {
+                    self.live += 1;
+                    self.next = self.live;
+                    self.until = self.live;
+                    return Poll::Ready(Some(Ok(event)));
+                }
+                Poll::Ready(Some(Err(missed))) => self.live += missed,
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// The next event from the log; `None` when it is the ring's turn.
+    fn read_log(&mut self) -> Option<Result<T, Missed>> {
+        if let Some((offset, event)) = self.excerpt.pop_front() {
+            self.next = offset + 1;
+            return Some(Ok(event));
+        }
+        self.next = self.until;
+        if self.next == self.live {
+            // Give back what a long replay had made it grow to.
+            self.excerpt = VecDeque::new();
+            return None;
+        }
+        let returning = self.next < self.joined;
+        let end = if returning { self.joined } else { self.live };
+        let excerpt = self.log.read(self.next, end, self.coalesce);
+        let counters = &self.log.retention().counters;
+        let count = if returning {
+            &counters.replayed
+        } else {
+            &counters.healed
+        };
+        count.add(excerpt.events.len() as u64);
+        self.excerpt = excerpt.events;
+        self.until = excerpt.until;
+        if excerpt.missed == 0 {
+            return self.read_log();
+        }
+        // What is left of the stretch is still to come.
+        let before = self
+            .excerpt
+            .front()
+            .map_or(self.until, |(offset, _)| *offset);
+        Some(Err(Missed {
+            gap: Gap {
+                reason: if returning {
+                    GapReason::Evicted
+                } else {
+                    GapReason::Lagged
+                },
+                missed: Some(excerpt.missed),
+                position: self.log.position(before - 1),
+            },
+            told: excerpt.told,
+        }))
+    }
+}

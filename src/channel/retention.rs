@@ -1,0 +1,113 @@
+//! What all logs of a broadcaster share: the settings, and the room for users who are away.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::History;
+use crate::metrics::Counters;
+use crate::sync::AtomicUsize;
+
+pub(crate) struct Retention {
+    pub(super) history: Option<History>,
+    /// Of how many keys each log has the newest event.
+    pub(super) keys: usize,
+    pub(super) counters: Arc<Counters>,
+    away_users: Room,
+    away_bytes: Room,
+}
+
+impl Retention {
+    pub(crate) fn new(history: Option<History>, keys: usize, counters: Arc<Counters>) -> Self {
+        Self {
+            history,
+            keys,
+            counters,
+            away_users: Room::new(history.map_or(0, |history| history.away_users)),
+            away_bytes: Room::new(history.map_or(0, |history| history.away_bytes)),
+        }
+    }
+
+    /// Whether channels need a log.
+    pub(crate) fn keeps_anything(&self) -> bool {
+        self.history.is_some() || self.keys > 0
+    }
+
+    /// Whether a channel stays when its last connection has gone.
+    pub(crate) fn lingers(&self) -> bool {
+        self.history
+            .is_some_and(|history| !history.linger.is_zero())
+    }
+
+    /// Whether users who have no channel get one when something is broadcast to them.
+    pub(crate) fn keeps_for_unconnected(&self) -> bool {
+        self.history.is_some_and(|history| history.unconnected)
+    }
+
+    pub(super) fn linger(&self) -> Duration {
+        self.history
+            .map_or(Duration::ZERO, |history| history.linger)
+    }
+
+    pub(super) fn age(&self) -> Option<Duration> {
+        self.history.and_then(|history| history.age)
+    }
+
+    pub(super) fn away_users(&self) -> &Room {
+        &self.away_users
+    }
+
+    pub(super) fn away_bytes(&self) -> &Room {
+        &self.away_bytes
+    }
+
+    /// How many users are away and have a history.
+    pub(crate) fn away(&self) -> usize {
+        self.away_users.taken()
+    }
+
+    /// How many bytes are kept for users who are away.
+    pub(crate) fn kept_for_away(&self) -> usize {
+        self.away_bytes.taken()
+    }
+}
+
+/// So much of something, of which no more is taken than there is.
+pub(super) struct Room {
+    taken: AtomicUsize,
+    size: usize,
+}
+
+impl Room {
+    fn new(size: usize) -> Self {
+        Self {
+            taken: AtomicUsize::new(0),
+            size,
+        }
+    }
+
+    /// Takes so much, if there is as much. Relaxed: this is an account, and orders nothing.
+    pub(super) fn take(&self, amount: usize) -> bool {
+        let mut taken = self.taken.load(Ordering::Relaxed);
+        while amount <= self.size.saturating_sub(taken) {
+            match self.taken.compare_exchange_weak(
+                taken,
+                taken + amount,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(now) => taken = now,
+            }
+        }
+        false
+    }
+
+    pub(super) fn give_back(&self, amount: usize) {
+        self.taken.fetch_sub(amount, Ordering::Relaxed);
+    }
+
+    pub(super) fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+}
