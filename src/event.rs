@@ -1,7 +1,9 @@
 //! What can be broadcast: the trait [`ToSse`], and ready-made events of JSON and of text.
 
+use std::any::Any;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -64,6 +66,12 @@ pub trait ToSse {
         None
     }
 
+    /// What travels with the event beside its bytes, for those who filter streams: see [`Frame::tag`](crate::Frame::tag). It
+    /// is not sent.
+    fn tag(&self) -> Option<Tag> {
+        None
+    }
+
     /// Writes the event's data. CR, LF and CRLF in it are line breaks, which reach the client as LF.
     ///
     /// # Errors
@@ -93,10 +101,17 @@ impl<E: ToSse + ?Sized> ToSse for &E {
         (**self).key()
     }
 
+    fn tag(&self) -> Option<Tag> {
+        (**self).tag()
+    }
+
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
         (**self).data(data)
     }
 }
+
+/// Something that travels with an event; see [`ToSse::tag`].
+pub type Tag = Arc<dyn Any + Send + Sync>;
 
 /// Where an event writes its data: straight into the buffer that is sent.
 ///

@@ -16,18 +16,23 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 
 use crate::error::{EncodeError, Field};
-use crate::event::{Data, ToSse};
+use crate::event::{Data, Tag, ToSse};
 use crate::gap::Gap;
 use crate::id::{EventId, Position};
 
 const DATA: &[u8] = b"data: ";
+/// Ends the last line, and the frame.
+const END: &[u8] = b"\n\n";
 
 /// A server-sent event as it is sent: encoded once, shared by every stream that it goes to.
 ///
 /// Cloning costs a reference count.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Frame {
     wire: Bytes,
+    /// Where the data begins, counted from the end.
+    data_len: usize,
+    tag: Option<Tag>,
 }
 
 impl Frame {
@@ -49,8 +54,11 @@ impl Frame {
             .missed
             .map_or("null".into(), |missed| missed.to_string());
         let data = format!("{{\"reason\":\"{reason}\",\"missed\":{missed}}}");
-        let wire = format!("{id}event: gap\ndata: {data}\n\n").into();
-        Self { wire }
+        Self {
+            wire: format!("{id}event: gap\ndata: {data}\n\n").into(),
+            data_len: data.len() + END.len(),
+            tag: None,
+        }
     }
 
     /// Gives the client an id to come back with, before the first event. A block without data, so there is no event.
@@ -77,6 +85,21 @@ impl Frame {
         &self.wire
     }
 
+    /// The frame's data as it stands on the wire, shared, if that is one line, as JSON always is.
+    #[must_use]
+    pub fn data_line(&self) -> Option<Bytes> {
+        let end = self.wire.len() - END.len();
+        let line = self.wire.len() - self.data_len..end;
+        let is_one = memchr::memchr(b'\n', &self.wire[line.clone()]).is_none();
+        is_one.then(|| self.wire.slice(line))
+    }
+
+    /// What its event had for a [tag](ToSse::tag), if it is of this type.
+    #[must_use]
+    pub fn tag<T: 'static>(&self) -> Option<&T> {
+        self.tag.as_deref()?.downcast_ref()
+    }
+
     /// The fields in the order they are sent, each line of the data on its own; a comment has an empty name.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
         // Every byte came out of a `str`, and the encoder cuts only at line breaks.
@@ -100,6 +123,8 @@ impl Frame {
 /// a lock.
 pub(crate) struct Draft {
     wire: Vec<u8>,
+    data_len: usize,
+    tag: Option<Tag>,
     /// Whether the wire begins with the room for an id.
     has_room: bool,
 }
@@ -148,11 +173,13 @@ impl Draft {
         let start = wire.len();
         event.data(&mut Data::new(&mut wire))?;
         split_lines(&mut wire, start);
-        wire.extend_from_slice(b"\n\n");
+        wire.extend_from_slice(END);
         // A frame is kept until it is overwritten: with what it needs, not with what the buffer had grown to.
         wire.shrink_to_fit();
         Ok(Self {
+            data_len: wire.len() - start,
             wire,
+            tag: event.tag(),
             has_room: epoch.is_some(),
         })
     }
@@ -178,7 +205,11 @@ impl Draft {
         // `Bytes` made of a vector allocates its count at the first clone. Let that be now, not at the first delivery.
         drop(wire.clone());
         wire.advance(start);
-        Frame { wire }
+        Frame {
+            wire,
+            data_len: self.data_len,
+            tag: self.tag,
+        }
     }
 }
 
@@ -195,6 +226,15 @@ fn decimal(mut number: u64, buffer: &mut [u8; OFFSET_ROOM]) -> &[u8] {
         }
     }
 }
+
+/// Equal if they are the same on the wire.
+impl PartialEq for Frame {
+    fn eq(&self, other: &Self) -> bool {
+        self.wire == other.wire
+    }
+}
+
+impl Eq for Frame {}
 
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

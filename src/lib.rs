@@ -123,7 +123,7 @@ mod sync;
 pub use broadcaster::{Broadcaster, Builder, ConnectionInfo, EventSender, GenericBroadcaster};
 pub use channel::History;
 pub use error::{BroadcastError, ConfigError, EncodeError, Field, RegisterError};
-pub use event::{Data, Json, Text, ToSse};
+pub use event::{Data, Json, Tag, Text, ToSse};
 pub use frame::Frame;
 pub use gap::{Gap, GapReason};
 pub use id::{ConnectionId, EventId, LastEventId, UserId};

@@ -1,8 +1,11 @@
 //! The body of a response.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,7 +15,9 @@ use http_body::{Body, Frame as Chunk};
 use tokio::time::{Instant, Sleep};
 
 use super::KeepAlive;
+use super::view::{Chunks, View};
 use crate::frame::Frame;
+use crate::gap::Gap;
 use crate::subscription::Subscription;
 
 /// The events of a [`Subscription`] as the body of an HTTP response, one chunk for each event.
@@ -29,6 +34,8 @@ use crate::subscription::Subscription;
 pub struct SseBody {
     /// Gone once it has ended, so that the connection leaves even if the body is kept.
     subscription: Option<Subscription>,
+    /// What the client is shown of it; everything if there is none.
+    view: Option<Viewed>,
     keep_alive: Option<Silence>,
     has_begun: bool,
     cursor: bool,
@@ -44,6 +51,7 @@ impl SseBody {
             cursor: !subscription.is_strict(),
             retry: None,
             subscription: Some(subscription),
+            view: None,
             keep_alive: Silence::new(&KeepAlive::default()),
         }
     }
@@ -57,6 +65,18 @@ impl SseBody {
 }
 
 impl SseBody {
+    /// Sets what the client is shown of the events. The stream then begins with no [`cursor`](Self::cursor), unless that is
+    /// asked for afterwards.
+    #[must_use]
+    pub fn view(mut self, view: impl View) -> Self {
+        self.cursor = false;
+        self.view = Some(Viewed {
+            view: Box::new(view),
+            chunks: Chunks::default(),
+        });
+        self
+    }
+
     /// Sets whether the stream begins with a block that has an id and no data, so that a client that is cut off before its
     /// first event can resume as well. Sent only where there is a [history](crate::History), to clients that did not come
     /// with an id. Default `true`, but `false` for streams whose policy is [`LagPolicy::End`](crate::LagPolicy::End).
@@ -111,23 +131,43 @@ impl Body for SseBody {
         if let Some(opening) = this.opening() {
             return Poll::Ready(Some(Ok(Chunk::data(opening))));
         }
-        let Some(subscription) = &mut this.subscription else {
-            return Poll::Ready(None);
-        };
-        let chunk = match Pin::new(&mut *subscription).poll_next(cx) {
-            Poll::Ready(Some(Ok(frame))) => frame.to_bytes(),
-            Poll::Ready(Some(Err(gap))) => Frame::gap(&gap).to_bytes(),
-            Poll::Ready(None) => {
-                let spread = subscription.guard().reconnect_spread();
-                this.subscription = None;
-                let last = spread.map(|spread| Frame::retry_line(reconnect_after(spread)));
-                return Poll::Ready(last.map(|line| Ok(Chunk::data(line))));
+        let chunk = loop {
+            if let Some(chunk) = this.view.as_mut().and_then(|view| view.chunks.pop()) {
+                break chunk;
             }
-            Poll::Pending => {
-                let Some(silence) = &mut this.keep_alive else {
-                    return Poll::Pending;
-                };
-                return silence.poll(cx).map(|bytes| Some(Ok(Chunk::data(bytes))));
+            let Some(subscription) = &mut this.subscription else {
+                return Poll::Ready(None);
+            };
+            match Pin::new(&mut *subscription).poll_next(cx) {
+                Poll::Ready(Some(item)) => match &mut this.view {
+                    None => {
+                        break item.map_or_else(
+                            |gap| Frame::gap(&gap).to_bytes(),
+                            |frame| frame.to_bytes(),
+                        );
+                    }
+                    Some(view) => {
+                        if view.show(item).is_break() {
+                            this.subscription = None;
+                        }
+                    }
+                },
+                Poll::Ready(None) => {
+                    let spread = subscription.guard().reconnect_spread();
+                    this.subscription = None;
+                    if let Some(view) = &mut this.view {
+                        view.view.end(&mut view.chunks);
+                        continue;
+                    }
+                    let last = spread.map(|spread| Frame::retry_line(reconnect_after(spread)));
+                    return Poll::Ready(last.map(|line| Ok(Chunk::data(line))));
+                }
+                Poll::Pending => {
+                    let Some(silence) = &mut this.keep_alive else {
+                        return Poll::Pending;
+                    };
+                    return silence.poll(cx).map(|bytes| Some(Ok(Chunk::data(bytes))));
+                }
             }
         };
         if let Some(silence) = &mut this.keep_alive {
@@ -137,7 +177,31 @@ impl Body for SseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.subscription.is_none()
+        let has_chunks = |view: &Viewed| !view.chunks.is_empty();
+        self.subscription.is_none() && !self.view.as_ref().is_some_and(has_chunks)
+    }
+}
+
+/// A view, and what it has shown and is not yet sent.
+struct Viewed {
+    view: Box<dyn View>,
+    chunks: Chunks,
+}
+
+impl Viewed {
+    fn show(&mut self, item: Result<Arc<Frame>, Gap>) -> ControlFlow<()> {
+        match item {
+            Ok(frame) => self.view.show(&frame, &mut self.chunks),
+            Err(gap) => self.view.gap(&gap, &mut self.chunks),
+        }
+    }
+}
+
+impl fmt::Debug for Viewed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View")
+            .field("chunks", &self.chunks)
+            .finish_non_exhaustive()
     }
 }
 

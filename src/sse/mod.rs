@@ -12,8 +12,10 @@ mod keep_alive;
 mod last_event_id;
 #[cfg(all(feature = "axum", not(loom)))]
 mod response;
+mod view;
 
 pub use body::SseBody;
 pub use keep_alive::{HEARTBEAT_INTERVAL, HEARTBEAT_JSON, KeepAlive, standard_keep_alive};
 #[cfg(all(feature = "axum", not(loom)))]
 pub use response::{ComeBack, SseResponse};
+pub use view::{Chunks, View};

@@ -8,7 +8,7 @@ use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::body::reconnect_after;
-use super::{KeepAlive, SseBody};
+use super::{KeepAlive, SseBody, View};
 use crate::error::RegisterError;
 use crate::frame::Frame;
 use crate::subscription::Subscription;
@@ -53,6 +53,12 @@ impl SseResponse {
     /// Sets the keep-alive.
     pub fn keep_alive(mut self, keep_alive: &KeepAlive) -> Self {
         self.body = self.body.keep_alive(keep_alive);
+        self
+    }
+
+    /// Sets what the client is shown of the events, see [`SseBody::view`].
+    pub fn view(mut self, view: impl View) -> Self {
+        self.body = self.body.view(view);
         self
     }
 

@@ -1,0 +1,74 @@
+//! What one client is shown of its user's events.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use crate::frame::Frame;
+use crate::gap::Gap;
+
+/// Decides, frame by frame, what the client of one stream gets: a part of the events, or the events in a wrapping of its
+/// own. For [`SseBody::view`](super::SseBody::view).
+///
+/// The bytes of a frame are shared by all streams; a view adds its own before and after, and copies nothing.
+///
+/// ```
+/// use std::ops::ControlFlow;
+///
+/// use tidings::Frame;
+/// use tidings::sse::{Chunks, View};
+///
+/// /// Each event's data as the result of one JSON-RPC call.
+/// struct Results {
+///     prefix: bytes::Bytes,
+/// }
+///
+/// impl View for Results {
+///     fn show(&mut self, frame: &Frame, chunks: &mut Chunks) -> ControlFlow<()> {
+///         if let Some(json) = frame.data_line() {
+///             chunks.push(self.prefix.clone());
+///             chunks.push(json);
+///             chunks.push("}\n\n");
+///         }
+///         ControlFlow::Continue(())
+///     }
+/// }
+/// ```
+pub trait View: Send + Sync + 'static {
+    /// Shows an event, or does not. `Break` ends the stream behind what was shown.
+    fn show(&mut self, frame: &Frame, chunks: &mut Chunks) -> ControlFlow<()>;
+
+    /// Shows that events are missing; by default as the event `gap`.
+    fn gap(&mut self, gap: &Gap, chunks: &mut Chunks) -> ControlFlow<()> {
+        chunks.push(Frame::gap(gap).to_bytes());
+        ControlFlow::Continue(())
+    }
+
+    /// Shows something at the end of a stream that is ended from outside; by default nothing.
+    fn end(&mut self, chunks: &mut Chunks) {
+        let _ = chunks;
+    }
+}
+
+/// What is to be sent, piece by piece.
+#[derive(Debug, Default)]
+pub struct Chunks(VecDeque<Bytes>);
+
+impl Chunks {
+    /// Adds a piece. Together the pieces have to be whole events: each a number of lines and an empty line.
+    pub fn push(&mut self, piece: impl Into<Bytes>) {
+        let piece = piece.into();
+        if !piece.is_empty() {
+            self.0.push_back(piece);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Bytes> {
+        self.0.pop_front()
+    }
+}

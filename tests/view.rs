@@ -1,0 +1,139 @@
+//! A view decides what one client is shown, and wraps the shared bytes without copying them.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http_body::Body;
+use http_body_util::BodyExt;
+use tidings::sse::{Chunks, View};
+use tidings::{
+    Data, EncodeError, Frame, Gap, GenericBroadcaster, KeepAlive, SseBody, Subscription, Tag, ToSse,
+};
+
+/// A number, tagged with itself.
+struct Number(u32);
+
+impl ToSse for Number {
+    fn tag(&self) -> Option<Tag> {
+        Some(Arc::new(self.0))
+    }
+
+    fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
+        data.json(&self.0)
+    }
+}
+
+/// Shows odd numbers in brackets, up to 7.
+struct Odd;
+
+impl View for Odd {
+    fn show(&mut self, frame: &Frame, chunks: &mut Chunks) -> ControlFlow<()> {
+        let number: u32 = *frame.tag().expect("every number is tagged");
+        if number % 2 == 1 {
+            chunks.push("data: [");
+            chunks.push(frame.data_line().expect("one line"));
+            chunks.push("]\n\n");
+        }
+        if number == 7 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    fn end(&mut self, chunks: &mut Chunks) {
+        chunks.push("data: the end\n\n");
+    }
+}
+
+fn body(stream: Subscription) -> SseBody {
+    SseBody::new(stream).keep_alive(&KeepAlive::off())
+}
+
+/// What the body has ready, and whether it has ended.
+fn text(body: &mut SseBody) -> (String, bool) {
+    let mut text = String::new();
+    while let Some(next) = body.frame().now_or_never() {
+        let Some(chunk) = next else {
+            assert!(body.is_end_stream());
+            return (text, true);
+        };
+        let chunk = chunk.expect("no error").into_data().expect("data");
+        text.push_str(std::str::from_utf8(&chunk).expect("UTF-8"));
+    }
+    (text, false)
+}
+
+fn send(hub: &GenericBroadcaster<Number>, numbers: impl IntoIterator<Item = u32>) {
+    for number in numbers {
+        hub.broadcast("ann", &Number(number)).expect("encoded");
+    }
+}
+
+#[test]
+fn a_view_shows_some_events_in_its_own_wrapping_and_ends_when_it_wants() {
+    let hub = GenericBroadcaster::<Number>::new();
+    let mut odd = body(hub.register("ann").expect("no cap")).view(Odd);
+    let mut all = body(hub.register("ann").expect("no cap"));
+    send(&hub, 0..4);
+    assert_eq!(text(&mut odd), ("data: [1]\n\ndata: [3]\n\n".into(), false));
+    send(&hub, 4..10);
+    assert_eq!(text(&mut odd), ("data: [5]\n\ndata: [7]\n\n".into(), true));
+    assert_eq!(hub.total_connections(), 1, "it has left by itself");
+    assert_eq!(text(&mut all).0.matches("data").count(), 10);
+}
+
+#[test]
+fn a_view_has_the_last_word_when_the_stream_is_ended() {
+    let hub = GenericBroadcaster::<Number>::new();
+    let mut odd = body(hub.register("ann").expect("no cap")).view(Odd);
+    send(&hub, [1]);
+    hub.evict("ann");
+    assert_eq!(
+        text(&mut odd),
+        ("data: [1]\n\ndata: the end\n\n".into(), true)
+    );
+}
+
+#[test]
+fn a_gap_is_shown_unless_the_view_does_otherwise() {
+    struct Strict;
+    impl View for Strict {
+        fn show(&mut self, frame: &Frame, chunks: &mut Chunks) -> ControlFlow<()> {
+            chunks.push(frame.to_bytes());
+            ControlFlow::Continue(())
+        }
+
+        fn gap(&mut self, gap: &Gap, chunks: &mut Chunks) -> ControlFlow<()> {
+            let missed = gap.missed.expect("lag is counted");
+            chunks.push(format!("data: lost {missed}\n\n"));
+            ControlFlow::Break(())
+        }
+    }
+    let hub = GenericBroadcaster::<Number>::builder()
+        .capacity(2)
+        .build()
+        .expect("valid settings");
+    let mut odd = body(hub.register("ann").expect("no cap")).view(Odd);
+    let mut strict = body(hub.register("ann").expect("no cap")).view(Strict);
+    send(&hub, 0..4);
+    let gap = "event: gap\ndata: {\"reason\":\"lagged\",\"missed\":2}\n\n";
+    assert_eq!(text(&mut odd).0, format!("{gap}data: [3]\n\n"));
+    assert_eq!(text(&mut strict), ("data: lost 2\n\n".into(), true));
+}
+
+#[test]
+fn the_data_is_shared_where_it_is_one_line() {
+    let of = |text: &str| Frame::encode(&tidings::Text::new(text.to_owned())).expect("encoded");
+    assert_eq!(of("one").data_line(), Some(Bytes::from("one")));
+    assert_eq!(of("").data_line(), Some(Bytes::new()));
+    for lines in ["one\ntwo", "\n", "\r", "a\r\n"] {
+        assert_eq!(of(lines).data_line(), None, "{lines:?}");
+    }
+    let frame = of("x");
+    let shared = frame.data_line().expect("one line");
+    assert!(frame.as_bytes().as_ptr_range().contains(&shared.as_ptr()));
+    assert_eq!(frame.tag::<u32>(), None);
+}
