@@ -1,11 +1,18 @@
 //! Four threads and whole lives, over thousands of random schedules.
 
 use std::collections::HashMap;
+use std::task::Poll;
+use std::time::Duration;
 
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 
+use tokio::time::Instant;
+
 use super::support::*;
+use crate::channel::Resume;
+use crate::gap::GapReason;
+use crate::id::{LastEventId, Position};
 use crate::registry::Limits;
 
 const SCHEDULES: usize = 5_000;
@@ -154,4 +161,88 @@ fn the_last_one_leaves_while_others_come() {
         }
         assert_empty(&hub);
     });
+}
+
+/// One publishes twelve numbers while two clients are cut and come back, each behind the last event it saw, and a third
+/// thread sweeps. The history keeps four, the ring one. What each client saw and what its gaps announced is all there was,
+/// in order; after the history was forgotten it is told so, and the numbers go on.
+#[test]
+fn clients_come_back_while_events_are_published_and_histories_forgotten() {
+    check(|| {
+        let hub = hub_with(Limits {
+            capacity: 1,
+            ..remembering(4)
+        });
+        let clients: Vec<_> = ["a", "b"]
+            .into_iter()
+            .map(|id| {
+                let hub = hub.clone();
+                thread::spawn(move || {
+                    let mut client = Client::default();
+                    for _ in 0..5 {
+                        client.come(&hub, id);
+                    }
+                    client
+                })
+            })
+            .collect();
+        let sweeper = {
+            let hub = hub.clone();
+            thread::spawn(move || {
+                for _ in 0..3 {
+                    hub.sweep(Instant::now() + Duration::from_secs(60));
+                }
+            })
+        };
+        for number in 1..=12 {
+            publish(&hub, "u", number);
+        }
+        sweeper.join().unwrap();
+        for client in clients {
+            client.join().unwrap().come(&hub, "c");
+        }
+        assert_eq!(hub.retention().away(), usize::from(hub.user_count() == 1));
+        hub.sweep(Instant::now() + Duration::from_secs(60));
+        assert_empty(&hub);
+        assert_eq!(hub.retention().away(), 0);
+        assert_eq!(hub.retention().kept_for_away(), 0);
+    });
+}
+
+/// Knows its place in the history, as a client does from ids.
+#[derive(Default)]
+struct Client {
+    place: Option<Position>,
+    /// The number that comes next, where that is known.
+    next: Option<u32>,
+}
+
+impl Client {
+    /// Opens a stream behind its place, reads what is there, and is cut.
+    fn come(&mut self, hub: &Hub, id: &str) {
+        let from = self.place.map_or(Resume::Fresh, Resume::After);
+        let mut stream = resume(hub, "u", id, from);
+        if let Some(cursor) = stream.cursor() {
+            self.place = LastEventId::new(&cursor).position();
+        }
+        loop {
+            match poll_once(&mut stream) {
+                Poll::Ready(Some(Ok(number))) => {
+                    if let Some(next) = self.next {
+                        assert_eq!(number, next, "lost in silence, doubled, or out of order");
+                    }
+                    self.next = Some(number + 1);
+                    self.place.as_mut().expect("it has a place").offset += 1;
+                }
+                Poll::Ready(Some(Err(gap))) => {
+                    let missed = gap.missed.and_then(|missed| u32::try_from(missed).ok());
+                    assert_eq!(missed.is_none(), gap.reason == GapReason::Epoch);
+                    self.next = self.next.zip(missed).map(|(next, missed)| next + missed);
+                    self.place = gap.position;
+                }
+                Poll::Ready(None) => panic!("nobody ends it"),
+                Poll::Pending => return,
+            }
+        }
+    }
 }

@@ -38,7 +38,7 @@ fn assert_forgotten(hub: &Hub) {
 /// Fails: the_receiver_is_taken_before_the_backlog_is_cut, the_receiver_is_taken_after_the_backlog_is_cut, the_event_is_sent_after_the_lock.
 #[test]
 fn resume_meets_broadcast() {
-    model(10, || {
+    model(15, || {
         let hub = hub_with(remembering(8));
         let keeper = register(&hub, "u", "a");
         let from = after(&keeper, 0);
@@ -65,7 +65,7 @@ fn resume_meets_broadcast() {
 /// Fails: the_event_is_sent_after_the_lock.
 #[test]
 fn broadcast_meets_broadcast() {
-    model(10, || {
+    model(8, || {
         let hub = hub_with(remembering(8));
         let mut one = register(&hub, "u", "a");
         let sender = {
@@ -90,7 +90,7 @@ fn broadcast_meets_broadcast() {
 /// Fails: lag_is_not_healed, the_ring_goes_on_before_the_log_is_read.
 #[test]
 fn lag_is_healed_while_broadcasts_go_on() {
-    model(10, || {
+    model(16, || {
         let hub = hub_with(Limits {
             capacity: 1,
             ..remembering(8)
@@ -120,7 +120,7 @@ fn lag_is_healed_while_broadcasts_go_on() {
 /// Fails: a_deserted_channel_is_closed_whoever_came, a_closed_log_keeps_its_room.
 #[test]
 fn resume_meets_the_end_of_the_linger() {
-    model(20, || {
+    model(70, || {
         let hub = hub_with(remembering(8));
         let one = register(&hub, "u", "a");
         let from = after(&one, 0);
@@ -152,7 +152,7 @@ fn resume_meets_the_end_of_the_linger() {
 /// Fails: a_user_is_away_whoever_is_in, who_comes_back_stays_away.
 #[test]
 fn the_last_drop_meets_resume() {
-    model(20, || {
+    model(100, || {
         let hub = hub_with(remembering(8));
         let one = register(&hub, "u", "a");
         publish(&hub, "u", 1);
@@ -173,7 +173,7 @@ fn the_last_drop_meets_resume() {
 /// Fails: a_user_is_away_twice.
 #[test]
 fn the_last_drop_meets_a_life() {
-    model(20, || {
+    model(200, || {
         let hub = hub_with(remembering(8));
         let one = register(&hub, "u", "a");
         let leaver = thread::spawn(move || drop(one));
@@ -189,7 +189,7 @@ fn the_last_drop_meets_a_life() {
 /// Fails: a_deserted_channel_is_closed_whoever_came, a_channel_without_room_stays.
 #[test]
 fn a_drop_without_room_meets_register() {
-    model(20, || {
+    model(230, || {
         let limits = limits();
         let history = History::new(8).away_users(0);
         let hub = hub_with(Limits {
@@ -213,7 +213,7 @@ fn a_drop_without_room_meets_register() {
 /// Fails: room_for_the_unconnected_is_not_given_back, an_open_channel_is_replaced.
 #[test]
 fn keeping_for_the_unconnected_meets_register() {
-    model(20, || {
+    model(60, || {
         let history = History::new(8).keep_for_unconnected();
         let hub = hub_with(Limits {
             history: Some(history),
@@ -239,7 +239,7 @@ fn keeping_for_the_unconnected_meets_register() {
 /// Fails: room_for_the_unconnected_is_not_given_back, an_open_channel_is_replaced.
 #[test]
 fn keeping_meets_keeping() {
-    model(20, || {
+    model(280, || {
         let history = History::new(8).keep_for_unconnected();
         let hub = hub_with(Limits {
             history: Some(history),
@@ -264,7 +264,7 @@ fn keeping_meets_keeping() {
 /// Fails: a_closed_log_keeps_its_room.
 #[test]
 fn forget_meets_sweep() {
-    model(10, || {
+    model(70, || {
         let hub = hub_with(remembering(8));
         let one = register(&hub, "u", "a");
         publish(&hub, "u", 1);
