@@ -81,6 +81,7 @@
 //! | `axum` | yes | [`Subscription`] and [`RegisterError`] as responses, [`sse::SseResponse`], axum's own `Sse` from a subscription |
 //! | `serve` | yes | `serve`: a server, and a listener for `axum::serve`, that stalled and vanished clients cannot hold up |
 //! | `http2` | no | HTTP/2 for that server, with the same promise for each stream |
+//! | `agui` | no | `protocol::agui`: AG-UI 1.0, all its events as types |
 //!
 //! Without any of them the crate needs no HTTP server: [`SseBody`] is an [`http_body::Body`] for any of them.
 //!
@@ -111,6 +112,8 @@ mod frame;
 mod gap;
 mod id;
 mod metrics;
+#[cfg(all(feature = "agui", not(loom)))]
+pub mod protocol;
 mod registry;
 #[cfg(all(feature = "serve", not(loom)))]
 pub mod serve;

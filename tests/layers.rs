@@ -23,8 +23,8 @@ const ORDER: &[&str] = &[
     "broadcaster",
     "sse",
     "serve",
-    "router",
     "protocol",
+    "router",
 ];
 
 /// What these may not name, although some of it stands above them: the models run them with small integers.

@@ -1,0 +1,338 @@
+//! An event: what all have in common, and its body.
+
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+
+use super::check::{self, Check, InvalidEvent, Problem, at};
+use super::events::*;
+use super::wire::{Extra, Metadata};
+use crate::error::EncodeError;
+use crate::event::{Data, ToSse};
+use crate::protocol::clock;
+
+/// One AG-UI event.
+///
+/// Its JSON is an object with the body's fields and these. As a server-sent event its name is the type; AG-UI clients
+/// read the data alone, which names the type too.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Event {
+    /// The type, and the fields of its own.
+    #[serde(flatten)]
+    pub body: Body,
+    /// When it happened, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<i64>,
+    /// The event of the agent's framework that this one was made from. Not null.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub raw_event: Option<Value>,
+    /// Information of the application's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
+    /// The subagent that the event comes from, if not the agent itself. Events that are about a subagent have the id in
+    /// their bodies instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subagent_run_id: Option<String>,
+}
+
+impl Event {
+    /// Builds an event that happens now.
+    pub fn new(body: impl Into<Body>) -> Self {
+        Self {
+            timestamp: Some(clock::now()),
+            ..Self::without_time(body.into())
+        }
+    }
+
+    fn without_time(body: Body) -> Self {
+        Self {
+            body,
+            timestamp: None,
+            raw_event: None,
+            metadata: None,
+            subagent_run_id: None,
+        }
+    }
+
+    /// Sets the time, in milliseconds since 1970.
+    #[must_use]
+    pub fn timestamp(mut self, millis: i64) -> Self {
+        self.timestamp = Some(millis);
+        self
+    }
+
+    /// Takes the time away.
+    #[must_use]
+    pub fn without_timestamp(mut self) -> Self {
+        self.timestamp = None;
+        self
+    }
+
+    /// Sets the event of the agent's framework that this one was made from.
+    #[must_use]
+    pub fn raw_event(mut self, raw: impl Into<Value>) -> Self {
+        self.raw_event = Some(raw.into());
+        self
+    }
+
+    /// Sets the information of the application's own.
+    #[must_use]
+    pub fn metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = Some(metadata);
+        self
+    }
+
+    /// Says which subagent the event comes from.
+    #[must_use]
+    pub fn subagent_run_id(mut self, id: impl Into<String>) -> Self {
+        self.subagent_run_id = Some(id.into());
+        self
+    }
+
+    /// The type's name, such as `RUN_STARTED`.
+    #[must_use]
+    pub fn type_name(&self) -> &str {
+        self.body.type_name()
+    }
+
+    /// Looks for what the official clients would end a run at, although the types allow it: an integer that JavaScript
+    /// does not hold, `null` in place of absence, an outcome `interrupt` without one, a patch with a path that is none, a
+    /// field that is there twice.
+    ///
+    /// Done at each broadcast; costs a look at each field and allocates nothing.
+    ///
+    /// # Errors
+    ///
+    /// The first that is found.
+    pub fn check(&self) -> Result<(), InvalidEvent> {
+        self.check_fields().map_err(at(self.type_name()))
+    }
+
+    fn check_fields(&self) -> Result<(), InvalidEvent> {
+        const COMMON: &[&str] = &["type", "timestamp", "raw_event", "metadata"];
+        const SUBAGENT: &str = "subagent_run_id";
+        self.body.check()?;
+        if let Body::RunFinished(RunFinished {
+            outcome: Some(Outcome::Interrupt(outcome)),
+            ..
+        }) = &self.body
+        {
+            outcome.check_not_empty().map_err(at("outcome"))?;
+        }
+        check::not_shadowed(self.body.extra(), COMMON)?;
+        if self.subagent_run_id.is_some() {
+            check::not_shadowed(self.body.extra(), &[SUBAGENT])?;
+            if self.body.is_about_subagent() {
+                return Err(at(SUBAGENT)(InvalidEvent::new(Problem::Twice)));
+            }
+        }
+        if let Some(millis) = self.timestamp {
+            check::safe(millis).map_err(at("timestamp"))?;
+        }
+        if let Some(raw) = &self.raw_event {
+            raw.check_present().map_err(at("raw_event"))?;
+        }
+        Ok(())
+    }
+}
+
+impl<B: Into<Body>> From<B> for Event {
+    fn from(body: B) -> Self {
+        Self::new(body)
+    }
+}
+
+impl ToSse for Event {
+    fn event(&self) -> Option<&str> {
+        Some(self.type_name())
+    }
+
+    fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
+        self.check().map_err(EncodeError::other)?;
+        data.json(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Event {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // As a map, because what the known fields leave over has to be told from what all events have.
+        let mut fields = Map::deserialize(deserializer)?;
+        let name: String = match fields.remove("type") {
+            Some(Value::String(name)) => name,
+            Some(_) => return Err(D::Error::custom("the type is not a string")),
+            None => return Err(D::Error::missing_field("type")),
+        };
+        let event = Self::of_fields(&name, fields);
+        event.map_err(|error| D::Error::custom(format_args!("{name}: {error}")))
+    }
+}
+
+impl Event {
+    fn of_fields(name: &str, mut fields: Extra) -> Result<Self, serde_json::Error> {
+        let timestamp = take(&mut fields, "timestamp")?;
+        let raw_event = fields.remove("rawEvent");
+        let metadata = take(&mut fields, "metadata")?;
+        let subagent_run_id = if name.starts_with("SUBAGENT_") {
+            None
+        } else {
+            take(&mut fields, "subagentRunId")?
+        };
+        Ok(Self {
+            timestamp,
+            raw_event,
+            metadata,
+            subagent_run_id,
+            ..Self::without_time(Body::of_fields(name, fields)?)
+        })
+    }
+}
+
+fn take<T: DeserializeOwned>(
+    fields: &mut Extra,
+    name: &str,
+) -> Result<Option<T>, serde_json::Error> {
+    let value = fields.remove(name).map(serde_json::from_value);
+    let named = |error| serde_json::Error::custom(format_args!("{name}: {error}"));
+    value.transpose().map_err(named)
+}
+
+/// Defines the body of events from a table of their types.
+macro_rules! bodies {
+    ($($(#[$doc:meta])* $name:literal => $variant:ident,)*) => {
+        /// What an event says: its type, and the fields that only this type has.
+        #[derive(Debug, Clone, PartialEq, Serialize)]
+        #[serde(tag = "type")]
+        #[non_exhaustive]
+        pub enum Body {
+            $(
+                #[doc = concat!("`", $name, "`.")]
+                #[serde(rename = $name)]
+                $variant($variant),
+            )*
+            /// A type that is not known here.
+            #[serde(untagged)]
+            Unknown(Unknown),
+        }
+
+        impl Body {
+            /// The names of all types that are known, in the order of the variants.
+            pub const TYPES: &[&str] = &[$($name,)*];
+
+            /// The type's name, such as `RUN_STARTED`.
+            #[must_use]
+            pub fn type_name(&self) -> &str {
+                match self {
+                    $(Self::$variant(_) => $name,)*
+                    Self::Unknown(unknown) => &unknown.name,
+                }
+            }
+
+            fn of_fields(name: &str, fields: Extra) -> Result<Self, serde_json::Error> {
+                Ok(match name {
+                    $($name => Self::$variant(serde_json::from_value(Value::Object(fields))?),)*
+                    _ => Self::Unknown(Unknown { name: name.to_owned(), fields }),
+                })
+            }
+
+            fn extra(&self) -> &Extra {
+                match self {
+                    $(Self::$variant(body) => &body.extra,)*
+                    Self::Unknown(unknown) => &unknown.fields,
+                }
+            }
+
+            fn check(&self) -> Result<(), InvalidEvent> {
+                match self {
+                    $(Self::$variant(body) => body.check(),)*
+                    Self::Unknown(unknown) => unknown.check(),
+                }
+            }
+        }
+
+        $(impl From<$variant> for Body {
+            fn from(body: $variant) -> Self {
+                Self::$variant(body)
+            }
+        })*
+    };
+}
+
+bodies! {
+    "RUN_STARTED" => RunStarted,
+    "RUN_FINISHED" => RunFinished,
+    "RUN_ERROR" => RunError,
+    "STEP_STARTED" => StepStarted,
+    "STEP_FINISHED" => StepFinished,
+    "TEXT_MESSAGE_START" => TextMessageStart,
+    "TEXT_MESSAGE_CONTENT" => TextMessageContent,
+    "TEXT_MESSAGE_END" => TextMessageEnd,
+    "TEXT_MESSAGE_CHUNK" => TextMessageChunk,
+    "TOOL_CALL_START" => ToolCallStart,
+    "TOOL_CALL_ARGS" => ToolCallArgs,
+    "TOOL_CALL_END" => ToolCallEnd,
+    "TOOL_CALL_CHUNK" => ToolCallChunk,
+    "TOOL_CALL_RESULT" => ToolCallResult,
+    "STATE_SNAPSHOT" => StateSnapshot,
+    "STATE_DELTA" => StateDelta,
+    "MESSAGES_SNAPSHOT" => MessagesSnapshot,
+    "ACTIVITY_SNAPSHOT" => ActivitySnapshot,
+    "ACTIVITY_DELTA" => ActivityDelta,
+    "RAW" => Raw,
+    "CUSTOM" => Custom,
+    "REASONING_START" => ReasoningStart,
+    "REASONING_MESSAGE_START" => ReasoningMessageStart,
+    "REASONING_MESSAGE_CONTENT" => ReasoningMessageContent,
+    "REASONING_MESSAGE_END" => ReasoningMessageEnd,
+    "REASONING_MESSAGE_CHUNK" => ReasoningMessageChunk,
+    "REASONING_END" => ReasoningEnd,
+    "REASONING_ENCRYPTED_VALUE" => ReasoningEncryptedValue,
+    "SUBAGENT_STARTED" => SubagentStarted,
+    "SUBAGENT_FINISHED" => SubagentFinished,
+    "SUBAGENT_ERROR" => SubagentError,
+}
+
+impl Body {
+    fn is_about_subagent(&self) -> bool {
+        matches!(
+            self,
+            Self::SubagentStarted(_) | Self::SubagentFinished(_) | Self::SubagentError(_)
+        )
+    }
+}
+
+impl From<Unknown> for Body {
+    fn from(unknown: Unknown) -> Self {
+        Self::Unknown(unknown)
+    }
+}
+
+/// An event of a type that is not known here: a later version's, or an extension's.
+///
+/// The official client of 1.0 drops such events with a warning, those before it end the run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Unknown {
+    /// The type.
+    #[serde(rename = "type")]
+    pub name: String,
+    /// Its fields, without those that all events have.
+    #[serde(flatten)]
+    pub fields: Extra,
+}
+
+impl Unknown {
+    /// Builds an event of this type.
+    pub fn new(name: impl Into<String>, fields: Extra) -> Self {
+        Self {
+            name: name.into(),
+            fields,
+        }
+    }
+
+    fn check(&self) -> Result<(), InvalidEvent> {
+        if self.name.is_empty() || self.name.contains(['\r', '\n', '\0']) {
+            return Err(at("type")(InvalidEvent::new(Problem::NotAName)));
+        }
+        Ok(())
+    }
+}

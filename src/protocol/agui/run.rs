@@ -1,0 +1,87 @@
+//! Which run an event belongs to. Most events do not say, so it is kept beside them.
+
+use std::sync::Arc;
+
+use super::event::{Body, Event};
+use crate::error::EncodeError;
+use crate::event::{Data, ToSse};
+
+/// A run of an agent, by its ids. Cloning it costs two reference counts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RunRef {
+    thread: Arc<str>,
+    run: Arc<str>,
+}
+
+impl RunRef {
+    /// Names the run `run` of the conversation `thread`.
+    pub fn new(thread: impl Into<Arc<str>>, run: impl Into<Arc<str>>) -> Self {
+        Self {
+            thread: thread.into(),
+            run: run.into(),
+        }
+    }
+
+    /// The conversation, `threadId`.
+    #[must_use]
+    pub fn thread(&self) -> &str {
+        &self.thread
+    }
+
+    /// The run, `runId`.
+    #[must_use]
+    pub fn run(&self) -> &str {
+        &self.run
+    }
+}
+
+/// An AG-UI event and the run that it belongs to: what is broadcast to streams that may be of one run alone.
+///
+/// On the wire it is the event alone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgUiEvent {
+    /// The event.
+    pub event: Event,
+    /// Its run, if that is known.
+    pub run: Option<RunRef>,
+}
+
+impl AgUiEvent {
+    /// Takes the run from the event, if it is one that says so: `RUN_STARTED` or `RUN_FINISHED`.
+    pub fn new(event: impl Into<Event>) -> Self {
+        let event = event.into();
+        let run = match &event.body {
+            Body::RunStarted(body) => Some(RunRef::new(&*body.thread_id, &*body.run_id)),
+            Body::RunFinished(body) => Some(RunRef::new(&*body.thread_id, &*body.run_id)),
+            _ => None,
+        };
+        Self { event, run }
+    }
+}
+
+impl Event {
+    /// Says which run the event belongs to.
+    #[must_use]
+    pub fn in_run(self, run: &RunRef) -> AgUiEvent {
+        AgUiEvent {
+            event: self,
+            run: Some(run.clone()),
+        }
+    }
+}
+
+impl<E: Into<Event>> From<E> for AgUiEvent {
+    fn from(event: E) -> Self {
+        Self::new(event)
+    }
+}
+
+impl ToSse for AgUiEvent {
+    fn event(&self) -> Option<&str> {
+        self.event.event()
+    }
+
+    fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
+        self.event.data(data)
+    }
+}
