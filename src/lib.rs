@@ -82,6 +82,8 @@
 //! | `serve` | yes | `serve`: a server, and a listener for `axum::serve`, that stalled and vanished clients cannot hold up |
 //! | `http2` | no | HTTP/2 for that server, with the same promise for each stream |
 //! | `agui` | no | `protocol::agui`: AG-UI 1.0, all its events as types |
+//! | `a2a` | no | `protocol::a2a`: A2A 1.0, and bodies of 0.3 |
+//! | `agents` | no | both, and events of the application's own: `protocol::context`, `system`, `analytics` |
 //!
 //! Without any of them the crate needs no HTTP server: [`SseBody`] is an [`http_body::Body`] for any of them.
 //!
@@ -112,7 +114,7 @@ mod frame;
 mod gap;
 mod id;
 mod metrics;
-#[cfg(all(feature = "agui", not(loom)))]
+#[cfg(all(any(feature = "agui", feature = "a2a"), not(loom)))]
 pub mod protocol;
 mod registry;
 #[cfg(all(feature = "serve", not(loom)))]

@@ -1,11 +1,23 @@
 //! Events of the open agent protocols as types, and the application's own beside them.
 //!
-//! [`agui`] is AG-UI 1.0, with the feature `agui`.
+//! [`agui`] is AG-UI 1.0, with the feature `agui`; [`a2a`] is A2A 1.0, with the feature `a2a`. With the feature `agents`
+//! there are both, and [`context`], [`system`] and [`analytics`] besides: events that this crate defines.
 //!
-//! All of them are plain values with public fields. They are written as JSON on one line, which is what the official
-//! clients read, and come back from JSON as they were: an optional field that was absent stays absent, `null` stays where it
-//! is a value, and what a type does not know is carried along.
+//! All of them are plain values. They are written as JSON on one line, which is what the official clients read. What is
+//! defined here comes back from JSON as it was: an optional field that was absent stays absent, `null` stays where it is a
+//! value, and what a type does not know is carried along. The names of fields and, but for AG-UI's own, of types are in
+//! camel case.
 
+#[cfg(feature = "a2a")]
+pub mod a2a;
 #[cfg(feature = "agui")]
 pub mod agui;
+#[cfg(feature = "agents")]
+pub mod analytics;
 mod clock;
+#[cfg(feature = "agents")]
+pub mod context;
+#[cfg(feature = "agui")]
+mod record;
+#[cfg(feature = "agents")]
+pub mod system;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::wire::{Extra, Metadata};
+use crate::protocol::record::{Extra, Metadata};
 
 /// The largest integer that JavaScript counts to without leaving any out: 2^53 - 1.
 const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;

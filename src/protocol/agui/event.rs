@@ -6,10 +6,10 @@ use serde_json::{Map, Value};
 
 use super::check::{self, Check, InvalidEvent, Problem, at};
 use super::events::*;
-use super::wire::{Extra, Metadata};
 use crate::error::EncodeError;
 use crate::event::{Data, ToSse};
 use crate::protocol::clock;
+use crate::protocol::record::{Extra, Metadata};
 
 /// One AG-UI event.
 ///

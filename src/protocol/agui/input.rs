@@ -6,7 +6,8 @@ use serde_json::Value;
 use super::check::{Check, InvalidEvent};
 use super::message::Message;
 use super::run::RunRef;
-use super::wire::{Metadata, wire, words};
+use super::wire::{wire, words};
+use crate::protocol::record::Metadata;
 
 wire! {
     /// A request to run an agent.

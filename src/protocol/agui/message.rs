@@ -1,7 +1,8 @@
 //! The messages of a conversation.
 
 use super::content::Content;
-use super::wire::{Extra, Metadata, tagged, wire};
+use super::wire::{tagged, wire};
+use crate::protocol::record::{Extra, Metadata};
 
 tagged! {
     /// A message of a conversation.

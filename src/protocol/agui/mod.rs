@@ -52,4 +52,5 @@ pub use message::{
     ReasoningMessage, SystemMessage, ToolCall, ToolMessage, UserMessage,
 };
 pub use run::{AgUiEvent, RunRef};
-pub use wire::{Extra, Metadata};
+
+pub use super::record::{Extra, Metadata};

@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use crate::protocol::agui::check::{InvalidEvent, Problem, at};
 use crate::protocol::agui::input::RunAgentInput;
-use crate::protocol::agui::wire::{Extra, Metadata, tagged, wire};
+use crate::protocol::agui::wire::{tagged, wire};
+use crate::protocol::record::{Extra, Metadata};
 
 wire! {
     /// A run begins. It is the first event of its stream.

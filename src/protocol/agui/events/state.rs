@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use crate::protocol::agui::check::{Check, InvalidEvent, Problem};
 use crate::protocol::agui::message::Message;
-use crate::protocol::agui::wire::{Extra, tagged, wire};
+use crate::protocol::agui::wire::{tagged, wire};
+use crate::protocol::record::Extra;
 
 wire! {
     /// The whole state.
