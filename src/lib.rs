@@ -81,9 +81,9 @@
 //! | `axum` | yes | [`Subscription`] and [`RegisterError`] as responses, [`sse::SseResponse`], axum's own `Sse` from a subscription |
 //! | `serve` | yes | `serve`: a server, and a listener for `axum::serve`, that stalled and vanished clients cannot hold up |
 //! | `http2` | no | HTTP/2 for that server, with the same promise for each stream |
-//! | `agui` | no | `protocol::agui`: AG-UI 1.0, all its events as types |
-//! | `a2a` | no | `protocol::a2a`: A2A 1.0, and bodies of 0.3 |
-//! | `agents` | no | both, and events of the application's own: `protocol::context`, `system`, `analytics` |
+//! | `agui` | no | `protocol::agui`: AG-UI 1.0, all its events as types; `AgUiBroadcaster` |
+//! | `a2a` | no | `protocol::a2a`: A2A 1.0, and bodies of 0.3; `A2ABroadcaster` |
+//! | `agents` | no | both, events of the application's own (`protocol::context`, `system`, `analytics`), and `EventRouter`, which feeds all their streams |
 //!
 //! Without any of them the crate needs no HTTP server: [`SseBody`] is an [`http_body::Body`] for any of them.
 //!
@@ -117,6 +117,8 @@ mod metrics;
 #[cfg(all(any(feature = "agui", feature = "a2a"), not(loom)))]
 pub mod protocol;
 mod registry;
+#[cfg(all(any(feature = "agui", feature = "a2a"), not(loom)))]
+mod router;
 #[cfg(all(feature = "serve", not(loom)))]
 pub mod serve;
 #[cfg(not(all(test, loom)))]
@@ -133,6 +135,15 @@ pub use frame::Frame;
 pub use gap::{Gap, GapReason};
 pub use id::{ConnectionId, EventId, LastEventId, UserId};
 pub use metrics::Stats;
+#[cfg(all(feature = "a2a", not(loom)))]
+pub use router::{A2A_BROADCASTER, A2ABroadcaster};
+#[cfg(all(feature = "agui", not(loom)))]
+pub use router::{AGUI_BROADCASTER, AgUiBroadcaster};
+#[cfg(all(feature = "agents", not(loom)))]
+pub use router::{
+    ANALYTICS_BROADCASTER, AnalyticsBroadcaster, CONTEXT_BROADCASTER, ContextBroadcaster,
+    EventRouter, Routed,
+};
 #[cfg(not(all(test, loom)))]
 pub use sse::{HEARTBEAT_INTERVAL, HEARTBEAT_JSON, KeepAlive, SseBody, standard_keep_alive};
 pub use subscription::{ConnectionGuard, LagPolicy, Subscription};

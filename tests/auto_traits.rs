@@ -85,6 +85,21 @@ fn servers_can_be_spawned() {
     task::<ServerFuture>();
 }
 
+#[cfg(feature = "agents")]
+#[test]
+fn events_of_the_protocols_go_wherever_a_service_needs_them() {
+    use tidings::protocol::{a2a, agui, analytics, context, system};
+    all::<agui::AgUiEvent>();
+    all::<agui::RunAgentInput>();
+    all::<a2a::A2aEvent>();
+    all::<context::ContextEvent>();
+    all::<system::SystemEvent>();
+    all::<analytics::AnalyticsEvent>();
+    all::<tidings::EventRouter>();
+    error::<agui::InvalidEvent>();
+    error::<a2a::InvalidA2a>();
+}
+
 #[test]
 fn errors_can_be_boxed_and_sent() {
     error::<EncodeError>();

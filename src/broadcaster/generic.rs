@@ -292,6 +292,17 @@ impl<E: ToSse + ?Sized> GenericBroadcaster<E> {
     ///
     /// When the event's [`ToSse`] panics; nothing else is harmed by it.
     pub fn broadcast(&self, user: &str, event: &E) -> Result<usize, BroadcastError> {
+        self.broadcast_as(user, event)
+    }
+}
+
+impl<E: ?Sized> GenericBroadcaster<E> {
+    /// Sends what stands for an event, such as JSON that was made of it elsewhere.
+    pub(crate) fn broadcast_as<T: ToSse + ?Sized>(
+        &self,
+        user: &str,
+        event: &T,
+    ) -> Result<usize, BroadcastError> {
         let counters = self.registry.counters();
         counters.broadcasts.add(1);
         let sent = self.registry.with_or_keep(user, |channel| {

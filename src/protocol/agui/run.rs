@@ -35,7 +35,7 @@ impl RunRef {
     }
 }
 
-/// An AG-UI event and the run that it belongs to: what is broadcast to streams that may be of one run alone.
+/// An AG-UI event and the run that it belongs to: what an [`AgUiBroadcaster`](crate::AgUiBroadcaster) sends.
 ///
 /// On the wire it is the event alone.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,0 +1,68 @@
+//! The broadcaster of each protocol, and one of each for the whole process.
+
+use std::sync::LazyLock;
+
+use crate::broadcaster::GenericBroadcaster;
+#[cfg(feature = "a2a")]
+use crate::protocol::a2a::A2aEvent;
+#[cfg(feature = "agui")]
+use crate::protocol::agui::AgUiEvent;
+#[cfg(feature = "agents")]
+use crate::protocol::{analytics::AnalyticsEvent, context::ContextEvent};
+use crate::subscription::LagPolicy;
+
+/// Broadcasts AG-UI events.
+///
+/// AG-UI clients end a run with an error when an event is missing or one is there that the protocol does not know. So give
+/// it [`LagPolicy::End`], and leave the keep-alive of its responses at the default,
+/// [`KeepAlive::comment`](crate::KeepAlive::comment).
+#[cfg(feature = "agui")]
+pub type AgUiBroadcaster = GenericBroadcaster<AgUiEvent>;
+
+/// Broadcasts A2A events.
+///
+/// A2A clients end a stream with an error when an event is there that the protocol does not know. So give it
+/// [`LagPolicy::End`], and leave the keep-alive of its responses at the default,
+/// [`KeepAlive::comment`](crate::KeepAlive::comment).
+#[cfg(feature = "a2a")]
+pub type A2ABroadcaster = GenericBroadcaster<A2aEvent>;
+
+/// Broadcasts the events of all protocols, each with the protocol's name around it, and those of the application itself.
+#[cfg(feature = "agents")]
+pub type ContextBroadcaster = GenericBroadcaster<ContextEvent>;
+
+/// Broadcasts what visitors of a site do.
+#[cfg(feature = "agents")]
+pub type AnalyticsBroadcaster = GenericBroadcaster<AnalyticsEvent>;
+
+/// The process's broadcaster of AG-UI events. Its streams end when they lag.
+///
+/// A convenience: everything works with a broadcaster of your own as well.
+#[cfg(feature = "agui")]
+pub static AGUI_BROADCASTER: LazyLock<AgUiBroadcaster> = LazyLock::new(strict);
+
+/// The process's broadcaster of A2A events. Its streams end when they lag.
+///
+/// A convenience: everything works with a broadcaster of your own as well.
+#[cfg(feature = "a2a")]
+pub static A2A_BROADCASTER: LazyLock<A2ABroadcaster> = LazyLock::new(strict);
+
+/// The process's broadcaster of the events of all protocols.
+///
+/// A convenience: everything works with a broadcaster of your own as well.
+#[cfg(feature = "agents")]
+pub static CONTEXT_BROADCASTER: LazyLock<ContextBroadcaster> =
+    LazyLock::new(GenericBroadcaster::new);
+
+/// The process's broadcaster of what visitors do.
+///
+/// A convenience: everything works with a broadcaster of your own as well.
+#[cfg(feature = "agents")]
+pub static ANALYTICS_BROADCASTER: LazyLock<AnalyticsBroadcaster> =
+    LazyLock::new(GenericBroadcaster::new);
+
+/// A broadcaster for clients that a gap would mislead, and that do not know the event that tells of it.
+pub(super) fn strict<E>() -> GenericBroadcaster<E> {
+    let builder = GenericBroadcaster::builder().lag_policy(LagPolicy::End);
+    builder.build().expect("the defaults are valid")
+}

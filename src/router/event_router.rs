@@ -1,0 +1,243 @@
+//! The router.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use serde::Serialize;
+
+use super::broadcasters::{
+    A2A_BROADCASTER, A2ABroadcaster, AGUI_BROADCASTER, ANALYTICS_BROADCASTER, AgUiBroadcaster,
+    AnalyticsBroadcaster, CONTEXT_BROADCASTER, ContextBroadcaster, strict,
+};
+use super::shared::{Shared, Wrapped};
+use crate::broadcaster::GenericBroadcaster;
+use crate::error::BroadcastError;
+use crate::event::ToSse;
+use crate::protocol::a2a::A2aEvent;
+use crate::protocol::agui::AgUiEvent;
+use crate::protocol::analytics::AnalyticsEvent;
+use crate::protocol::system::SystemEvent;
+
+/// Sends each event to all streams that it concerns.
+///
+/// | | own broadcaster | context broadcaster |
+/// |---|---|---|
+/// | AG-UI | as it is | as `{"protocol":"agui","event":…}` |
+/// | A2A | as it is | as `{"protocol":"a2a","event":…}` |
+/// | system | | as `{"protocol":"system","event":…}` |
+/// | analytics | as it is | |
+///
+/// An event is serialised once for both, and not at all where the user has no stream. What is routed one after another
+/// arrives in this order everywhere; of two events that are routed at the same time, either may come first, and not
+/// necessarily the same one everywhere.
+///
+/// Cloning it costs four reference counts, and all clones feed the same broadcasters.
+///
+/// ```
+/// use tidings::EventRouter;
+/// use tidings::protocol::agui::{Event, RunRef};
+///
+/// let router = EventRouter::new();
+/// let chat = router.agui().register("ann")?;
+/// let dashboard = router.context().register("ann")?;
+///
+/// let run = RunRef::new("thread-1", "run-1");
+/// router.route_agui("ann", &Event::run_started("thread-1", "run-1").into())?;
+/// let routed = router.route_agui("ann", &Event::step_started("search").in_run(&run))?;
+/// assert_eq!((routed.agui, routed.context, routed.total()), (1, 1, 2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct EventRouter {
+    agui: AgUiBroadcaster,
+    a2a: A2ABroadcaster,
+    context: ContextBroadcaster,
+    analytics: AnalyticsBroadcaster,
+}
+
+/// How many streams an event was sent to, for each broadcaster.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Routed {
+    /// AG-UI streams.
+    pub agui: usize,
+    /// A2A streams.
+    pub a2a: usize,
+    /// Context streams.
+    pub context: usize,
+    /// Analytics streams.
+    pub analytics: usize,
+}
+
+impl Routed {
+    /// All together.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.agui + self.a2a + self.context + self.analytics
+    }
+}
+
+impl EventRouter {
+    /// A router over four broadcasters of its own. They have the defaults of [`Builder`](crate::Builder), but that the
+    /// streams of AG-UI and A2A end when they lag.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::over(
+            strict(),
+            strict(),
+            GenericBroadcaster::new(),
+            GenericBroadcaster::new(),
+        )
+    }
+
+    /// A router over these broadcasters.
+    #[must_use]
+    pub fn over(
+        agui: AgUiBroadcaster,
+        a2a: A2ABroadcaster,
+        context: ContextBroadcaster,
+        analytics: AnalyticsBroadcaster,
+    ) -> Self {
+        Self {
+            agui,
+            a2a,
+            context,
+            analytics,
+        }
+    }
+
+    /// The process's router, over the process's broadcasters: [`AGUI_BROADCASTER`], [`A2A_BROADCASTER`],
+    /// [`CONTEXT_BROADCASTER`] and [`ANALYTICS_BROADCASTER`].
+    pub fn global() -> &'static Self {
+        static GLOBAL: LazyLock<EventRouter> = LazyLock::new(|| {
+            EventRouter::over(
+                AGUI_BROADCASTER.clone(),
+                A2A_BROADCASTER.clone(),
+                CONTEXT_BROADCASTER.clone(),
+                ANALYTICS_BROADCASTER.clone(),
+            )
+        });
+        &GLOBAL
+    }
+
+    /// The broadcaster of AG-UI events.
+    #[must_use]
+    pub fn agui(&self) -> &AgUiBroadcaster {
+        &self.agui
+    }
+
+    /// The broadcaster of A2A events.
+    #[must_use]
+    pub fn a2a(&self) -> &A2ABroadcaster {
+        &self.a2a
+    }
+
+    /// The broadcaster of the events of all protocols.
+    #[must_use]
+    pub fn context(&self) -> &ContextBroadcaster {
+        &self.context
+    }
+
+    /// The broadcaster of what visitors do.
+    #[must_use]
+    pub fn analytics(&self) -> &AnalyticsBroadcaster {
+        &self.analytics
+    }
+
+    /// Sends an AG-UI event to the user's AG-UI and context streams.
+    ///
+    /// # Errors
+    ///
+    /// When the event is one that the official clients would end the run at; see
+    /// [`Event::check`](crate::protocol::agui::Event::check). No stream got any part of it.
+    pub fn route_agui(&self, user: &str, event: &AgUiEvent) -> Result<Routed, BroadcastError> {
+        let (agui, context) = self.route_both(&self.agui, "agui", user, event)?;
+        Ok(Routed {
+            agui,
+            context,
+            ..Routed::default()
+        })
+    }
+
+    /// Sends an A2A event to the user's A2A and context streams.
+    ///
+    /// # Errors
+    ///
+    /// When a body [of another kind](A2aEvent::other) cannot be serialised, or its name is none. No stream got any part of
+    /// it.
+    pub fn route_a2a(&self, user: &str, event: &A2aEvent) -> Result<Routed, BroadcastError> {
+        let (a2a, context) = self.route_both(&self.a2a, "a2a", user, event)?;
+        Ok(Routed {
+            a2a,
+            context,
+            ..Routed::default()
+        })
+    }
+
+    /// Sends an event of the application itself to the user's context streams.
+    ///
+    /// # Errors
+    ///
+    /// When the event cannot be serialised. No stream got any part of it.
+    pub fn route_system(&self, user: &str, event: &SystemEvent) -> Result<Routed, BroadcastError> {
+        let wrapped = Wrapped {
+            protocol: "system",
+            event,
+        };
+        Ok(Routed {
+            context: self.context.broadcast_as(user, &wrapped)?,
+            ..Routed::default()
+        })
+    }
+
+    /// Sends what a visitor did to the user's analytics streams.
+    ///
+    /// # Errors
+    ///
+    /// When the event cannot be serialised. No stream got any part of it.
+    pub fn route_analytics(
+        &self,
+        user: &str,
+        event: &AnalyticsEvent,
+    ) -> Result<Routed, BroadcastError> {
+        Ok(Routed {
+            analytics: self.analytics.broadcast(user, event)?,
+            ..Routed::default()
+        })
+    }
+
+    /// An event that cannot be sent fails at the first broadcaster that has somebody to reach. What that one has taken, the
+    /// second takes as well: the JSON is there, and the name around it is ours.
+    fn route_both<E: ToSse>(
+        &self,
+        own: &GenericBroadcaster<E>,
+        protocol: &'static str,
+        user: &str,
+        event: &E,
+    ) -> Result<(usize, usize), BroadcastError> {
+        let shared = Shared::new(event);
+        let reached = own.broadcast_as(user, &shared)?;
+        let wrapped = Wrapped {
+            protocol,
+            event: &shared,
+        };
+        Ok((reached, self.context.broadcast_as(user, &wrapped)?))
+    }
+}
+
+impl Default for EventRouter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for EventRouter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventRouter")
+            .field("agui", &self.agui)
+            .field("a2a", &self.a2a)
+            .field("context", &self.context)
+            .field("analytics", &self.analytics)
+            .finish()
+    }
+}
