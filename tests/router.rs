@@ -14,7 +14,7 @@ use tidings::protocol::context::ContextEvent;
 use tidings::protocol::system::{Context, SystemEvent};
 use tidings::{
     A2A_BROADCASTER, AGUI_BROADCASTER, ANALYTICS_BROADCASTER, CONTEXT_BROADCASTER, EventRouter,
-    Frame, GenericBroadcaster, HEARTBEAT_JSON, Lagged, Routed, Subscription,
+    Frame, GapReason, GenericBroadcaster, HEARTBEAT_JSON, Routed, Subscription,
 };
 
 /// A stream of each broadcaster.
@@ -241,7 +241,7 @@ fn streams_of_strict_clients_end_when_they_lag() {
     assert!(next(&mut streams.a2a).is_none());
     assert!(matches!(
         next(&mut streams.context),
-        Some(Err(Lagged { .. }))
+        Some(Err(gap)) if gap.reason == GapReason::Lagged
     ));
 }
 

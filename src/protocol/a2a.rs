@@ -33,9 +33,12 @@ pub use ::a2a::{
     TaskState, TaskStatus, TaskStatusUpdateEvent,
 };
 
+pub use super::task::TaskView;
+
 use super::clock;
+use super::task::Moment;
 use crate::error::EncodeError;
-use crate::event::{Data, ToSse};
+use crate::event::{Data, Tag, ToSse};
 
 /// The members of a [`StreamResponse`], of which each has exactly one. They are the names of the events.
 const MEMBERS: [&str; 4] = ["task", "message", "statusUpdate", "artifactUpdate"];
@@ -245,6 +248,10 @@ impl From<TaskArtifactUpdateEvent> for A2aEvent {
 impl ToSse for A2aEvent {
     fn event(&self) -> Option<&str> {
         Some(self.name())
+    }
+
+    fn tag(&self) -> Option<Tag> {
+        Some(Arc::new(Moment::of(self)))
     }
 
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {

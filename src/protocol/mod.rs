@@ -21,3 +21,5 @@ pub mod context;
 mod record;
 #[cfg(feature = "agents")]
 pub mod system;
+#[cfg(feature = "a2a")]
+mod task;

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 
 use crate::error::EncodeError;
-use crate::event::{Data, ToSse};
+use crate::event::{Data, Tag, ToSse};
 use crate::protocol::context::wrap;
 
 /// An event whose data, JSON, is made when it is needed first and copied from then on.
@@ -38,6 +38,14 @@ impl<'a, E: ToSse> Shared<'a, E> {
 impl<E: ToSse> ToSse for Shared<'_, E> {
     fn event(&self) -> Option<&str> {
         self.event.event()
+    }
+
+    fn key(&self) -> Option<&str> {
+        self.event.key()
+    }
+
+    fn tag(&self) -> Option<Tag> {
+        self.event.tag()
     }
 
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {

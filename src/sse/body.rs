@@ -56,10 +56,15 @@ impl SseBody {
         }
     }
 
-    /// Sets the keep-alive.
+    /// Sets the keep-alive. A stream whose policy is [`LagPolicy::End`](crate::LagPolicy::End), because its clients would take
+    /// an event they do not know for an error, gets a comment in place of the heartbeat event.
     #[must_use]
     pub fn keep_alive(mut self, keep_alive: &KeepAlive) -> Self {
-        self.keep_alive = Silence::new(keep_alive);
+        let is_strict = self
+            .subscription
+            .as_ref()
+            .is_some_and(Subscription::is_strict);
+        self.keep_alive = Silence::new(&keep_alive.clone().for_strict_clients(is_strict));
         self
     }
 }
@@ -102,6 +107,9 @@ impl SseBody {
     fn opening(&mut self) -> Option<Bytes> {
         if std::mem::replace(&mut self.has_begun, true) {
             return None;
+        }
+        if let Some(view) = &mut self.view {
+            view.view.begin(&mut view.chunks);
         }
         let retry = self.retry.map(|after| {
             // In whole milliseconds, and within what a client can count.

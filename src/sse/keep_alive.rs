@@ -77,6 +77,13 @@ impl KeepAlive {
         self
     }
 
+    pub(super) fn for_strict_clients(mut self, are_strict: bool) -> Self {
+        if are_strict && self.form.is_some() {
+            self.form = Some(Form::Comment);
+        }
+        self
+    }
+
     /// What to write, if anything.
     pub(super) fn bytes(&self) -> Option<Bytes> {
         self.form.as_ref().map(|form| match form {

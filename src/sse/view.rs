@@ -36,6 +36,11 @@ use crate::gap::Gap;
 /// }
 /// ```
 pub trait View: Send + Sync + 'static {
+    /// Shows something before the first event; by default nothing.
+    fn begin(&mut self, chunks: &mut Chunks) {
+        let _ = chunks;
+    }
+
     /// Shows an event, or does not. `Break` ends the stream behind what was shown.
     fn show(&mut self, frame: &Frame, chunks: &mut Chunks) -> ControlFlow<()>;
 

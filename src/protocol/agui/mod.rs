@@ -25,7 +25,7 @@
 //! The official clients check each event and end the run with an error at the first that is wrong. So parsing refuses
 //! what they refuse, with one exception: whether values are in their range is a question for [`Event::check`], so that
 //! what was recorded elsewhere can be read and looked at. An event that fails the check cannot be broadcast. Neither looks
-//! at the order of events.
+//! at the order of events: a [`RunView`] does, for the client of one run.
 //!
 //! Numbers come back exactly if they fit 64 bits, integers, or a `f64`.
 
@@ -36,7 +36,9 @@ mod event;
 mod events;
 mod input;
 mod message;
+mod order;
 mod run;
+mod view;
 mod wire;
 
 pub use check::{InvalidEvent, Problem};
@@ -52,5 +54,6 @@ pub use message::{
     ReasoningMessage, SystemMessage, ToolCall, ToolMessage, UserMessage,
 };
 pub use run::{AgUiEvent, RunRef};
+pub use view::RunView;
 
 pub use super::record::{Extra, Metadata};

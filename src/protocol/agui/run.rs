@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::event::{Body, Event};
+use super::order::Move;
 use crate::error::EncodeError;
-use crate::event::{Data, ToSse};
+use crate::event::{Data, Tag, ToSse};
 
 /// A run of an agent, by its ids. Cloning it costs two reference counts.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -33,6 +34,13 @@ impl RunRef {
     pub fn run(&self) -> &str {
         &self.run
     }
+}
+
+/// What a run's stream has to know of an event; its tag.
+#[derive(Debug)]
+pub(super) struct Moment {
+    pub(super) run: Option<RunRef>,
+    pub(super) step: Move,
 }
 
 /// An AG-UI event and the run that it belongs to: what an [`AgUiBroadcaster`](crate::AgUiBroadcaster) sends.
@@ -79,6 +87,13 @@ impl<E: Into<Event>> From<E> for AgUiEvent {
 impl ToSse for AgUiEvent {
     fn event(&self) -> Option<&str> {
         self.event.event()
+    }
+
+    fn tag(&self) -> Option<Tag> {
+        Some(Arc::new(Moment {
+            run: self.run.clone(),
+            step: Move::of(&self.event.body),
+        }))
     }
 
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {

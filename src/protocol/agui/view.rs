@@ -1,0 +1,109 @@
+//! The stream of one run.
+
+use std::ops::ControlFlow;
+
+use super::event::Event;
+use super::order::{Order, Verdict};
+use super::run::{Moment, RunRef};
+use crate::frame::Frame;
+use crate::gap::Gap;
+use crate::sse::{Chunks, View};
+
+/// Shows one run to an AG-UI client: the answer to the POST of a `RunAgentInput`, which the official clients read to the
+/// end of that run.
+///
+/// Of all that is sent to the user it shows the events of this run ([`Event::in_run`]), from `RUN_STARTED` to `RUN_FINISHED`
+/// or `RUN_ERROR`, and ends the response behind that. An event that is out of place there, at which the client would end
+/// the run with an error, is left out; what has begun and not ended when the run finishes is ended first. If events are
+/// lost, or the stream is ended from outside, the client gets a `RUN_ERROR` that says so, with the code
+/// [`CUT_OFF`](Self::CUT_OFF).
+///
+/// Register before the agent starts, so that the run does not begin without its reader. One that comes too late sees
+/// nothing of it but a `RUN_ERROR` in place of its end.
+///
+/// ```
+/// use axum::Json;
+/// use axum::extract::{Path, State};
+/// use tidings::protocol::agui::{RunAgentInput, RunRef, RunView};
+/// use tidings::sse::SseResponse;
+/// use tidings::{AgUiBroadcaster, RegisterError};
+///
+/// async fn run(
+///     State(agui): State<AgUiBroadcaster>,
+///     Path(user): Path<String>,
+///     Json(input): Json<RunAgentInput>,
+/// ) -> Result<SseResponse, RegisterError> {
+///     let stream = agui.register(user)?;
+///     let run = RunRef::new(input.thread_id, input.run_id);
+///     // Start the agent here. It sends with `agui.broadcast(&user, &event.in_run(&run))`.
+///     Ok(SseResponse::new(stream).view(RunView::new(run)))
+/// }
+/// ```
+#[derive(Debug)]
+pub struct RunView {
+    run: RunRef,
+    order: Order,
+}
+
+impl RunView {
+    /// The code of the `RUN_ERROR` that tells the client that it does not get the rest of the run.
+    pub const CUT_OFF: &str = "STREAM_CUT_OFF";
+
+    /// Shows this run.
+    #[must_use]
+    pub fn new(run: RunRef) -> Self {
+        Self {
+            run,
+            order: Order::default(),
+        }
+    }
+
+    fn cut_off(chunks: &mut Chunks, why: &str) {
+        let error = super::events::RunError::new(why).code(Self::CUT_OFF);
+        push(chunks, &Event::new(error));
+    }
+}
+
+fn push(chunks: &mut Chunks, event: &Event) {
+    let frame = Frame::encode(event).expect("an event of strings can be encoded");
+    chunks.push(frame.to_bytes());
+}
+
+impl View for RunView {
+    fn show(&mut self, frame: &Frame, chunks: &mut Chunks) -> ControlFlow<()> {
+        let Some(moment) = frame.tag::<Moment>() else {
+            return ControlFlow::Continue(());
+        };
+        if moment.run.as_ref() != Some(&self.run) {
+            return ControlFlow::Continue(());
+        }
+        match self.order.judge(&moment.step) {
+            Verdict::Show => chunks.push(frame.to_bytes()),
+            Verdict::Hide => tracing::debug!(run = self.run.run(), "an event is out of place"),
+            Verdict::ShowLast(ends) => {
+                ends.iter().for_each(|end| push(chunks, end));
+                chunks.push(frame.to_bytes());
+                return ControlFlow::Break(());
+            }
+            Verdict::TooLate => {
+                Self::cut_off(chunks, "the run had begun before the stream");
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn gap(&mut self, _: &Gap, chunks: &mut Chunks) -> ControlFlow<()> {
+        Self::cut_off(chunks, "events were lost");
+        ControlFlow::Break(())
+    }
+
+    fn end(&mut self, chunks: &mut Chunks) {
+        let why = if self.order.has_started() {
+            "the stream was ended before the run"
+        } else {
+            "the stream was ended before the run began"
+        };
+        Self::cut_off(chunks, why);
+    }
+}
