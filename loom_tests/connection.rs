@@ -1,6 +1,9 @@
 //! `channel/connection.rs` and `subscription/guard.rs`: a connection is ended from outside, and leaves once.
 
+use std::task::Poll;
+
 use loom::thread;
+use tokio::time::Instant;
 
 use super::support::*;
 
@@ -70,6 +73,35 @@ fn unregister_meets_a_waiting_stream() {
         // Who takes it out is open: the stream may see its end and drop before this call comes to it.
         unregister(&hub, "u", "a");
         waiter.join().unwrap();
+        assert_empty(&hub);
+    });
+}
+
+/// Is the task of a stream woken also if the stream had an event for it, so that it now waits for its socket? It then
+/// sees that the stream is over.
+///
+/// Fails: the_waker_is_kept_only_when_pending, end_does_not_wake, unregister_does_not_end.
+#[test]
+fn unregister_meets_a_stream_that_waits_for_its_socket() {
+    model(150, || {
+        let hub = hub();
+        let mut one = register(&hub, "u", "a");
+        publish(&hub, "u", 1);
+        let task = thread::spawn(move || {
+            let end = one.guard().stream_end();
+            let mut is_full = false;
+            loom::future::block_on(std::future::poll_fn(|cx| {
+                // Once there is something to write, the stream is left alone.
+                is_full = is_full || poll(&mut one, cx).is_ready();
+                if end.is_over(Instant::now()) {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            }));
+        });
+        unregister(&hub, "u", "a");
+        task.join().unwrap();
         assert_empty(&hub);
     });
 }

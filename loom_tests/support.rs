@@ -133,7 +133,7 @@ pub(super) fn wait(subscription: &mut Subscription<u32>) -> Option<Result<u32, G
     loom::future::block_on(std::future::poll_fn(|cx| poll(subscription, cx)))
 }
 
-fn poll(
+pub(super) fn poll(
     subscription: &mut Subscription<u32>,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<u32, Gap>>> {

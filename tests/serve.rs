@@ -16,7 +16,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::serve::{Listener, ListenerExt};
-use site::{BOUND, Background, Client, LIMIT, Site, eventually, server_socket_exists, soon};
+use site::{
+    BOUND, BRIEF, Background, Client, LIMIT, Numbers, Site, eventually, server_socket_exists, soon,
+};
 use socket2::SockRef;
 use tidings::serve::{
     Drained, Server, StallGuard, StallListener, TcpKeepAlive, bind, listener, serve,
@@ -126,6 +128,136 @@ async fn a_client_that_reads_slowly_but_steadily_stays() {
     assert!(site.hub.stats().lagged > 0, "it was never behind");
     // It stops, and is cut.
     eventually(BOUND, "it is cut", || site.hub.connection_count("ann") == 0).await;
+}
+
+// Streams that are over
+
+/// What is a stream's end by its deadline, as seen from its beginning.
+fn is_punctual(end: Duration) -> bool {
+    end.abs_diff(BRIEF) < Duration::from_millis(500)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_deadline_ends_streams_whatever_they_and_their_clients_do() {
+    let site = Site::new();
+    let (listener, addr) = tight_listener().await;
+    let _server = start(serve(listener.stall_limit(LONG), site.app()));
+    let _pumps = [site.pump("busy"), site.pump("stalled")];
+    let start = Instant::now();
+    let mut readers = Vec::new();
+    for user in ["idle", "busy"] {
+        let mut client = Client::connect(addr).await;
+        let head = format!("GET /brief/{user} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+        client.write(&head).await;
+        readers.push(async move {
+            let (ended, seen) = client.end().await;
+            (user, ended, seen, start.elapsed())
+        });
+    }
+    let busy = readers.pop().expect("it was pushed");
+    let idle = readers.pop().expect("it was pushed");
+    let stalled = Client::stall(addr, "/brief/stalled").await;
+    let connections = || site.hub.connection_count("stalled");
+    eventually(BOUND, "it is there", || connections() == 1).await;
+    let dropped = eventually(BOUND, "the stream is dropped", || connections() == 0);
+
+    let (idle, busy, _) = tokio::join!(idle, busy, dropped);
+    let dropped = start.elapsed();
+    assert!(is_punctual(dropped), "{dropped:?}");
+    let gone = || !server_socket_exists(addr, stalled.addr());
+    eventually(Duration::from_millis(200), "the socket is gone", gone).await;
+    let (ended, _) = stalled.end().await;
+    let reset = ended.expect_err("a reset").kind();
+    assert_eq!(reset, ErrorKind::ConnectionReset);
+
+    for (user, ended, seen, end) in [idle, busy] {
+        ended.expect("a proper end");
+        assert!(is_punctual(end), "{user}: {end:?}");
+        assert!(seen.ends_with("\r\n0\r\n\r\n"), "{user}: {seen}");
+        let events = seen.matches("data: ").count();
+        assert_eq!(events > 100, user == "busy", "{user}: {events}");
+    }
+    assert_eq!(site.hub.total_connections(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_is_disconnected_is_cut_at_once_though_it_does_not_read() {
+    let site = Site::new();
+    let (listener, addr) = tight_listener().await;
+    let _server = start(serve(listener.stall_limit(30 * SECOND), site.app()));
+    let stalled = Client::stall(addr, "/events/ann").await;
+    eventually(BOUND, "it is there", || site.hub.total_connections() == 1).await;
+    let _pump = site.pump("ann");
+    site.flooded().await;
+    assert!(server_socket_exists(addr, stalled.addr()));
+    assert_eq!(site.hub.disconnect_user("ann"), 1);
+    let gone = || !server_socket_exists(addr, stalled.addr());
+    eventually(SECOND, "the socket is gone", gone).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_takes_the_rest_in_time_sees_a_proper_end() {
+    let site = Site::new();
+    let (listener, addr) = tight_listener().await;
+    let _server = start(serve(listener.stall_limit(LONG), site.app()));
+    let mut client = Client::connect(addr).await;
+    client.ask("/events/ann").await;
+    eventually(BOUND, "it is there", || site.hub.total_connections() == 1).await;
+    let _pump = site.pump("ann");
+    eventually(BOUND, "it is behind", || site.hub.stats().broadcasts > 300).await;
+    assert_eq!(site.hub.disconnect_user("ann"), 1);
+    let mut numbers = Numbers::default();
+    let mut last = [0; 5];
+    let mut buf = vec![0; 64 * 1024];
+    while last != *b"0\r\n\r\n" {
+        let read = soon(client.stream.read(&mut buf)).await.expect("not cut");
+        assert_ne!(read, 0, "no last chunk");
+        numbers.push(&buf[..read]);
+        for &byte in &buf[..read] {
+            last.rotate_left(1);
+            last[4] = byte;
+        }
+    }
+    assert!(numbers.count.load(Ordering::Relaxed) > 50);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_stream_that_ends_by_itself_is_not_over_until_it_is_taken() {
+    let site = Site::new();
+    let (listener, addr) = tight_listener().await;
+    let _server = start(serve(listener.stall_limit(LONG), site.app()));
+    let mut client = Client::stall(addr, "/events/ann").await;
+    eventually(BOUND, "it is there", || site.hub.total_connections() == 1).await;
+    // More than the sockets hold. HTTP holds the rest.
+    let filling = "x".repeat(20_000);
+    for number in 0..10 {
+        site.send("ann", &format!("{number}:{filling}"));
+    }
+    assert_eq!(site.hub.evict("ann"), 1);
+    eventually(BOUND, "it has ended", || site.hub.total_connections() == 0).await;
+    sleep(SECOND).await;
+    let seen = client.until("\r\n0\r\n\r\n").await;
+    assert!(seen.contains("data: 9:"), "an event was lost");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_response_after_a_stream_has_all_the_time_there_is() {
+    let site = Site::new();
+    let (listener, addr) = tight_listener().await;
+    let _server = start(serve(listener.stall_limit(LONG), site.app()));
+    let mut client = Client::connect_with(addr, Some(4096)).await;
+    client.ask("/brief/ann").await;
+    let ended = Instant::now();
+    client.until("0\r\n\r\n").await;
+    assert!(is_punctual(ended.elapsed()), "{:?}", ended.elapsed());
+    // The stream is over, and its connection carries something else, of which nothing is taken for a while.
+    client.ask("/large").await;
+    client.until("200 OK").await;
+    sleep(SECOND).await;
+    client.until(&"x".repeat(1 << 20)).await;
+    // It goes on.
+    client.ask("/peer").await;
+    client.until("you are").await;
 }
 
 // What does not begin

@@ -24,7 +24,7 @@ use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream};
 use http_body::Frame;
 use site::{
-    BOUND, Background, Client, LIMIT, Numbers, Site, eventually, server_socket_exists, soon,
+    BOUND, BRIEF, Background, Client, LIMIT, Numbers, Site, eventually, server_socket_exists, soon,
 };
 use tidings::serve::{Drained, Server, bind, serve};
 use tokio::net::TcpStream;
@@ -96,6 +96,10 @@ type ClientConnection = Connection<TcpStream, Bytes>;
 /// A connection whose streams each have this window, while the window of the connection never closes.
 async fn connect(addr: SocketAddr, window: u32) -> (SendRequest<Bytes>, ClientConnection) {
     let tcp = TcpStream::connect(addr).await.expect("the server listens");
+    connect_over(tcp, window).await
+}
+
+async fn connect_over(tcp: TcpStream, window: u32) -> (SendRequest<Bytes>, ClientConnection) {
     let handshake = Builder::new()
         .initial_window_size(window)
         .initial_connection_window_size(1 << 30)
@@ -421,6 +425,97 @@ async fn a_connection_that_is_not_read_is_cut() {
         cut >= LIMIT && cut < LIMIT + Duration::from_secs(1),
         "{cut:?}"
     );
+    let error = soon(connection).await.expect_err("a reset");
+    assert!(error.is_io(), "{error}");
+}
+
+// Streams that are over
+
+/// What is a stream's end by its deadline, as seen from its beginning.
+fn is_punctual(end: Duration) -> bool {
+    end.abs_diff(BRIEF) < Duration::from_millis(500)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_deadline_ends_streams_whatever_they_and_their_clients_do() {
+    let site = Site::new();
+    let server = Running::start_with(LONG, site.app(), |server| server).await;
+    let (mut requests, _driver) = client(server.addr, WINDOW).await;
+    let start = Instant::now();
+    let idle = get_body(&mut requests, "/brief/idle").await;
+    let mut busy = get_body(&mut requests, "/brief/busy").await;
+    let stalled = get_body(&mut requests, "/brief/stalled").await;
+    let _pumps = [site.pump("busy"), site.pump("stalled")];
+    let idle = async move { (until_reset(idle).await, start.elapsed()) };
+    let stalled = async move { (until_reset(stalled).await, start.elapsed()) };
+    let busy = async move {
+        let mut numbers = Numbers::default();
+        while let Some(bytes) = data(&mut busy).await {
+            let bytes = bytes.expect("a proper end");
+            numbers.push(&bytes);
+            let window = busy.flow_control();
+            window.release_capacity(bytes.len()).expect("it was taken");
+        }
+        (numbers, start.elapsed())
+    };
+    let (idle, busy, stalled) = tokio::join!(idle, busy, stalled);
+    assert_eq!(idle.0, (0, None), "a proper end");
+    assert!(busy.0.count.load(Ordering::Relaxed) > 100);
+    assert_eq!(stalled.0, (WINDOW as usize, Some(Reason::CANCEL)));
+    for end in [idle.1, busy.1, stalled.1] {
+        assert!(is_punctual(end), "{end:?}");
+    }
+    let connections = || site.hub.total_connections();
+    eventually(BOUND, "the streams are dropped", || connections() == 0).await;
+    let _ = get_body(&mut requests, "/peer").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_is_disconnected_is_reset_at_once_though_it_takes_nothing() {
+    let site = Site::new();
+    let server = Running::start_with(LONG, site.app(), |server| server).await;
+    for window in [0, 7, WINDOW] {
+        let (mut requests, _driver) = client(server.addr, window).await;
+        let stalled = get_body(&mut requests, "/events/ann").await;
+        let pump = site.pump("ann");
+        let sent = || site.hub.stats().broadcasts;
+        let enough = sent() + 10;
+        eventually(BOUND, "it is full", || sent() >= enough).await;
+        assert_eq!(site.hub.disconnect_user("ann"), 1);
+        let start = Instant::now();
+        let (taken, reason) = until_reset(stalled).await;
+        assert_eq!((taken, reason), (window as usize, Some(Reason::CANCEL)));
+        let cut = start.elapsed();
+        assert!(cut < Duration::from_secs(1), "{cut:?}");
+        drop(pump);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_connection_goes_with_its_last_stream_if_it_is_not_read() {
+    let site = Site::new();
+    let server = Running::start_with(LONG, site.app(), |server| server).await;
+    let tcp = TcpStream::connect(server.addr).await;
+    let tcp = tcp.expect("the server listens");
+    let addr = tcp.local_addr().expect("it is connected");
+    let (mut requests, mut connection) = connect_over(tcp, 1 << 30).await;
+    let asking = async {
+        let ann = get_body(&mut requests, "/events/ann").await;
+        let bob = get_body(&mut requests, "/events/bob").await;
+        (ann, bob)
+    };
+    let _bodies = tokio::select! {
+        bodies = asking => bodies,
+        _ = &mut connection => panic!("it ended"),
+    };
+    // From here on nobody polls the connection.
+    let _pump = site.pump("ann");
+    site.flooded().await;
+    assert_eq!(site.hub.disconnect_user("ann"), 1);
+    assert_eq!(site.hub.disconnect_user("bob"), 1);
+    let gone = || !server_socket_exists(server.addr, addr);
+    let second = Duration::from_secs(1);
+    eventually(second, "the socket is gone", gone).await;
     let error = soon(connection).await.expect_err("a reset");
     assert!(error.is_io(), "{error}");
 }

@@ -156,7 +156,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     }
 
     /// Ends one connection of a user at once, whatever it was doing; what it had not read yet is dropped. `true` if this
-    /// call took it out; `false` if the user has no connection of this id, or it left in this very moment.
+    /// call took it out; `false` if the user has no connection of this id, or it left in this very moment. For its socket
+    /// see [`disconnect_user`](Self::disconnect_user).
     pub fn unregister(&self, user: &str, connection: &ConnectionId) -> bool {
         let found = self.registry.unregister(user, connection);
         if found {
@@ -173,6 +174,10 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     /// Ends all connections of a user at once, whatever they were doing, and says how many these were: when the user is
     /// locked out, for example. What they had not read yet is dropped. A connection that is registered from now on is
     /// not affected. A [history](Builder::history) stays; [`forget`](Self::forget) ends it too.
+    ///
+    /// The sockets are closed by the server. `tidings::serve::serve` gives a client a quarter of a second for what is on its
+    /// way; behind another server a client that does not read keeps its socket until that gives up on it, with
+    /// `tidings::serve::listener` under `axum::serve` after the stall limit.
     pub fn disconnect_user(&self, user: &str) -> usize {
         let count = self.registry.disconnect(user);
         if count > 0 {

@@ -14,8 +14,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     /// says how many these were.
     ///
     /// This is how a client that has stopped reading is found: its stream is not polled any more, and cannot notice by
-    /// itself. The connection is gone at once from the counts, and the ring lets go of what it held for it; the socket is
-    /// closed by whoever owns it. The time runs from the first sweep that finds the connection too far behind.
+    /// itself. The connection is gone at once from the counts, and the ring lets go of what it held for it; for the socket
+    /// see [`disconnect_user`](Self::disconnect_user). The time runs from the first sweep that finds the connection too far behind.
     ///
     /// Costs a walk over all connections, and holds up no broadcast. Call it from one place.
     pub fn sweep(&self) -> usize {

@@ -27,9 +27,10 @@ use crate::gap::GapReason;
 use crate::id::ConnectionId;
 use crate::sync::{AtomicUsize, Feed, TryCell, spin_loop};
 
-/// Bits of the phase. Ended outweighs finishing.
+/// Bits of the phase. Ended outweighs finishing; cut says that it was ended from outside, and never stands without ended.
 const FINISHING: usize = 1;
 const ENDED: usize = 2;
+const CUT: usize = 4;
 
 pub(crate) struct Connection<T> {
     id: ConnectionId,
@@ -198,11 +199,25 @@ impl<T: Clone + Send + 'static> Connection<T> {
         }
     }
 
-    /// Ends the connection: its stream yields `None` from now on and is woken if it waits. May be called by anybody, at
-    /// any time, again and again.
+    /// Ends the connection: its stream yields `None` from now on, and the task that polled it last is woken, whatever it
+    /// waits for. May be called by anybody, at any time, again and again.
     pub(crate) fn end(&self) {
         self.phase.fetch_or(ENDED, Ordering::AcqRel);
         self.release();
+    }
+
+    /// Ends the connection from outside: nor is what its stream has yielded already waited for much longer.
+    pub(crate) fn cut(&self) {
+        self.phase.fetch_or(ENDED | CUT, Ordering::AcqRel);
+        self.release();
+    }
+
+    /// Whether what its stream has yielded is worth waiting for no more: it was cut, or its time is up. A stream that ends
+    /// by itself is not over in this sense, for its last words may still be on their way.
+    #[allow(dead_code, reason = "asked by the server, which is a feature")]
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        // Pairs with the release in `cut`, though the wake alone would do: who is woken by that sees why.
+        self.phase.load(Ordering::Acquire) & CUT != 0 || self.is_expired(now)
     }
 
     /// Drops the feed and wakes the stream, unless the stream is in there right now.
@@ -243,7 +258,10 @@ impl<T: Clone + Send + 'static> Connection<T> {
     }
 }
 
-/// What the stream reads from, and the task to wake if it waits.
+/// What the stream reads from, and the task that polled it last.
+///
+/// The task is kept also when there was an event for it: it may wait for its socket then, which is the only thing that
+/// nobody but its client could end.
 struct Reader<T> {
     feed: Option<Feed<T>>,
     /// Where the channel has a log.
@@ -262,11 +280,9 @@ impl<T: Clone + Send + 'static> Reader<T> {
                 .poll_next(cx)
                 .map(|next| next.map(|item| item.map_err(Missed::lagged))),
         };
-        if polled.is_pending() {
-            match &mut self.waker {
-                Some(waker) => waker.clone_from(cx.waker()),
-                None => self.waker = Some(cx.waker().clone()),
-            }
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => self.waker = Some(cx.waker().clone()),
         }
         polled
     }

@@ -266,7 +266,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
 
     /// Ends a connection and takes it out; `false` if somebody else has taken it out.
     pub(super) fn remove(&self, roster: &Arc<Roster<T>>, connection: &Arc<Connection<T>>) -> bool {
-        connection.end();
+        connection.cut();
         self.leave(roster, connection)
     }
 

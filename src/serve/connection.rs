@@ -13,11 +13,15 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tower_service::Service;
+
+use super::guard::StallGuard;
+use super::overtime::Overtime;
 
 /// How far the server's shutdown is. It only goes forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +60,7 @@ impl Protocols {
     /// Serves a connection in a task of its own.
     pub(super) fn spawn<I, S, A, B>(
         self: &Arc<Self>,
-        io: I,
+        mut io: StallGuard<I>,
         app: TowerToHyperService<Peer<S, A>>,
         phase: watch::Receiver<Phase>,
     ) where
@@ -69,20 +73,25 @@ impl Protocols {
         B::Data: Send,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
+        let overtime = Arc::default();
+        io.set_overtime(Arc::clone(&overtime));
         #[cfg(feature = "http2")]
         if self.http2 {
             let protocols = Arc::clone(self);
-            tokio::spawn(super::http2::serve_either(io, app, protocols, phase));
+            tokio::spawn(super::http2::serve_either(
+                io, app, protocols, overtime, phase,
+            ));
             return;
         }
-        tokio::spawn(self.http1(io, app, phase));
+        tokio::spawn(self.http1(io, app, overtime, phase));
     }
 
-    /// The future of an HTTP/1 connection.
+    /// The future of an HTTP/1 connection. The overtime is that of its IO.
     pub(super) fn http1<I, S, A, B>(
         &self,
         io: I,
         app: TowerToHyperService<Peer<S, A>>,
+        overtime: Arc<Overtime>,
         phase: watch::Receiver<Phase>,
     ) -> impl Future<Output = ()> + Send + 'static + use<I, S, A, B>
     where
@@ -95,10 +104,20 @@ impl Protocols {
         B::Data: Send,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
+        let service = service_fn(move |request| {
+            let response = app.call(request);
+            let overtime = Arc::clone(&overtime);
+            async move {
+                let mut response = response.await?;
+                // Bytes of the response before may still wait. They have the time of this one, if it is no stream.
+                overtime.watch(response.extensions_mut().remove());
+                Ok::<_, S::Error>(response)
+            }
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.header_read_timeout)
-            .serve_connection(TokioIo::new(io), app)
+            .serve_connection(TokioIo::new(io), service)
             .with_upgrades();
         drive(connection, phase, |connection| {
             connection.graceful_shutdown()

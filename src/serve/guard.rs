@@ -4,11 +4,14 @@ use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
+
+use super::overtime::{GRACE, Overtime};
 
 /// The default stall limit.
 pub(super) const STALL_LIMIT: Duration = Duration::from_secs(30);
@@ -63,6 +66,8 @@ pub struct StallGuard<T> {
     /// Set to the limit after some earlier wait began, never to later than the present one demands.
     timer: Option<Pin<Box<Sleep>>>,
     on_stall: fn(&T),
+    /// Of the streams that are sent, if somebody tells which these are.
+    overtime: Option<Arc<Overtime>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +91,13 @@ impl<T> StallGuard<T> {
             waiting: None,
             timer: None,
             on_stall,
+            overtime: None,
         }
+    }
+
+    /// Does not wait for longer than this either.
+    pub(super) fn set_overtime(&mut self, overtime: Arc<Overtime>) {
+        self.overtime = Some(overtime);
     }
 
     /// The guarded IO.
@@ -115,23 +126,33 @@ impl<T> StallGuard<T> {
             }
             return polled;
         }
-        ready!(self.poll_stalled(operation, cx));
+        let message = ready!(self.poll_stalled(operation, cx));
         (self.on_stall)(&self.io);
-        let message = format!("the peer took no bytes for {:?}", self.limit);
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)))
     }
 
-    fn poll_stalled(&mut self, operation: Operation, cx: &mut Context<'_>) -> Poll<()> {
+    /// Says why it is not waited for any longer.
+    fn poll_stalled(&mut self, operation: Operation, cx: &mut Context<'_>) -> Poll<String> {
         let limit = self.limit;
         let start = || (operation, Instant::now());
-        let deadline = self.waiting.get_or_insert_with(start).1 + limit;
+        let stalled = self.waiting.get_or_insert_with(start).1 + limit;
+        let overtime = self.overtime.as_ref().and_then(|overtime| overtime.end(cx));
+        let deadline = overtime.map_or(stalled, |end| end.min(stalled));
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if timer.deadline() > deadline {
+            // The stream is over since it was set.
+            timer.as_mut().reset(deadline);
+        }
         loop {
             ready!(timer.as_mut().poll(cx));
             if timer.deadline() >= deadline {
-                return Poll::Ready(());
+                return Poll::Ready(if deadline < stalled {
+                    format!("the stream is over, and the peer did not take the rest in {GRACE:?}")
+                } else {
+                    format!("the peer took no bytes for {limit:?}")
+                });
             }
             // It was set for an earlier wait.
             timer.as_mut().reset(deadline);

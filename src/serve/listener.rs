@@ -129,7 +129,8 @@ impl<L: Listener> StallListener<L> {
     ///
     /// Until then, a client that does not read costs its buffers: the socket's, those of HTTP, and the events in them. A
     /// shorter limit also cuts clients that only lost their network for that long, and demands more of
-    /// [slow ones](StallGuard).
+    /// [slow ones](StallGuard). For streams that are over, [`serve`](super::serve) waits for no more than a quarter of a
+    /// second.
     pub fn stall_limit(mut self, limit: Duration) -> Self {
         self.stall_limit = settable(limit);
         self

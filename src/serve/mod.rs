@@ -2,12 +2,13 @@
 //!
 //! A server of many open streams is held up by clients that do nothing: one that stops reading fills megabytes of
 //! buffers and keeps its stream alive for good, one that vanished without a word is a connection that looks idle, and
-//! each of them keeps a graceful shutdown from returning. This module ends them, and knows nothing else of the crate: it
-//! serves any axum `Router` or tower service.
+//! each of them keeps a graceful shutdown from returning. This module ends them. It serves any axum `Router` or tower service,
+//! and knows of the rest of the crate only whether the stream of a response is over.
 //!
 //! | | [`listener`] under `axum::serve` | [`serve`] |
 //! |---|---|---|
 //! | a client that does not read: cut after the [stall limit](StallListener::stall_limit) | yes | yes |
+//! | a stream that was ended from outside, or by its deadline, of a client that does not read: cut a quarter of a second later | no | yes |
 //! | a client that vanished: found by [TCP keep-alive](TcpKeepAlive) | yes | yes |
 //! | `TCP_NODELAY`, a bounded send buffer | yes | yes |
 //! | a request head that does not come: cut after the [header read time-out](Server::header_read_timeout) | no | yes |
@@ -16,6 +17,17 @@
 //! | the peer's address for handlers (`ConnectInfo`) | see [`StallListener`] | yes |
 //!
 //! A quiet client is never cut: all of it is about bytes that the server wants to send and the client does not take.
+//!
+//! A stream is over when it was ended from outside ([`disconnect_user`](crate::GenericBroadcaster::disconnect_user),
+//! [`unregister`](crate::GenericBroadcaster::unregister), a [`sweep`](crate::GenericBroadcaster::sweep), the end of a
+//! [`shutdown`](crate::GenericBroadcaster::shutdown)) or its [`deadline`](crate::Subscription::deadline) has passed. A client
+//! that takes what is on its way within a quarter of a second sees a proper end, at HTTP/1 on a connection that may be used
+//! again. From one that does not, the socket is taken, or with HTTP/2 the stream; the connection goes too if it has no other
+//! stream and is not read at all. [`serve`] sees that in the response, a [`Subscription`](crate::Subscription) or
+//! [`SseResponse`](crate::sse::SseResponse), whose extensions middleware must leave as they are. `axum::serve` does not look
+//! there: behind it, and with responses built by hand, the stall limit applies to these as to all others. It also applies
+//! to streams that end by themselves, those that are [evicted](crate::GenericBroadcaster::evict) among them, since the last
+//! that they have to say is worth waiting for.
 //!
 //! ```no_run
 //! use axum::{Router, routing::get};
@@ -46,6 +58,7 @@ mod guard;
 #[cfg(feature = "http2")]
 mod http2;
 mod listener;
+mod overtime;
 mod server;
 mod tcp;
 

@@ -25,6 +25,9 @@ const EVENT_STREAM: [(HeaderName, &str); 3] = [
 /// caches, compressing proxies and nginx pass each event on as it comes. Returning the [`Subscription`] itself does the
 /// same with the default keep-alive.
 ///
+/// Its extensions tell `tidings::serve::serve` when the stream is over, so that it does not wait for a client that does not
+/// read.
+///
 /// ```
 /// use axum::extract::{Path, State};
 /// use tidings::{GenericBroadcaster, RegisterError, Text, sse::SseResponse, standard_keep_alive};
@@ -40,12 +43,16 @@ const EVENT_STREAM: [(HeaderName, &str); 3] = [
 #[must_use]
 pub struct SseResponse {
     body: SseBody,
+    #[cfg(feature = "serve")]
+    end: crate::subscription::StreamEnd,
 }
 
 impl SseResponse {
     /// The response of this subscription.
     pub fn new(subscription: Subscription) -> Self {
         Self {
+            #[cfg(feature = "serve")]
+            end: subscription.guard().stream_end(),
             body: SseBody::new(subscription),
         }
     }
@@ -77,7 +84,10 @@ impl SseResponse {
 
 impl IntoResponse for SseResponse {
     fn into_response(self) -> Response {
-        (EVENT_STREAM, Body::new(self.body)).into_response()
+        let response = (EVENT_STREAM, Body::new(self.body)).into_response();
+        #[cfg(feature = "serve")]
+        let response = (axum::Extension(self.end), response).into_response();
+        response
     }
 }
 

@@ -74,6 +74,13 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
             .then(|| self.registry.spread())
     }
 
+    /// Says from outside whether the stream is over.
+    #[cfg(feature = "serve")]
+    #[allow(dead_code, reason = "asked by the server, which loom leaves out")]
+    pub(crate) fn stream_end(&self) -> super::StreamEnd<T> {
+        super::StreamEnd::new(Arc::clone(&self.connection))
+    }
+
     pub(super) fn connection(&self) -> &Connection<T> {
         &self.connection
     }

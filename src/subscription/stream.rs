@@ -83,8 +83,11 @@ impl<T: Clone + Send + 'static> Subscription<T> {
     /// Sets when the stream ends, cleanly and whatever it is doing: when the token expires that it was opened with, for
     /// example. Set once; a second call changes nothing.
     ///
-    /// A stream that is not polled, because its client has stopped reading, cannot end by itself; the next
-    /// [sweep](crate::GenericBroadcaster::sweep) takes its connection out.
+    /// A stream whose client has stopped reading is not polled, and cannot end by itself. As a response of
+    /// `tidings::serve::serve` it ends in time nevertheless: the client has a quarter of a second for what is on its way,
+    /// then the socket is closed, or the HTTP/2 stream reset. Behind another server the next
+    /// [sweep](crate::GenericBroadcaster::sweep) takes the connection out, and the socket stays until whoever owns it gives
+    /// up on the client: with `tidings::serve::listener` under `axum::serve`, after the stall limit.
     ///
     /// Needs the timer of a tokio runtime when the stream is polled.
     pub fn deadline(mut self, at: Instant) -> Self {

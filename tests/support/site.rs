@@ -21,6 +21,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
+/// When a stream of `/brief` is over, after it was opened.
+pub(crate) const BRIEF: Duration = Duration::from_secs(2);
+
 /// The stall limit of most tests.
 pub(crate) const LIMIT: Duration = Duration::from_millis(300);
 
@@ -49,13 +52,21 @@ impl Site {
         }
     }
 
-    /// `/events/{user}` is a stream without keep-alive, `/slow` waits at the gate, `/peer` is who asks.
+    /// `/events/{user}` is a stream without keep-alive, `/brief/{user}` one with a deadline, `/slow` waits at the gate,
+    /// `/large` is a megabyte, `/peer` is who asks.
     pub(crate) fn app(&self) -> Router {
         async fn events(
             State(site): State<Site>,
             Path(user): Path<String>,
         ) -> Result<impl IntoResponse, RegisterError> {
             let subscription = site.hub.register(user)?;
+            Ok(SseResponse::new(subscription).keep_alive(&KeepAlive::off()))
+        }
+        async fn brief(
+            State(site): State<Site>,
+            Path(user): Path<String>,
+        ) -> Result<impl IntoResponse, RegisterError> {
+            let subscription = site.hub.register(user)?.deadline(Instant::now() + BRIEF);
             Ok(SseResponse::new(subscription).keep_alive(&KeepAlive::off()))
         }
         async fn slow(State(site): State<Site>) -> &'static str {
@@ -69,6 +80,8 @@ impl Site {
         }
         Router::new()
             .route("/events/{user}", get(events))
+            .route("/brief/{user}", get(brief))
+            .route("/large", get(async || "x".repeat(1 << 20)))
             .route("/slow", get(slow))
             .route("/peer", get(peer))
             .with_state(self.clone())

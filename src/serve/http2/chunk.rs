@@ -9,6 +9,8 @@ use atomic_waker::AtomicWaker;
 use bytes::Buf;
 use tokio::time::Instant;
 
+use crate::serve::overtime::Overtime;
+
 /// What a stream has handed over to the connection and is still there. Shared by the stream's task, its body, and the
 /// chunks, which the task of the connection takes from.
 ///
@@ -24,6 +26,7 @@ pub(super) struct Load {
     start: Instant,
     /// The body that waits with its end until nothing is left.
     waker: AtomicWaker,
+    overtime: Overtime,
 }
 
 impl Load {
@@ -33,6 +36,7 @@ impl Load {
             moved: AtomicU64::new(0),
             start: Instant::now(),
             waker: AtomicWaker::new(),
+            overtime: Overtime::default(),
         })
     }
 
@@ -40,6 +44,11 @@ impl Load {
     pub(super) fn is_gone(&self) -> bool {
         // Pairs with the release in `take`: the body that sees zero also sees nothing of its chunks in use.
         self.left.load(Ordering::Acquire) == 0
+    }
+
+    /// Of the response that the stream sends.
+    pub(super) fn overtime(&self) -> &Overtime {
+        &self.overtime
     }
 
     /// When it will have stood still for so long, unless some of it goes; `None` if nothing is left.

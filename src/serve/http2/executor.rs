@@ -2,14 +2,15 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::rt::Executor;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use super::chunk::Load;
+use crate::serve::overtime::Overtime;
 
 tokio::task_local! {
     /// The load of the stream that is being polled.
@@ -22,9 +23,48 @@ pub(super) fn current_load() -> Option<Arc<Load>> {
 }
 
 /// Starts a task for each stream of a connection, and drops the stream when its load stands still for too long.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct StallExecutor {
-    pub(super) limit: Duration,
+    limit: Duration,
+    streams: Arc<Streams>,
+}
+
+impl StallExecutor {
+    /// The overtime is that of the connection's IO.
+    pub(super) fn new(limit: Duration, overtime: Arc<Overtime>) -> Self {
+        let streams = Arc::new(Streams {
+            count: Mutex::new(0),
+            overtime,
+        });
+        Self { limit, streams }
+    }
+}
+
+/// The streams of a connection.
+///
+/// A stream that is reset has left, but its connection stays, for the sake of the others. If there are none, and the
+/// client takes nothing of what is on its way, not even the reset, the connection goes the way of a stream that was over:
+/// it has the rest of that stream's overtime.
+#[derive(Debug)]
+struct Streams {
+    /// Held while the overtime is set, so that a stream that comes is not taken for the one that goes.
+    count: Mutex<usize>,
+    overtime: Arc<Overtime>,
+}
+
+impl Streams {
+    fn come(&self) {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.overtime.watch(None);
+    }
+
+    fn go(&self, load: &Load) {
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        *count -= 1;
+        if *count == 0 {
+            load.overtime().hand_over_to(&self.overtime);
+        }
+    }
 }
 
 impl<F> Executor<F> for StallExecutor
@@ -33,8 +73,10 @@ where
     F::Output: Send,
 {
     fn execute(&self, stream: F) {
+        self.streams.come();
         tokio::spawn(Guarded {
             stream: Box::pin(stream),
+            streams: Arc::clone(&self.streams),
             load: Load::new(),
             limit: self.limit,
             timer: None,
@@ -44,11 +86,27 @@ where
 
 struct Guarded<F> {
     stream: Pin<Box<F>>,
+    streams: Arc<Streams>,
     load: Arc<Load>,
     limit: Duration,
     /// Set, at the latest, to when the load will have stood still for too long. Left alone by a load that moves; looked
     /// at when it fires: one timer operation per limit, not per event.
     timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<F> Guarded<F> {
+    /// When what the stream has handed over will have waited for long enough, unless some of it goes.
+    fn deadline(&self, cx: &Context<'_>) -> Option<Instant> {
+        let stalled = self.load.stalled_at(self.limit)?;
+        let overtime = self.load.overtime().end(cx);
+        Some(overtime.map_or(stalled, |end| end.min(stalled)))
+    }
+}
+
+impl<F> Drop for Guarded<F> {
+    fn drop(&mut self) {
+        self.streams.go(&self.load);
+    }
 }
 
 impl<F: Future> Future for Guarded<F> {
@@ -62,13 +120,18 @@ impl<F: Future> Future for Guarded<F> {
             return Poll::Ready(());
         }
         // Only a poll adds to the load, so there is none to watch until the next one.
-        while let Some(deadline) = this.load.stalled_at(this.limit) {
+        while let Some(deadline) = this.deadline(cx) {
             let timer = this
                 .timer
                 .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+            if timer.deadline() > deadline {
+                // The stream is over since it was set.
+                timer.as_mut().reset(deadline);
+            }
             ready!(timer.as_mut().poll(cx));
             if timer.deadline() >= deadline {
-                tracing::debug!(limit = ?this.limit, "a client withholds the window of a stream, which is reset");
+                let is_over = this.load.overtime().end(cx).is_some();
+                tracing::debug!(is_over, limit = ?this.limit, "a client withholds the window of a stream, which is reset");
                 return Poll::Ready(());
             }
             timer.as_mut().reset(deadline);

@@ -19,6 +19,7 @@ use super::body::LoadedBody;
 use super::executor::{StallExecutor, current_load};
 use super::preface::Peeked;
 use crate::serve::connection::{Peer, Phase, Protocols, drive};
+use crate::serve::overtime::Overtime;
 
 /// The most that a stream may have in the connection's buffers while its window is open. Less than hyper's 400 KB: what
 /// waits there is memory, and the socket has a buffer of its own.
@@ -29,6 +30,7 @@ pub(in crate::serve) async fn serve_either<I, S, A, B>(
     io: I,
     app: TowerToHyperService<Peer<S, A>>,
     protocols: Arc<Protocols>,
+    overtime: Arc<Overtime>,
     mut phase: watch::Receiver<Phase>,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -49,11 +51,9 @@ pub(in crate::serve) async fn serve_either<I, S, A, B>(
     };
     // In tasks of their own, so that a connection does not take the room of the other protocol, and of the look.
     match is_http2 {
-        Ok(Ok(false)) => drop(tokio::spawn(protocols.http1(io, app, phase))),
+        Ok(Ok(false)) => drop(tokio::spawn(protocols.http1(io, app, overtime, phase))),
         Ok(Ok(true)) => {
-            let executor = StallExecutor {
-                limit: protocols.stall_limit,
-            };
+            let executor = StallExecutor::new(protocols.stall_limit, overtime);
             let connection = http2::Builder::new(executor)
                 .timer(TokioTimer::new())
                 .max_send_buf_size(STREAM_BUFFER)
@@ -85,8 +85,9 @@ where
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let response = self.0.call(request);
         Box::pin(async move {
-            let response = response.await?;
+            let mut response = response.await?;
             let load = current_load().expect("the executor polls each stream within its load");
+            load.overtime().watch(response.extensions_mut().remove());
             Ok(response.map(|body| LoadedBody::new(body, load)))
         })
     }
