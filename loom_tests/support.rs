@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_core::Stream;
 
 use crate::channel::{History, Resume};
-use crate::error::RegisterError;
+use crate::error::{RefusalForm, RegisterError};
 use crate::gap::Gap;
 use crate::id::ConnectionId;
 use crate::registry::{Limits, Patience, Registry};
@@ -47,6 +47,8 @@ pub(super) fn limits() -> Limits {
         },
         history: None,
         keys: 0,
+        when_full: RefusalForm::Status,
+        when_shutting_down: RefusalForm::ComeBack,
     }
 }
 

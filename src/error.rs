@@ -129,7 +129,30 @@ impl Error for EncodeError {
     }
 }
 
+/// The form of a refusal as a response: what [`RegisterError`] becomes when a handler returns it.
+///
+/// A browser's own `EventSource` gives up for good on any status but 200. So it does on 429 and 503, with or without
+/// `Retry-After`, also when it was connected before: the page stays without events until somebody makes a new one. Where
+/// such clients are among yours, take [`ComeBack`](Self::ComeBack); all others are told more by a
+/// [`Status`](Self::Status).
+///
+/// Chosen for a broadcaster by [`Builder::when_full`](crate::Builder::when_full) and
+/// [`Builder::when_shutting_down`](crate::Builder::when_shutting_down), for one response by
+/// [`RegisterError::in_form`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RefusalForm {
+    /// A status that tells what is the matter, 429 for a full user, 503 for a full service or one that is shutting down,
+    /// with `Retry-After` in seconds and the error's sentence.
+    Status,
+    /// Status 200 and an event stream that holds a `retry:` and ends: an `EventSource` reconnects by itself, after one to
+    /// eleven seconds. A client that does not reconnect by itself sees a stream without events, and not why.
+    ComeBack,
+}
+
 /// A connection was not let in. Nobody else lost anything: a full cap refuses the newcomer and never evicts.
+///
+/// With the feature `axum` it is a response, in the form that it carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RegisterError {
@@ -137,28 +160,60 @@ pub enum RegisterError {
     UserFull {
         /// The cap, see [`Builder::connections_per_user`](crate::Builder::connections_per_user).
         cap: usize,
+        /// What it becomes as a response, see [`Builder::when_full`](crate::Builder::when_full).
+        form: RefusalForm,
     },
     /// The broadcaster has as many connections as it may have.
     TotalFull {
         /// The cap, see [`Builder::total_connections`](crate::Builder::total_connections).
         cap: usize,
+        /// What it becomes as a response, see [`Builder::when_full`](crate::Builder::when_full).
+        form: RefusalForm,
     },
     /// The user has a connection of this id already. End that one first
     /// ([`unregister`](crate::GenericBroadcaster::unregister)) if the new one shall take its place.
     ConnectionIdInUse,
     /// The broadcaster is [shutting down](crate::GenericBroadcaster::shutdown) and lets nobody in any more.
-    ShuttingDown,
+    ShuttingDown {
+        /// What it becomes as a response, see [`Builder::when_shutting_down`](crate::Builder::when_shutting_down).
+        form: RefusalForm,
+    },
+}
+
+impl RegisterError {
+    /// The same refusal in another form. An id that is in use has but one, a status.
+    ///
+    /// ```
+    /// use tidings::{RefusalForm, RegisterError};
+    ///
+    /// let refused = RegisterError::ShuttingDown { form: RefusalForm::ComeBack };
+    /// // For a client that is no browser: 503.
+    /// let refused = refused.in_form(RefusalForm::Status);
+    /// # assert_eq!(refused, RegisterError::ShuttingDown { form: RefusalForm::Status });
+    /// ```
+    #[must_use]
+    pub fn in_form(mut self, new: RefusalForm) -> Self {
+        match &mut self {
+            Self::UserFull { form, .. }
+            | Self::TotalFull { form, .. }
+            | Self::ShuttingDown { form } => *form = new,
+            Self::ConnectionIdInUse => {}
+        }
+        self
+    }
 }
 
 impl fmt::Display for RegisterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UserFull { cap } => write!(f, "the user has {cap} connections, which is the cap"),
-            Self::TotalFull { cap } => {
+            Self::UserFull { cap, .. } => {
+                write!(f, "the user has {cap} connections, which is the cap")
+            }
+            Self::TotalFull { cap, .. } => {
                 write!(f, "the service has {cap} connections, which is the cap")
             }
             Self::ConnectionIdInUse => f.write_str("the user has a connection of this id already"),
-            Self::ShuttingDown => f.write_str("the service is shutting down"),
+            Self::ShuttingDown { .. } => f.write_str("the service is shutting down"),
         }
     }
 }

@@ -129,7 +129,7 @@ mod sync;
 #[cfg(not(all(test, loom)))]
 pub use broadcaster::{Broadcaster, Builder, ConnectionInfo, EventSender, GenericBroadcaster};
 pub use channel::History;
-pub use error::{BroadcastError, ConfigError, EncodeError, Field, RegisterError};
+pub use error::{BroadcastError, ConfigError, EncodeError, Field, RefusalForm, RegisterError};
 pub use event::{Data, Json, Tag, Text, ToSse};
 pub use frame::Frame;
 pub use gap::{Gap, GapReason};

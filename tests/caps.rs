@@ -6,10 +6,21 @@ use std::thread;
 
 use futures_util::{FutureExt, StreamExt};
 use tidings::{
-    Builder, ConfigError, ConnectionId, GenericBroadcaster, RegisterError, Subscription, Text,
+    Builder, ConfigError, ConnectionId, GenericBroadcaster, RefusalForm, RegisterError,
+    Subscription, Text,
 };
 
 type Hub = GenericBroadcaster<Text>;
+
+fn user_full(cap: usize) -> RegisterError {
+    let form = RefusalForm::Status;
+    RegisterError::UserFull { cap, form }
+}
+
+fn total_full(cap: usize) -> RegisterError {
+    let form = RefusalForm::Status;
+    RegisterError::TotalFull { cap, form }
+}
 
 const THREADS: usize = 64;
 const ROUNDS: usize = 60;
@@ -66,10 +77,7 @@ fn a_full_user_admits_exactly_the_cap() {
     for round in 1..=ROUNDS {
         let (mut inside, refused) = sort(at_once(|_| hub.register("ann")));
         assert_eq!(inside.len(), 10);
-        assert_eq!(
-            refused,
-            vec![RegisterError::UserFull { cap: 10 }; THREADS - 10]
-        );
+        assert_eq!(refused, vec![user_full(10); THREADS - 10]);
         assert_eq!(hub.connection_count("ann"), 10);
         assert_eq!(hub.total_connections(), 10);
         assert_eq!(hub.connection_info().len(), 10);
@@ -101,10 +109,7 @@ fn a_full_service_admits_exactly_the_cap() {
         // One user each, so that they meet nowhere but at the cap.
         let (inside, refused) = sort(at_once(|number| hub.register(number.to_string())));
         assert_eq!(inside.len(), 10);
-        assert_eq!(
-            refused,
-            vec![RegisterError::TotalFull { cap: 10 }; THREADS - 10]
-        );
+        assert_eq!(refused, vec![total_full(10); THREADS - 10]);
         assert_eq!(hub.total_connections(), 10);
         assert_eq!(hub.connected_users().len(), 10, "a refused user was left");
         let mut late = Vec::new();
@@ -133,7 +138,7 @@ fn a_service_that_is_full_of_one_user_is_full_for_others() {
     let _a = hub.register("ann").expect("the first");
     let b = hub.register("ann").expect("the second");
     let refused = hub.register("bob").expect_err("both places are taken");
-    assert_eq!(refused, RegisterError::TotalFull { cap: 2 });
+    assert_eq!(refused, total_full(2));
     drop(b);
     assert!(hub.register("bob").is_ok());
 }
@@ -207,7 +212,7 @@ fn a_cap_of_one_lets_one_in() {
         .expect("valid settings");
     let only = hub.register("ann").expect("the first");
     let refused = hub.register("ann").expect_err("one is in");
-    assert_eq!(refused, RegisterError::UserFull { cap: 1 });
+    assert_eq!(refused, user_full(1));
     assert!(hub.register("bob").is_ok(), "another user is not concerned");
     drop(only);
     assert!(hub.register("ann").is_ok());

@@ -9,8 +9,8 @@ use futures_util::{FutureExt, StreamExt};
 use http_body::Body;
 use http_body_util::BodyExt;
 use tidings::{
-    ConfigError, ConnectionId, Frame, Gap, GapReason, GenericBroadcaster, LagPolicy, RegisterError,
-    SseBody, Subscription, Text,
+    ConfigError, ConnectionId, Frame, Gap, GapReason, GenericBroadcaster, LagPolicy, RefusalForm,
+    RegisterError, SseBody, Subscription, Text,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -22,6 +22,10 @@ fn lag(item: Option<Result<Arc<Frame>, Gap>>) -> Option<u64> {
     assert_eq!(gap.reason, GapReason::Lagged);
     gap.missed
 }
+
+const SHUTTING_DOWN: RegisterError = RegisterError::ShuttingDown {
+    form: RefusalForm::ComeBack,
+};
 
 const GAP_OF_3: &str = "event: gap\ndata: {\"reason\":\"lagged\",\"missed\":3}\n\n";
 
@@ -352,7 +356,7 @@ async fn a_shutdown_ends_every_stream_after_what_was_broadcast_before() {
 async fn a_shutdown_refuses_whoever_comes() {
     let hub = Hub::new();
     hub.shutdown(Duration::from_secs(1)).await;
-    assert_eq!(hub.register("ann").err(), Some(RegisterError::ShuttingDown));
+    assert_eq!(hub.register("ann").err(), Some(SHUTTING_DOWN));
     assert_eq!((hub.total_connections(), hub.stats().refused), (0, 1));
     assert_eq!(
         hub.shutdown(Duration::from_secs(1)).await,
@@ -382,7 +386,7 @@ async fn a_shutdown_that_is_given_up_can_be_taken_up_again() {
         hub.shutdown(Duration::from_secs(60)),
     );
     assert!(first.await.is_err());
-    assert_eq!(hub.register("bob").err(), Some(RegisterError::ShuttingDown));
+    assert_eq!(hub.register("bob").err(), Some(SHUTTING_DOWN));
     assert_eq!(hub.shutdown(Duration::ZERO).await, 1);
     drop(stalled);
 }
@@ -394,10 +398,8 @@ mod responses {
 
     #[tokio::test]
     async fn a_refusal_that_browsers_survive_is_a_stream_that_ends() {
-        for refused in [
-            RegisterError::ShuttingDown,
-            RegisterError::UserFull { cap: 1 },
-        ] {
+        let form = RefusalForm::Status;
+        for refused in [SHUTTING_DOWN, RegisterError::UserFull { cap: 1, form }] {
             let response = refused.come_back().into_response();
             assert_eq!(response.status(), 200);
             assert_eq!(response.headers()["content-type"], "text/event-stream");
@@ -408,9 +410,9 @@ mod responses {
             assert!((1_000..=11_000).contains(&retry));
         }
         let status = |refused: RegisterError| refused.into_response().status().as_u16();
-        assert_eq!(status(RegisterError::ShuttingDown), 200);
-        assert_eq!(status(RegisterError::UserFull { cap: 1 }), 429);
-        assert_eq!(status(RegisterError::TotalFull { cap: 1 }), 503);
+        assert_eq!(status(SHUTTING_DOWN), 200);
+        assert_eq!(status(RegisterError::UserFull { cap: 1, form }), 429);
+        assert_eq!(status(RegisterError::TotalFull { cap: 1, form }), 503);
     }
 
     #[tokio::test]

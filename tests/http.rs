@@ -26,8 +26,8 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use tidings::sse::SseResponse;
 use tidings::{
-    EventId, Frame, GenericBroadcaster, HEARTBEAT_INTERVAL, HEARTBEAT_JSON, KeepAlive,
-    RegisterError, SseBody, Subscription, Text, ToSse, standard_keep_alive,
+    Builder, EventId, Frame, GenericBroadcaster, HEARTBEAT_INTERVAL, HEARTBEAT_JSON, KeepAlive,
+    RefusalForm, RegisterError, SseBody, Subscription, Text, ToSse, standard_keep_alive,
 };
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
@@ -113,8 +113,9 @@ async fn a_subscription_is_an_event_stream() {
 
 #[tokio::test]
 async fn a_refusal_says_what_and_when_to_come_back() {
-    let full_user = RegisterError::UserFull { cap: 10 };
-    let full_service = RegisterError::TotalFull { cap: 7 };
+    let form = RefusalForm::Status;
+    let full_user = RegisterError::UserFull { cap: 10, form };
+    let full_service = RegisterError::TotalFull { cap: 7, form };
     for (error, status, retry_after) in [
         (full_user, StatusCode::TOO_MANY_REQUESTS, Some("5")),
         (full_service, StatusCode::SERVICE_UNAVAILABLE, Some("5")),
@@ -132,6 +133,72 @@ async fn a_refusal_says_what_and_when_to_come_back() {
     }
     assert!(full_user.to_string().contains("10"));
     assert!(full_service.to_string().contains('7'));
+}
+
+#[tokio::test]
+async fn a_broadcaster_says_in_which_form_it_refuses() {
+    let build = |change: fn(Builder<Text>) -> Builder<Text>| {
+        let builder = Hub::builder().connections_per_user(1).total_connections(2);
+        change(builder).build().expect("valid settings")
+    };
+    let status = StatusCode::TOO_MANY_REQUESTS;
+    let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+    let come_back = StatusCode::OK;
+    // A full user, a full service, a shutdown.
+    for (hub, expected) in [
+        (build(|hub| hub), [status, unavailable, come_back]),
+        (
+            build(|hub| hub.when_full(RefusalForm::ComeBack)),
+            [come_back; 3],
+        ),
+        (
+            build(|hub| hub.when_shutting_down(RefusalForm::Status)),
+            [status, unavailable, unavailable],
+        ),
+    ] {
+        let service = service(hub.clone());
+        let refuse = async |user: &str| {
+            let response = call(&service, Method::GET, &format!("/events/{user}")).await;
+            let retry_after = header(&response, "retry-after").is_some();
+            assert_eq!(retry_after, response.status() != come_back);
+            response
+        };
+        let ann = hub.register("ann").expect("the first");
+        let full_user = refuse("ann").await.status();
+        let bob = hub.register("bob").expect("the second");
+        let full_service = refuse("eve").await;
+        let full_status = full_service.status();
+        if full_status == come_back {
+            let content_type = header(&full_service, "content-type");
+            assert_eq!(content_type, Some("text/event-stream"));
+            let body = full_service.into_body().collect().await.expect("an end");
+            assert!(body.to_bytes().starts_with(b"retry: "));
+        }
+        drop((ann, bob));
+        hub.shutdown(Duration::ZERO).await;
+        let shutting_down = refuse("ann").await.status();
+        assert_eq!([full_user, full_status, shutting_down], expected);
+    }
+}
+
+#[test]
+fn a_handler_may_choose_another_form() {
+    let status = |error: RegisterError, form| error.in_form(form).into_response().status();
+    let cap = 1;
+    let form = RefusalForm::Status;
+    for (error, expected) in [
+        (RegisterError::UserFull { cap, form }, 429),
+        (RegisterError::TotalFull { cap, form }, 503),
+        (RegisterError::ShuttingDown { form }, 503),
+    ] {
+        assert_eq!(status(error, RefusalForm::Status), expected);
+        assert_eq!(status(error, RefusalForm::ComeBack), 200);
+        let there_and_back = error.in_form(RefusalForm::ComeBack).in_form(form);
+        assert_eq!(there_and_back, error);
+        assert_eq!(error.come_back().into_response().status(), 200);
+    }
+    let in_use = RegisterError::ConnectionIdInUse;
+    assert_eq!(status(in_use, RefusalForm::ComeBack), 409);
 }
 
 /// The smallest service: a stream for each user, the hub as state.

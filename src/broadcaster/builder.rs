@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::GenericBroadcaster;
 use crate::channel::History;
-use crate::error::ConfigError;
+use crate::error::{ConfigError, RefusalForm};
 use crate::registry::{Limits, Patience};
 use crate::subscription::LagPolicy;
 
@@ -48,6 +48,8 @@ impl<E: ?Sized> Builder<E> {
                 },
                 history: None,
                 keys: 0,
+                when_full: RefusalForm::Status,
+                when_shutting_down: RefusalForm::ComeBack,
             },
             behind: None,
             keys: None,
@@ -79,6 +81,40 @@ impl<E: ?Sized> Builder<E> {
     /// How many connections there may be in all. Default `None`, no cap.
     pub fn total_connections(mut self, cap: impl Into<Option<usize>>) -> Self {
         self.limits.total = cap.into().unwrap_or(usize::MAX);
+        self
+    }
+
+    /// What a refusal becomes as a response when a cap is reached. Default [`RefusalForm::Status`], 429 or 503.
+    ///
+    /// A browser's own `EventSource` gives up for good on either: the page gets no events until it makes a new one. If such
+    /// pages are served, take [`RefusalForm::ComeBack`], or let the handler decide by the request
+    /// ([`RegisterError::in_form`](crate::RegisterError::in_form)). It costs other clients the reason, and a request of
+    /// each refused page every six seconds on average, for as long as the cap is full.
+    ///
+    /// ```
+    /// use tidings::{GenericBroadcaster, RefusalForm, RegisterError, Text};
+    ///
+    /// let hub = GenericBroadcaster::<Text>::builder()
+    ///     .connections_per_user(1)
+    ///     .when_full(RefusalForm::ComeBack)
+    ///     .build()?;
+    /// let _tab = hub.register("ann")?;
+    /// let refused = hub.register("ann").unwrap_err();
+    /// assert!(matches!(refused, RegisterError::UserFull { cap: 1, form: RefusalForm::ComeBack }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn when_full(mut self, form: RefusalForm) -> Self {
+        self.limits.when_full = form;
+        self
+    }
+
+    /// What a refusal becomes as a response during a [shutdown](GenericBroadcaster::shutdown). Default
+    /// [`RefusalForm::ComeBack`], so that a browser's own `EventSource` finds the next server.
+    ///
+    /// [`RefusalForm::Status`] is 503, on which it gives up for good. It is for services whose clients are none, and for
+    /// proxies that try the next server on a 503.
+    pub fn when_shutting_down(mut self, form: RefusalForm) -> Self {
+        self.limits.when_shutting_down = form;
         self
     }
 

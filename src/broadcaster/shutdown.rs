@@ -12,7 +12,7 @@ const LOOK: Duration = Duration::from_millis(5);
 impl<E: ?Sized> GenericBroadcaster<E> {
     /// Ends every stream within `over`, and says how many had to be cut because they did not end in time.
     ///
-    /// From the first moment on, registrations are refused ([`RegisterError::ShuttingDown`](crate::RegisterError)). Each
+    /// From the first moment on, registrations are refused ([`RegisterError::ShuttingDown`](crate::RegisterError::ShuttingDown)). Each
     /// stream is asked to end at a moment of its own in the first three quarters of the time; it first yields what was
     /// broadcast before, then, in a response, a `retry:` that spreads the reconnects over as long again, and ends
     /// cleanly. What remains is for those that are slow to write. Returns as soon as all have left.

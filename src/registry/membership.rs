@@ -21,12 +21,12 @@ use super::{Patience, Places, Users};
 use crate::channel::{
     Channel, Connection, Detached, History, Log, Refusal, Resume, Retention, Roster,
 };
-use crate::error::RegisterError;
+use crate::error::{RefusalForm, RegisterError};
 use crate::gap::Gap;
 use crate::id::{ConnectionId, UserId};
 use crate::metrics::Counters;
 
-/// How large things may grow.
+/// How large things may grow, and how it is told to those who come too late.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     /// Events that a user's ring holds.
@@ -41,6 +41,9 @@ pub(crate) struct Limits {
     pub(crate) history: Option<History>,
     /// Of how many keys each channel keeps the newest event.
     pub(crate) keys: usize,
+    /// When one of the caps is reached.
+    pub(crate) when_full: RefusalForm,
+    pub(crate) when_shutting_down: RefusalForm,
 }
 
 /// A connection that was let in.
@@ -88,8 +91,11 @@ impl<T: Clone + Send + 'static> Registry<T> {
         self.places.take().map_err(|no_place| match no_place {
             NoPlace::Full => RegisterError::TotalFull {
                 cap: self.places.cap(),
+                form: self.limits.when_full,
             },
-            NoPlace::Closed => RegisterError::ShuttingDown,
+            NoPlace::Closed => RegisterError::ShuttingDown {
+                form: self.limits.when_shutting_down,
+            },
         })?;
         let connection = Arc::new(Connection::new(id));
         match self.join_or_open(&user, &connection, resume) {
@@ -118,8 +124,10 @@ impl<T: Clone + Send + 'static> Registry<T> {
                 match channel.join(connection, self.limits.per_user, resume) {
                     Ok(gap) => return Change::Leave(Ok((channel.roster().clone(), gap))),
                     Err(Refusal::Full) => {
-                        let cap = self.limits.per_user;
-                        return Change::Leave(Err(RegisterError::UserFull { cap }));
+                        return Change::Leave(Err(RegisterError::UserFull {
+                            cap: self.limits.per_user,
+                            form: self.limits.when_full,
+                        }));
                     }
                     Err(Refusal::IdInUse) => {
                         return Change::Leave(Err(RegisterError::ConnectionIdInUse));

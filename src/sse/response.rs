@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::body::reconnect_after;
 use super::{KeepAlive, SseBody, View};
-use crate::error::RegisterError;
+use crate::error::{RefusalForm, RegisterError};
 use crate::frame::Frame;
 use crate::subscription::Subscription;
 
@@ -97,27 +97,33 @@ impl IntoResponse for Subscription {
     }
 }
 
-/// 429 for a full user, 503 for a full service, both with `Retry-After` in seconds; 409 for an id that is in use. The
-/// body is the error's sentence. During a shutdown it is [`ComeBack`].
+/// The response is in the [`RefusalForm`] that the error carries. As a status: 429 for a full user, 503 for a full service
+/// and during a shutdown, with `Retry-After` in seconds. Otherwise [`ComeBack`]. An id that is in use is always 409. The
+/// body of a status is the error's sentence.
 ///
-/// A browser's `EventSource` gives up for good on any status but 200. To make it try again, answer with
-/// [`RegisterError::come_back`].
+/// By default a full cap is a status and a shutdown is not. A browser's `EventSource` gives up for good on any status but
+/// 200; to make it try again see [`Builder::when_full`](crate::Builder::when_full) and [`RegisterError::come_back`].
 impl IntoResponse for RegisterError {
     fn into_response(self) -> Response {
-        let status = match self {
-            Self::UserFull { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::TotalFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        let (status, form) = match self {
+            Self::UserFull { form, .. } => (StatusCode::TOO_MANY_REQUESTS, form),
+            Self::TotalFull { form, .. } | Self::ShuttingDown { form } => {
+                (StatusCode::SERVICE_UNAVAILABLE, form)
+            }
             Self::ConnectionIdInUse => {
                 return (StatusCode::CONFLICT, self.to_string()).into_response();
             }
-            Self::ShuttingDown => return self.come_back().into_response(),
         };
-        (status, [(RETRY_AFTER, "5")], self.to_string()).into_response()
+        match form {
+            RefusalForm::Status => (status, [(RETRY_AFTER, "5")], self.to_string()).into_response(),
+            RefusalForm::ComeBack => self.come_back().into_response(),
+        }
     }
 }
 
 impl RegisterError {
-    /// The refusal in a form that a browser's `EventSource` survives: see [`ComeBack`].
+    /// The refusal in a form that a browser's `EventSource` survives, whatever the broadcaster was built with: see
+    /// [`ComeBack`]. For the other form see [`in_form`](Self::in_form).
     #[must_use]
     pub fn come_back(self) -> ComeBack {
         ComeBack { _refused: () }
