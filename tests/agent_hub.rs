@@ -2,8 +2,7 @@
 
 #![cfg(feature = "serve")]
 
-use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use eventsource_stream::{Event, EventStream, EventStreamError, Eventsource};
@@ -11,14 +10,17 @@ use futures_util::stream::{BoxStream, StreamExt};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdout, Command};
 
 use hub::{Hub, within};
+use process::{Process, program};
 
 #[path = "support/hub.rs"]
 mod hub;
+#[path = "support/process.rs"]
+mod process;
 
 /// An open stream, read by a client's parser.
 struct Events(EventStream<BoxStream<'static, reqwest::Result<axum::body::Bytes>>>);
@@ -464,60 +466,6 @@ async fn the_page_needs_no_other_host() {
     let page = response.text().await.expect("a body");
     assert!(page.starts_with("<!doctype html>"));
     assert!(!page.contains("http:") && !page.contains("https:") && !page.contains("//cdn"));
-}
-
-/// The program, as a process.
-struct Process {
-    child: Child,
-    stdout: Lines<BufReader<ChildStdout>>,
-    hub: Hub,
-}
-
-impl Process {
-    async fn start(args: &[&str]) -> Self {
-        let mut child = program()
-            .args(["--addr", "127.0.0.1:0"])
-            .args(args)
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the program starts");
-        let mut stdout = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        let line = within("the address", stdout.next_line()).await;
-        let line = line.expect("UTF-8").expect("a line");
-        let base = line.strip_prefix("agent_hub listens on ");
-        let hub = Hub::at(base.unwrap_or_else(|| panic!("no address in {line:?}")));
-        Self { child, stdout, hub }
-    }
-
-    async fn signal(&self, signal: &str) {
-        let pid = self.child.id().expect("it runs").to_string();
-        let kill = Command::new("kill").args(["-s", signal, &pid]).status();
-        assert!(kill.await.expect("kill runs").success());
-    }
-
-    /// Waits for the exit. The limit is below the one at which the program gives up on streams that do not end.
-    async fn exit(&mut self) -> ExitStatus {
-        tokio::time::timeout(Duration::from_secs(4), self.child.wait())
-            .await
-            .expect("it exits within 4 seconds")
-            .expect("it can be waited for")
-    }
-}
-
-/// The example's program, which `cargo test` puts next to the tests' own.
-fn program() -> Command {
-    let test = std::env::current_exe().expect("a test has a path");
-    let profile = test.ancestors().nth(2).expect("<profile>/deps/<test>");
-    let path: PathBuf = profile
-        .join("examples")
-        .join(format!("agent_hub{}", std::env::consts::EXE_SUFFIX));
-    assert!(
-        path.is_file(),
-        "{} is missing: build it with `cargo build --example agent_hub` (a plain `cargo test` does)",
-        path.display()
-    );
-    Command::new(path)
 }
 
 #[cfg(unix)]
