@@ -5,10 +5,13 @@
 use serde_json::{Value, json};
 
 use hub::Hub;
+use process::Process;
 use webdriver::{Browser, ENTER, SHIFT, TAB};
 
 #[path = "support/hub.rs"]
 mod hub;
+#[path = "support/process.rs"]
+mod process;
 #[path = "support/webdriver.rs"]
 mod webdriver;
 
@@ -157,6 +160,36 @@ async fn the_page_comes_back_by_itself_after_a_full_cap() {
     wait_for_state(&browser, "open").await;
     hub.send("ann", "back again").await;
     wait_for_texts(&browser, 1).await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_page_comes_back_by_itself_after_the_server_was_killed() {
+    let mut process = Process::start(&[]).await;
+    let browser = Browser::start().await;
+    browser.open(&page(&process.hub, "ann")).await;
+    wait_for_state(&browser, "open").await;
+    assert_eq!(process.hub.send("ann", "before").await, 1);
+    wait_for_texts(&browser, 1).await;
+    let count =
+        "source.addEventListener('error', () => { window.errors = (window.errors ?? 0) + 1; })";
+    browser.eval(count).await;
+
+    process.signal("KILL").await;
+    assert_eq!(process.exit().await.code(), None);
+    // The end, and at least one attempt that finds nobody.
+    browser.wait_until("window.errors >= 2").await;
+    wait_for_state(&browser, "waiting").await;
+
+    let url = process.hub.url(&[]);
+    let port = url.port().expect("a port");
+    let process = Process::start(&["--addr", &format!("127.0.0.1:{port}")]).await;
+    wait_for_state(&browser, "open").await;
+    assert_eq!(process.hub.send("ann", "after").await, 1);
+    assert_eq!(
+        wait_for_texts(&browser, 2).await,
+        json!(["before", "after"])
+    );
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! The example `agent_hub` as a process of its own.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
