@@ -1,14 +1,26 @@
-//! What the benchmarks share: the baseline, payloads, and the few lines of statistics that a table needs.
+//! What the benchmarks share: the baseline, payloads, processes and clients, and the few lines of statistics that a
+//! table needs.
 
 // Each benchmark is a crate of its own and uses a part of this.
 #![allow(dead_code, unused_imports)]
 
+mod example;
+mod farewell;
+pub(crate) mod http1;
+#[cfg(feature = "http2")]
+pub(crate) mod http2;
+pub(crate) mod kernel;
 mod locked;
+mod numbered;
 mod payload;
+pub(crate) mod process;
 
 use std::env;
 
+pub(crate) use example::example;
+pub(crate) use farewell::Farewell;
 pub(crate) use locked::LockedHub;
+pub(crate) use numbered::{Numbers, numbered};
 pub(crate) use payload::Messages;
 
 /// What the benchmark was started for.
@@ -41,6 +53,17 @@ impl Mode {
     }
 }
 
+/// The number after `--name` among the arguments.
+pub(crate) fn option(name: &str, default: usize) -> usize {
+    let mut args = env::args().skip_while(|arg| arg.strip_prefix("--") != Some(name));
+    match args.nth(1) {
+        None => default,
+        Some(value) => value
+            .parse()
+            .unwrap_or_else(|_| panic!("--{name} takes a number, not {value:?}")),
+    }
+}
+
 /// A runtime for one thread, without a timer or sockets: the least that async code can be run on.
 pub(crate) fn current_thread() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
@@ -56,6 +79,16 @@ pub(crate) fn quantile(values: &mut [f64], q: f64) -> f64 {
 
 pub(crate) fn median(values: &mut [f64]) -> f64 {
     quantile(values, 0.5)
+}
+
+/// How much `y` changes for each `x`, by least squares.
+pub(crate) fn slope(points: &[(f64, f64)]) -> f64 {
+    let n = points.len() as f64;
+    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / n;
+    let (x, y) = (mean(|p| p.0), mean(|p| p.1));
+    let covariance: f64 = points.iter().map(|p| (p.0 - x) * (p.1 - y)).sum();
+    let variance: f64 = points.iter().map(|p| (p.0 - x).powi(2)).sum();
+    covariance / variance
 }
 
 /// Numbers that look random and are the same in every run (xorshift64*).

@@ -1,0 +1,65 @@
+//! What Linux says of a process, in `/proc`.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::process::Command;
+
+/// The memory of a process that is in RAM, in KB.
+pub(crate) fn rss_kb(pid: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    number.unwrap_or(f64::NAN)
+}
+
+/// The clients for which the kernel has a socket of this server, be it one that the server has closed and that is still
+/// sending. The process tells in whose network to look.
+pub(crate) fn clients_of(pid: u32, server: SocketAddr) -> Vec<SocketAddr> {
+    let path = format!("/proc/{pid}/net/tcp");
+    let table = fs::read_to_string(path).unwrap_or_default();
+    let of_row = |row: &str| {
+        let mut columns = row.split_whitespace().skip(1);
+        let (local, remote) = (address(columns.next()?)?, address(columns.next()?)?);
+        (local == server && remote.port() != 0).then_some(remote)
+    };
+    table.lines().filter_map(of_row).collect()
+}
+
+fn address(column: &str) -> Option<SocketAddr> {
+    let (ip, port) = column.split_once(':')?;
+    let ip = u32::from_str_radix(ip, 16).ok()?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    Some(SocketAddrV4::new(Ipv4Addr::from(ip.to_ne_bytes()), port).into())
+}
+
+/// Makes sure that this process, and those that it starts, can each have so many files open. Ends it, with a sentence that
+/// says what to do, where that is not allowed.
+pub(crate) fn allow_files(count: usize) {
+    // Whatever else is open.
+    let wanted = count + 100;
+    let limits = || {
+        let table = fs::read_to_string("/proc/self/limits").expect("Linux");
+        let row = table
+            .lines()
+            .find_map(|line| line.strip_prefix("Max open files"));
+        let mut columns = row.expect("a limit of files").split_whitespace();
+        let mut next = || columns.next()?.parse().ok();
+        (next().unwrap_or(usize::MAX), next().unwrap_or(usize::MAX))
+    };
+    let (soft, hard) = limits();
+    if soft >= wanted {
+        return;
+    }
+    let raised = hard.max(if hard < wanted { wanted } else { 0 });
+    // From util-linux: without it, this would be a system call, and those need unsafe code.
+    let _ = Command::new("prlimit")
+        .arg(format!("--pid={}", std::process::id()))
+        .arg(format!("--nofile={raised}:{raised}"))
+        .status();
+    if limits().0 < wanted {
+        eprintln!(
+            "This needs {wanted} open files in one process and may have {soft}: run `ulimit -n {wanted}` first, as root if it is refused."
+        );
+        std::process::exit(1);
+    }
+}
