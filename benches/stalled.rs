@@ -19,13 +19,10 @@
 
 mod support;
 
-use std::collections::HashSet;
 use std::convert::Infallible;
-use std::io;
-use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -37,7 +34,7 @@ use axum::routing::get;
 use axum::serve::Listener;
 use futures_util::StreamExt;
 use support::process::{Process, answer, part, part_command};
-use support::{LockedHub, Mode, Numbers, http1, kernel, numbered, option, slope};
+use support::{Crowd, LockedHub, Mode, kernel, numbered, option, slope};
 use tidings::serve::{bind, serve};
 use tidings::sse::SseResponse;
 use tidings::{ConnectionId, GenericBroadcaster, KeepAlive, RegisterError, Text};
@@ -193,128 +190,6 @@ async fn be_server(design: Design, load: Load) {
     }
 }
 
-// The clients
-
-/// The clients of one server.
-struct Clients {
-    readers: Vec<Arc<Mutex<Numbers>>>,
-    /// Those that stall, and with them goes whatever keeps their connection open.
-    _stalled: Vec<Box<dyn Send>>,
-    /// The sockets that must go.
-    stuck: HashSet<SocketAddr>,
-}
-
-impl Clients {
-    fn reader(&mut self, load: Load) -> Arc<Mutex<Numbers>> {
-        let numbers = Arc::new(Mutex::new(Numbers::of_size(load.size)));
-        self.readers.push(Arc::clone(&numbers));
-        numbers
-    }
-
-    fn none() -> Self {
-        Self {
-            readers: Vec::new(),
-            _stalled: Vec::new(),
-            stuck: HashSet::new(),
-        }
-    }
-
-    async fn open(
-        addr: SocketAddr,
-        load: Load,
-        reading: usize,
-        stalled: usize,
-    ) -> io::Result<Self> {
-        let mut clients = Self::none();
-        for _ in 0..stalled {
-            let stream = http1::Stream::open(addr, "/").await?;
-            clients.stuck.insert(stream.tcp.local_addr()?);
-            clients._stalled.push(Box::new(stream));
-        }
-        for _ in 0..reading {
-            let mut stream = http1::Stream::open(addr, "/").await?;
-            let numbers = clients.reader(load);
-            tokio::spawn(async move {
-                let mut buf = vec![0; 256 * 1024];
-                let mut push = |bytes: &[u8]| lock(&numbers).push(bytes);
-                while let Ok(true) = stream.read(&mut buf, &mut push).await {}
-                ended(&numbers);
-            });
-        }
-        Ok(clients)
-    }
-
-    #[cfg(feature = "http2")]
-    async fn open_http2(
-        addr: SocketAddr,
-        load: Load,
-        reading: usize,
-        stalled: usize,
-    ) -> io::Result<Self> {
-        use support::http2::{connect, open, read};
-
-        /// Streams on each connection that are read.
-        const EACH: usize = 10;
-        let shared = stalled * 2 / 5;
-        let alone = shared;
-        let mut clients = Self::none();
-        for n in 0..reading.div_ceil(EACH) {
-            let (mut requests, connection) = connect(addr, 1 << 20).await?;
-            tokio::spawn(connection);
-            if n < shared {
-                clients
-                    ._stalled
-                    .push(Box::new(open(&mut requests, "/").await?));
-            }
-            for _ in 0..EACH.min(reading - n * EACH) {
-                let mut body = open(&mut requests, "/").await?;
-                let numbers = clients.reader(load);
-                tokio::spawn(async move {
-                    while let Some(Ok(bytes)) = read(&mut body).await {
-                        lock(&numbers).push(&bytes);
-                    }
-                    ended(&numbers);
-                });
-            }
-        }
-        for _ in 0..alone {
-            let (mut requests, connection) = connect(addr, 1 << 16).await?;
-            tokio::spawn(connection);
-            let body = open(&mut requests, "/").await?;
-            clients._stalled.push(Box::new((requests, body)));
-        }
-        for _ in shared + alone..stalled {
-            let before = kernel::clients_of(std::process::id(), addr);
-            let (mut requests, mut connection) = connect(addr, 1 << 30).await?;
-            let body = tokio::select! {
-                body = open(&mut requests, "/") => body?,
-                _ = &mut connection => return Err(io::ErrorKind::UnexpectedEof.into()),
-            };
-            let now = kernel::clients_of(std::process::id(), addr);
-            let new = now.into_iter().filter(|client| !before.contains(client));
-            clients.stuck.extend(new);
-            // Its windows are wide open, and nobody polls it from here on.
-            clients
-                ._stalled
-                .push(Box::new((requests, connection, body)));
-        }
-        Ok(clients)
-    }
-
-    fn have_all(&self, sent: u64) -> bool {
-        self.readers.iter().all(|r| lock(r).count == sent)
-    }
-}
-
-fn lock(numbers: &Mutex<Numbers>) -> std::sync::MutexGuard<'_, Numbers> {
-    numbers.lock().expect("nothing panics while it is held")
-}
-
-fn ended(numbers: &Mutex<Numbers>) {
-    let mut numbers = lock(numbers);
-    numbers.fault.get_or_insert("the stream ended".to_owned());
-}
-
 // The measurement
 
 /// What one server gave.
@@ -346,14 +221,14 @@ fn measure(
     ];
     let mut server = Process::start(part_command(numbers.map(|n| n.to_string())));
     let (pid, addr) = (server.pid(), server.addr());
-    let clients = runtime.block_on(async {
+    let crowd = runtime.block_on(async {
         match design {
             #[cfg(feature = "http2")]
-            Design::TidingsHttp2 => Clients::open_http2(addr, load, reading, stalled).await,
-            _ => Clients::open(addr, load, reading, stalled).await,
+            Design::TidingsHttp2 => Crowd::open_http2(addr, load.size, reading, stalled).await,
+            _ => Crowd::open(addr, load.size, reading, stalled).await,
         }
     });
-    let clients = clients.expect("the server serves");
+    let crowd = crowd.expect("the server serves");
     assert_eq!(server.ask_number("connections"), reading + stalled);
 
     let start = Instant::now();
@@ -370,7 +245,7 @@ fn measure(
             gone_from_stats = Some(start.elapsed());
         }
         if gone_from_kernel.is_none() {
-            let is_stuck = |client| clients.stuck.contains(client);
+            let is_stuck = |client| crowd.stuck.contains(client);
             if !kernel::clients_of(pid, addr).iter().any(is_stuck) {
                 gone_from_kernel = Some(start.elapsed());
             }
@@ -381,19 +256,10 @@ fn measure(
         }
     };
     let grace = Instant::now();
-    while !clients.have_all(sent) && grace.elapsed() < Duration::from_secs(5) {
+    while !crowd.faults(sent).is_empty() && grace.elapsed() < Duration::from_secs(5) {
         sleep(Duration::from_millis(10));
     }
-    let mut faults = Vec::new();
-    for (n, reader) in clients.readers.iter().enumerate() {
-        let numbers = lock(reader);
-        let have = numbers.count;
-        match &numbers.fault {
-            Some(fault) => faults.push(format!("client {n}: after {have} events, {fault}")),
-            None if have < sent => faults.push(format!("client {n}: {have} of {sent} events")),
-            None => {}
-        }
-    }
+    let faults = crowd.faults(sent);
     Outcome {
         sent,
         took,

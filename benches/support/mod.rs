@@ -4,6 +4,7 @@
 // Each benchmark is a crate of its own and uses a part of this.
 #![allow(dead_code, unused_imports)]
 
+mod crowd;
 mod example;
 mod farewell;
 pub(crate) mod http1;
@@ -17,6 +18,7 @@ pub(crate) mod process;
 
 use std::env;
 
+pub(crate) use crowd::Crowd;
 pub(crate) use example::example;
 pub(crate) use farewell::Farewell;
 pub(crate) use locked::LockedHub;
