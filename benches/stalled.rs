@@ -290,7 +290,7 @@ fn main() -> ExitCode {
     }
     let load = Load {
         seconds: option("seconds", mode.pick(60, 3)),
-        rate: option("rate", 100),
+        rate: option("rate", mode.pick(100, 50)),
         size: option("size", 16 * 1024),
         limit: mode.pick(Duration::from_secs(5), Duration::from_secs(1)),
     };

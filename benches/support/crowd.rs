@@ -77,7 +77,7 @@ impl Crowd {
         let alone = shared;
         let mut crowd = Self::of_size(size);
         for n in 0..reading.div_ceil(EACH) {
-            let (mut requests, connection) = connect(addr, 1 << 20).await?;
+            let (mut requests, connection) = connect(addr, 1 << 18).await?;
             tokio::spawn(connection);
             if n < shared {
                 crowd
