@@ -359,7 +359,7 @@ fn main() -> ExitCode {
                 .iter()
                 .map(|fault| format!("{name}: {fault}")),
         );
-        let bound = load.limit + Duration::from_secs(1);
+        let bound = load.limit + mode.slack();
         for (place, gone) in [
             ("stats()", outcome.gone_from_stats),
             ("the kernel", outcome.gone_from_kernel),

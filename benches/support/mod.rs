@@ -17,6 +17,7 @@ mod payload;
 pub(crate) mod process;
 
 use std::env;
+use std::time::Duration;
 
 pub(crate) use crowd::Crowd;
 pub(crate) use example::example;
@@ -47,6 +48,21 @@ impl Mode {
         } else {
             Self::Try
         }
+    }
+
+    /// The argument that says so.
+    pub(crate) fn flag(self) -> &'static str {
+        match self {
+            Self::Measure => "--bench",
+            Self::Try => "--test",
+            Self::List => "--list",
+        }
+    }
+
+    /// What may come on top of a time that was promised: a tiny round may run on a machine that is busy with other things,
+    /// and is not about that.
+    pub(crate) fn slack(self) -> Duration {
+        Duration::from_secs(self.pick(1, 5))
     }
 
     /// `full` when measuring, `tiny` when only trying.
