@@ -7,6 +7,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::GenericBroadcaster;
 use crate::error::ConfigError;
+use crate::sync::SHARDS;
 
 impl<E: ?Sized> GenericBroadcaster<E> {
     /// Takes out every connection that has been too far behind for too long (see
@@ -15,11 +16,13 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     ///
     /// This is how a client that has stopped reading is found: its stream is not polled any more, and cannot notice by
     /// itself. The connection is gone at once from the counts, and the ring lets go of what it held for it; for the socket
-    /// see [`disconnect_user`](Self::disconnect_user). The time runs from the first sweep that finds the connection too far behind.
+    /// see [`disconnect_user`](Self::disconnect_user). The time runs from the first sweep that finds the connection too far
+    /// behind. With a [history](super::Builder::history), it also forgets what has been kept for too long.
     ///
     /// Costs a walk over all connections, and holds up no broadcast: 40 ms for 100,000 users with one connection each, 7 ms
     /// for 10,000 with ten, and broadcasts meanwhile take as long as without (`cargo bench --bench sweep`). The thread that
-    /// calls it is busy for so long; with very many users, call it from one that runs nothing else. Call it from one place.
+    /// calls it is busy for so long; a [task of the builder's](super::Builder::sweep_every) does it in 64 parts and lets
+    /// others run in between. Call it from one place.
     pub fn sweep(&self) -> usize {
         let pruned = self.registry.sweep(Instant::now());
         if pruned > 0 {
@@ -36,10 +39,16 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                let Some(registry) = registry.upgrade() else {
-                    return;
-                };
-                registry.sweep(Instant::now());
+                let now = Instant::now();
+                for shard in 0..SHARDS {
+                    // Not held while others go on: the last clone of the broadcaster ends this.
+                    let Some(registry) = registry.upgrade() else {
+                        return;
+                    };
+                    registry.sweep_shard(shard, now);
+                    drop(registry);
+                    tokio::task::yield_now().await;
+                }
             }
         });
         Ok(())

@@ -334,6 +334,10 @@ impl<T: Clone + Send + 'static> Registry<T> {
         self.users.rosters()
     }
 
+    pub(super) fn rosters_of_shard(&self, shard: usize) -> Vec<Arc<Roster<T>>> {
+        self.users.rosters_of_shard(shard)
+    }
+
     pub(crate) fn total(&self) -> usize {
         self.places.taken()
     }

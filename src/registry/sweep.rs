@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Registry;
+use crate::sync::SHARDS;
 
 /// What a connection may take.
 #[derive(Debug, Clone, Copy)]
@@ -23,12 +24,17 @@ impl<T: Clone + Send + 'static> Registry<T> {
     /// Takes out who has been too far behind for too long, and whose time is up. Says how many these were. Forgets the
     /// histories of those who have been away for too long, and events that are too old.
     pub(crate) fn sweep(&self, now: Instant) -> usize {
+        (0..SHARDS).map(|shard| self.sweep_shard(shard, now)).sum()
+    }
+
+    /// A part of a [sweep](Self::sweep), for those who have something else to do in between.
+    pub(crate) fn sweep_shard(&self, shard: usize, now: Instant) -> usize {
         let patience = self.patience();
         // From 1, since 0 stands for "not behind".
         let millis = 1 + self.since_started(now);
         let longest = u64::try_from(patience.time.as_millis()).unwrap_or(u64::MAX);
         let mut pruned = 0;
-        for roster in self.rosters() {
+        for roster in self.rosters_of_shard(shard) {
             let head = roster.head();
             roster.for_each(|connection| {
                 let too_far = connection.behind(head) > patience.behind;

@@ -95,17 +95,15 @@ impl<T: Clone + Send + 'static> Users<T> {
 
     /// The rosters of all users, shard by shard: not one moment for all of them.
     pub(crate) fn rosters(&self) -> Vec<Arc<Roster<T>>> {
-        let mut rosters = Vec::new();
-        for shard in &self.shards {
-            rosters.extend(
-                shard
-                    .0
-                    .load()
-                    .keys()
-                    .map(|Entry(channel)| channel.roster().clone()),
-            );
-        }
-        rosters
+        (0..SHARDS)
+            .flat_map(|shard| self.rosters_of_shard(shard))
+            .collect()
+    }
+
+    pub(crate) fn rosters_of_shard(&self, shard: usize) -> Vec<Arc<Roster<T>>> {
+        let snapshot = self.shards[shard].0.load();
+        let roster = |Entry(channel): &Entry<T>| channel.roster().clone();
+        snapshot.keys().map(roster).collect()
     }
 }
 
