@@ -1,0 +1,223 @@
+//! The official clients accept every event of the corpora, and give back the same. They refuse what `Event::check` refuses.
+//!
+//! They are in JavaScript and Python, and installed by `scripts/clients`, in pinned versions.
+#![cfg(feature = "agents")]
+
+#[path = "support/a2a_corpus.rs"]
+mod a2a_corpus;
+#[path = "support/agui_corpus.rs"]
+mod agui_corpus;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tidings::protocol::a2a::A2aEvent;
+use tidings::protocol::agui::Event;
+use tidings::{Frame, ToSse};
+
+/// Where `scripts/clients` has put them.
+fn installed() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients")
+}
+
+/// What a client says of an event.
+#[derive(Debug)]
+enum Verdict {
+    /// It takes it for this.
+    Accepted(String),
+    /// It does not take it, and says why.
+    Refused(#[expect(dead_code)] String),
+}
+
+/// Has a script of `tests/clients` judge these lines. The name is for the files that it takes, of each test its own.
+fn judge(name: &str, program: &Path, script: &str, lines: &[String]) -> Vec<Verdict> {
+    assert!(
+        installed().join("pinned").exists(),
+        "the official clients are not installed: run scripts/clients"
+    );
+    // Beside what is installed, because that is where node looks for it.
+    let place = installed().join(format!("{name}-{script}"));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
+    fs::copy(source.join(script), &place).expect("a script that can be copied");
+    let corpus = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{script}.jsonl"));
+    fs::write(&corpus, lines.join("\n")).expect("a file can be written");
+
+    let output = Command::new(program).arg(place).arg(corpus).output();
+    let output = output.unwrap_or_else(|error| {
+        let program = program.display();
+        panic!("{program} cannot be started ({error}): run scripts/test, which installs it")
+    });
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script} failed: {errors}");
+    let verdicts: Vec<_> = String::from_utf8(output.stdout)
+        .expect("UTF-8")
+        .lines()
+        .map(|line| match line.split_once(' ') {
+            Some(("ok", json)) => Verdict::Accepted(json.to_owned()),
+            Some(("refused", why)) => Verdict::Refused(why.to_owned()),
+            _ => panic!("no verdict: {line}"),
+        })
+        .collect();
+    assert_eq!(verdicts.len(), lines.len(), "a verdict for each");
+    verdicts
+}
+
+fn node() -> &'static Path {
+    Path::new("node")
+}
+
+fn python() -> PathBuf {
+    installed().join("venv/bin/python")
+}
+
+/// The data as a client finds it on the wire.
+fn wire<E: ToSse>(events: &[E]) -> Vec<String> {
+    let data = |event| Frame::encode(event).expect("valid").data();
+    events.iter().map(data).collect()
+}
+
+/// Whether both are the same JSON: it does not tell 1 from 1.0, which Python writes.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            let in_b = |(name, a)| b.get(name).is_some_and(|b| same(a, b));
+            a.len() == b.len() && a.iter().all(in_b)
+        }
+        (a, b) => a == b,
+    }
+}
+
+#[track_caller]
+fn assert_accepted(verdict: &Verdict, sent: &str) -> String {
+    let Verdict::Accepted(json) = verdict else {
+        panic!("{verdict:?}: {:.300}", sent);
+    };
+    let (back, sent): (Value, Value) = (
+        serde_json::from_str(json).expect("JSON"),
+        serde_json::from_str(sent).expect("JSON"),
+    );
+    assert!(same(&back, &sent), "{:.300}\nfor {:.300}", json, sent);
+    json.clone()
+}
+
+#[test]
+fn agui_schemas_accept_the_corpus_and_give_it_back() {
+    let events = agui_corpus::events();
+    let lines = wire(&events);
+    let verdicts = judge("accepted", node(), "agui_schemas.mjs", &lines);
+    for ((event, line), verdict) in events.iter().zip(&lines).zip(&verdicts) {
+        let json = assert_accepted(verdict, line);
+        let back: Event = serde_json::from_str(&json).expect("an event");
+        assert_eq!(back, *event);
+    }
+}
+
+#[test]
+fn agui_schemas_refuse_what_is_refused_here() {
+    let run = |field: &str, value: Value| {
+        let mut event = json!({"type": "RUN_FINISHED", "threadId": "t", "runId": "r"});
+        event[field] = value;
+        event
+    };
+    let started = |field: &str, value: Value| {
+        let mut input = json!({"threadId": "t", "runId": "r", "messages": []});
+        input[field] = value;
+        json!({"type": "RUN_STARTED", "threadId": "t", "runId": "r", "input": input})
+    };
+    let delta = |operation: Value| json!({"type": "STATE_DELTA", "delta": [operation]});
+    let parts = |part: Value| json!({"type": "MESSAGES_SNAPSHOT", "messages": [{"id": "m", "role": "user", "content": [part]}]});
+    let refused = [
+        run("timestamp", json!(9007199254740992i64)),
+        run("timestamp", json!(-9007199254740992i64)),
+        run("timestamp", json!(1.5)),
+        run("timestamp", json!("2026-11-22T12:00:00Z")),
+        run("timestamp", Value::Null),
+        run("rawEvent", Value::Null),
+        run("metadata", Value::Null),
+        run("metadata", json!([])),
+        run("result", Value::Null),
+        run("outcome", json!({"type": "interrupt", "interrupts": []})),
+        run("outcome", json!({"type": "other"})),
+        run("usage", json!([{"inputTokens": -1}])),
+        run("usage", json!([{"inputTokens": 9007199254740992i64}])),
+        run("usage", json!([{"model": null}])),
+        run("threadId", Value::Null),
+        started("forwardedProps", Value::Null),
+        started(
+            "tools",
+            json!([{"name": "n", "description": "d", "parameters": null}]),
+        ),
+        started(
+            "resume",
+            json!([{"interruptId": "i", "status": "resolved", "payload": null}]),
+        ),
+        started("resume", json!([{"interruptId": "i", "status": "other"}])),
+        delta(json!({"op": "remove", "path": "a"})),
+        delta(json!({"op": "remove", "path": "/~2"})),
+        delta(json!({"op": "remove", "path": "/a~"})),
+        delta(json!({"op": "add", "path": "/a"})),
+        delta(json!({"op": "other", "path": "/a"})),
+        parts(json!({"type": "text", "text": "x", "metadata": null})),
+        parts(json!({"type": "text", "text": "x", "id": null})),
+        parts(json!({"type": "smell"})),
+        parts(json!({"type": "image", "source": {"type": "data", "value": ""}})),
+        json!({"type": "STATE_SNAPSHOT"}),
+        json!({"type": "CUSTOM", "name": "n"}),
+        json!({"type": "RAW"}),
+        json!({"type": "TEXT_MESSAGE_START", "messageId": "m", "role": "tool"}),
+        json!({"type": "TEXT_MESSAGE_START", "messageId": "m", "name": null}),
+        json!({"type": "REASONING_MESSAGE_START", "messageId": "m"}),
+        json!({"type": "SUBAGENT_FINISHED"}),
+        json!({"type": "SUBAGENT_FINISHED", "subagentRunId": "s", "result": null}),
+    ];
+    let lines: Vec<String> = refused.iter().map(Value::to_string).collect();
+    for (line, verdict) in lines
+        .iter()
+        .zip(judge("refused", node(), "agui_schemas.mjs", &lines))
+    {
+        assert!(matches!(verdict, Verdict::Refused(_)), "accepted: {line}");
+        let here = serde_json::from_str::<Event>(line);
+        assert!(
+            here.is_err() || here.is_ok_and(|event| event.check().is_err()),
+            "accepted here: {line}"
+        );
+    }
+}
+
+fn accepts_the_a2a_corpus(program: &Path, script: &str) {
+    let events = a2a_corpus::events();
+    let lines = wire(&events);
+    let verdicts = judge("accepted", program, script, &lines);
+    for ((event, line), verdict) in events.iter().zip(&lines).zip(&verdicts) {
+        let json = assert_accepted(verdict, line);
+        let back: A2aEvent = serde_json::from_str(&json).expect("an event");
+        assert_eq!(back.name(), event.name());
+        assert_eq!(back.is_terminal(), event.is_terminal());
+    }
+}
+
+#[test]
+fn a2a_in_javascript_accepts_the_corpus_and_gives_it_back() {
+    accepts_the_a2a_corpus(node(), "a2a_sdk.mjs");
+}
+
+#[test]
+fn a2a_in_python_accepts_the_corpus_and_gives_it_back() {
+    accepts_the_a2a_corpus(&python(), "a2a_sdk.py");
+}
+
+#[test]
+fn a2a_in_python_refuses_what_is_none() {
+    let heartbeat = r#"{"type":"heartbeat"}"#.to_owned();
+    let verdicts = judge("refused", &python(), "a2a_sdk.py", &[heartbeat]);
+    assert!(
+        matches!(verdicts[..], [Verdict::Refused(_)]),
+        "{verdicts:?}"
+    );
+}
