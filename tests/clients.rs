@@ -31,8 +31,8 @@ enum Verdict {
     Refused(#[expect(dead_code)] String),
 }
 
-/// Has a script of `tests/clients` judge these lines. The name is for the files that it takes, of each test its own.
-fn judge(name: &str, program: &Path, script: &str, lines: &[String]) -> Vec<Verdict> {
+/// Has a script of `tests/clients` read these lines. The name is for the files that it takes, of each test its own.
+fn run(name: &str, program: &Path, script: &str, lines: &[String]) -> String {
     assert!(
         installed().join("pinned").exists(),
         "the official clients are not installed: run scripts/clients"
@@ -51,8 +51,12 @@ fn judge(name: &str, program: &Path, script: &str, lines: &[String]) -> Vec<Verd
     });
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{script} failed: {errors}");
-    let verdicts: Vec<_> = String::from_utf8(output.stdout)
-        .expect("UTF-8")
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// Has a script of `tests/clients` judge these lines.
+fn judge(name: &str, program: &Path, script: &str, lines: &[String]) -> Vec<Verdict> {
+    let verdicts: Vec<_> = run(name, program, script, lines)
         .lines()
         .map(|line| match line.split_once(' ') {
             Some(("ok", json)) => Verdict::Accepted(json.to_owned()),
@@ -116,6 +120,17 @@ fn agui_schemas_accept_the_corpus_and_give_it_back() {
         let back: Event = serde_json::from_str(&json).expect("an event");
         assert_eq!(back, *event);
     }
+}
+
+#[test]
+fn the_corpus_has_everything_that_the_agui_schemas_know() {
+    let lines = wire(&agui_corpus::events());
+    let found = run("corpus", node(), "agui_coverage.mjs", &lines);
+    let (missing, seen) = found.trim_end().rsplit_once('\n').unwrap_or(("", &found));
+    assert_eq!(missing, "");
+    let seen = seen.trim_end().strip_prefix("looked at ");
+    let seen: usize = seen.and_then(|seen| seen.parse().ok()).expect("a number");
+    assert!(seen > 1000, "the schemas have more than {seen} fields");
 }
 
 #[test]

@@ -246,6 +246,14 @@ pub(crate) fn maximal() -> Vec<Body> {
             .parent_run_id("run-0")
             .input(input())
             .into(),
+        // The schemas put empty lists in the place of absent ones, so these are there.
+        RunStarted::new("thread-1", "run-1")
+            .input(
+                RunAgentInput::new("thread-1", "run-1", Vec::new())
+                    .tools(Vec::new())
+                    .context(Vec::new()),
+            )
+            .into(),
         RunError::new(TEXT).code("E1").usage(usage()).into(),
         StepStarted::new(TEXT).into(),
         StepFinished::new(TEXT).into(),

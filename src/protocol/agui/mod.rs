@@ -27,7 +27,7 @@
 //! what was recorded elsewhere can be read and looked at. An event that fails the check cannot be broadcast. Neither looks
 //! at the order of events: a [`RunView`] does, for the client of one run.
 //!
-//! Numbers come back exactly if they fit 64 bits, integers, or a `f64`.
+//! Integers come back exactly if they fit 64 bits, other numbers as the `f64` that is nearest.
 
 mod build;
 mod check;
