@@ -260,8 +260,8 @@ impl<T: Clone + Send + 'static> Connection<T> {
 
 /// What the stream reads from, and the task that polled it last.
 ///
-/// The task is kept also when there was an event for it: it may wait for its socket then, which is the only thing that
-/// nobody but its client could end.
+/// The task is kept also when there was an event for it: it may now wait for a client that takes nothing, and give that up
+/// when it learns of the end.
 struct Reader<T> {
     feed: Option<Feed<T>>,
     /// Where the channel has a log.

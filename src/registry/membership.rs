@@ -230,6 +230,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         let Some(roster) = self.roster(user) else {
             return 0;
         };
+        cut_members(&roster);
         if !self.retention.lingers() {
             self.close_channel(&roster);
         }
@@ -295,6 +296,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
     pub(crate) fn disconnect_all(&self) -> usize {
         let rosters = self.users.rosters();
         let end = |roster| {
+            cut_members(roster);
             self.close_channel(roster);
             self.end_members(roster)
         };
@@ -357,4 +359,9 @@ impl<T: Clone + Send + 'static> Registry<T> {
     pub(crate) fn retention(&self) -> &Retention {
         &self.retention
     }
+}
+
+/// Before a channel is closed: a stream that finds it closed ends by itself, and such an end is not to be cut.
+fn cut_members<T: Clone + Send + 'static>(roster: &Roster<T>) {
+    roster.for_each(|connection| connection.cut());
 }

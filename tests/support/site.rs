@@ -27,6 +27,8 @@ pub(crate) const BRIEF: Duration = Duration::from_secs(2);
 /// The stall limit of most tests.
 pub(crate) const LIMIT: Duration = Duration::from_millis(300);
 
+pub(crate) const MEGABYTE: usize = 1 << 20;
+
 /// Nothing that has to happen takes so long.
 pub(crate) const BOUND: Duration = Duration::from_secs(10);
 
@@ -81,7 +83,7 @@ impl Site {
         Router::new()
             .route("/events/{user}", get(events))
             .route("/brief/{user}", get(brief))
-            .route("/large", get(async || "x".repeat(1 << 20)))
+            .route("/large", get(async || "x".repeat(MEGABYTE)))
             .route("/slow", get(slow))
             .route("/peer", get(peer))
             .with_state(self.clone())
@@ -100,6 +102,17 @@ impl Site {
             self.hub.stats().broadcasts > 150
         })
         .await;
+    }
+
+    /// Sends a megabyte to a user who does not read, more than all buffers hold, and waits until the stream has taken it
+    /// from the ring: from then on it waits for the client.
+    pub(crate) async fn clog(&self, user: &str) {
+        self.send(user, &"x".repeat(MEGABYTE));
+        let is_taken = || {
+            let connections = self.hub.connection_info_of(user);
+            connections.iter().all(|connection| connection.behind == 0)
+        };
+        eventually(BOUND, "it is taken", is_taken).await;
     }
 
     /// Sends numbered events of 4 KB to a user, until it is dropped.
@@ -267,6 +280,23 @@ impl Client {
             let read = soon(self.stream.read_buf(&mut self.seen)).await;
             let read = read.expect("the connection works");
             assert_ne!(read, 0, "it ended before {text:?}, after {seen:?}");
+        }
+    }
+
+    /// Reads so many bytes, and forgets them.
+    pub(crate) async fn skip(&mut self, bytes: usize) {
+        let mut left = bytes;
+        loop {
+            let skipped = left.min(self.seen.len());
+            self.seen.drain(..skipped);
+            left -= skipped;
+            if left == 0 {
+                return;
+            }
+            self.seen.reserve(64 * 1024);
+            let read = soon(self.stream.read_buf(&mut self.seen)).await;
+            let read = read.expect("the connection works");
+            assert_ne!(read, 0, "it ended {left} bytes too early");
         }
     }
 
