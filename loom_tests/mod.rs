@@ -7,7 +7,6 @@
 //! Each says how many iterations it must explore at the least, since loom skips without a word what it takes for
 //! equivalent. And each names, as `Fails:`, up to three of the changes to the code that make it fail. These stand in
 //! `loom_tests/faults/`, each with the model that must notice it, and `scripts/faults` checks that it does.
-
 //!
 //! `random.rs` has scenarios too large for that, which shuttle runs through thousands of random schedules.
 

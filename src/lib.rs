@@ -78,7 +78,7 @@
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
-//! | `axum` | yes | [`Subscription`] and [`RegisterError`] as responses, [`sse::SseResponse`], axum's own `Sse` from a subscription |
+//! | `axum` | yes | [`Subscription`] and [`RegisterError`] as responses, `sse::SseResponse`, axum's own `Sse` from a subscription |
 //! | `serve` | yes | `serve`: a server, and a listener for `axum::serve`, that stalled and vanished clients cannot hold up |
 //! | `http2` | no | HTTP/2 for that server, with the same promise for each stream |
 //! | `agui` | no | `protocol::agui`: AG-UI 1.0, all its events as types; `AgUiBroadcaster` |

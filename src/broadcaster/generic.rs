@@ -171,8 +171,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         self.unregister(user, connection)
     }
 
-    /// Ends all connections of a user at once, whatever they were doing, and says how many these were: when the user is
-    /// locked out, for example. What they had not read yet is dropped. A connection that is registered from now on is
+    /// Ends all connections of a user at once, whatever they were doing, and says how many this call took out: when the user
+    /// is locked out, for example. One that leaves in this very moment is not counted. What they had not read yet is dropped. A connection that is registered from now on is
     /// not affected. A [history](Builder::history) stays; [`forget`](Self::forget) ends it too.
     ///
     /// The sockets are closed by the server. `tidings::serve::serve` gives a client a quarter of a second for what is on its

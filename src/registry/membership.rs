@@ -295,7 +295,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
     /// Ends every connection there is at once and takes it out; says how many these were.
     pub(crate) fn disconnect_all(&self) -> usize {
         let rosters = self.users.rosters();
-        let end = |roster| {
+        let end = |roster: &Arc<Roster<T>>| {
             cut_members(roster);
             self.close_channel(roster);
             self.end_members(roster)
