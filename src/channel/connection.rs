@@ -148,7 +148,7 @@ impl<T: Clone + Send + 'static> Connection<T> {
     }
 
     /// The next event. `None` once the connection has ended, or the channel was closed and all it sent has been read.
-    pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Missed>>> {
+    pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Box<Missed>>>> {
         // Pairs with the releases in `finish` and `end`.
         let mut phase = self.phase.load(Ordering::Acquire);
         loop {
@@ -270,7 +270,7 @@ struct Reader<T> {
 }
 
 impl<T: Clone + Send + 'static> Reader<T> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Missed>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Box<Missed>>>> {
         let Some(feed) = &mut self.feed else {
             return Poll::Ready(None);
         };

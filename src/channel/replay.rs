@@ -34,15 +34,17 @@ pub(crate) struct Missed {
 
 impl Missed {
     /// Lost to lag, without a log to find them in.
-    pub(super) fn lagged(missed: u64) -> Self {
-        Self {
+    ///
+    /// In a box, because this is rare, and the item that it comes in is moved for every event.
+    pub(super) fn lagged(missed: u64) -> Box<Self> {
+        Box::new(Self {
             gap: Gap {
                 reason: GapReason::Lagged,
                 missed: Some(missed),
                 position: None,
             },
             told: true,
-        }
+        })
     }
 }
 
@@ -87,7 +89,7 @@ impl<T: Clone + Send + 'static> Replay<T> {
         &mut self,
         ring: &mut Feed<T>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<T, Missed>>> {
+    ) -> Poll<Option<Result<T, Box<Missed>>>> {
         loop {
             if let Some(item) = self.read_log() {
                 return Poll::Ready(Some(item));
@@ -107,7 +109,7 @@ impl<T: Clone + Send + 'static> Replay<T> {
     }
 
     /// The next event from the log; `None` when it is the ring's turn.
-    fn read_log(&mut self) -> Option<Result<T, Missed>> {
+    fn read_log(&mut self) -> Option<Result<T, Box<Missed>>> {
         if let Some((offset, event)) = self.excerpt.pop_front() {
             self.next = offset + 1;
             return Some(Ok(event));
@@ -138,7 +140,7 @@ impl<T: Clone + Send + 'static> Replay<T> {
             .excerpt
             .front()
             .map_or(self.until, |(offset, _)| *offset);
-        Some(Err(Missed {
+        Some(Err(Box::new(Missed {
             gap: Gap {
                 reason: if returning {
                     GapReason::Evicted
@@ -149,6 +151,6 @@ impl<T: Clone + Send + 'static> Replay<T> {
                 position: self.log.position(before - 1),
             },
             told: excerpt.told,
-        }))
+        })))
     }
 }

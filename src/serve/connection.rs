@@ -56,6 +56,10 @@ impl Default for Protocols {
     }
 }
 
+/// The most that a connection buffers of what it sends, besides one chunk, and of a request's head. Less than hyper's 400
+/// KB: it is what a client costs that does not read, and the socket has a buffer of its own.
+const BUFFER: usize = 64 * 1024;
+
 impl Protocols {
     /// Serves a connection in a task of its own.
     pub(super) fn spawn<I, S, A, B>(
@@ -117,6 +121,7 @@ impl Protocols {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.header_read_timeout)
+            .max_buf_size(BUFFER)
             .serve_connection(TokioIo::new(io), service)
             .with_upgrades();
         drive(connection, phase, |connection| {

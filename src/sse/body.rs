@@ -6,7 +6,7 @@ use std::future::Future;
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,9 +20,10 @@ use crate::frame::Frame;
 use crate::gap::Gap;
 use crate::subscription::Subscription;
 
-/// The events of a [`Subscription`] as the body of an HTTP response, one chunk for each event.
+/// The events of a [`Subscription`] as the body of an HTTP response.
 ///
-/// A chunk is the event's shared bytes: handing it out copies and allocates nothing.
+/// An event is a chunk of its own, the shared bytes: handing it out copies and allocates nothing. Events that wait when the
+/// response is polled, because the client or the server was busy, are joined to a chunk of up to 32 KiB.
 ///
 /// Where events are missing, and the [`LagPolicy`](crate::LagPolicy) says so, an event `gap` stands in their place, with
 /// `{"reason":"lagged","missed":n}` for data; see [`Gap`](crate::Gap). With a [history](crate::History) every event has an
@@ -37,6 +38,8 @@ pub struct SseBody {
     /// What the client is shown of it; everything if there is none.
     view: Option<Viewed>,
     keep_alive: Option<Silence>,
+    /// A piece that was taken and did not fit.
+    held: Option<Bytes>,
     has_begun: bool,
     cursor: bool,
     retry: Option<Duration>,
@@ -47,6 +50,7 @@ impl SseBody {
     #[must_use]
     pub fn new(subscription: Subscription) -> Self {
         Self {
+            held: None,
             has_begun: false,
             cursor: !subscription.is_strict(),
             retry: None,
@@ -127,6 +131,86 @@ impl SseBody {
     }
 }
 
+/// The pieces of a stream, and how they are joined.
+impl SseBody {
+    /// The next piece of what is sent: an event, or what stands around events.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Some(opening) = self.opening() {
+            return Poll::Ready(Some(opening));
+        }
+        loop {
+            if let Some(chunk) = self.view.as_mut().and_then(|view| view.chunks.pop()) {
+                return Poll::Ready(Some(chunk));
+            }
+            let Some(subscription) = &mut self.subscription else {
+                return Poll::Ready(None);
+            };
+            match (
+                ready!(Pin::new(&mut *subscription).poll_next(cx)),
+                &mut self.view,
+            ) {
+                (Some(Ok(frame)), None) => return Poll::Ready(Some(frame.to_bytes())),
+                (Some(Err(gap)), None) => return Poll::Ready(Some(Frame::gap(&gap).to_bytes())),
+                (Some(item), Some(view)) => {
+                    if view.show(item).is_break() {
+                        self.subscription = None;
+                    }
+                }
+                (None, None) => {
+                    let spread = subscription.guard().reconnect_spread();
+                    self.subscription = None;
+                    let retry = |spread| Frame::retry_line(reconnect_after(spread));
+                    return Poll::Ready(spread.map(retry));
+                }
+                (None, Some(view)) => {
+                    self.subscription = None;
+                    view.view.end(&mut view.chunks);
+                }
+            }
+        }
+    }
+
+    /// Whether it is worth polling for another piece: cheaper to ask than to find out.
+    fn has_more(&self) -> bool {
+        let has_chunks = |view: &Viewed| !view.chunks.is_empty();
+        self.view.as_ref().is_some_and(has_chunks)
+            || self
+                .subscription
+                .as_ref()
+                .is_some_and(Subscription::is_behind)
+    }
+
+    /// Joins a piece with those that are ready behind it. A stream that is alone with its event copies nothing; where there
+    /// is a backlog, one larger write costs less than many small ones.
+    fn join(&mut self, first: Bytes, cx: &mut Context<'_>) -> Bytes {
+        let mut joined = Vec::new();
+        let mut size = first.len();
+        while size < JOINED && self.has_more() {
+            let Poll::Ready(Some(piece)) = self.poll_piece(cx) else {
+                break;
+            };
+            size += piece.len();
+            if size > JOINED {
+                self.held = Some(piece);
+                break;
+            }
+            if joined.is_empty() {
+                joined.reserve(2 * size);
+                joined.extend_from_slice(&first);
+            }
+            joined.extend_from_slice(&piece);
+        }
+        if joined.is_empty() {
+            first
+        } else {
+            joined.into()
+        }
+    }
+}
+
+/// The most that is joined, in bytes. An event that is larger goes alone.
+const JOINED: usize = 32 * 1024;
+
 impl Body for SseBody {
     type Data = Bytes;
     type Error = Infallible;
@@ -136,57 +220,31 @@ impl Body for SseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Chunk<Bytes>, Infallible>>> {
         let this = &mut *self;
-        if let Some(opening) = this.opening() {
-            return Poll::Ready(Some(Ok(Chunk::data(opening))));
-        }
-        let chunk = loop {
-            if let Some(chunk) = this.view.as_mut().and_then(|view| view.chunks.pop()) {
-                break chunk;
-            }
-            let Some(subscription) = &mut this.subscription else {
-                return Poll::Ready(None);
-            };
-            match Pin::new(&mut *subscription).poll_next(cx) {
-                Poll::Ready(Some(item)) => match &mut this.view {
-                    None => {
-                        break item.map_or_else(
-                            |gap| Frame::gap(&gap).to_bytes(),
-                            |frame| frame.to_bytes(),
-                        );
-                    }
-                    Some(view) => {
-                        if view.show(item).is_break() {
-                            this.subscription = None;
-                        }
-                    }
-                },
-                Poll::Ready(None) => {
-                    let spread = subscription.guard().reconnect_spread();
-                    this.subscription = None;
-                    if let Some(view) = &mut this.view {
-                        view.view.end(&mut view.chunks);
-                        continue;
-                    }
-                    let last = spread.map(|spread| Frame::retry_line(reconnect_after(spread)));
-                    return Poll::Ready(last.map(|line| Ok(Chunk::data(line))));
-                }
-                Poll::Pending => {
-                    let Some(silence) = &mut this.keep_alive else {
-                        return Poll::Pending;
-                    };
-                    return silence.poll(cx).map(|bytes| Some(Ok(Chunk::data(bytes))));
-                }
-            }
+        let first = match this.held.take() {
+            Some(held) => Poll::Ready(Some(held)),
+            None => this.poll_piece(cx),
         };
-        if let Some(silence) = &mut this.keep_alive {
-            silence.broken();
+        match (first, &mut this.keep_alive) {
+            (Poll::Ready(Some(first)), silence) => {
+                if let Some(silence) = silence {
+                    silence.broken();
+                }
+                let chunk = this.join(first, cx);
+                Poll::Ready(Some(Ok(Chunk::data(chunk))))
+            }
+            (Poll::Ready(None), _) => Poll::Ready(None),
+            (Poll::Pending, None) => Poll::Pending,
+            (Poll::Pending, Some(silence)) => {
+                silence.poll(cx).map(|bytes| Some(Ok(Chunk::data(bytes))))
+            }
         }
-        Poll::Ready(Some(Ok(Chunk::data(chunk))))
     }
 
     fn is_end_stream(&self) -> bool {
         let has_chunks = |view: &Viewed| !view.chunks.is_empty();
-        self.subscription.is_none() && !self.view.as_ref().is_some_and(has_chunks)
+        self.subscription.is_none()
+            && self.held.is_none()
+            && !self.view.as_ref().is_some_and(has_chunks)
     }
 }
 

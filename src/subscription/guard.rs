@@ -89,6 +89,10 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
         &self.span
     }
 
+    pub(super) fn is_behind(&self) -> bool {
+        self.connection.behind(self.roster.head()) > 0
+    }
+
     /// Where in its channel the connection is, if positions have ids there.
     pub(super) fn position(&self) -> Option<EventId> {
         let log = self.roster.log()?;

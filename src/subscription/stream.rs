@@ -105,6 +105,11 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         self.is_fresh.then(|| self.guard.position()).flatten()
     }
 
+    /// Whether something was broadcast that this stream has not yielded yet, as far as can be told without a lock.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.guard.is_behind()
+    }
+
     pub(crate) fn is_strict(&self) -> bool {
         self.lag_policy == LagPolicy::End
     }
