@@ -90,8 +90,9 @@ impl SseBody {
     /// first event can resume as well. Sent only where there is a [history](crate::History), to clients that did not come
     /// with an id. Default `true`, but `false` for streams whose policy is [`LagPolicy::End`](crate::LagPolicy::End).
     ///
-    /// Browsers and the npm package `eventsource` remember the id and dispatch nothing, as the standard has it. The crate
-    /// `eventsource-client` ignores it. `@microsoft/fetch-event-source` and `httpx-sse` report an event without data.
+    /// Browsers and the npm package `eventsource` (since 5.1.1) remember the id and dispatch nothing, as the standard has
+    /// it. Older ones of that package and the crate `eventsource-client` ignore it. `@microsoft/fetch-event-source` and
+    /// `httpx-sse` report an event without data.
     #[must_use]
     pub fn cursor(mut self, cursor: bool) -> Self {
         self.cursor = cursor;
