@@ -1,5 +1,7 @@
 //! A headless Chromium, spoken to through chromedriver in [W3C WebDriver](https://www.w3.org/TR/webdriver2/).
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
