@@ -9,8 +9,8 @@ use futures_util::{FutureExt, StreamExt};
 use http_body::Body;
 use http_body_util::BodyExt;
 use tidings::{
-    ConfigError, ConnectionId, Frame, Gap, GapReason, GenericBroadcaster, LagPolicy, RefusalForm,
-    RegisterError, SseBody, Subscription, Text,
+    ConfigError, ConnectionId, Frame, Gap, GapReason, GenericBroadcaster, History, LagPolicy,
+    RefusalForm, RegisterError, SseBody, Subscription, Text,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -317,6 +317,20 @@ fn settings_that_cannot_work_are_refused() {
 }
 
 // Shutdown
+
+/// An eviction would put it in the place of what the service has told its clients, and have all come back at once.
+#[tokio::test(start_paused = true)]
+async fn only_a_shutdown_tells_clients_when_to_come_back() {
+    for history in [None, Some(History::new(10))] {
+        let hub = Hub::builder().history(history).build();
+        let hub = hub.expect("valid settings");
+        let body = SseBody::new(join(&hub)).cursor(false);
+        send(&hub, "before");
+        assert_eq!(hub.evict("ann"), 1);
+        let text = read_to_end(body).await;
+        assert!(text.ends_with("data: before\n\n"), "{text}");
+    }
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_ends_every_stream_after_what_was_broadcast_before() {

@@ -54,6 +54,8 @@ pub(crate) struct Admitted<T> {
     pub(crate) gap: Option<Gap>,
 }
 
+const NO_SHUTDOWN: u64 = u64::MAX;
+
 pub(crate) struct Registry<T> {
     users: Users<T>,
     places: Places,
@@ -62,7 +64,7 @@ pub(crate) struct Registry<T> {
     retention: Arc<Retention>,
     /// The beginning of the clock that sweeps note times on.
     started: Instant,
-    /// For those who reconnect after a shutdown, in milliseconds.
+    /// For those who reconnect after a shutdown, in milliseconds; [`NO_SHUTDOWN`] before.
     spread: AtomicU64,
 }
 
@@ -77,7 +79,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
             counters,
             retention: Arc::new(retention),
             started: Instant::now(),
-            spread: AtomicU64::new(0),
+            spread: AtomicU64::new(NO_SHUTDOWN),
         }
     }
 
@@ -283,13 +285,15 @@ impl<T: Clone + Send + 'static> Registry<T> {
     /// reconnects over `spread`.
     pub(crate) fn close(&self, spread: Duration) {
         let millis = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX);
-        self.spread.store(millis, Ordering::Relaxed);
+        self.spread
+            .store(millis.min(NO_SHUTDOWN - 1), Ordering::Relaxed);
         self.places.close();
     }
 
-    /// Over what time clients shall spread their reconnects.
-    pub(crate) fn spread(&self) -> Duration {
-        Duration::from_millis(self.spread.load(Ordering::Relaxed))
+    /// Over what time clients shall spread their reconnects after a shutdown; `None` if there is none.
+    pub(crate) fn spread(&self) -> Option<Duration> {
+        let millis = self.spread.load(Ordering::Relaxed);
+        (millis != NO_SHUTDOWN).then(|| Duration::from_millis(millis))
     }
 
     /// Ends every connection there is at once and takes it out; says how many these were.

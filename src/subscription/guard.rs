@@ -67,11 +67,11 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
         self.connection.lagged()
     }
 
-    /// Over what time the client shall spread its reconnect, if the stream ended because of a shutdown.
+    /// Over what time the client shall spread its reconnect, if the stream ended because of a shutdown. A stream that was
+    /// evicted has finished too.
     pub(crate) fn reconnect_spread(&self) -> Option<Duration> {
-        self.connection
-            .is_finishing()
-            .then(|| self.registry.spread())
+        let finishing = self.connection.is_finishing();
+        finishing.then(|| self.registry.spread()).flatten()
     }
 
     /// Says from outside whether the stream is over.
