@@ -578,7 +578,7 @@ async fn a_silent_stream_carries_comments_at_the_interval_that_was_asked_for() {
 
 #[tokio::test]
 async fn arguments_that_make_no_sense_are_told_and_exit_with_2() {
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 15] = [
         (&["--adr", "127.0.0.1:0"], "--adr"),
         (&["now"], "now"),
         (&["--addr"], "--addr"),
@@ -588,6 +588,12 @@ async fn arguments_that_make_no_sense_are_told_and_exit_with_2() {
         (&["--heartbeat-ms", "soon"], "whole number"),
         (&["--heartbeat-ms", "0"], "whole number"),
         (&["--heartbeat-ms=-1"], "whole number"),
+        (&["--history"], "--history"),
+        (&["--history", "all"], "whole number, 0 or more"),
+        (&["--history=-1"], "whole number, 0 or more"),
+        (&["--history", "18446744073709551616"], "whole number"),
+        (&["--linger-ms", "0"], "whole number of milliseconds"),
+        (&["--linger-ms", "a while"], "whole number of milliseconds"),
     ];
     for (args, hint) in cases {
         let output = program().args(args).kill_on_drop(true).output();
@@ -605,7 +611,13 @@ async fn help_is_printed_and_is_no_error() {
     let output = within("an exit", output).await.expect("it runs");
     assert_eq!(output.status.code(), Some(0));
     let stdout = String::from_utf8(output.stdout).expect("UTF-8");
-    for option in ["--addr", "--heartbeat-ms", "--help"] {
+    for option in [
+        "--addr",
+        "--heartbeat-ms",
+        "--history",
+        "--linger-ms",
+        "--help",
+    ] {
         assert!(stdout.contains(option), "{stdout}");
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::{Client, Url};
 use serde_json::{Value, json};
-use tidings::{GenericBroadcaster, KeepAlive};
+use tidings::{GenericBroadcaster, KeepAlive, Text};
 use tokio::net::TcpListener;
 
 #[path = "../../examples/agent_hub/app.rs"]
@@ -34,9 +34,14 @@ impl Hub {
 
     /// A hub of its own for one test. It goes with the test's runtime.
     pub(crate) async fn start() -> Self {
+        Self::serving(GenericBroadcaster::new()).await
+    }
+
+    /// The same with settings.
+    pub(crate) async fn serving(text: GenericBroadcaster<Text>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("an address");
-        let router = app::router(GenericBroadcaster::new(), KeepAlive::default(), None);
+        let router = app::router(text, KeepAlive::default(), None);
         tokio::spawn(async { axum::serve(listener, router).await });
         Self::at(&format!("http://{addr}"))
     }
