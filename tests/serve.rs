@@ -219,7 +219,7 @@ async fn a_stream_that_ends_by_itself_is_not_over_until_it_is_taken() {
     let mut client = Client::stall(addr, "/events/ann").await;
     eventually(BOUND, "it is there", || site.hub.total_connections() == 1).await;
     // More than the sockets hold. HTTP holds the rest.
-    let filling = "x".repeat(8_000);
+    let filling = "x".repeat(5_000);
     for number in 0..10 {
         site.send("ann", &format!("{number}:{filling}"));
     }
