@@ -596,6 +596,18 @@ async fn events_may_be_kept_for_users_who_were_never_there() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_can_still_read_everything_is_not_pruned() {
+    let hub = hub_of_capacity(4, History::new(100));
+    let _slow = join(&hub);
+    for (sent, pruned) in [(100, 0), (1, 1)] {
+        send_all(&hub, 0..sent);
+        hub.sweep();
+        advance(Duration::from_secs(31)).await;
+        assert_eq!(hub.sweep(), pruned);
+    }
+}
+
 #[test]
 fn settings_that_keep_nothing_are_refused() {
     for history in [History::new(0), History::new(1).bytes(0)] {

@@ -142,8 +142,8 @@ impl<E: ?Sized> Builder<E> {
     }
 
     /// How far a connection may be behind, in events, and for how long it may be behind by more than that, before a
-    /// [sweep](GenericBroadcaster::sweep) takes it out. Default: the [`capacity`](Self::capacity), so that it has lost
-    /// events already, for 30 seconds.
+    /// [sweep](GenericBroadcaster::sweep) takes it out. Default: the [`capacity`](Self::capacity) or, if that is more, the
+    /// events of the [`history`](Self::history), so that it has lost events already, for 30 seconds.
     pub fn patience(mut self, behind: u64, time: Duration) -> Self {
         self.behind = Some(behind);
         self.limits.patience.time = time;
@@ -185,7 +185,9 @@ impl<E: ?Sized> Builder<E> {
         if self.sweep_every == Some(Duration::ZERO) {
             return Err(ConfigError::ZeroInterval);
         }
-        self.limits.patience.behind = self.behind.unwrap_or(capacity as u64);
+        let kept = self.limits.history.map_or(0, |history| history.events);
+        let behind = self.behind.unwrap_or(capacity.max(kept) as u64);
+        self.limits.patience.behind = behind;
         let coalesces = self.lag_policy == LagPolicy::Coalesce;
         self.limits.keys = self.keys.unwrap_or(if coalesces { 64 } else { 0 });
         let broadcaster = GenericBroadcaster::with_settings(self.limits, self.lag_policy);
