@@ -2,7 +2,7 @@
 //!
 //!     cargo run --release --example agent_hub
 //!
-//! `app.rs` has the routes, `index.html` is the page that it serves, `cut.rs` breaks connections on purpose.
+//! `app` has the routes and the page that it serves; `app/cut.rs` breaks connections on purpose.
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;

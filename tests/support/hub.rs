@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tidings::{GenericBroadcaster, KeepAlive, Text};
 use tokio::net::TcpListener;
 
-#[path = "../../examples/agent_hub/app.rs"]
+#[path = "../../examples/agent_hub/app/mod.rs"]
 mod app;
 
 /// Waits for something that is going to happen. The limit only says when to give up on it.

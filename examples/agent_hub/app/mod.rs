@@ -13,8 +13,6 @@ use serde_json::{Map, Value, json};
 use tidings::sse::SseResponse;
 use tidings::{GenericBroadcaster, KeepAlive, LastEventId, Stats, Text};
 
-// Named by its path because the tests name this file by its own, which would move where its modules are looked for.
-#[path = "cut.rs"]
 mod cut;
 
 use cut::Cuts;
