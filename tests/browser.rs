@@ -1,6 +1,6 @@
 //! The page of the example `agent_hub` in a real browser.
 
-#![cfg(feature = "serve")]
+#![cfg(all(feature = "serve", feature = "agents"))]
 
 use serde_json::{Value, json};
 
@@ -126,6 +126,45 @@ async fn the_page_can_be_used_with_the_keyboard_alone() {
         )
         .await;
     assert_eq!(browser.eval(TEXTS).await, json!(["one\ntwo"]));
+}
+
+#[tokio::test]
+async fn the_page_shows_other_kinds_beside_the_text() {
+    let hub = Hub::start().await;
+    let browser = Browser::start().await;
+    browser.open(&page(&hub, "ann")).await;
+    wait_for_state(&browser, "open").await;
+    for kind in ["agui", "a2a", "context"] {
+        let tick = format!("document.querySelector('#kinds [value={kind}]').click()");
+        browser.eval(&tick).await;
+    }
+    let open = "[...document.querySelectorAll('.panel h2 span')].filter(state => state.textContent === 'open').length";
+    browser.wait_until(&format!("{open} === 3")).await;
+    browser
+        .eval("document.querySelector('#text').value = 'hello'")
+        .await;
+    browser.eval("document.querySelector('#ask').click()").await;
+    let last = "[...document.querySelectorAll('.panel')].map(panel => panel.querySelector('li:last-child b')?.textContent).join()";
+    browser
+        .wait_until(&format!("{last} === 'RUN_FINISHED,statusUpdate,agui'"))
+        .await;
+    browser
+        .wait_until("document.querySelector('#sent').textContent.startsWith('The agent is done')")
+        .await;
+    assert_eq!(hub.send("ann", "a text").await, 1);
+    assert_eq!(wait_for_texts(&browser, 1).await, json!(["a text"]));
+
+    // What is not ticked any more is closed.
+    browser
+        .eval("document.querySelector('#kinds [value=agui]').click()")
+        .await;
+    let panels = "document.querySelectorAll('.panel').length";
+    assert_eq!(browser.eval(panels).await, 2);
+    let fits = "document.documentElement.scrollWidth <= innerWidth";
+    assert_eq!(browser.eval(fits).await, true);
+    browser
+        .screenshot(&std::env::temp_dir().join("agent_hub-kinds.png"))
+        .await;
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Whatever a client says that it saw last, it gets a stream: with what came after it, or with a gap.
 
-#![cfg(feature = "serve")]
+#![cfg(all(feature = "serve", feature = "agents"))]
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Clients that nobody here wrote lose their connections to the example `agent_hub`, come back by themselves, and have
 //! everything, or know exactly what they have not.
 
-#![cfg(feature = "serve")]
+#![cfg(all(feature = "serve", feature = "agents"))]
 
 use std::ops::Range;
 

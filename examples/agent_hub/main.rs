@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use axum::serve::Listener;
 use tidings::serve::{bind, serve};
-use tidings::{GenericBroadcaster, History, KeepAlive, Text};
+use tidings::{Builder, EventRouter, GenericBroadcaster, History, LagPolicy, Text};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use app::Hub;
 use args::{Command, Settings};
 
 mod app;
@@ -56,29 +57,37 @@ async fn main() -> ExitCode {
 async fn run(settings: &Settings) -> io::Result<()> {
     let history =
         (settings.history > 0).then(|| History::new(settings.history).linger(settings.linger));
-    let hub = GenericBroadcaster::<Text>::builder()
-        .history(history)
-        .patience(64, settings.stall)
-        .sweep_every(Duration::from_secs(1))
-        .build()
-        .expect("the settings are valid");
-    let keep_alive = KeepAlive::comment().interval(settings.heartbeat);
+    let stall = settings.stall;
+    let text: GenericBroadcaster<Text> = open(stall, history, LagPolicy::default());
+    let events = EventRouter::over(
+        // Their clients do not resume. A history heals a stream that lags, and goes with the user's last connection.
+        open(stall, history.map(healing), LagPolicy::End),
+        open(stall, history.map(healing), LagPolicy::End),
+        open(stall, history, LagPolicy::default()),
+        open(stall, history, LagPolicy::default()),
+    );
     // Where nothing is lost by it, clients may come back soon.
     let retry = history.map(|_| Duration::from_secs(1));
-    let app = app::router(hub.clone(), keep_alive, retry);
+    let hub = Hub::new(text.clone(), events.clone(), settings.heartbeat, retry);
 
     // Before the address is printed: whoever reads it may stop us from then on.
     let stop_signal = stop_signal()?;
-    let listener = bind(&settings.addr).await?.stall_limit(settings.stall);
+    let listener = bind(&settings.addr).await?.stall_limit(stall);
     print_what_to_try(&format!("http://{}", listener.local_addr()?));
 
     let drain = settings.drain;
-    let ended = serve(listener, app)
+    let ended = serve(listener, app::router(hub))
         .with_graceful_shutdown(async move {
             stop_signal.await;
-            tracing::info!(connections = hub.total_connections(), "stopping");
+            tracing::info!("stopping");
             // The server waits for its responses, and a stream is one that does not end of its own accord.
-            hub.shutdown(drain).await;
+            tokio::join!(
+                text.shutdown(drain),
+                events.agui().shutdown(drain),
+                events.a2a().shutdown(drain),
+                events.context().shutdown(drain),
+                events.analytics().shutdown(drain),
+            );
         })
         .drain(STOP_LIMIT)
         .await;
@@ -86,6 +95,21 @@ async fn run(settings: &Settings) -> io::Result<()> {
         tracing::warn!(connections = ended.aborted, "did not end in time");
     }
     Ok(())
+}
+
+fn open<E>(stall: Duration, history: Option<History>, lag: LagPolicy) -> GenericBroadcaster<E> {
+    let builder: Builder<E> = GenericBroadcaster::builder();
+    builder
+        .history(history)
+        .lag_policy(lag)
+        .patience(64, stall)
+        .sweep_every(Duration::from_secs(1))
+        .build()
+        .expect("the settings are valid")
+}
+
+fn healing(history: History) -> History {
+    history.linger(Duration::ZERO)
 }
 
 /// What Ctrl-C or SIGTERM resolves. They are caught from now on, not from when it is first polled.
@@ -122,6 +146,14 @@ Open it in a browser, or open a stream and send an event from another terminal:
 
   curl -N {base}/users/ann/streams/text
   curl --json '{{\"text\":\"hello\"}}' {base}/users/ann/events/text
+
+A small agent, for clients of AG-UI and of A2A:
+
+  curl -N --json '{{\"threadId\":\"t\",\"runId\":\"r\",\"messages\":[{{\"id\":\"m\",\"role\":\"user\",\"content\":\"hello\"}}]}}' \\
+    '{base}/agui/ann?agent=echo'
+  curl -N --json '{{\"message\":{{\"messageId\":\"m\",\"role\":\"ROLE_USER\",\"parts\":[{{\"text\":\"hello\"}}]}}}}' \\
+    {base}/a2a/ann/message:stream
+  curl {base}/a2a/ann/.well-known/agent-card.json
 
 Then end the stream, break it as a crash would, and see what was counted:
 

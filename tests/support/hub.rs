@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::{Client, Url};
 use serde_json::{Value, json};
-use tidings::{GenericBroadcaster, KeepAlive, Text};
+use tidings::{EventRouter, GenericBroadcaster, HEARTBEAT_INTERVAL, Text};
 use tokio::net::TcpListener;
 
 #[path = "../../examples/agent_hub/app/mod.rs"]
@@ -41,8 +41,8 @@ impl Hub {
     pub(crate) async fn serving(text: GenericBroadcaster<Text>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("an address");
-        let router = app::router(text, KeepAlive::default(), None);
-        tokio::spawn(async { axum::serve(listener, router).await });
+        let hub = app::Hub::new(text, EventRouter::new(), HEARTBEAT_INTERVAL, None);
+        tokio::spawn(async { axum::serve(listener, app::router(hub)).await });
         Self::at(&format!("http://{addr}"))
     }
 

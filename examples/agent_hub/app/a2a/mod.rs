@@ -1,0 +1,180 @@
+//! What A2A clients talk to, in both bindings: `rpc` is JSON-RPC, `rest` the other. What they ask for is done here.
+//!
+//! A task is what has been sent of it: the agent's events, or those that are posted to the user. `tasks` remembers them.
+
+use ::a2a::{A2AError, SendMessageRequest, new_context_id, new_task_id};
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use axum::routing::{get, post};
+use serde_json::Map;
+use serde_json::value::RawValue;
+use tidings::protocol::a2a::{A2aEvent, Message, Task, TaskState, TaskView};
+use tidings::sse::SseResponse;
+use tidings::{KeepAlive, RegisterError, Subscription};
+
+use super::agent::Job;
+use super::{Hub, refused};
+
+mod card;
+mod rest;
+mod rpc;
+pub(super) mod tasks;
+
+pub(super) fn router() -> Router<Hub> {
+    Router::new()
+        .route("/a2a/{user}/.well-known/agent-card.json", get(card::card))
+        .route("/a2a/{user}/rpc", post(rpc::call))
+        .route("/a2a/{user}/message:stream", post(rest::send))
+        // A pattern cannot end in the middle of a segment.
+        .route("/a2a/{user}/tasks/{call}", get(rest::read).post(rest::call))
+}
+
+/// Why a call fails: the error, and the status if it is not the one that goes with the error.
+struct Failure {
+    error: A2AError,
+    status: Option<StatusCode>,
+}
+
+impl From<A2AError> for Failure {
+    fn from(error: A2AError) -> Self {
+        Self {
+            error,
+            status: None,
+        }
+    }
+}
+
+impl From<RegisterError> for Failure {
+    fn from(error: RegisterError) -> Self {
+        Self {
+            error: A2AError::internal(error.to_string()),
+            status: Some(refused(error).status()),
+        }
+    }
+}
+
+/// How a stream is written.
+#[derive(Clone, Copy)]
+enum Binding<'a> {
+    Rest,
+    /// The id of the call.
+    JsonRpc(&'a RawValue),
+}
+
+/// What a client of one user asks for.
+struct Client<'a> {
+    hub: &'a Hub,
+    user: &'a str,
+    binding: Binding<'a>,
+}
+
+impl Client<'_> {
+    /// A message that names a task follows that task. One that names none is what the agent is to work on.
+    fn send(&self, request: SendMessageRequest) -> Result<Response, Failure> {
+        let message = request.message;
+        let named = |id: &Option<String>| id.clone().filter(|id| !id.is_empty());
+        match named(&message.task_id) {
+            Some(id) => self.follow(&id, |task| match task {
+                // What is not known yet begins with what is posted next.
+                None => Ok(None),
+                Some(task) => open(task).map(Some),
+            }),
+            None => {
+                let id = new_task_id();
+                let stream = self.hub.events.a2a().register(self.user)?;
+                let job = Job {
+                    conversation: named(&message.context_id).unwrap_or_else(new_context_id),
+                    id: id.clone(),
+                    text: text_of(&message),
+                    state: Map::new(),
+                };
+                self.hub.start_agent(self.user.into(), job);
+                Ok(self.respond(&id, None, stream))
+            }
+        }
+    }
+
+    /// Follows a task, which the stream begins with.
+    fn subscribe(&self, id: &str) -> Result<Response, Failure> {
+        self.follow(id, |task| match task {
+            None => Err(A2AError::task_not_found(id)),
+            Some(task) => open(task).map(Some),
+        })
+    }
+
+    fn get(&self, id: &str) -> Result<Task, Failure> {
+        let task = self.hub.tasks.get(self.user, id);
+        Ok(task.ok_or_else(|| A2AError::task_not_found(id))?)
+    }
+
+    fn cancel(&self, id: &str) -> Result<Task, Failure> {
+        let task = self.get(id)?;
+        if task.status.state.is_terminal() {
+            return Err(A2AError::task_not_cancelable(id).into());
+        }
+        let event = A2aEvent::status(id, task.context_id, TaskState::Canceled);
+        let sent = self.hub.publish_a2a(self.user, &event);
+        sent.map_err(|error| A2AError::internal(error.to_string()))?;
+        self.get(id)
+    }
+
+    /// Follows a task from what `first` makes of what is known of it. Between that and the stream nothing is lost, and
+    /// nothing is in both.
+    fn follow(
+        &self,
+        id: &str,
+        first: impl FnOnce(Option<&Task>) -> Result<Option<Task>, A2AError>,
+    ) -> Result<Response, Failure> {
+        self.hub.tasks.look(self.user, id, |task| {
+            let first = first(task)?;
+            let stream = self.hub.events.a2a().register(self.user)?;
+            Ok(self.respond(id, first, stream))
+        })
+    }
+
+    fn respond(&self, id: &str, first: Option<Task>, stream: Subscription) -> Response {
+        let connection = stream.guard().connection_id().clone();
+        let mut view = match self.binding {
+            Binding::Rest => TaskView::rest(id),
+            Binding::JsonRpc(call) => TaskView::json_rpc(id, call),
+        };
+        if let Some(task) = first {
+            view = view.starting_with(task);
+        }
+        let response = SseResponse::new(stream)
+            .keep_alive(&KeepAlive::comment().interval(self.hub.heartbeat))
+            .view(view);
+        self.hub.cuts.watch(connection, response)
+    }
+}
+
+/// The task, if there is more of it to come.
+fn open(task: &Task) -> Result<Task, A2AError> {
+    if task.status.state.is_terminal() {
+        let sentence = format!("task has ended: {}", task.id);
+        return Err(A2AError::unsupported_operation(sentence));
+    }
+    Ok(task.clone())
+}
+
+fn text_of(message: &Message) -> String {
+    message
+        .parts
+        .iter()
+        .filter_map(|part| part.as_text())
+        .collect()
+}
+
+/// Clients of 0.3 read other objects than those of 1.0. A client that does not say is asked by its methods.
+fn check_version(headers: &HeaderMap) -> Result<(), A2AError> {
+    let Some(version) = headers.get(::a2a::SVC_PARAM_VERSION) else {
+        return Ok(());
+    };
+    match version.as_bytes() {
+        b"" | b"1" | [b'1', b'.', ..] => Ok(()),
+        other => Err(A2AError::version_not_supported(&String::from_utf8_lossy(
+            other,
+        ))),
+    }
+}

@@ -1,0 +1,91 @@
+//! The binding over HTTP alone, which A2A calls HTTP+JSON.
+
+use ::a2a::{A2AError, SendMessageRequest, errors::error_reason};
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::super::{Hub, body};
+use super::{Binding, Client, Failure, check_version};
+
+type Answer = Result<Response, Failure>;
+
+impl IntoResponse for Failure {
+    /// The form of errors of Google's APIs, as the protocol has it.
+    fn into_response(self) -> Response {
+        let status = self.status.unwrap_or_else(|| {
+            let code = self.error.http_status_code();
+            StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        });
+        let name = match status.as_u16() {
+            400 => "INVALID_ARGUMENT",
+            404 => "NOT_FOUND",
+            429 => "RESOURCE_EXHAUSTED",
+            501 => "UNIMPLEMENTED",
+            503 => "UNAVAILABLE",
+            _ => "INTERNAL",
+        };
+        let body = json!({ "error": {
+            "code": status.as_u16(),
+            "status": name,
+            "message": self.error.message,
+            "details": [{
+                "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                "reason": error_reason(self.error.code),
+                "domain": "a2a-protocol.org",
+            }],
+        }});
+        (status, Json(body)).into_response()
+    }
+}
+
+fn client<'a>(hub: &'a Hub, user: &'a str, headers: &HeaderMap) -> Result<Client<'a>, A2AError> {
+    check_version(headers)?;
+    Ok(Client {
+        hub,
+        user,
+        binding: Binding::Rest,
+    })
+}
+
+/// `POST /message:stream`
+pub(super) async fn send(
+    State(hub): State<Hub>,
+    Path(user): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    let client = client(&hub, &user, &headers)?;
+    let request = body::json::<SendMessageRequest>(&headers, &body, "SendMessageRequest");
+    client.send(request.map_err(|(_, sentence)| A2AError::invalid_params(sentence))?)
+}
+
+/// `GET /tasks/{id}` and `GET /tasks/{id}:subscribe`
+pub(super) async fn read(
+    State(hub): State<Hub>,
+    Path((user, call)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Answer {
+    let client = client(&hub, &user, &headers)?;
+    match call.strip_suffix(":subscribe") {
+        Some(id) => client.subscribe(id),
+        None => Ok(Json(client.get(&call)?).into_response()),
+    }
+}
+
+/// `POST /tasks/{id}:subscribe`, which is what clients send, and `POST /tasks/{id}:cancel`
+pub(super) async fn call(
+    State(hub): State<Hub>,
+    Path((user, call)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Answer {
+    let client = client(&hub, &user, &headers)?;
+    match call.rsplit_once(':') {
+        Some((id, "subscribe")) => client.subscribe(id),
+        Some((id, "cancel")) => Ok(Json(client.cancel(id)?).into_response()),
+        _ => Err(A2AError::method_not_found(&call).into()),
+    }
+}

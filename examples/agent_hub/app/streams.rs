@@ -1,0 +1,74 @@
+//! Streams of a user's events, one kind each.
+
+use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
+use axum::http::header::ACCEPT;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use tidings::sse::SseResponse;
+use tidings::{KeepAlive, LastEventId};
+
+use super::body::Refusal;
+use super::{Hub, unknown_kind};
+
+#[derive(Deserialize)]
+pub(super) struct Choice {
+    #[serde(default)]
+    heartbeat: Heartbeat,
+}
+
+/// What is sent to a stream that is silent.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Heartbeat {
+    #[default]
+    Comment,
+    /// The event `heartbeat`. Streams of AG-UI and A2A get the comment nevertheless: their clients would end with an error.
+    Event,
+}
+
+/// Opens a stream of the user's events, from where the client was.
+pub(super) async fn open(
+    State(hub): State<Hub>,
+    Path((user, kind)): Path<(String, String)>,
+    Query(choice): Query<Choice>,
+    last_event_id: LastEventId,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let subscription = match &*kind {
+        "text" => hub.text.resume(user, &last_event_id),
+        "context" => hub.events.context().resume(user, &last_event_id),
+        "analytics" => hub.events.analytics().resume(user, &last_event_id),
+        // These begin with what is sent next. A gap would end them, and the client would come back with the same id for ever.
+        "agui" => hub.events.agui().register(user),
+        "a2a" => hub.events.a2a().register(user),
+        _ => return Err(unknown_kind("streams", &kind)),
+    };
+    Ok(match subscription {
+        Ok(subscription) => {
+            let connection = subscription.guard().connection_id().clone();
+            let keep_alive = match choice.heartbeat {
+                Heartbeat::Comment => KeepAlive::comment(),
+                Heartbeat::Event => KeepAlive::heartbeat_event(),
+            };
+            let mut response =
+                SseResponse::new(subscription).keep_alive(&keep_alive.interval(hub.heartbeat));
+            if let Some(after) = hub.retry {
+                response = response.retry(after);
+            }
+            hub.cuts.watch(connection, response)
+        }
+        // A browser's EventSource would never try again after a status that says what is the matter.
+        Err(error) if is_event_source(&headers) => error.come_back().into_response(),
+        // Has the status and the `Retry-After` that go with it.
+        Err(error) => error.into_response(),
+    })
+}
+
+/// Whether a browser asks on behalf of an `EventSource`: it says that it is a browser, and that it takes a stream only.
+fn is_event_source(headers: &HeaderMap) -> bool {
+    headers.contains_key("sec-fetch-dest")
+        && headers
+            .get(ACCEPT)
+            .is_some_and(|accept| accept == "text/event-stream")
+}
