@@ -7,20 +7,17 @@
 mod a2a_corpus;
 #[path = "support/agui_corpus.rs"]
 mod agui_corpus;
+#[path = "support/official.rs"]
+mod official;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
 use tidings::protocol::a2a::A2aEvent;
 use tidings::protocol::agui::Event;
 use tidings::{Frame, ToSse};
-
-/// Where `scripts/clients` has put them.
-fn installed() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients")
-}
 
 /// What a client says of an event.
 #[derive(Debug)]
@@ -32,31 +29,21 @@ enum Verdict {
 }
 
 /// Has a script of `tests/clients` read these lines. The name is for the files that it takes, of each test its own.
-fn run(name: &str, program: &Path, script: &str, lines: &[String]) -> String {
-    assert!(
-        installed().join("pinned").exists(),
-        "the official clients are not installed: run scripts/clients"
-    );
-    // Beside what is installed, because that is where node looks for it.
-    let place = installed().join(format!("{name}-{script}"));
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
-    fs::copy(source.join(script), &place).expect("a script that can be copied");
+fn run(name: &str, script: &str, lines: &[String]) -> String {
     let corpus = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{script}.jsonl"));
     fs::write(&corpus, lines.join("\n")).expect("a file can be written");
 
-    let output = Command::new(program).arg(place).arg(corpus).output();
-    let output = output.unwrap_or_else(|error| {
-        let program = program.display();
-        panic!("{program} cannot be started ({error}): run scripts/test, which installs it")
-    });
+    let mut command = Command::new(official::interpreter(script));
+    let output = command.arg(official::place(script, name)).arg(corpus);
+    let output = output.output().expect(official::INSTALL);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{script} failed: {errors}");
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
 /// Has a script of `tests/clients` judge these lines.
-fn judge(name: &str, program: &Path, script: &str, lines: &[String]) -> Vec<Verdict> {
-    let verdicts: Vec<_> = run(name, program, script, lines)
+fn judge(name: &str, script: &str, lines: &[String]) -> Vec<Verdict> {
+    let verdicts: Vec<_> = run(name, script, lines)
         .lines()
         .map(|line| match line.split_once(' ') {
             Some(("ok", json)) => Verdict::Accepted(json.to_owned()),
@@ -68,33 +55,10 @@ fn judge(name: &str, program: &Path, script: &str, lines: &[String]) -> Vec<Verd
     verdicts
 }
 
-fn node() -> &'static Path {
-    Path::new("node")
-}
-
-fn python() -> PathBuf {
-    installed().join("venv/bin/python")
-}
-
 /// The data as a client finds it on the wire.
 fn wire<E: ToSse>(events: &[E]) -> Vec<String> {
     let data = |event| Frame::encode(event).expect("valid").data();
     events.iter().map(data).collect()
-}
-
-/// Whether both are the same JSON: it does not tell 1 from 1.0, which Python writes.
-fn same(a: &Value, b: &Value) -> bool {
-    match (a, b) {
-        (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
-        (Value::Array(a), Value::Array(b)) => {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
-        }
-        (Value::Object(a), Value::Object(b)) => {
-            let in_b = |(name, a)| b.get(name).is_some_and(|b| same(a, b));
-            a.len() == b.len() && a.iter().all(in_b)
-        }
-        (a, b) => a == b,
-    }
 }
 
 #[track_caller]
@@ -106,7 +70,12 @@ fn assert_accepted(verdict: &Verdict, sent: &str) -> String {
         serde_json::from_str(json).expect("JSON"),
         serde_json::from_str(sent).expect("JSON"),
     );
-    assert!(same(&back, &sent), "{:.300}\nfor {:.300}", json, sent);
+    assert!(
+        official::same(&back, &sent),
+        "{:.300}\nfor {:.300}",
+        json,
+        sent
+    );
     json.clone()
 }
 
@@ -114,7 +83,7 @@ fn assert_accepted(verdict: &Verdict, sent: &str) -> String {
 fn agui_schemas_accept_the_corpus_and_give_it_back() {
     let events = agui_corpus::events();
     let lines = wire(&events);
-    let verdicts = judge("accepted", node(), "agui_schemas.mjs", &lines);
+    let verdicts = judge("accepted", "agui_schemas.mjs", &lines);
     for ((event, line), verdict) in events.iter().zip(&lines).zip(&verdicts) {
         let json = assert_accepted(verdict, line);
         let back: Event = serde_json::from_str(&json).expect("an event");
@@ -125,7 +94,7 @@ fn agui_schemas_accept_the_corpus_and_give_it_back() {
 #[test]
 fn the_corpus_has_everything_that_the_agui_schemas_know() {
     let lines = wire(&agui_corpus::events());
-    let found = run("corpus", node(), "agui_coverage.mjs", &lines);
+    let found = run("corpus", "agui_coverage.mjs", &lines);
     let (missing, seen) = found.trim_end().rsplit_once('\n').unwrap_or(("", &found));
     assert_eq!(missing, "");
     let seen = seen.trim_end().strip_prefix("looked at ");
@@ -194,7 +163,7 @@ fn agui_schemas_refuse_what_is_refused_here() {
     let lines: Vec<String> = refused.iter().map(Value::to_string).collect();
     for (line, verdict) in lines
         .iter()
-        .zip(judge("refused", node(), "agui_schemas.mjs", &lines))
+        .zip(judge("refused", "agui_schemas.mjs", &lines))
     {
         assert!(matches!(verdict, Verdict::Refused(_)), "accepted: {line}");
         let here = serde_json::from_str::<Event>(line);
@@ -205,10 +174,10 @@ fn agui_schemas_refuse_what_is_refused_here() {
     }
 }
 
-fn accepts_the_a2a_corpus(program: &Path, script: &str) {
+fn accepts_the_a2a_corpus(script: &str) {
     let events = a2a_corpus::events();
     let lines = wire(&events);
-    let verdicts = judge("accepted", program, script, &lines);
+    let verdicts = judge("accepted", script, &lines);
     for ((event, line), verdict) in events.iter().zip(&lines).zip(&verdicts) {
         let json = assert_accepted(verdict, line);
         let back: A2aEvent = serde_json::from_str(&json).expect("an event");
@@ -219,18 +188,18 @@ fn accepts_the_a2a_corpus(program: &Path, script: &str) {
 
 #[test]
 fn a2a_in_javascript_accepts_the_corpus_and_gives_it_back() {
-    accepts_the_a2a_corpus(node(), "a2a_sdk.mjs");
+    accepts_the_a2a_corpus("a2a_sdk.mjs");
 }
 
 #[test]
 fn a2a_in_python_accepts_the_corpus_and_gives_it_back() {
-    accepts_the_a2a_corpus(&python(), "a2a_sdk.py");
+    accepts_the_a2a_corpus("a2a_sdk.py");
 }
 
 #[test]
 fn a2a_in_python_refuses_what_is_none() {
     let heartbeat = r#"{"type":"heartbeat"}"#.to_owned();
-    let verdicts = judge("refused", &python(), "a2a_sdk.py", &[heartbeat]);
+    let verdicts = judge("refused", "a2a_sdk.py", &[heartbeat]);
     assert!(
         matches!(verdicts[..], [Verdict::Refused(_)]),
         "{verdicts:?}"

@@ -31,6 +31,9 @@ impl Moment {
 /// task to a state that it never leaves. The bytes of an event are shared by all streams; what JSON-RPC wants around them
 /// is this stream's own.
 ///
+/// A message of the task is shown like other events, but the official client in Python takes any message for the end of the
+/// stream. What the agent says in the course of a task belongs into its status, as the protocol has it.
+///
 /// Register first, then look up the task that the stream [begins with](Self::starting_with): what happens in between is
 /// then told twice rather than never. Subscribing to a task that has ended is an error of the protocol, which the caller
 /// answers.

@@ -1,0 +1,23 @@
+// Has the official client stream a task: a2a_stream.mjs BINDING URL send|subscribe TASK TEXT. Writes each event as the client
+// understands it, a line each, and at last {"done": true}, or {"failed": why}.
+
+import { SendMessageRequest, StreamResponse, SubscribeToTaskRequest } from "@a2a-js/sdk";
+import { ClientFactory, ClientFactoryOptions } from "@a2a-js/sdk/client";
+
+const [binding, url, method, task, text] = process.argv.slice(2);
+const write = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
+
+try {
+  const options = ClientFactoryOptions.createFrom(ClientFactoryOptions.default, { preferredTransports: [binding] });
+  // The slash, or the last segment of the path would not be a part of the card's address.
+  const client = await new ClientFactory(options).createFromUrl(`${url}/`);
+  const message = { messageId: "m", role: "ROLE_USER", parts: [{ text }], taskId: task };
+  const events =
+    method === "send"
+      ? client.sendMessageStream(SendMessageRequest.fromJSON({ message }))
+      : client.resubscribeTask(SubscribeToTaskRequest.fromJSON({ id: task }));
+  for await (const event of events) write(StreamResponse.toJSON(event));
+  write({ done: true });
+} catch (error) {
+  write({ failed: `${error} ${error.cause ?? ""}` });
+}
