@@ -27,12 +27,14 @@ mod process;
 /// AG-UI's client, in the version of the protocol's 1.0 and in the last before it.
 const AGUI: [&str; 2] = ["@ag-ui/client", "@ag-ui/client-0"];
 
-/// A2A's clients, and the bindings that they know.
-const A2A: [(&str, &str); 4] = [
+/// A2A's clients, and the bindings that they know, that of 0.3 among them.
+const A2A: [(&str, &str); 6] = [
     ("a2a_stream.mjs", "JSONRPC"),
     ("a2a_stream.mjs", "HTTP+JSON"),
     ("a2a_stream.py", "JSONRPC"),
     ("a2a_stream.py", "HTTP+JSON"),
+    ("a2a_stream.mjs", "JSONRPC-0.3"),
+    ("a2a_stream.py", "JSONRPC-0.3"),
 ];
 
 /// A client at work.
@@ -365,7 +367,7 @@ fn rest_of_task(id: &str, text: &str) -> Vec<Value> {
     let part = |text: &str| json!([{ "text": text }]);
     let mut working = status(id, "WORKING");
     working["statusUpdate"]["status"]["message"] = message(id, text);
-    let data = json!({ "artifactId": "a", "parts": [{ "data": { "n": 1.5, "s": [true, "x"] }, "mediaType": "application/json" }] });
+    let data = json!({ "artifactId": "a", "parts": [{ "data": { "n": 1.5, "s": [true, "x"] } }] });
     let more = json!({ "artifactId": "a", "parts": part("more") });
     vec![
         working,
@@ -424,7 +426,7 @@ async fn a2a_clients_send_and_follow_a_task() {
         let call = ["send", "task-1", "go on"];
         at_work.push(Client::a2a(&format!("send-{index}"), of, hub, "ann", call));
     }
-    connected(hub, "a2a", 4).await;
+    connected(hub, "a2a", 6).await;
     let mut sent = vec![task("task-1")];
     sent.extend(rest_of_task("task-1", TEXT));
     publish_task(hub, &sent).await;
@@ -448,7 +450,7 @@ async fn a2a_clients_subscribe_to_a_task_from_where_it_is() {
             call,
         ));
     }
-    connected(hub, "a2a", 4).await;
+    connected(hub, "a2a", 6).await;
     let rest = rest_of_task("task-1", TEXT);
     publish_task(hub, &rest).await;
     let mut now = task("task-1");
@@ -487,7 +489,7 @@ async fn a_message_of_a_task_reaches_a2a_clients_and_is_the_last_for_some() {
             call,
         ));
     }
-    connected(hub, "a2a", 4).await;
+    connected(hub, "a2a", 6).await;
     let sent = [
         json!({ "message": message("task-1", "done") }),
         status("task-1", "COMPLETED"),

@@ -518,12 +518,12 @@ async fn a_call_that_is_wrong_is_answered_with_an_error_object() {
         (
             r#"{"jsonrpc":"2.0","id":1,"method":"message/stream","params":{}}"#,
             "1",
-            -32009,
+            -32602,
         ),
         (
             r#"{"jsonrpc":"2.0","id":1,"method":"tasks/resubscribe","params":{}}"#,
             "1",
-            -32009,
+            -32602,
         ),
     ];
     for (body, id, code) in cases {
@@ -681,6 +681,113 @@ async fn a_task_is_followed_from_where_it_is_to_its_end() {
             .status(),
         400
     );
+}
+
+#[tokio::test]
+async fn clients_of_0_3_get_the_objects_of_0_3() {
+    let hub = Hub::start().await;
+    let call = |method: &str, params: Value| {
+        let call = json!({ "jsonrpc": "2.0", "id": "x", "method": method, "params": params });
+        post(&hub, &["a2a", "ann", "rpc"], &[], call)
+    };
+    for params in [
+        json!([]),
+        json!("x"),
+        json!({ "message": [] }),
+        json!({ "message": { "parts": [1] } }),
+    ] {
+        let answer: Value = call("message/stream", params)
+            .await
+            .json()
+            .await
+            .expect("JSON");
+        assert_eq!(answer["error"]["code"], -32602, "{answer}");
+    }
+    let parts = json!([{ "kind": "text", "text": "hello" }, { "kind": "data", "data": {} }]);
+    let message = json!({ "kind": "message", "messageId": "m", "role": "user", "parts": parts });
+    let stream = Events::of(call("message/stream", json!({ "message": message })).await);
+    let events = stream.rest().await;
+    let results: Vec<_> = events.iter().map(|(_, event)| &event["result"]).collect();
+    let kinds: Vec<_> = results
+        .iter()
+        .map(|result| result["kind"].as_str().expect("a kind"))
+        .collect();
+    assert_eq!(
+        kinds,
+        ["task", "status-update", "artifact-update", "status-update"]
+    );
+    assert_eq!(results[0]["status"]["state"], "submitted");
+    assert_eq!(
+        (&results[1]["status"]["state"], &results[1]["final"]),
+        (&json!("working"), &json!(false))
+    );
+    let part = json!({ "kind": "text", "text": "hello" });
+    assert_eq!(results[2]["artifact"]["parts"], json!([part]));
+    assert_eq!(
+        (&results[3]["status"]["state"], &results[3]["final"]),
+        (&json!("completed"), &json!(true))
+    );
+
+    let id = results[0]["id"].clone();
+    let task: Value = call("tasks/get", json!({ "id": id }))
+        .await
+        .json()
+        .await
+        .expect("JSON");
+    assert_eq!(task["result"]["history"][0]["role"], "user");
+    assert_eq!(task["result"]["artifacts"][0]["parts"], json!([part]));
+    for method in ["tasks/resubscribe", "tasks/cancel"] {
+        let answer: Value = call(method, json!({ "id": id }))
+            .await
+            .json()
+            .await
+            .expect("JSON");
+        assert!(answer["error"]["code"].is_number(), "{answer}");
+    }
+
+    // Of all shapes that there are.
+    publish(&hub, "ann", "a2a", &[], status("t", "INPUT_REQUIRED")).await;
+    let stream = call("tasks/resubscribe", json!({ "id": "t" })).await;
+    let parts = json!([
+        { "url": "https://x.example", "filename": "f", "mediaType": "m/t" },
+        { "raw": "AAEC", "metadata": { "k": 1 } },
+        { "data": [1] },
+        { "data": { "a": null } },
+    ]);
+    let artifact = json!({ "artifactId": "a", "parts": parts });
+    let update =
+        json!({ "taskId": "t", "contextId": "c", "artifact": artifact, "lastChunk": true });
+    publish(&hub, "ann", "a2a", &[], json!({ "artifactUpdate": update })).await;
+    let mut done = status("t", "COMPLETED");
+    done["statusUpdate"]["status"]["message"] =
+        json!({ "messageId": "m", "role": "ROLE_AGENT", "parts": [{ "text": "\u{2028}" }] });
+    publish(&hub, "ann", "a2a", &[], done).await;
+    let text = stream.text().await.expect("text");
+    assert!(
+        !text.contains('\u{2028}'),
+        "some clients take it for the end of a line"
+    );
+    let results: Vec<Value> = text
+        .split_terminator("\n\n")
+        .map(|event| {
+            serde_json::from_str(event.strip_prefix("data: ").expect("data")).expect("JSON")
+        })
+        .collect();
+    assert_eq!(results[0]["result"]["status"]["state"], "input-required");
+    let old = json!([
+        { "kind": "file", "file": { "uri": "https://x.example", "name": "f", "mimeType": "m/t" } },
+        { "kind": "file", "file": { "bytes": "AAEC" }, "metadata": { "k": 1 } },
+        { "kind": "data", "data": { "value": [1] } },
+        { "kind": "data", "data": { "a": null } },
+    ]);
+    assert_eq!(results[1]["result"]["artifact"]["parts"], old);
+    let said = &results[2]["result"]["status"]["message"];
+    assert_eq!(
+        (&said["kind"], &said["role"]),
+        (&json!("message"), &json!("agent"))
+    );
+    assert_eq!(said["parts"][0]["text"], "\u{2028}");
+    assert_eq!(results.len(), 3);
 }
 
 #[tokio::test]

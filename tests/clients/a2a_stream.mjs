@@ -1,16 +1,26 @@
 // Has the official client stream a task: a2a_stream.mjs BINDING URL send|subscribe TASK TEXT. Writes each event as the client
-// understands it, a line each, and at last {"done": true}, or {"failed": why}.
+// understands it, a line each, and at last {"done": true}, or {"failed": why}. The binding JSONRPC-0.3 is that of 0.3.
 
-import { SendMessageRequest, StreamResponse, SubscribeToTaskRequest } from "@a2a-js/sdk";
-import { ClientFactory, ClientFactoryOptions } from "@a2a-js/sdk/client";
+import { AgentCard, SendMessageRequest, StreamResponse, SubscribeToTaskRequest } from "@a2a-js/sdk";
+import { ClientFactory, ClientFactoryOptions, JsonRpcTransportFactory } from "@a2a-js/sdk/client";
 
 const [binding, url, method, task, text] = process.argv.slice(2);
 const write = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 
 try {
-  const options = ClientFactoryOptions.createFrom(ClientFactoryOptions.default, { preferredTransports: [binding] });
-  // The slash, or the last segment of the path would not be a part of the card's address.
-  const client = await new ClientFactory(options).createFromUrl(`${url}/`);
+  let client;
+  if (binding === "JSONRPC-0.3") {
+    const transports = [new JsonRpcTransportFactory({ legacyCompat: { enabled: true } })];
+    const card = AgentCard.fromJSON({
+      supportedInterfaces: [{ url: `${url}/rpc`, protocolBinding: "JSONRPC", protocolVersion: "0.3" }],
+      capabilities: { streaming: true },
+    });
+    client = await new ClientFactory({ transports }).createFromAgentCard(card);
+  } else {
+    const options = ClientFactoryOptions.createFrom(ClientFactoryOptions.default, { preferredTransports: [binding] });
+    // The slash, or the last segment of the path would not be a part of the card's address.
+    client = await new ClientFactory(options).createFromUrl(`${url}/`);
+  }
   const message = { messageId: "m", role: "ROLE_USER", parts: [{ text }], taskId: task };
   const events =
     method === "send"

@@ -1,6 +1,7 @@
 """Has the official client stream a task: a2a_stream.py BINDING URL send|subscribe TASK TEXT.
 
-Writes each event as the client understands it, a line each, and at last {"done": true}, or {"failed": why}.
+Writes each event as the client understands it, a line each, and at last {"done": true}, or {"failed": why}. The binding
+JSONRPC-0.3 is that of 0.3.
 """
 
 import asyncio
@@ -8,7 +9,7 @@ import json
 import sys
 
 from a2a.client import ClientConfig, ClientFactory
-from a2a.types import SendMessageRequest, SubscribeToTaskRequest
+from a2a.types import AgentCapabilities, AgentCard, AgentInterface, SendMessageRequest, SubscribeToTaskRequest
 from google.protobuf import json_format
 
 
@@ -17,8 +18,13 @@ def write(line):
 
 
 async def main(binding, url, method, task, text):
-    config = ClientConfig(supported_protocol_bindings=[binding])
-    client = await ClientFactory(config).create_from_url(url)
+    if binding == "JSONRPC-0.3":
+        interface = AgentInterface(url=f"{url}/rpc", protocol_binding="JSONRPC", protocol_version="0.3")
+        capabilities = AgentCapabilities(streaming=True)
+        client = ClientFactory().create(AgentCard(supported_interfaces=[interface], capabilities=capabilities))
+    else:
+        config = ClientConfig(supported_protocol_bindings=[binding])
+        client = await ClientFactory(config).create_from_url(url)
     if method == "send":
         message = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": text}], "taskId": task}
         events = client.send_message(json_format.ParseDict({"message": message}, SendMessageRequest()))

@@ -1,4 +1,5 @@
-//! What A2A clients talk to, in both bindings: `rpc` is JSON-RPC, `rest` the other. What they ask for is done here.
+//! What A2A clients talk to, in both bindings: `rpc` is JSON-RPC, `rest` the other. What they ask for is done here. `v03` is
+//! for clients of the version before.
 //!
 //! A task is what has been sent of it: the agent's events, or those that are posted to the user. `tasks` remembers them.
 
@@ -20,6 +21,9 @@ mod card;
 mod rest;
 mod rpc;
 pub(super) mod tasks;
+mod v03;
+
+use v03::V03View;
 
 pub(super) fn router() -> Router<Hub> {
     Router::new()
@@ -60,6 +64,8 @@ enum Binding<'a> {
     Rest,
     /// The id of the call.
     JsonRpc(&'a RawValue),
+    /// The same for a client of 0.3.
+    JsonRpcV03(&'a RawValue),
 }
 
 /// What a client of one user asks for.
@@ -135,16 +141,20 @@ impl Client<'_> {
 
     fn respond(&self, id: &str, first: Option<Task>, stream: Subscription) -> Response {
         let connection = stream.guard().connection_id().clone();
-        let mut view = match self.binding {
-            Binding::Rest => TaskView::rest(id),
-            Binding::JsonRpc(call) => TaskView::json_rpc(id, call),
+        let response =
+            SseResponse::new(stream).keep_alive(&KeepAlive::comment().interval(self.hub.heartbeat));
+        let begin = |view: TaskView| match first.clone() {
+            Some(task) => view.starting_with(task),
+            None => view,
         };
-        if let Some(task) = first {
-            view = view.starting_with(task);
-        }
-        let response = SseResponse::new(stream)
-            .keep_alive(&KeepAlive::comment().interval(self.hub.heartbeat))
-            .view(view);
+        let response = match self.binding {
+            Binding::Rest => response.view(begin(TaskView::rest(id))),
+            Binding::JsonRpc(call) => response.view(begin(TaskView::json_rpc(id, call))),
+            Binding::JsonRpcV03(call) => response.view(V03View {
+                view: TaskView::json_rpc(id, call),
+                first,
+            }),
+        };
         self.hub.cuts.watch(connection, response)
     }
 }
@@ -166,7 +176,7 @@ fn text_of(message: &Message) -> String {
         .collect()
 }
 
-/// Clients of 0.3 read other objects than those of 1.0. A client that does not say is asked by its methods.
+/// Clients of 0.3 have other names for everything, and do not get here. One that does not say is taken at its word.
 fn check_version(headers: &HeaderMap) -> Result<(), A2AError> {
     let Some(version) = headers.get(::a2a::SVC_PARAM_VERSION) else {
         return Ok(());

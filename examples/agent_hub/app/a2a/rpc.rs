@@ -16,16 +16,21 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::super::Hub;
-use super::{Binding, Client, Failure, check_version};
+use super::{Binding, Client, Failure, check_version, v03};
 
-/// Something is asked for that has another name since 1.0.
-const OLD_METHODS: [&str; 5] = [
-    "message/send",
-    "message/stream",
-    "tasks/get",
-    "tasks/cancel",
-    "tasks/resubscribe",
-];
+/// The methods of 0.3 that there are. They have other names there.
+mod old {
+    pub(super) const SEND_STREAMING_MESSAGE: &str = "message/stream";
+    pub(super) const SUBSCRIBE_TO_TASK: &str = "tasks/resubscribe";
+    pub(super) const GET_TASK: &str = "tasks/get";
+    pub(super) const CANCEL_TASK: &str = "tasks/cancel";
+    pub(super) const ALL: [&str; 4] = [
+        SEND_STREAMING_MESSAGE,
+        SUBSCRIBE_TO_TASK,
+        GET_TASK,
+        CANCEL_TASK,
+    ];
+}
 
 /// A call, as far as it could be read.
 struct Call {
@@ -44,13 +49,23 @@ pub(super) async fn call(
         Ok(call) => call,
         Err((id, error)) => return failed(&id, error.into()),
     };
+    let is_old = old::ALL.contains(&&*call.method);
     let client = Client {
         hub: &hub,
         user: &user,
-        binding: Binding::JsonRpc(&call.id),
+        binding: if is_old {
+            Binding::JsonRpcV03(&call.id)
+        } else {
+            Binding::JsonRpc(&call.id)
+        },
     };
-    let result = check_version(&headers).map_err(Failure::from);
-    match result.and_then(|()| answer(&client, &call)) {
+    let result = if is_old {
+        answer_v03(&client, &call)
+    } else {
+        let result = check_version(&headers).map_err(Failure::from);
+        result.and_then(|()| answer(&client, &call))
+    };
+    match result {
         Ok(response) => response,
         Err(failure) => failed(&call.id, failure),
     }
@@ -68,11 +83,25 @@ fn answer(client: &Client<'_>, call: &Call) -> Result<Response, Failure> {
             let task = client.cancel(&params::<CancelTaskRequest>(call)?.id)?;
             Ok(returned(&call.id, &task))
         }
-        other if OLD_METHODS.contains(&other) => Err(A2AError::version_not_supported("0.3").into()),
         other if methods::is_valid(other) => {
             Err(A2AError::unsupported_operation(format!("not supported here: {other}")).into())
         }
         other => Err(A2AError::method_not_found(other).into()),
+    }
+}
+
+fn answer_v03(client: &Client<'_>, call: &Call) -> Result<Response, Failure> {
+    match &*call.method {
+        old::SEND_STREAMING_MESSAGE => client.send(v03::request(params(call)?)?),
+        old::SUBSCRIBE_TO_TASK => client.subscribe(&params::<SubscribeToTaskRequest>(call)?.id),
+        old::GET_TASK => {
+            let task = client.get(&params::<GetTaskRequest>(call)?.id)?;
+            Ok(returned(&call.id, &v03::task(&task)))
+        }
+        _ => {
+            let task = client.cancel(&params::<CancelTaskRequest>(call)?.id)?;
+            Ok(returned(&call.id, &v03::task(&task)))
+        }
     }
 }
 
