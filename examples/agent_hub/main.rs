@@ -57,14 +57,16 @@ async fn main() -> ExitCode {
 async fn run(settings: &Settings) -> io::Result<()> {
     let history =
         (settings.history > 0).then(|| History::new(settings.history).linger(settings.linger));
-    let stall = settings.stall;
-    let text: GenericBroadcaster<Text> = open(stall, history, LagPolicy::default());
+    // A client that can still read all of it is not one to give up on.
+    let behind = settings.history.max(64) as u64;
+    let patience = (behind, settings.stall);
+    let text: GenericBroadcaster<Text> = open(patience, history, LagPolicy::default());
     let events = EventRouter::over(
         // Their clients do not resume. A history heals a stream that lags, and goes with the user's last connection.
-        open(stall, history.map(healing), LagPolicy::End),
-        open(stall, history.map(healing), LagPolicy::End),
-        open(stall, history, LagPolicy::default()),
-        open(stall, history, LagPolicy::default()),
+        open(patience, history.map(healing), LagPolicy::End),
+        open(patience, history.map(healing), LagPolicy::End),
+        open(patience, history, LagPolicy::default()),
+        open(patience, history, LagPolicy::default()),
     );
     // Where nothing is lost by it, clients may come back soon.
     let retry = history.map(|_| Duration::from_secs(1));
@@ -72,7 +74,7 @@ async fn run(settings: &Settings) -> io::Result<()> {
 
     // Before the address is printed: whoever reads it may stop us from then on.
     let stop_signal = stop_signal()?;
-    let listener = bind(&settings.addr).await?.stall_limit(stall);
+    let listener = bind(&settings.addr).await?.stall_limit(settings.stall);
     print_what_to_try(&format!("http://{}", listener.local_addr()?));
 
     let drain = settings.drain;
@@ -97,12 +99,16 @@ async fn run(settings: &Settings) -> io::Result<()> {
     Ok(())
 }
 
-fn open<E>(stall: Duration, history: Option<History>, lag: LagPolicy) -> GenericBroadcaster<E> {
+fn open<E>(
+    (behind, time): (u64, Duration),
+    history: Option<History>,
+    lag: LagPolicy,
+) -> GenericBroadcaster<E> {
     let builder: Builder<E> = GenericBroadcaster::builder();
     builder
         .history(history)
         .lag_policy(lag)
-        .patience(64, stall)
+        .patience(behind, time)
         .sweep_every(Duration::from_secs(1))
         .build()
         .expect("the settings are valid")

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use crate::hub::{Hub, within};
 use crate::webdriver::Browser;
 
-const INSTALL: &str = "if it is missing: tests/clients/sse/install";
+const INSTALL: &str = "if it is missing: scripts/clients";
 
 /// An event that a listener got.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
