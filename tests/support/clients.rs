@@ -182,7 +182,7 @@ fn npm(
 ) -> (Child, ChildStdin) {
     let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients/sse");
     assert!(
-        installed.join("installed").is_file(),
+        installed.join("node_modules/eventsource").is_dir(),
         "no npm package eventsource, {INSTALL}"
     );
     // Given as an argument: a file's imports are looked for next to it, those of an argument where the process runs.
