@@ -72,7 +72,7 @@ impl Stream {
 
 /// Takes the chunks of a body apart (RFC 9112, section 7.1), without extensions and trailers, of which there are none.
 #[derive(Debug, PartialEq, Eq)]
-enum Chunks {
+pub(crate) enum Chunks {
     /// In the line that says how long the chunk is, so far so long.
     Size(usize),
     /// So much of the chunk is left, the line break after it included.
@@ -90,7 +90,7 @@ impl Default for Chunks {
 }
 
 impl Chunks {
-    fn push(&mut self, mut bytes: &[u8], mut body: impl FnMut(&[u8])) {
+    pub(crate) fn push(&mut self, mut bytes: &[u8], mut body: impl FnMut(&[u8])) {
         while let Some((&byte, rest)) = bytes.split_first() {
             match *self {
                 Self::Size(size) => {

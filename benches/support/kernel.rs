@@ -12,6 +12,26 @@ pub(crate) fn rss_kb(pid: u32) -> f64 {
     number.unwrap_or(f64::NAN)
 }
 
+/// The time that a process, all threads of it, has spent on a CPU, in user space and in the kernel, in seconds.
+pub(crate) fn cpu_seconds(pid: u32) -> f64 {
+    /// `USER_HZ`, which is 100 on every architecture that matters.
+    const TICKS: f64 = 100.0;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name of the program stands in parentheses and may contain anything; `utime` is the twelfth column after it.
+    let (_, columns) = stat.rsplit_once(')').unwrap_or_default();
+    let mut times = columns.split_whitespace().skip(11);
+    let mut next = || times.next()?.parse::<f64>().ok();
+    match (next(), next()) {
+        (Some(user), Some(system)) => (user + system) / TICKS,
+        _ => f64::NAN,
+    }
+}
+
+/// How many files a process has open, sockets among them.
+pub(crate) fn open_files(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
 /// The clients for which the kernel has a socket of this server, be it one that the server has closed and that is still
 /// sending. The process tells in whose network to look.
 pub(crate) fn clients_of(pid: u32, server: SocketAddr) -> Vec<SocketAddr> {

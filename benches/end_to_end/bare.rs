@@ -1,0 +1,78 @@
+//! The limit: a loop that hands the same bytes to the kernel, once for each connection, and nothing else.
+//!
+//! The sockets block, so that there is nothing to poll for: an event costs one `send(2)` per connection. A client that does
+//! not read would hold up all others, and one that has gone is never noticed. No server can be like that.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use socket2::{Domain, Socket, Type};
+
+use crate::publish::blocking;
+use crate::stamped::stamped;
+use crate::support::process::answer;
+
+const HEAD: &[u8] =
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+
+type Users = Arc<Mutex<Vec<Vec<TcpStream>>>>;
+
+pub(crate) fn be_server(users: usize) -> io::Result<()> {
+    let http = listener()?;
+    let control = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let (control_addr, addr) = (control.local_addr()?, http.local_addr()?);
+    answer(&format!("{control_addr} http://{addr}"), |_| String::new());
+    let connections: Users = Arc::new(Mutex::new((0..users).map(|_| Vec::new()).collect()));
+    let accepted = Arc::clone(&connections);
+    thread::spawn(move || {
+        for tcp in http.incoming().flatten() {
+            // Who goes away before the head is sent is not missed.
+            let _ = begin(tcp, &accepted);
+        }
+    });
+    let (control, _) = control.accept()?;
+    blocking(control, |number, size| {
+        let data = format!("data: {}\n\n", stamped(number, size));
+        let chunk = format!("{:x}\r\n{data}\r\n", data.len());
+        let mut users = lock(&connections);
+        let user = number as usize % users.len();
+        for tcp in &mut users[user] {
+            tcp.write_all(chunk.as_bytes())?;
+        }
+        Ok(())
+    })
+}
+
+/// One that nobody waits for, with a backlog as long as everybody's here.
+fn listener() -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+    socket.listen(crate::BACKLOG as i32)?;
+    Ok(socket.into())
+}
+
+fn begin(mut tcp: TcpStream, connections: &Users) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    let mut request = [0; 1024];
+    let mut len = 0;
+    while !request[..len].ends_with(b"\r\n\r\n") {
+        match tcp.read(&mut request[len..])? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => len += read,
+        }
+    }
+    let request = String::from_utf8_lossy(&request[..len]);
+    let path = request.split(' ').nth(1).unwrap_or_default();
+    let user: usize = path[1..].parse().map_err(io::Error::other)?;
+    // Under the lock: an event must not come before the head.
+    let mut users = lock(connections);
+    tcp.write_all(HEAD)?;
+    users[user].push(tcp);
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().expect("nothing panics while it is held")
+}

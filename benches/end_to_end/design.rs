@@ -1,0 +1,132 @@
+//! Who serves, and how it is started.
+
+use std::io;
+use std::net::SocketAddr;
+use std::process::Command;
+
+use crate::nchan::Nchan;
+use crate::support::process::{Process, part_command};
+use crate::{bare, hubs};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Design {
+    Bare,
+    Serve,
+    AxumServe,
+    Locked,
+    ByHand,
+    Nchan,
+}
+
+impl Design {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Bare,
+        Self::Serve,
+        Self::AxumServe,
+        Self::Locked,
+        Self::ByHand,
+        Self::Nchan,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "bare send loop",
+            Self::Serve => "tidings, serve",
+            Self::AxumServe => "tidings, axum::serve",
+            Self::Locked => "RwLock map, Sse",
+            Self::ByHand => "broadcast by hand, Sse",
+            Self::Nchan => "nginx, nchan",
+        }
+    }
+
+    /// Whether it notices that clients have gone.
+    pub(crate) fn cleans_up(self) -> bool {
+        self != Self::Bare
+    }
+
+    fn index(self) -> usize {
+        let position = Self::ALL.iter().position(|&other| other == self);
+        position.expect("it is one of all")
+    }
+
+    /// In a process of its own.
+    pub(crate) fn be(args: &[String]) -> io::Result<()> {
+        let number = |n: usize| args[n].parse::<usize>().expect("a number");
+        match (Self::ALL[number(0)], number(1)) {
+            (Self::Bare, users) => bare::be_server(users),
+            (design, users) => hubs::be_server(design, users),
+        }
+    }
+}
+
+/// A server that runs, until it is dropped.
+pub(crate) enum Server {
+    Own(Process),
+    Nchan(Nchan),
+}
+
+impl Server {
+    pub(crate) fn start(design: Design, users: usize) -> io::Result<Self> {
+        if design == Design::Nchan {
+            return Nchan::start(users).map(Self::Nchan);
+        }
+        let part = part_command([design.index(), users].map(|n| n.to_string()));
+        let mut command = on_core(0, part.get_program());
+        command.args(part.get_args());
+        Ok(Self::Own(Process::start(command)))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        match self {
+            Self::Own(process) => process.pid(),
+            Self::Nchan(nchan) => nchan.worker(),
+        }
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        match self {
+            Self::Own(process) => process.addr(),
+            Self::Nchan(nchan) => nchan.addr,
+        }
+    }
+
+    /// Where it is told what to publish.
+    pub(crate) fn control(&self) -> SocketAddr {
+        match self {
+            Self::Own(process) => {
+                let control = process.first.split_whitespace().next();
+                control
+                    .and_then(|addr| addr.parse().ok())
+                    .expect("its first line begins with it")
+            }
+            Self::Nchan(nchan) => nchan.control,
+        }
+    }
+}
+
+/// A command that stays on one core, where util-linux and a second core are there for that.
+pub(crate) fn on_core(core: usize, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    if !can_pin() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("taskset");
+    command.args(["-c", &core.to_string()]).arg(program);
+    command
+}
+
+/// Moves this process to a core.
+pub(crate) fn move_to_core(core: usize) {
+    if can_pin() {
+        let _ = Command::new("taskset")
+            .args(["-cp", &core.to_string(), &std::process::id().to_string()])
+            .output();
+    }
+}
+
+pub(crate) fn can_pin() -> bool {
+    // Asked again after this process was pinned: what counts is the machine.
+    let on = |core: &str| Command::new("taskset").args(["-c", core, "true"]).status();
+    ["0", "1"]
+        .iter()
+        .all(|core| on(core).is_ok_and(|status| status.success()))
+}

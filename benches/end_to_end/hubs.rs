@@ -1,0 +1,190 @@
+//! The servers that are axum applications.
+//!
+//! All of them keep silent streams alive every 15 seconds, as each would in production, and have `TCP_NODELAY` and a long
+//! backlog, which plain axum has not by itself: what is compared is the fan-out.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, RwLock};
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::serve::ListenerExt;
+use futures_util::{Stream, StreamExt};
+use tidings::{ConnectionId, GenericBroadcaster, RegisterError, Text, serve};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::broadcast;
+use tokio_stream::wrappers::{BroadcastStream, UnboundedReceiverStream};
+
+use crate::design::Design;
+use crate::publish::Progress;
+use crate::stamped::stamped;
+use crate::support::LockedHub;
+use crate::support::process::answer;
+
+/// Slots of a ring, where they are chosen by hand; axum's chat example has 100.
+const RING: usize = 100;
+
+/// What one writes by hand: a map of tokio's channels.
+#[derive(Clone, Default)]
+struct ByHand(Arc<RwLock<HashMap<String, broadcast::Sender<Event>>>>);
+
+impl ByHand {
+    fn register(&self, user: String) -> broadcast::Receiver<Event> {
+        let mut users = self.0.write().expect("nothing panics while it is held");
+        users
+            .entry(user)
+            .or_insert_with(|| broadcast::channel(RING).0)
+            .subscribe()
+    }
+
+    fn broadcast(&self, user: &str, event: Event) {
+        let users = self.0.read().expect("nothing panics while it is held");
+        if let Some(tx) = users.get(user) {
+            let _ = tx.send(event);
+        }
+    }
+}
+
+/// Takes a connection out of the map with locks when its stream is dropped.
+struct Leave {
+    hub: LockedHub,
+    user: String,
+    connection: ConnectionId,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        let (hub, user, connection) =
+            (self.hub.clone(), self.user.clone(), self.connection.clone());
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move { hub.unregister(&user, &connection).await });
+        }
+    }
+}
+
+#[derive(Clone)]
+enum Hub {
+    Tidings(GenericBroadcaster<Text>),
+    Locked(LockedHub),
+    ByHand(ByHand),
+}
+
+impl Hub {
+    async fn broadcast(&self, user: &str, data: String) {
+        match self {
+            Self::Tidings(hub) => {
+                let sent = hub.broadcast(user, &Text::new(data));
+                sent.expect("text can be encoded");
+            }
+            Self::Locked(hub) => {
+                hub.broadcast(user, Event::default().data(data)).await;
+            }
+            Self::ByHand(hub) => hub.broadcast(user, Event::default().data(data)),
+        }
+    }
+
+    async fn stream(
+        State(hub): State<Self>,
+        Path(user): Path<String>,
+    ) -> Result<Response, RegisterError> {
+        Ok(match hub {
+            Self::Tidings(hub) => hub.register(user)?.into_response(),
+            Self::Locked(hub) => {
+                let connection = ConnectionId::generate();
+                let events = hub.register(user.clone().into(), connection.clone()).await;
+                let leave = Leave {
+                    hub,
+                    user,
+                    connection,
+                };
+                sse(UnboundedReceiverStream::new(events).map(move |event| {
+                    let _ = &leave;
+                    Ok(event)
+                }))
+            }
+            Self::ByHand(hub) => {
+                let events = BroadcastStream::new(hub.register(user));
+                sse(events.filter_map(async |event| event.ok().map(Ok)))
+            }
+        })
+    }
+}
+
+fn sse(events: impl Stream<Item = Result<Event, Infallible>> + Send + 'static) -> Response {
+    Sse::new(events)
+        .keep_alive(KeepAlive::default())
+        .into_response()
+}
+
+/// A runtime of tokio's, with its multi-threaded scheduler, as `#[tokio::main]` would have it on so many cores.
+pub(crate) fn be_server(design: Design, users: usize) -> io::Result<()> {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    // In a task: what `block_on` runs itself is not on the worker.
+    let served = runtime.spawn(serve_all(design, users));
+    runtime.block_on(served).expect("a server does not panic")
+}
+
+async fn serve_all(design: Design, users: usize) -> io::Result<()> {
+    let hub = match design {
+        Design::Locked => Hub::Locked(LockedHub::default()),
+        Design::ByHand => Hub::ByHand(ByHand::default()),
+        _ => Hub::Tidings(
+            GenericBroadcaster::builder()
+                .connections_per_user(None)
+                .build()
+                .expect("the settings are valid"),
+        ),
+    };
+    let app = Router::new()
+        .route("/{user}", get(Hub::stream))
+        .with_state(hub.clone());
+    let http = TcpSocket::new_v4()?;
+    http.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    let http = http.listen(crate::BACKLOG)?;
+    let control = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let (control_addr, addr) = (control.local_addr()?, http.local_addr()?);
+    answer(&format!("{control_addr} http://{addr}"), |_| String::new());
+    tokio::spawn(publish(control, hub, users));
+    match design {
+        Design::Serve => drop(serve::serve(serve::listener(http), app).await),
+        Design::AxumServe => axum::serve(serve::listener(http), app).await?,
+        _ => {
+            let http = http.tap_io(|tcp| drop(tcp.set_nodelay(true)));
+            axum::serve(http, app).await?;
+        }
+    }
+    Ok(())
+}
+
+/// As [`blocking`](crate::publish::blocking) does it, in a task.
+async fn publish(control: TcpListener, hub: Hub, users: usize) -> io::Result<()> {
+    let names: Vec<_> = (0..users).map(|user| user.to_string()).collect();
+    let (control, _) = control.accept().await?;
+    let mut lines = BufReader::new(control).lines();
+    while let Some(line) = lines.next_line().await? {
+        let mut progress = Progress::of(&line)?;
+        while !progress.is_done() {
+            while let Some(number) = progress.next() {
+                let user = &names[number as usize % names.len()];
+                hub.broadcast(user, stamped(number, progress.run.size))
+                    .await;
+            }
+            match lines.next_line().await? {
+                Some(line) => progress.acknowledge(&line)?,
+                None => return Ok(()),
+            }
+        }
+    }
+    Ok(())
+}

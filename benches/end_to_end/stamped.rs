@@ -1,0 +1,34 @@
+//! Events that say which they are, and when they were published.
+
+use std::fmt::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Ten digits, a colon, twenty digits and a colon.
+const LEAST: usize = 32;
+
+/// Nanoseconds by the clock that all processes of a machine share. `Instant` cannot be sent to another one.
+pub(crate) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_nanos() as u64)
+}
+
+/// The data of an event: of this size, with its number and the present time.
+pub(crate) fn stamped(number: u64, size: usize) -> String {
+    let mut data = String::with_capacity(size.max(LEAST));
+    write!(data, "{number:010}:{:020}:", now()).expect("a string takes everything");
+    data.extend(std::iter::repeat_n('x', size.saturating_sub(LEAST)));
+    data
+}
+
+/// The number and the time in an event's data, if it is whole.
+pub(crate) fn parse(data: &[u8], size: usize) -> Option<(u64, u64)> {
+    let whole = data.len() == size.max(LEAST) && data[10] == b':' && data[31] == b':';
+    let digits = |digits: &[u8]| {
+        digits.iter().try_fold(0u64, |number, &digit| {
+            let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+            number.checked_mul(10)?.checked_add(digit)
+        })
+    };
+    whole.then_some(())?;
+    Some((digits(&data[..10])?, digits(&data[11..31])?))
+}

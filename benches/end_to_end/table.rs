@@ -1,0 +1,92 @@
+//! Rounds, and medians of them.
+
+use std::io;
+
+use crate::design::Design;
+use crate::load::{Idle, Memory, SIZE, Sample, Traffic};
+use crate::support::median;
+
+/// The results of one round, in the order of the designs; none where it failed.
+pub(crate) type Round<T> = Vec<Option<T>>;
+
+/// Lets the designs take turns.
+pub(crate) fn rounds<T>(
+    designs: &[Design],
+    count: usize,
+    faults: &mut Vec<String>,
+    mut measure: impl FnMut(Design) -> io::Result<T>,
+) -> Vec<Round<T>> {
+    let mut once = |&design: &Design| match measure(design) {
+        Ok(result) => Some(result),
+        Err(error) => {
+            faults.push(format!("{}: {error}", design.name()));
+            None
+        }
+    };
+    (0..count)
+        .map(|_| designs.iter().map(&mut once).collect())
+        .collect()
+}
+
+/// The median of what a design gave.
+fn middle<T: Copy>(rounds: &[Round<T>], design: usize, value: impl Fn(T) -> f64) -> f64 {
+    let values = rounds.iter().filter_map(|round| round[design].map(&value));
+    let mut values: Vec<_> = values.collect();
+    match values.is_empty() {
+        true => f64::NAN,
+        false => median(&mut values),
+    }
+}
+
+/// The median of its ratio to the first design, round by round.
+fn ratio<T: Copy>(rounds: &[Round<T>], design: usize, value: impl Fn(T) -> f64) -> f64 {
+    let ratio = |round: &Round<T>| Some(value(round[design]?) / value(round[0]?));
+    let mut ratios: Vec<_> = rounds.iter().filter_map(ratio).collect();
+    match ratios.is_empty() {
+        true => f64::NAN,
+        false => median(&mut ratios),
+    }
+}
+
+pub(crate) fn traffic(traffic: &Traffic, designs: &[Design], rounds: &[Round<Sample>]) {
+    let Traffic {
+        name,
+        users,
+        each,
+        window,
+        ..
+    } = traffic;
+    println!("\n{name}: {users} users x {each} streams, {SIZE} B, {window} in flight\n");
+    println!("| server | CPU per delivery | x | deliveries/s | p50 | p99 | p99.9 |");
+    println!("|---|---|---|---|---|---|---|");
+    for (n, design) in designs.iter().enumerate() {
+        let latency = |q: usize| middle(rounds, n, |sample| sample.latency[q]) / 1e3;
+        println!(
+            "| {} | {:.2} µs | {:.2} | {:.0}k | {:.2} ms | {:.2} ms | {:.2} ms |",
+            design.name(),
+            middle(rounds, n, |sample| sample.cpu),
+            ratio(rounds, n, |sample| sample.cpu),
+            middle(rounds, n, |sample| sample.rate) / 1e3,
+            latency(0),
+            latency(1),
+            latency(2),
+        );
+    }
+}
+
+pub(crate) fn idle(idle: &Idle, designs: &[Design], rounds: &[Round<Memory>]) {
+    let Idle { users, each, rest } = idle;
+    println!("\nW3: {users} users x {each} connections; {rest:?} after 20 events of 1 KB\n");
+    println!("| server | idle | after a burst | set-up of all | clean-up |");
+    println!("|---|---|---|---|---|");
+    for (n, design) in designs.iter().enumerate() {
+        println!(
+            "| {} | {:.1} KB | {:.1} KB | {:.2} s | {:.2} s |",
+            design.name(),
+            middle(rounds, n, |memory| memory.idle),
+            middle(rounds, n, |memory| memory.after_burst),
+            middle(rounds, n, |memory| memory.set_up),
+            middle(rounds, n, |memory| memory.clean_up),
+        );
+    }
+}
