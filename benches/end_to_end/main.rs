@@ -17,8 +17,9 @@
 //! Medians of five rounds, of W3 three; `x` is the median of each round's ratio to the bare loop in that round.
 //!
 //!     cargo bench --bench end_to_end
-//!     cargo bench --bench end_to_end -- --quick    # three rounds, of W3 one
+//!     cargo bench --bench end_to_end -- --quick    # three rounds, of W3 two
 //!     cargo bench --bench end_to_end -- --only 1   # one server, by its place above from 0 on
+//!     cargo bench --bench end_to_end -- --load 2   # one load: W1, W1b, W2, W3, from 0 on
 
 mod bare;
 mod design;
@@ -86,19 +87,20 @@ fn main() -> ExitCode {
     let rounds = mode.pick(if is_quick { 3 } else { 5 }, 1);
     let designs = designs(mode);
     let mut faults = Vec::new();
-    for traffic in Traffic::all(mode) {
-        let samples = table::rounds(&designs, rounds, &mut faults, |design| {
-            traffic.measure(design)
-        });
-        table::traffic(&traffic, &designs, &samples);
+    let is_wanted = |load| [load, usize::MAX].contains(&option("load", usize::MAX));
+    for (load, traffic) in Traffic::all(mode).iter().enumerate() {
+        if is_wanted(load) {
+            let measure = |design| traffic.measure(design);
+            let samples = table::rounds(&designs, rounds, &mut faults, measure);
+            table::traffic(traffic, &designs, &samples);
+        }
     }
-    let samples = table::rounds(
-        &designs,
-        rounds - rounds / 2 - rounds / 4,
-        &mut faults,
-        |design| idle.measure(design),
-    );
-    table::idle(&idle, &designs, &samples);
+    if is_wanted(3) {
+        // They take longer, and memory varies less than time.
+        let rounds = rounds.div_ceil(2);
+        let samples = table::rounds(&designs, rounds, &mut faults, |design| idle.measure(design));
+        table::idle(&idle, &designs, &samples);
+    }
     for fault in &faults {
         println!("missed: {fault}");
     }
