@@ -160,6 +160,21 @@ impl<T> StallGuard<T> {
     }
 }
 
+/// Up to so many bytes are copied.
+///
+/// A small event is three pieces: the size of its chunk, its bytes, which all streams share, and a line break. To hand them
+/// over one by one costs the kernel more than it costs to copy them. For a large one it is the other way round.
+const PIECE: usize = 1024;
+
+fn in_one_piece<'a>(bufs: &[IoSlice<'_>], piece: &'a mut [u8; PIECE]) -> Option<&'a [u8]> {
+    let mut len = 0;
+    for buf in bufs {
+        piece.get_mut(len..len + buf.len())?.copy_from_slice(buf);
+        len += buf.len();
+    }
+    Some(&piece[..len])
+}
+
 impl<T: AsyncRead + Unpin> AsyncRead for StallGuard<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -185,7 +200,12 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for StallGuard<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        let mut piece = [0; PIECE];
+        let io = Pin::new(&mut self.io);
+        let polled = match in_one_piece(bufs, &mut piece) {
+            Some(bytes) => io.poll_write(cx, bytes),
+            None => io.poll_write_vectored(cx, bufs),
+        };
         self.judge(Operation::Write, polled, cx)
     }
 
