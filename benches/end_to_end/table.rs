@@ -80,13 +80,17 @@ pub(crate) fn idle(idle: &Idle, designs: &[Design], rounds: &[Round<Memory>]) {
     println!("| server | idle | after a burst | set-up of all | clean-up |");
     println!("|---|---|---|---|---|");
     for (n, design) in designs.iter().enumerate() {
+        let clean_up = match middle(rounds, n, |memory| memory.clean_up) {
+            // It cleans nothing up.
+            time if time.is_nan() => "–".to_owned(),
+            time => format!("{time:.2} s"),
+        };
         println!(
-            "| {} | {:.1} KB | {:.1} KB | {:.2} s | {:.2} s |",
+            "| {} | {:.1} KB | {:.1} KB | {:.2} s | {clean_up} |",
             design.name(),
             middle(rounds, n, |memory| memory.idle),
             middle(rounds, n, |memory| memory.after_burst),
             middle(rounds, n, |memory| memory.set_up),
-            middle(rounds, n, |memory| memory.clean_up),
         );
     }
 }
