@@ -754,8 +754,14 @@ async fn many_buffers_are_written_at_once() {
     io.write = true;
     let mut guard = StallGuard::new(io, SECOND);
     assert!(guard.is_write_vectored());
+    // Small ones in one piece, which costs the kernel less.
     let bufs = [IoSlice::new(b"ab"), IoSlice::new(b"c")];
     assert_eq!(guard.write_vectored(&bufs).await.expect("it is ready"), 3);
+    assert_eq!(vectored.load(Ordering::Relaxed), 0);
+    let large = [b'x'; 2000];
+    let large = [IoSlice::new(b"ab"), IoSlice::new(&large)];
+    let written = guard.write_vectored(&large).await;
+    assert_eq!(written.expect("it is ready"), 2002);
     assert_eq!(vectored.load(Ordering::Relaxed), 2);
     let mut guard = StallGuard::new(Switches::default(), SECOND);
     let written = soon(guard.write_vectored(&bufs)).await;
