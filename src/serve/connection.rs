@@ -3,12 +3,13 @@
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::extract::ConnectInfo;
+use bytes::BytesMut;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -21,7 +22,10 @@ use tokio::sync::watch;
 use tower_service::Service;
 
 use super::guard::StallGuard;
+use super::handover::{Asked, Handed, Slot, Watched};
 use super::overtime::Overtime;
+use super::rewound::Rewound;
+use super::stream::Stream;
 
 /// How far the server's shutdown is. It only goes forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +83,7 @@ impl Protocols {
     {
         let overtime = Arc::default();
         io.set_overtime(Arc::clone(&overtime));
+        let io = Rewound::new(io);
         #[cfg(feature = "http2")]
         if self.http2 {
             let protocols = Arc::clone(self);
@@ -87,17 +92,52 @@ impl Protocols {
             ));
             return;
         }
-        tokio::spawn(self.http1(io, app, overtime, phase));
+        tokio::spawn(Arc::clone(self).http1(io, app, overtime, phase));
     }
 
-    /// The future of an HTTP/1 connection. The overtime is that of its IO.
-    pub(super) fn http1<I, S, A, B>(
-        &self,
-        io: I,
+    /// Serves an HTTP/1 connection. The overtime is that of its IO.
+    pub(super) async fn http1<I, S, A, B>(
+        self: Arc<Self>,
+        mut io: Rewound<I>,
         app: TowerToHyperService<Peer<S, A>>,
         overtime: Arc<Overtime>,
-        phase: watch::Receiver<Phase>,
-    ) -> impl Future<Output = ()> + Send + 'static + use<I, S, A, B>
+        mut phase: watch::Receiver<Phase>,
+    ) where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        A: Clone + Send + Sync + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S::Error: Into<Box<dyn Error + Send + Sync>>,
+        S::Future: Send + 'static,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        loop {
+            // In a box, which is given back before the stream begins.
+            let requests = Box::pin(self.until_stream(io, app.clone(), &overtime, &mut phase));
+            let Some(mut stream) = requests.await else {
+                return;
+            };
+            if *phase.borrow() != Phase::Open {
+                stream.close_at_end();
+            }
+            let is_reusable = drive(&mut stream, &mut phase, Stream::close_at_end).await;
+            if is_reusable != Some(true) {
+                return;
+            }
+            overtime.watch(None);
+            io = stream.into_io();
+        }
+    }
+
+    /// Serves requests, until the connection is over or an event stream takes it.
+    async fn until_stream<I, S, A, B>(
+        &self,
+        io: Rewound<I>,
+        app: TowerToHyperService<Peer<S, A>>,
+        overtime: &Arc<Overtime>,
+        phase: &mut watch::Receiver<Phase>,
+    ) -> Option<Stream<I, B>>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         A: Clone + Send + Sync + 'static,
@@ -108,55 +148,97 @@ impl Protocols {
         B::Data: Send,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
+        let slot = Arc::<Slot<B>>::default();
+        let (kept, overtime) = (Arc::clone(&slot), Arc::clone(overtime));
         let service = service_fn(move |request| {
+            let asked = Asked::of(&request);
             let response = app.call(request);
-            let overtime = Arc::clone(&overtime);
+            let (slot, overtime) = (Arc::clone(&kept), Arc::clone(&overtime));
             async move {
                 let mut response = response.await?;
                 // Bytes of the response before may still wait. They have the time of this one, if it is no stream.
                 overtime.watch(response.extensions_mut().remove());
-                Ok::<_, S::Error>(response)
+                Ok::<_, S::Error>(slot.split(asked, response))
             }
         });
+        let io = TokioIo::new(Watched::new(io, Arc::clone(&slot)));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.header_read_timeout)
             .max_buf_size(BUFFER)
-            .serve_connection(TokioIo::new(io), service)
+            .serve_connection(io, service)
             .with_upgrades();
-        drive(connection, phase, |connection| {
-            connection.graceful_shutdown()
-        })
+        let mut until_handed = UntilHanded {
+            connection,
+            slot: &slot,
+        };
+        let handed = drive(&mut until_handed, phase, |until_handed| {
+            Pin::new(&mut until_handed.connection).graceful_shutdown();
+        });
+        let handed = handed.await??;
+        let parts = until_handed.connection.into_parts()?;
+        let Rewound { io, first } = parts.io.into_inner().io;
+        // A copy, so that hyper's buffer goes.
+        let mut read = BytesMut::from(&parts.read_buf[..]);
+        read.extend_from_slice(&first);
+        Some(Stream::new(io, read, handed))
+    }
+}
+
+/// A connection of hyper, until it ends or has a stream to hand over.
+struct UntilHanded<'a, C, B> {
+    connection: C,
+    slot: &'a Slot<B>,
+}
+
+impl<C, B> Future for UntilHanded<'_, C, B>
+where
+    C: Future<Output = hyper::Result<()>> + Unpin,
+    B: Body,
+{
+    type Output = hyper::Result<Option<Handed<B>>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match Pin::new(&mut self.connection).poll(cx) {
+            Poll::Ready(ended) => Poll::Ready(ended.map(|()| None)),
+            Poll::Pending => match self.slot.take() {
+                Some(handed) => Poll::Ready(Ok(Some(handed))),
+                None => Poll::Pending,
+            },
+        }
     }
 }
 
 /// Polls a connection until it ends or is aborted, and tells it to finish when it is time.
-pub(super) async fn drive<C, E>(
-    connection: C,
-    mut phase: watch::Receiver<Phase>,
-    finish: fn(Pin<&mut C>),
-) where
-    C: Future<Output = Result<(), E>>,
+pub(super) async fn drive<C, T, E>(
+    connection: &mut C,
+    phase: &mut watch::Receiver<Phase>,
+    finish: impl Fn(&mut C),
+) -> Option<T>
+where
+    C: Future<Output = Result<T, E>> + Unpin,
     E: fmt::Display,
 {
-    let mut connection = pin!(connection);
     loop {
         // A receiver begins with what it was made with: connections that are accepted are told of every change.
         let changed = tokio::select! {
             biased;
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "a connection failed");
-                }
-                return;
+            ended = &mut *connection => {
+                return match ended {
+                    Ok(output) => Some(output),
+                    Err(error) => {
+                        tracing::debug!(%error, "a connection failed");
+                        None
+                    }
+                };
             }
             changed = phase.changed() => changed,
         };
         let now = *phase.borrow_and_update();
         if changed.is_err() || now == Phase::Aborted {
-            return;
+            return None;
         }
-        finish(connection.as_mut());
+        finish(connection);
     }
 }
 

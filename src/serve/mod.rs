@@ -14,6 +14,7 @@
 //! | a request head that does not come: cut after the [header read time-out](Server::header_read_timeout) | no | yes |
 //! | HTTP/2 streams whose client withholds the window: reset after the stall limit | no | yes, feature `http2` |
 //! | a shutdown that ends by a [deadline](Server::drain) whatever clients do | no | yes |
+//! | an HTTP/1.1 stream is sent without hyper: no buffers of its own, fewer steps for an event | no | yes |
 //! | the peer's address for handlers (`ConnectInfo`) | see [`StallListener`] | yes |
 //!
 //! A quiet client is never cut: all of it is about bytes that the server wants to send and the client does not take.
@@ -55,11 +56,14 @@
 
 mod connection;
 mod guard;
+mod handover;
 #[cfg(feature = "http2")]
 mod http2;
 mod listener;
 mod overtime;
+mod rewound;
 mod server;
+mod stream;
 mod tcp;
 
 pub use guard::StallGuard;

@@ -17,9 +17,10 @@ use tower_service::Service;
 
 use super::body::LoadedBody;
 use super::executor::{StallExecutor, current_load};
-use super::preface::Peeked;
+use super::preface;
 use crate::serve::connection::{Peer, Phase, Protocols, drive};
 use crate::serve::overtime::Overtime;
+use crate::serve::rewound::Rewound;
 
 /// The most that a stream may have in the connection's buffers while its window is open. Less than hyper's 400 KB: what
 /// waits there is memory, and the socket has a buffer of its own.
@@ -27,7 +28,7 @@ const STREAM_BUFFER: usize = 64 * 1024;
 
 /// Serves a connection in the protocol that its client begins with.
 pub(in crate::serve) async fn serve_either<I, S, A, B>(
-    io: I,
+    mut io: Rewound<I>,
     app: TowerToHyperService<Peer<S, A>>,
     protocols: Arc<Protocols>,
     overtime: Arc<Overtime>,
@@ -42,10 +43,9 @@ pub(in crate::serve) async fn serve_either<I, S, A, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let mut io = Peeked::new(io);
     let is_http2 = tokio::select! {
         biased;
-        is_http2 = tokio::time::timeout(protocols.header_read_timeout, io.is_http2()) => is_http2,
+        is_http2 = tokio::time::timeout(protocols.header_read_timeout, preface::is_http2(&mut io)) => is_http2,
         // No request has begun: there is nothing to finish.
         _ = phase.changed() => return,
     };
@@ -59,9 +59,13 @@ pub(in crate::serve) async fn serve_either<I, S, A, B>(
                 .max_send_buf_size(STREAM_BUFFER)
                 .enable_connect_protocol()
                 .serve_connection(TokioIo::new(io), Loaded(app));
-            tokio::spawn(drive(connection, phase, |connection| {
-                connection.graceful_shutdown();
-            }));
+            let mut connection = Box::pin(connection);
+            tokio::spawn(async move {
+                drive(&mut connection, &mut phase, |connection| {
+                    connection.as_mut().graceful_shutdown();
+                })
+                .await
+            });
         }
         Ok(Err(error)) => tracing::debug!(%error, "a connection failed"),
         Err(_) => tracing::debug!("a client did not begin in time"),

@@ -1,0 +1,265 @@
+//! An event stream on its socket.
+
+use std::error::Error;
+use std::future::Future;
+use std::io::{self, ErrorKind, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::buf::Chain;
+use bytes::{Buf, BytesMut};
+use http_body::{Body, Frame};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::handover::Handed;
+use super::rewound::Rewound;
+
+/// How one chunk stands on the wire: its length, its bytes, a line break; behind the last one also the end.
+type Wire<D> = Chain<Chain<Length, D>, &'static [u8]>;
+
+/// The most that is kept of what the client sends meanwhile: requests that wait for the stream to end. When there is more,
+/// nothing is read until then, not even that the client has gone.
+const READ_AHEAD: usize = 8 * 1024;
+
+/// Sends a body in chunks (RFC 9112, section 7.1), each when the one before is on its way, and watches for the client to
+/// close. Its output is whether the connection may serve another request.
+///
+/// A body that fails is cut off, so that the client sees that it is not whole.
+pub(super) struct Stream<I, B: Body> {
+    io: I,
+    body: Pin<Box<B>>,
+    is_reusable: bool,
+    /// What the client has sent since its request.
+    read: BytesMut,
+    state: State<B::Data>,
+}
+
+enum State<D> {
+    /// The body is asked for the next chunk.
+    Asking,
+    Writing {
+        chunk: Wire<D>,
+        is_last: bool,
+    },
+    Ending(&'static [u8]),
+    Flushing,
+    Closing,
+}
+
+// Nothing in it is pinned in place: the body has a box.
+impl<I: Unpin, B: Body> Unpin for Stream<I, B> {}
+
+impl<I, B: Body> Stream<I, B> {
+    pub(super) fn new(io: I, read: BytesMut, handed: Handed<B>) -> Self {
+        Self {
+            io,
+            body: Box::pin(handed.body),
+            is_reusable: handed.is_reusable,
+            read,
+            state: State::Asking,
+        }
+    }
+
+    pub(super) fn close_at_end(&mut self) {
+        self.is_reusable = false;
+    }
+
+    /// The connection, for the next request.
+    pub(super) fn into_io(self) -> Rewound<I> {
+        Rewound {
+            io: self.io,
+            first: self.read.freeze(),
+        }
+    }
+}
+
+impl<I, B> Stream<I, B>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+    B: Body,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            match &mut self.state {
+                State::Asking => {
+                    let body = self.body.as_mut();
+                    let next = if body.is_end_stream() {
+                        None
+                    } else {
+                        match body.poll_frame(cx) {
+                            Poll::Ready(next) => next.transpose().map_err(io::Error::other)?,
+                            // What was written may wait in the IO, if that is TLS.
+                            Poll::Pending => {
+                                ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+                                return Poll::Pending;
+                            }
+                        }
+                    };
+                    self.state = match next.map(Frame::into_data) {
+                        Some(Ok(data)) if data.has_remaining() => {
+                            let is_last = self.body.is_end_stream();
+                            let chunk = in_chunks(data, is_last);
+                            State::Writing { chunk, is_last }
+                        }
+                        // A chunk without bytes would be the end.
+                        Some(Ok(_)) => State::Asking,
+                        // Trailers are for clients that ask for them, and no client of event streams does.
+                        Some(Err(_)) => State::Asking,
+                        None => State::Ending(LAST),
+                    };
+                }
+                State::Writing { chunk, is_last } => {
+                    ready!(poll_write_all(&mut self.io, chunk, cx))?;
+                    self.state = match is_last {
+                        true => State::Flushing,
+                        false => State::Asking,
+                    };
+                }
+                State::Ending(end) => {
+                    ready!(poll_write_all(&mut self.io, end, cx))?;
+                    self.state = State::Flushing;
+                }
+                State::Flushing => {
+                    ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+                    if self.is_reusable {
+                        return Poll::Ready(Ok(()));
+                    }
+                    self.state = State::Closing;
+                }
+                State::Closing => return Pin::new(&mut self.io).poll_shutdown(cx),
+            }
+        }
+    }
+
+    /// Reads what the client sends, until it closes.
+    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.read.len() < READ_AHEAD {
+            let mut bytes = [0; 512];
+            let mut buf = ReadBuf::new(&mut bytes);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf))?;
+            if buf.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.read.extend_from_slice(buf.filled());
+        }
+        Poll::Pending
+    }
+}
+
+impl<I, B> Future for Stream<I, B>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+    B: Body,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    type Output = io::Result<bool>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if this.poll_write(cx)?.is_ready() {
+            return Poll::Ready(Ok(this.is_reusable));
+        }
+        ready!(this.poll_closed(cx))?;
+        Poll::Ready(Ok(false))
+    }
+}
+
+/// The end of a body.
+const LAST: &[u8] = b"0\r\n\r\n";
+
+fn in_chunks<D: Buf>(data: D, is_last: bool) -> Wire<D> {
+    let end: &[u8] = match is_last {
+        true => b"\r\n0\r\n\r\n",
+        false => b"\r\n",
+    };
+    Length::of(data.remaining()).chain(data).chain(end)
+}
+
+fn poll_write_all<I: AsyncWrite + Unpin>(
+    io: &mut I,
+    bytes: &mut impl Buf,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    while bytes.has_remaining() {
+        let mut slices = [IoSlice::new(&[]); 8];
+        let count = bytes.chunks_vectored(&mut slices);
+        let written = ready!(Pin::new(&mut *io).poll_write_vectored(cx, &slices[..count]))?;
+        if written == 0 {
+            return Poll::Ready(Err(ErrorKind::WriteZero.into()));
+        }
+        bytes.advance(written);
+    }
+    Poll::Ready(Ok(()))
+}
+
+/// The line in front of a chunk: how many bytes it has, in hexadecimal digits.
+struct Length {
+    line: [u8; Self::ROOM],
+    start: u8,
+}
+
+impl Length {
+    /// Sixteen digits, CR and LF.
+    const ROOM: usize = 18;
+
+    fn of(mut len: usize) -> Self {
+        let mut line = [0; Self::ROOM];
+        line[Self::ROOM - 2..].copy_from_slice(b"\r\n");
+        let mut start = Self::ROOM - 2;
+        loop {
+            start -= 1;
+            line[start] = b"0123456789abcdef"[len % 16];
+            len /= 16;
+            if len == 0 {
+                break;
+            }
+        }
+        Self {
+            line,
+            start: start as u8,
+        }
+    }
+}
+
+impl Buf for Length {
+    fn remaining(&self) -> usize {
+        self.chunk().len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.line[usize::from(self.start)..]
+    }
+
+    fn advance(&mut self, count: usize) {
+        assert!(count <= self.remaining(), "there is no more");
+        self.start += count as u8;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_stand_on_the_wire_as_the_standard_has_it() {
+        let wire = |len, is_last| {
+            let data = vec![b'x'; len];
+            let mut chunk = in_chunks(&data[..], is_last);
+            let bytes = chunk.copy_to_bytes(chunk.remaining());
+            String::from_utf8(bytes.to_vec()).unwrap()
+        };
+        assert_eq!(wire(1, false), "1\r\nx\r\n");
+        assert_eq!(wire(10, true), "a\r\nxxxxxxxxxx\r\n0\r\n\r\n");
+        for len in [15, 16, 17, 255, 256, 4095, 4096, 70_000] {
+            assert_eq!(
+                wire(len, false),
+                format!("{len:x}\r\n{}\r\n", "x".repeat(len))
+            );
+        }
+        assert_eq!(
+            Length::of(usize::MAX).chunk(),
+            format!("{:x}\r\n", usize::MAX).as_bytes()
+        );
+    }
+}
