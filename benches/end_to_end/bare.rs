@@ -11,7 +11,7 @@ use std::thread;
 use socket2::{Domain, Socket, Type};
 
 use crate::publish::blocking;
-use crate::stamped::stamped;
+use crate::stamped::Stamped;
 use crate::support::process::answer;
 
 const HEAD: &[u8] =
@@ -33,8 +33,9 @@ pub(crate) fn be_server(users: usize) -> io::Result<()> {
         }
     });
     let (control, _) = control.accept()?;
+    let mut stamped = Stamped::default();
     blocking(control, |number, size| {
-        let data = format!("data: {}\n\n", stamped(number, size));
+        let data = format!("data: {}\n\n", stamped.at(number, size).data());
         let chunk = format!("{:x}\r\n{data}\r\n", data.len());
         let mut users = lock(&connections);
         let user = number as usize % users.len();

@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::ListenerExt;
 use futures_util::{Stream, StreamExt};
-use tidings::{ConnectionId, GenericBroadcaster, RegisterError, Text, serve};
+use tidings::{ConnectionId, GenericBroadcaster, RegisterError, serve};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::{Builder, Handle};
@@ -25,7 +25,7 @@ use tokio_stream::wrappers::{BroadcastStream, UnboundedReceiverStream};
 
 use crate::design::Design;
 use crate::publish::Progress;
-use crate::stamped::stamped;
+use crate::stamped::Stamped;
 use crate::support::LockedHub;
 use crate::support::process::answer;
 
@@ -72,22 +72,23 @@ impl Drop for Leave {
 
 #[derive(Clone)]
 enum Hub {
-    Tidings(GenericBroadcaster<Text>),
+    Tidings(GenericBroadcaster<Stamped>),
     Locked(LockedHub),
     ByHand(ByHand),
 }
 
 impl Hub {
-    async fn broadcast(&self, user: &str, data: String) {
+    async fn broadcast(&self, user: &str, event: &Stamped) {
         match self {
             Self::Tidings(hub) => {
-                let sent = hub.broadcast(user, &Text::new(data));
+                let sent = hub.broadcast(user, event);
                 sent.expect("text can be encoded");
             }
             Self::Locked(hub) => {
-                hub.broadcast(user, Event::default().data(data)).await;
+                let event = Event::default().data(event.data());
+                hub.broadcast(user, event).await;
             }
-            Self::ByHand(hub) => hub.broadcast(user, Event::default().data(data)),
+            Self::ByHand(hub) => hub.broadcast(user, Event::default().data(event.data())),
         }
     }
 
@@ -172,13 +173,14 @@ async fn publish(control: TcpListener, hub: Hub, users: usize) -> io::Result<()>
     let names: Vec<_> = (0..users).map(|user| user.to_string()).collect();
     let (control, _) = control.accept().await?;
     let mut lines = BufReader::new(control).lines();
+    let mut stamped = Stamped::default();
     while let Some(line) = lines.next_line().await? {
         let mut progress = Progress::of(&line)?;
         while !progress.is_done() {
             while let Some(number) = progress.next() {
                 let user = &names[number as usize % names.len()];
-                hub.broadcast(user, stamped(number, progress.run.size))
-                    .await;
+                let event = stamped.at(number, progress.run.size);
+                hub.broadcast(user, event).await;
             }
             match lines.next_line().await? {
                 Some(line) => progress.acknowledge(&line)?,

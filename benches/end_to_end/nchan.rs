@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::design::on_core;
 use crate::publish::blocking;
-use crate::stamped::stamped;
+use crate::stamped::Stamped;
 
 /// Where Debian has it.
 const MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
@@ -62,9 +62,10 @@ impl Nchan {
         thread::spawn(move || {
             let (control, _) = control.accept()?;
             let mut publisher = BufReader::new(publisher);
+            let mut stamped = Stamped::default();
             blocking(control, |number, size| {
                 let user = number as usize % users;
-                post(&mut publisher, user, &stamped(number, size))
+                post(&mut publisher, user, stamped.at(number, size).data())
             })
         });
         Ok(this)

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
+use tidings::{Data, EncodeError, ToSse};
 
 /// Ten digits, a colon, twenty digits and a colon.
 const LEAST: usize = 32;
@@ -12,12 +13,30 @@ pub(crate) fn now() -> u64 {
     since.map_or(0, |since| since.as_nanos() as u64)
 }
 
-/// The data of an event: of this size, with its number and the present time.
-pub(crate) fn stamped(number: u64, size: usize) -> String {
-    let mut data = String::with_capacity(size.max(LEAST));
-    write!(data, "{number:010}:{:020}:", now()).expect("a string takes everything");
-    data.extend(std::iter::repeat_n('x', size.saturating_sub(LEAST)));
-    data
+/// An event, written anew for each number: what publishers allocate and throw away is no part of fan-out.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stamped(String);
+
+impl Stamped {
+    /// The event of this number, at the present time, of this size.
+    pub(crate) fn at(&mut self, number: u64, size: usize) -> &Self {
+        self.0.clear();
+        write!(self.0, "{number:010}:{:020}:", now()).expect("a string takes everything");
+        self.0
+            .extend(std::iter::repeat_n('x', size.saturating_sub(LEAST)));
+        self
+    }
+
+    pub(crate) fn data(&self) -> &str {
+        &self.0
+    }
+}
+
+impl ToSse for Stamped {
+    fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
+        data.text(&self.0);
+        Ok(())
+    }
 }
 
 /// The number and the time in an event's data, if it is whole.
