@@ -18,24 +18,14 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
 use tower_service::Service;
 
 use super::guard::StallGuard;
 use super::handover::{Asked, Handed, Slot, Watched};
 use super::overtime::Overtime;
+use super::phase::{Phase, Watcher};
 use super::rewound::Rewound;
 use super::stream::Stream;
-
-/// How far the server's shutdown is. It only goes forward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    Open,
-    /// Connections finish what they do.
-    Finishing,
-    /// Connections end at once. So they do when the sender is gone.
-    Aborted,
-}
 
 /// What connections speak, and how patiently.
 #[derive(Debug)]
@@ -70,7 +60,7 @@ impl Protocols {
         self: &Arc<Self>,
         mut io: StallGuard<I>,
         app: TowerToHyperService<Peer<S, A>>,
-        phase: watch::Receiver<Phase>,
+        phase: Watcher,
     ) where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         A: Clone + Send + Sync + 'static,
@@ -101,7 +91,7 @@ impl Protocols {
         mut io: Rewound<I>,
         app: TowerToHyperService<Peer<S, A>>,
         overtime: Arc<Overtime>,
-        mut phase: watch::Receiver<Phase>,
+        mut phase: Watcher,
     ) where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         A: Clone + Send + Sync + 'static,
@@ -118,7 +108,7 @@ impl Protocols {
             let Some(mut stream) = requests.await else {
                 return;
             };
-            if *phase.borrow() != Phase::Open {
+            if phase.now() != Phase::Open {
                 stream.close_at_end();
             }
             let is_reusable = drive(&mut stream, &mut phase, Stream::close_at_end).await;
@@ -136,7 +126,7 @@ impl Protocols {
         io: Rewound<I>,
         app: TowerToHyperService<Peer<S, A>>,
         overtime: &Arc<Overtime>,
-        phase: &mut watch::Receiver<Phase>,
+        phase: &mut Watcher,
     ) -> Option<Stream<I, B>>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -212,7 +202,7 @@ where
 /// Polls a connection until it ends or is aborted, and tells it to finish when it is time.
 pub(super) async fn drive<C, T, E>(
     connection: &mut C,
-    phase: &mut watch::Receiver<Phase>,
+    phase: &mut Watcher,
     finish: impl Fn(&mut C),
 ) -> Option<T>
 where
@@ -220,25 +210,15 @@ where
     E: fmt::Display,
 {
     loop {
-        // A receiver begins with what it was made with: connections that are accepted are told of every change.
-        let changed = tokio::select! {
-            biased;
-            ended = &mut *connection => {
-                return match ended {
-                    Ok(output) => Some(output),
-                    Err(error) => {
-                        tracing::debug!(%error, "a connection failed");
-                        None
-                    }
-                };
+        match phase.during(connection).await {
+            Ok(Ok(output)) => return Some(output),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a connection failed");
+                return None;
             }
-            changed = phase.changed() => changed,
-        };
-        let now = *phase.borrow_and_update();
-        if changed.is_err() || now == Phase::Aborted {
-            return None;
+            Err(Phase::Aborted) => return None,
+            Err(_) => finish(connection),
         }
-        finish(connection);
     }
 }
 

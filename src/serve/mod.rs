@@ -61,6 +61,7 @@ mod handover;
 mod http2;
 mod listener;
 mod overtime;
+mod phase;
 mod rewound;
 mod server;
 mod stream;

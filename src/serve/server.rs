@@ -13,12 +13,12 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tower_service::Service;
 
-use super::connection::{Peer, Phase, Protocols};
+use super::connection::{Peer, Protocols};
 use super::guard::settable;
 use super::listener::StallListener;
+use super::phase::{Phase, Phases};
 
 /// After connections were aborted, what they held is dropped at once, unless a handler blocks its thread. So long is
 /// waited for that.
@@ -170,26 +170,28 @@ where
             ..protocols
         };
         let protocols = Arc::new(protocols);
-        // Each connection holds a receiver, so `closed` is the end of the last one. When this future is dropped, so is the
-        // sender, and that aborts them.
-        let (phase, _) = watch::channel(Phase::Open);
+        // Each connection holds a watcher. When this future is dropped, so is their other side, and that aborts them.
+        let phases = Phases::new();
         loop {
             let (io, peer) = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = &mut signal => break,
             };
             let app = TowerToHyperService::new(Peer::new(app.clone(), peer));
-            protocols.spawn(io, app, phase.subscribe());
+            protocols.spawn(io, app, phases.watch());
         }
         drop(listener);
 
-        phase.send_replace(Phase::Finishing);
-        if tokio::time::timeout(drain, phase.closed()).await.is_ok() {
+        phases.set(Phase::Finishing);
+        if tokio::time::timeout(drain, phases.unwatched())
+            .await
+            .is_ok()
+        {
             return Drained { aborted: 0 };
         }
-        let aborted = phase.receiver_count();
-        phase.send_replace(Phase::Aborted);
-        let _ = tokio::time::timeout(ABORT, phase.closed()).await;
+        let aborted = phases.watchers();
+        phases.set(Phase::Aborted);
+        let _ = tokio::time::timeout(ABORT, phases.unwatched()).await;
         Drained { aborted }
     }
 }

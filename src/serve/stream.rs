@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::buf::Chain;
 use bytes::{Buf, BytesMut};
-use http_body::{Body, Frame};
+use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::handover::Handed;
@@ -83,30 +83,26 @@ where
         loop {
             match &mut self.state {
                 State::Asking => {
-                    let body = self.body.as_mut();
-                    let next = if body.is_end_stream() {
-                        None
-                    } else {
-                        match body.poll_frame(cx) {
-                            Poll::Ready(next) => next.transpose().map_err(io::Error::other)?,
-                            // What was written may wait in the IO, if that is TLS.
-                            Poll::Pending => {
-                                ready!(Pin::new(&mut self.io).poll_flush(cx))?;
-                                return Poll::Pending;
-                            }
+                    let next = match self.body.as_mut().poll_frame(cx) {
+                        Poll::Ready(next) => next.transpose().map_err(io::Error::other)?,
+                        // What was written may wait in the IO, if that is TLS.
+                        Poll::Pending => {
+                            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+                            return Poll::Pending;
                         }
                     };
-                    self.state = match next.map(Frame::into_data) {
-                        Some(Ok(data)) if data.has_remaining() => {
-                            let is_last = self.body.is_end_stream();
+                    // Not every body may be asked again after it said that this is the end.
+                    let is_last = next.is_none() || self.body.is_end_stream();
+                    // Trailers are for clients that ask for them, and no client of event streams does.
+                    let data = next.and_then(|frame| frame.into_data().ok());
+                    self.state = match data {
+                        Some(data) if data.has_remaining() => {
                             let chunk = in_chunks(data, is_last);
                             State::Writing { chunk, is_last }
                         }
                         // A chunk without bytes would be the end.
-                        Some(Ok(_)) => State::Asking,
-                        // Trailers are for clients that ask for them, and no client of event streams does.
-                        Some(Err(_)) => State::Asking,
-                        None => State::Ending(LAST),
+                        _ if is_last => State::Ending(LAST),
+                        _ => State::Asking,
                     };
                 }
                 State::Writing { chunk, is_last } => {

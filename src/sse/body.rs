@@ -6,7 +6,7 @@ use std::future::Future;
 use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -286,7 +286,40 @@ struct Silence {
     interval: Duration,
     bytes: Bytes,
     since: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Option<Timer>,
+}
+
+#[derive(Debug)]
+struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    /// Whom it wakes.
+    waker: Option<Waker>,
+}
+
+impl Timer {
+    fn at(deadline: Instant) -> Self {
+        Self {
+            sleep: Box::pin(tokio::time::sleep_until(deadline)),
+            waker: None,
+        }
+    }
+
+    /// Whether its time has come. Before that it is not touched while it knows whom to wake: a timer keeps that, and never
+    /// wakes early.
+    fn poll(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let is_set = |waker: &Waker| waker.will_wake(cx.waker());
+        if now < self.sleep.deadline() && self.waker.as_ref().is_some_and(is_set) {
+            return Poll::Pending;
+        }
+        let polled = self.sleep.as_mut().poll(cx);
+        self.waker = polled.is_pending().then(|| cx.waker().clone());
+        polled
+    }
+
+    fn reset(&mut self, deadline: Instant) {
+        self.sleep.as_mut().reset(deadline);
+        self.waker = None;
+    }
 }
 
 impl Silence {
@@ -306,22 +339,17 @@ impl Silence {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
-        let since = *self.since.get_or_insert_with(Instant::now);
-        let deadline = since + self.interval;
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        let now = Instant::now();
+        let deadline = *self.since.get_or_insert(now) + self.interval;
+        let timer = self.timer.get_or_insert_with(|| Timer::at(deadline));
         loop {
-            if timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            let now = Instant::now();
+            ready!(timer.poll(now, cx));
             if now >= deadline {
                 self.since = Some(now);
-                timer.as_mut().reset(now + self.interval);
+                timer.reset(now + self.interval);
                 return Poll::Ready(self.bytes.clone());
             }
-            timer.as_mut().reset(deadline);
+            timer.reset(deadline);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use http::{Request, Response};
@@ -12,14 +12,14 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
 use tower_service::Service;
 
 use super::body::LoadedBody;
 use super::executor::{StallExecutor, current_load};
 use super::preface;
-use crate::serve::connection::{Peer, Phase, Protocols, drive};
+use crate::serve::connection::{Peer, Protocols, drive};
 use crate::serve::overtime::Overtime;
+use crate::serve::phase::Watcher;
 use crate::serve::rewound::Rewound;
 
 /// The most that a stream may have in the connection's buffers while its window is open. Less than hyper's 400 KB: what
@@ -32,7 +32,7 @@ pub(in crate::serve) async fn serve_either<I, S, A, B>(
     app: TowerToHyperService<Peer<S, A>>,
     protocols: Arc<Protocols>,
     overtime: Arc<Overtime>,
-    mut phase: watch::Receiver<Phase>,
+    mut phase: Watcher,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Clone + Send + Sync + 'static,
@@ -43,11 +43,14 @@ pub(in crate::serve) async fn serve_either<I, S, A, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let is_http2 = tokio::select! {
-        biased;
-        is_http2 = tokio::time::timeout(protocols.header_read_timeout, preface::is_http2(&mut io)) => is_http2,
-        // No request has begun: there is nothing to finish.
-        _ = phase.changed() => return,
+    let is_http2 = {
+        let preface = preface::is_http2(&mut io);
+        let mut in_time = pin!(tokio::time::timeout(protocols.header_read_timeout, preface));
+        match phase.during(&mut in_time).await {
+            Ok(is_http2) => is_http2,
+            // No request has begun: there is nothing to finish.
+            Err(_) => return,
+        }
     };
     // In tasks of their own, so that a connection does not take the room of the other protocol, and of the look.
     match is_http2 {
