@@ -127,7 +127,9 @@ mod subscription;
 mod sync;
 
 #[cfg(not(all(test, loom)))]
-pub use broadcaster::{Broadcaster, Builder, ConnectionInfo, EventSender, GenericBroadcaster};
+pub use broadcaster::{
+    Broadcaster, Builder, ConnectionInfo, EventSender, GenericBroadcaster, PublishError, Publisher,
+};
 pub use channel::History;
 pub use error::{BroadcastError, ConfigError, EncodeError, Field, RefusalForm, RegisterError};
 pub use event::{Data, Json, Tag, Text, ToSse};

@@ -3,12 +3,14 @@
 mod builder;
 mod contract;
 mod generic;
+mod publisher;
 mod shutdown;
 mod sweep;
 
 pub use builder::Builder;
 pub use contract::Broadcaster;
 pub use generic::{ConnectionInfo, GenericBroadcaster};
+pub use publisher::{PublishError, Publisher};
 
 use std::sync::Arc;
 

@@ -292,6 +292,8 @@ struct Silence {
 #[derive(Debug)]
 struct Timer {
     sleep: Pin<Box<Sleep>>,
+    /// What it is set to, at hand.
+    deadline: Instant,
     /// Whom it wakes.
     waker: Option<Waker>,
 }
@@ -300,6 +302,7 @@ impl Timer {
     fn at(deadline: Instant) -> Self {
         Self {
             sleep: Box::pin(tokio::time::sleep_until(deadline)),
+            deadline,
             waker: None,
         }
     }
@@ -308,7 +311,7 @@ impl Timer {
     /// wakes early.
     fn poll(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let is_set = |waker: &Waker| waker.will_wake(cx.waker());
-        if now < self.sleep.deadline() && self.waker.as_ref().is_some_and(is_set) {
+        if now < self.deadline && self.waker.as_ref().is_some_and(is_set) {
             return Poll::Pending;
         }
         let polled = self.sleep.as_mut().poll(cx);
@@ -318,6 +321,7 @@ impl Timer {
 
     fn reset(&mut self, deadline: Instant) {
         self.sleep.as_mut().reset(deadline);
+        self.deadline = deadline;
         self.waker = None;
     }
 }

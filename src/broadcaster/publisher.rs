@@ -1,0 +1,190 @@
+//! A task that broadcasts, for callers that have no time for it.
+
+use std::error::Error;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::GenericBroadcaster;
+use crate::error::ConfigError;
+use crate::event::ToSse;
+use crate::id::UserId;
+
+/// Hands events to a task that broadcasts them.
+///
+/// [`broadcast`](GenericBroadcaster::broadcast) encodes the event and wakes every stream that waits for it before it
+/// returns. For the tabs of one user that is a microsecond; for ten thousand screens of one user it is three milliseconds in
+/// which the caller does nothing else (`cargo bench --bench publisher`). A publisher takes that off the caller, for the
+/// price of a queue: what is published costs memory until it is its turn, arrives a little later, and the caller does not
+/// learn how many streams it reached. Events of one publisher are broadcast in their order.
+///
+/// Cloning it costs a reference count. The task broadcasts what is in the queue after the last clone is dropped, and ends
+/// then; until it has ended, it keeps the broadcaster. An event that cannot be encoded is counted in
+/// [`Stats::failed`](crate::Stats::failed) and logged; so is one whose [`ToSse`] panics, but for the count.
+///
+/// ```
+/// use tidings::{GenericBroadcaster, Text};
+/// use tokio_stream::StreamExt;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let hub = GenericBroadcaster::<Text>::new();
+/// let mut screen = hub.register("wall")?;
+/// let publisher = hub.publisher(1000)?;
+/// publisher.try_publish("wall", Text::new("gate 7 is open".into()))?;
+/// assert_eq!(screen.next().await.unwrap()?.data(), "gate 7 is open");
+/// # Ok(())
+/// # }
+/// ```
+pub struct Publisher<E> {
+    queue: mpsc::Sender<Job<E>>,
+}
+
+enum Job<E> {
+    Broadcast(UserId, E),
+    Answer(oneshot::Sender<()>),
+}
+
+impl<E: ToSse + Send + 'static> GenericBroadcaster<E> {
+    /// Starts a task that broadcasts what it is handed, with room for so many events to wait.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room for any, or no tokio runtime to start the task in.
+    pub fn publisher(&self, queue: usize) -> Result<Publisher<E>, ConfigError> {
+        if queue == 0 {
+            return Err(ConfigError::EmptyQueue);
+        }
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| ConfigError::NoRuntime)?;
+        // More than can ever be allocated is as good as no bound.
+        let queue = queue.min(tokio::sync::Semaphore::MAX_PERMITS);
+        let (sender, mut jobs) = mpsc::channel(queue);
+        let hub = self.clone();
+        runtime.spawn(async move {
+            while let Some(job) = jobs.recv().await {
+                match job {
+                    Job::Broadcast(user, event) => hub.broadcast_whatever(&user, &event),
+                    // Who asked may have gone.
+                    Job::Answer(answer) => drop(answer.send(())),
+                }
+            }
+        });
+        Ok(Publisher { queue: sender })
+    }
+
+    /// The others' events come after this one.
+    fn broadcast_whatever(&self, user: &UserId, event: &E) {
+        // What cannot be encoded, the broadcast itself counts and logs. The event is only read, and not used again.
+        let broadcast = AssertUnwindSafe(|| drop(self.broadcast(user, event)));
+        if catch_unwind(broadcast).is_err() {
+            tracing::error!(%user, "the event of a publisher panicked");
+        }
+    }
+}
+
+impl<E> Publisher<E> {
+    /// Hands over an event, if there is room for it.
+    ///
+    /// # Errors
+    ///
+    /// When there is no room, or the runtime of the task has ended. The error has the event.
+    pub fn try_publish(&self, user: impl Into<UserId>, event: E) -> Result<(), PublishError<E>> {
+        use mpsc::error::TrySendError;
+        let job = Job::Broadcast(user.into(), event);
+        self.queue.try_send(job).map_err(|error| match error {
+            TrySendError::Full(job) => PublishError::Full(job.event()),
+            TrySendError::Closed(job) => PublishError::Stopped(job.event()),
+        })
+    }
+
+    /// Hands over an event, waiting for room.
+    ///
+    /// # Errors
+    ///
+    /// When the runtime of the task has ended. The error has the event.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped before it is ready, the event is dropped with it, and was not handed over.
+    pub async fn publish(&self, user: impl Into<UserId>, event: E) -> Result<(), PublishError<E>> {
+        let job = Job::Broadcast(user.into(), event);
+        let sent = self.queue.send(job).await;
+        sent.map_err(|error| PublishError::Stopped(error.0.event()))
+    }
+
+    /// Waits until everything is broadcast that was handed over before. `false` if the runtime of the task has ended, and
+    /// something may not have been.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing happens to the events when the future is dropped.
+    pub async fn flush(&self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        self.queue.send(Job::Answer(answer)).await.is_ok() && answered.await.is_ok()
+    }
+}
+
+impl<E> Job<E> {
+    fn event(self) -> E {
+        match self {
+            Self::Broadcast(_, event) => event,
+            Self::Answer(_) => unreachable!("only events are handed back"),
+        }
+    }
+}
+
+impl<E> Clone for Publisher<E> {
+    fn clone(&self) -> Self {
+        Self {
+            queue: self.queue.clone(),
+        }
+    }
+}
+
+impl<E> fmt::Debug for Publisher<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publisher")
+            .field("room", &self.queue.capacity())
+            .finish_non_exhaustive()
+    }
+}
+
+/// An event was not handed over. It is inside.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PublishError<E> {
+    /// As many events wait as there is room for.
+    Full(E),
+    /// The runtime of the task has ended.
+    Stopped(E),
+}
+
+impl<E> PublishError<E> {
+    /// The event.
+    pub fn into_event(self) -> E {
+        match self {
+            Self::Full(event) | Self::Stopped(event) => event,
+        }
+    }
+}
+
+impl<E> fmt::Debug for PublishError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "Full(..)",
+            Self::Stopped(_) => "Stopped(..)",
+        })
+    }
+}
+
+impl<E> fmt::Display for PublishError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "the publisher has no room for another event",
+            Self::Stopped(_) => "the publisher's runtime has ended",
+        })
+    }
+}
+
+impl<E> Error for PublishError<E> {}
