@@ -1,6 +1,7 @@
-//! Does a second core slow down the look-up of one hot user?
+//! Does a second core slow down the look-up of one hot user, and broadcasts to different users?
 //!
-//! One thread, then two at once, look up the same user among 10,000. The two start a short run together, and a run takes
+//! One thread, then two at once, look up the same user among 10,000, or broadcast 200 B to a user of their own, who reads. The
+//! two start a short run together, and a run takes
 //! as long as the slower of them; a machine that is busy with other things spoils some runs, but not the median of many.
 
 mod support;
@@ -11,19 +12,34 @@ use std::thread;
 use std::time::Instant;
 
 use axum::response::sse::Event;
+use futures_util::FutureExt;
 use support::{LockedHub, Mode, current_thread, median};
-use tidings::{ConnectionId, GenericBroadcaster, Text, UserId};
+use tidings::{ConnectionId, GenericBroadcaster, Subscription, Text, UserId};
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio_stream::StreamExt;
 
 /// How many look-ups make a run: a tenth of a millisecond, far below what a scheduler gives a thread at a time.
 const RUN: usize = 2_000;
 
-const NAMES: [&str; 4] = [
+/// And how many broadcasts.
+const BROADCASTS: usize = 200;
+
+const NAMES: [&str; 6] = [
     "tidings, connection_count",
     "RwLock,  connection_count",
     "tidings, broadcast to nobody",
     "RwLock,  broadcast to nobody",
+    "tidings, broadcast, a user each",
+    "RwLock,  broadcast, a user each",
 ];
+
+/// The user of one thread, and who reads.
+struct Own {
+    user: UserId,
+    stream: Subscription,
+    receiver: UnboundedReceiver<Event>,
+}
 
 struct Scene {
     tidings: GenericBroadcaster<Text>,
@@ -33,7 +49,18 @@ struct Scene {
 }
 
 impl Scene {
-    fn run(&self, case: usize, runtime: &Runtime) {
+    async fn own(&self, user: &str) -> Own {
+        let user = UserId::from(user);
+        let connection = ConnectionId::generate();
+        Own {
+            stream: self.tidings.register(&user).expect("there is no cap"),
+            receiver: self.locked.register(user.clone(), connection).await,
+            user,
+        }
+    }
+
+    /// Says how often it did what it measures.
+    fn run(&self, case: usize, own: &mut Own, runtime: &Runtime) -> usize {
         let Self {
             tidings,
             locked,
@@ -57,20 +84,42 @@ impl Scene {
                     assert!(matches!(reached, Ok(0)));
                 }
             }
-            _ => runtime.block_on(async {
+            3 => runtime.block_on(async {
                 for _ in 0..RUN {
                     // An empty event allocates nothing, so that no more than the look-up is compared.
                     let event = Event::default();
                     assert_eq!(locked.broadcast(black_box("absent"), event).await, 0);
                 }
             }),
+            4 => {
+                for _ in 0..BROADCASTS {
+                    let reached = tidings.broadcast(&own.user, event);
+                    assert!(matches!(reached, Ok(1)));
+                    let read = own.stream.next().now_or_never();
+                    black_box(read.expect("it is there"));
+                }
+                return BROADCASTS;
+            }
+            _ => {
+                let data = "x".repeat(200);
+                runtime.block_on(async {
+                    for _ in 0..BROADCASTS {
+                        let event = Event::default().data(&data);
+                        assert_eq!(locked.broadcast(&own.user, event).await, 1);
+                        black_box(own.receiver.try_recv().expect("it is there"));
+                    }
+                });
+                return BROADCASTS;
+            }
         }
+        RUN
     }
 
     /// Runs every case in turn, alone and then together with another thread that does this too, so often, and gives for
-    /// each the nanoseconds per look-up.
-    fn measure(&self, first: bool, rounds: usize, meeting: &AtomicUsize) -> [[Vec<f64>; 2]; 4] {
+    /// each the nanoseconds per look-up or broadcast.
+    fn measure(&self, first: bool, rounds: usize, meeting: &AtomicUsize) -> [[Vec<f64>; 2]; 6] {
         let runtime = current_thread();
+        let mut own = runtime.block_on(self.own(if first { "first" } else { "second" }));
         let mut times = NAMES.map(|_| [Vec::new(), Vec::new()]);
         let mut arrivals = 0;
         for _ in 0..rounds {
@@ -83,8 +132,8 @@ impl Scene {
                     }
                     if first || together == 1 {
                         let begin = Instant::now();
-                        self.run(case, &runtime);
-                        times.push(begin.elapsed().as_nanos() as f64 / RUN as f64);
+                        let count = self.run(case, &mut own, &runtime);
+                        times.push(begin.elapsed().as_nanos() as f64 / count as f64);
                     }
                 }
             }
@@ -104,7 +153,7 @@ fn main() {
         tidings: GenericBroadcaster::new(),
         locked: LockedHub::default(),
         hot: ids[users / 2].clone(),
-        event: Text::new("nobody gets this".into()),
+        event: Text::new("x".repeat(200)),
     };
     let subscriptions = ids.iter().map(|id| scene.tidings.register(id));
     let _subscriptions: Vec<_> = subscriptions.map(|s| s.expect("there is no cap")).collect();
@@ -123,12 +172,12 @@ fn main() {
         let first = scene.measure(true, rounds, &meeting);
         (first, second.join().expect("look-ups do not panic"))
     });
-    println!("{users} users, median of {rounds} runs, ns per look-up of one thread\n");
-    println!("{:30}  one thread  two threads  ratio", "");
+    println!("{users} users, median of {rounds} runs, ns per call of one thread\n");
+    println!("{:32}  one thread  two threads  ratio", "");
     for ((name, [mut alone, one]), [_, other]) in NAMES.into_iter().zip(first).zip(second) {
         let slower = one.iter().zip(&other).map(|(one, other)| one.max(*other));
         let (alone, together) = (median(&mut alone), median(&mut slower.collect::<Vec<_>>()));
         let ratio = together / alone;
-        println!("{name:30}  {alone:10.1}  {together:11.1}  {ratio:5.2}");
+        println!("{name:32}  {alone:10.1}  {together:11.1}  {ratio:5.2}");
     }
 }
