@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
 use tower_service::Service;
 
 use super::guard::StallGuard;
@@ -103,6 +104,9 @@ impl Protocols {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         loop {
+            if !self.has_begun(&mut io, &mut phase).await {
+                return;
+            }
             // In a box, which is given back before the stream begins.
             let requests = Box::pin(self.until_stream(io, app.clone(), &overtime, &mut phase));
             let Some(mut stream) = requests.await else {
@@ -118,6 +122,16 @@ impl Protocols {
             overtime.watch(None);
             io = stream.into_io();
         }
+    }
+
+    /// Waits for the first byte of a request. hyper would keep a buffer for what may never come: browsers open connections
+    /// before they need them.
+    async fn has_begun<I>(&self, io: &mut Rewound<I>, phase: &mut Watcher) -> bool
+    where
+        I: AsyncRead + Unpin,
+    {
+        let mut begun = pin!(timeout(self.header_read_timeout, io.has_first()));
+        matches!(phase.during(&mut begun).await, Ok(Ok(true)))
     }
 
     /// Serves requests, until the connection is over or an event stream takes it.

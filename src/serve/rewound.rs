@@ -1,8 +1,9 @@
 //! An IO of which something has been read that is to be read again.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -20,6 +21,25 @@ impl<T> Rewound<T> {
             io,
             first: Bytes::new(),
         }
+    }
+}
+
+impl<T: AsyncRead + Unpin> Rewound<T> {
+    /// Waits until there is something to read. `false` if there will not be.
+    ///
+    /// Cancel safe: what was read stays.
+    pub(super) async fn has_first(&mut self) -> bool {
+        if self.first.is_empty() {
+            self.first = poll_fn(|cx| {
+                // Most requests are shorter; of others this is the beginning.
+                let mut bytes = [0; 1024];
+                let mut buf = ReadBuf::new(&mut bytes);
+                let read = ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf));
+                Poll::Ready(read.map_or(Bytes::new(), |()| Bytes::copy_from_slice(buf.filled())))
+            })
+            .await;
+        }
+        !self.first.is_empty()
     }
 }
 
