@@ -23,7 +23,7 @@ pub(crate) fn be_server(users: usize) -> io::Result<()> {
     let http = listener()?;
     let control = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let (control_addr, addr) = (control.local_addr()?, http.local_addr()?);
-    answer(&format!("{control_addr} http://{addr}"), |_| String::new());
+    answer(&format!("{control_addr} http://{addr}"), |_| 0.to_string());
     let connections: Users = Arc::new(Mutex::new((0..users).map(|_| Vec::new()).collect()));
     let accepted = Arc::clone(&connections);
     thread::spawn(move || {

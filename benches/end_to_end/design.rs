@@ -52,9 +52,10 @@ impl Design {
     /// In a process of its own.
     pub(crate) fn be(args: &[String]) -> io::Result<()> {
         let number = |n: usize| args[n].parse::<usize>().expect("a number");
-        match (Self::ALL[number(0)], number(1)) {
-            (Self::Bare, users) => bare::be_server(users),
-            (design, users) => hubs::be_server(design, users),
+        let (design, users, workers) = (Self::ALL[number(0)], number(1), number(2));
+        match design {
+            Self::Bare => bare::be_server(users),
+            design => hubs::be_server(design, users, workers),
         }
     }
 }
@@ -66,14 +67,24 @@ pub(crate) enum Server {
 }
 
 impl Server {
-    pub(crate) fn start(design: Design, users: usize) -> io::Result<Self> {
+    /// With one worker on a core of its own, or with more on any.
+    pub(crate) fn start(design: Design, users: usize, workers: usize) -> io::Result<Self> {
         if design == Design::Nchan {
             return Nchan::start(users).map(Self::Nchan);
         }
-        let part = part_command([design.index(), users].map(|n| n.to_string()));
-        let mut command = on_core(0, part.get_program());
+        let part = part_command([design.index(), users, workers].map(|n| n.to_string()));
+        let cores = if workers > 1 { "0,1" } else { "0" };
+        let mut command = on_cores(cores, part.get_program());
         command.args(part.get_args());
         Ok(Self::Own(Process::start(command)))
+    }
+
+    /// How many connections and users it says that it has, if it can say.
+    pub(crate) fn left(&mut self) -> usize {
+        match self {
+            Self::Own(process) => process.ask_number("left"),
+            Self::Nchan(_) => 0,
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -104,13 +115,13 @@ impl Server {
     }
 }
 
-/// A command that stays on one core, where util-linux and a second core are there for that.
-pub(crate) fn on_core(core: usize, program: impl AsRef<std::ffi::OsStr>) -> Command {
+/// A command that stays on these cores, where util-linux and a second core are there for that.
+pub(crate) fn on_cores(cores: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
     if !can_pin() {
         return Command::new(program);
     }
     let mut command = Command::new("taskset");
-    command.args(["-c", &core.to_string()]).arg(program);
+    command.args(["-c", cores]).arg(program);
     command
 }
 

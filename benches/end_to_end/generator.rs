@@ -8,12 +8,13 @@ use hdrhistogram::Histogram;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
+use crate::design::Server;
 use crate::publish::Run;
 use crate::response::Response;
 use crate::stamped;
 
-/// How many may be on their way to a response at once: fewer than the backlog.
-const OPENING: usize = 1000;
+/// How many may be on their way to a response at once, if not all: fewer than the backlog.
+pub(crate) const OPENING: usize = 1000;
 
 /// How long nothing may happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -49,14 +50,16 @@ pub(crate) struct Generator {
 }
 
 impl Generator {
-    /// Opens all connections, each of which must have the head of its response, and says how long that took.
+    /// Opens all connections, so many at once, each of which must have the head of its response, and says how long that
+    /// took.
     pub(crate) fn open(
-        addr: SocketAddr,
-        control: SocketAddr,
+        server: &Server,
         users: usize,
         each: usize,
+        at_once: usize,
     ) -> io::Result<(Self, Duration)> {
-        let control = std::net::TcpStream::connect(control)?;
+        let addr = server.addr();
+        let control = std::net::TcpStream::connect(server.control())?;
         control.set_nodelay(true)?;
         let mut this = Self {
             poll: Poll::new()?,
@@ -73,7 +76,7 @@ impl Generator {
         let start = Instant::now();
         let mut opened = 0;
         while opened < users * each {
-            while this.connections.len() < (users * each).min(opened + OPENING) {
+            while this.connections.len() < (users * each).min(opened.saturating_add(at_once)) {
                 this.connect()?;
             }
             this.poll(|_, _| Ok(()))?;
@@ -160,7 +163,13 @@ impl Generator {
     }
 
     /// Has so many events published, and checks that each arrives, once and in order, at all connections of its user.
-    pub(crate) fn run(&mut self, count: u64, size: usize, window: u64) -> io::Result<Outcome> {
+    pub(crate) fn run(
+        &mut self,
+        count: u64,
+        size: usize,
+        window: u64,
+        rate: u64,
+    ) -> io::Result<Outcome> {
         let first = self.first;
         self.first += count;
         let run = Run {
@@ -168,6 +177,7 @@ impl Generator {
             count,
             size,
             window,
+            rate,
         };
         let mut latency =
             Histogram::new_with_max(60_000_000_000, 3).expect("three digits are allowed");

@@ -78,6 +78,14 @@ enum Hub {
 }
 
 impl Hub {
+    /// How many connections and users it still has; nobody asks the others.
+    fn left(&self) -> usize {
+        match self {
+            Self::Tidings(hub) => hub.total_connections() + hub.stats().users,
+            Self::Locked(_) | Self::ByHand(_) => 0,
+        }
+    }
+
     async fn broadcast(&self, user: &str, event: &Stamped) {
         match self {
             Self::Tidings(hub) => {
@@ -126,9 +134,9 @@ fn sse(events: impl Stream<Item = Result<Event, Infallible>> + Send + 'static) -
 }
 
 /// A runtime of tokio's, with its multi-threaded scheduler, as `#[tokio::main]` would have it on so many cores.
-pub(crate) fn be_server(design: Design, users: usize) -> io::Result<()> {
+pub(crate) fn be_server(design: Design, users: usize, workers: usize) -> io::Result<()> {
     let runtime = Builder::new_multi_thread()
-        .worker_threads(1)
+        .worker_threads(workers)
         .enable_all()
         .build()?;
     // In a task: what `block_on` runs itself is not on the worker.
@@ -155,7 +163,10 @@ async fn serve_all(design: Design, users: usize) -> io::Result<()> {
     let http = http.listen(crate::BACKLOG)?;
     let control = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let (control_addr, addr) = (control.local_addr()?, http.local_addr()?);
-    answer(&format!("{control_addr} http://{addr}"), |_| String::new());
+    let asked = hub.clone();
+    answer(&format!("{control_addr} http://{addr}"), move |_| {
+        asked.left().to_string()
+    });
     tokio::spawn(publish(control, hub, users));
     match design {
         Design::Serve => drop(serve::serve(serve::listener(http), app).await),
@@ -178,6 +189,9 @@ async fn publish(control: TcpListener, hub: Hub, users: usize) -> io::Result<()>
         let mut progress = Progress::of(&line)?;
         while !progress.is_done() {
             while let Some(number) = progress.next() {
+                if let Some(pause) = progress.pause() {
+                    tokio::time::sleep(pause).await;
+                }
                 let user = &names[number as usize % names.len()];
                 let event = stamped.at(number, progress.run.size);
                 hub.broadcast(user, event).await;

@@ -1,55 +1,100 @@
-//! What servers have to do, and one round of it.
+//! Events for many connections: what servers have to do, and one round of it.
 
 use std::io;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use crate::design::{Design, Server};
-use crate::generator::{Generator, Outcome};
+use crate::generator::{Generator, OPENING, Outcome};
 use crate::support::{Mode, kernel};
 
-/// Events for many connections.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Traffic {
     pub(crate) name: &'static str,
     pub(crate) users: usize,
     pub(crate) each: usize,
     pub(crate) events: u64,
+    /// Bytes of an event's data.
+    pub(crate) size: usize,
+    /// Events in flight.
     pub(crate) window: u64,
+    /// Threads of the server, where they can be chosen.
+    pub(crate) workers: usize,
+    /// Whether it is one of those that are measured more often.
+    pub(crate) is_main: bool,
 }
 
-/// Bytes of an event's data.
-pub(crate) const SIZE: usize = 200;
-
 impl Traffic {
-    pub(crate) fn all(mode: Mode) -> [Self; 3] {
-        let of = |name, users, each, events, window| Self {
-            name,
-            users,
-            each,
-            events,
-            window,
+    pub(crate) fn all(mode: Mode) -> Vec<Self> {
+        let w1 = Self {
+            name: "W1",
+            users: 1,
+            each: mode.pick(1000, 20),
+            events: mode.pick(250, 20),
+            size: 200,
+            window: 1,
+            workers: 1,
+            is_main: true,
         };
-        let (streams, users) = mode.pick((1000, 5000), (20, 20));
-        [
-            of("W1", 1, streams, mode.pick(250, 20), 1),
-            of("W1b", 1, streams, mode.pick(480, 200), 32),
-            of("W2", users, 2, mode.pick(40_000, 200), 64),
+        let w1b = Self {
+            name: "W1b",
+            events: mode.pick(480, 200),
+            window: 32,
+            ..w1
+        };
+        let w2 = Self {
+            name: "W2",
+            users: mode.pick(5000, 20),
+            each: 2,
+            events: mode.pick(40_000, 200),
+            window: 64,
+            ..w1
+        };
+        let more = |name, traffic: Self| Self {
+            name,
+            is_main: false,
+            ..traffic
+        };
+        let streams = |name, each: usize| Self {
+            each: mode.pick(each, 20),
+            events: mode.pick(250_000 / each as u64, 20),
+            ..more(name, w1)
+        };
+        let sized = |name, size, window| Self {
+            size,
+            window,
+            ..more(name, w1b)
+        };
+        let two = |name, traffic| Self {
+            workers: 2,
+            ..more(name, traffic)
+        };
+        vec![
+            w1,
+            w1b,
+            w2,
+            streams("W1-5000", 5000),
+            streams("W1-10000", 10_000),
+            sized("W1b-100B", 100, 32),
+            sized("W1b-1KB", 1000, 32),
+            // 128 KB for each stream: what sockets hold.
+            sized("W1b-16KB", 16_000, 8),
+            two("W1-2w", w1),
+            two("W1b-2w", w1b),
+            two("W2-2w", w2),
         ]
     }
 
     pub(crate) fn measure(&self, design: Design) -> io::Result<Sample> {
-        let server = Server::start(design, self.users)?;
-        let (addr, control) = (server.addr(), server.control());
-        let (mut clients, _) = Generator::open(addr, control, self.users, self.each)?;
+        let server = Server::start(design, self.users, self.workers)?;
+        let (mut clients, _) = Generator::open(&server, self.users, self.each, OPENING)?;
+        let mut run = |events| clients.run(events, self.size, self.window, 0);
         // Buffers and tables have their size after that.
-        clients.run(self.events / 10, SIZE, self.window)?;
+        run((self.events / 10).max(1))?;
         let before = kernel::cpu_seconds(server.pid());
         let Outcome {
             took,
             deliveries,
             latency,
-        } = clients.run(self.events, SIZE, self.window)?;
+        } = run(self.events)?;
         let cpu = kernel::cpu_seconds(server.pid()) - before;
         let micros = |q| latency.value_at_quantile(q) as f64 / 1e3;
         Ok(Sample {
@@ -69,70 +114,4 @@ pub(crate) struct Sample {
     pub(crate) rate: f64,
     /// p50, p99 and p99.9, in microseconds.
     pub(crate) latency: [f64; 3],
-}
-
-/// Connections that are there, and a burst.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Idle {
-    pub(crate) users: usize,
-    pub(crate) each: usize,
-    /// How long after the burst the memory is looked at.
-    pub(crate) rest: Duration,
-}
-
-impl Idle {
-    pub(crate) fn of(mode: Mode) -> Self {
-        Self {
-            users: mode.pick(5000, 20),
-            each: 2,
-            rest: mode.pick(Duration::from_secs(10), Duration::from_millis(100)),
-        }
-    }
-
-    pub(crate) fn measure(&self, design: Design) -> io::Result<Memory> {
-        let server = Server::start(design, self.users)?;
-        let pid = server.pid();
-        let (empty, files) = (kernel::rss_kb(pid), kernel::open_files(pid));
-        let connections = self.users * self.each;
-        let (addr, control) = (server.addr(), server.control());
-        let (mut clients, set_up) = Generator::open(addr, control, self.users, self.each)?;
-        sleep(self.rest / 10);
-        let each = |memory: f64| (memory - empty) / connections as f64;
-        let idle = each(kernel::rss_kb(pid));
-        let burst = 20 * self.users as u64;
-        clients.run(burst, 1000, burst)?;
-        sleep(self.rest);
-        let after_burst = each(kernel::rss_kb(pid));
-        drop(clients);
-        let start = Instant::now();
-        // One more: nginx may have accepted its publisher since they were counted.
-        while design.cleans_up() && kernel::open_files(pid) > files + 1 {
-            sleep(Duration::from_millis(5));
-            if start.elapsed() > Duration::from_secs(10) {
-                return Err(io::Error::other(
-                    "the server keeps sockets of clients that left",
-                ));
-            }
-        }
-        Ok(Memory {
-            idle,
-            after_burst,
-            set_up: set_up.as_secs_f64(),
-            clean_up: match design.cleans_up() {
-                true => start.elapsed().as_secs_f64(),
-                false => f64::NAN,
-            },
-        })
-    }
-}
-
-/// One round of idling.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Memory {
-    /// KB for each connection.
-    pub(crate) idle: f64,
-    pub(crate) after_burst: f64,
-    /// Seconds, for all connections.
-    pub(crate) set_up: f64,
-    pub(crate) clean_up: f64,
 }

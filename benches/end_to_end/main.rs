@@ -11,24 +11,40 @@
 //! - `broadcast by hand, Sse`: a `RwLock<HashMap<_, broadcast::Sender<Event>>>`, `BroadcastStream` and `Sse`.
 //! - `nginx, nchan`: if it is installed (`apt install nginx libnginx-mod-nchan`). Its publisher posts, from outside.
 //!
-//! Work: W1, one user with 1,000 streams, 200 B, one event in flight: the next is published when the last stream has the one
-//! before. W1b, the same with 32 in flight. W2, 5,000 users with two streams each, 64 events in flight for all of them. W3,
-//! 10,000 connections of 5,000 users: memory (RSS) while they are idle, and ten seconds after 20 events of 1 KB for everyone.
-//! Medians of five rounds, of W3 three; `x` is the median of each round's ratio to the bare loop in that round.
+//! Work:
+//!
+//! - W1, one user with 1,000 streams, 200 B, one event in flight: the next is published when the last stream has the one
+//!   before. W1-5000, W1-10000: the same with so many streams.
+//! - W1b, the same with 32 in flight. W1b-100B, W1b-1KB, W1b-16KB (8 in flight): other sizes.
+//! - W2, 5,000 users with two streams each, 64 events in flight for all of them.
+//! - W1-2w, W1b-2w, W2-2w: the same with two threads on both cores, one of which belongs to the clients as well.
+//! - W3, 10,000 connections of 5,000 users, W3-15000 of 7,500: memory (RSS) while they are idle, and ten seconds after 20
+//!   events of 1 KB for everyone; the time until all are there, a thousand at once, and until nothing is left of them.
+//!   at-once: all of them connect at once.
+//! - W4, 500 users with two streams each, 1,000 events a second, and 1,000 other connections a second that come, stay for
+//!   50 ms and go: p99 with them and without. The bare loop cannot.
+//! - W5, 200 streams of one user, 20 of which are not read, 4 KB at 400 a second for ten seconds: what the memory of the
+//!   server and that of all sockets grow by. The bare loop cannot.
+//!
+//! Medians of five rounds, of W3 and what is derived from others three; `x` is the median of each round's ratio to the bare
+//! loop in that round, with W4 of the latency with others to that without.
 //!
 //!     cargo bench --bench end_to_end
-//!     cargo bench --bench end_to_end -- --quick    # three rounds, of W3 two
-//!     cargo bench --bench end_to_end -- --only 1   # one server, by its place above from 0 on
-//!     cargo bench --bench end_to_end -- --load 2   # one load: W1, W1b, W2, W3, from 0 on
+//!     cargo bench --bench end_to_end -- --quick             # three rounds, of the others one
+//!     cargo bench --bench end_to_end -- --only 1            # one server, by its place above from 0 on
+//!     cargo bench --bench end_to_end -- --load W1,W3,W4     # these loads
 
 mod bare;
+mod churn;
 mod design;
 mod generator;
 mod hubs;
+mod idle;
 mod load;
 mod nchan;
 mod publish;
 mod response;
+mod slow;
 mod stamped;
 #[path = "../support/mod.rs"]
 mod support;
@@ -37,11 +53,14 @@ mod table;
 use std::env;
 use std::process::ExitCode;
 
+use churn::Churn;
 use design::Design;
-use load::{Idle, Traffic};
+use idle::Idle;
+use load::Traffic;
 use nchan::Nchan;
+use slow::Slow;
 use support::process::part;
-use support::{Mode, kernel, option};
+use support::{Mode, kernel, option, word};
 
 /// Of everybody's listener: more than clients that open at once.
 pub(crate) const BACKLOG: u32 = 4096;
@@ -75,31 +94,55 @@ fn main() -> ExitCode {
     if mode == Mode::List {
         return ExitCode::SUCCESS;
     }
-    let idle = Idle::of(mode);
     // Both sides of a connection count in one process only, and nchan has files of its own.
-    kernel::allow_files(idle.users * idle.each + 100);
+    let most = Idle::all(mode).map(|idle| idle.users * idle.each);
+    kernel::allow_files(most.into_iter().max().unwrap_or(0) + 100);
     match design::can_pin() {
         true => println!("the server on core 0, its clients on core 1"),
         false => println!("without `taskset` and two cores: nobody is bound to a core"),
     }
     design::move_to_core(1);
     let is_quick = env::args().any(|arg| arg == "--quick");
-    let rounds = mode.pick(if is_quick { 3 } else { 5 }, 1);
+    let rounds = mode.pick(if is_quick { [3, 1] } else { [5, 3] }, [1, 1]);
     let designs = designs(mode);
+    // Those that notice clients come and go.
+    let servers: Vec<_> = designs
+        .iter()
+        .copied()
+        .filter(|design| design.cleans_up())
+        .collect();
     let mut faults = Vec::new();
-    let is_wanted = |load| [load, usize::MAX].contains(&option("load", usize::MAX));
-    for (load, traffic) in Traffic::all(mode).iter().enumerate() {
-        if is_wanted(load) {
+    let loads = word("load");
+    let is_wanted = |load: &str| {
+        let all = loads.as_deref();
+        all.is_none_or(|loads| loads.split(',').any(|wanted| wanted == load))
+    };
+    for traffic in Traffic::all(mode) {
+        if is_wanted(traffic.name) {
+            let rounds = rounds[usize::from(!traffic.is_main)];
             let measure = |design| traffic.measure(design);
             let samples = table::rounds(&designs, rounds, &mut faults, measure);
-            table::traffic(traffic, &designs, &samples);
+            table::traffic(&traffic, &designs, &samples);
         }
     }
-    if is_wanted(3) {
-        // They take longer, and memory varies less than time.
-        let rounds = rounds.div_ceil(2);
-        let samples = table::rounds(&designs, rounds, &mut faults, |design| idle.measure(design));
-        table::idle(&idle, &designs, &samples);
+    for idle in Idle::all(mode) {
+        if is_wanted(idle.name) {
+            let measure = |design| idle.measure(design);
+            let samples = table::rounds(&designs, rounds[1], &mut faults, measure);
+            table::idle(&idle, &designs, &samples);
+        }
+    }
+    if is_wanted("W4") {
+        let churn = Churn::of(mode);
+        let measure = |design| churn.measure(design);
+        let samples = table::rounds(&servers, rounds[0], &mut faults, measure);
+        table::churn(&churn, &servers, &samples);
+    }
+    if is_wanted("W5") {
+        let slow = Slow::of(mode);
+        let measure = |design| slow.measure(design);
+        let samples = table::rounds(&servers, rounds[1], &mut faults, measure);
+        table::slow(&slow, &servers, &samples);
     }
     for fault in &faults {
         println!("missed: {fault}");

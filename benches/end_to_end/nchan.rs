@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::design::on_core;
+use crate::design::on_cores;
 use crate::publish::blocking;
 use crate::stamped::Stamped;
 
@@ -38,7 +38,7 @@ impl Nchan {
         fs::create_dir_all(&directory)?;
         let file = directory.join("nginx.conf");
         fs::write(&file, settings(&directory, addr))?;
-        let child = on_core(0, "nginx")
+        let child = on_cores("0", "nginx")
             .arg("-c")
             .arg(file)
             .stderr(Stdio::null())

@@ -2,12 +2,15 @@
 //!
 //! The connection is the publisher's own, so that an acknowledgement wakes it and nobody else. Lines:
 //!
-//! - `run <first> <count> <size> <window>`: events of these numbers, and no more in flight than the window;
+//! - `run <first> <count> <size> <window> <rate>`: events of these numbers, no more in flight than the window, and no more
+//!   a second than the rate, unless that is 0;
 //! - `<n>`: of the present run, n events have arrived wherever they should.
 
 use std::io::{self, BufRead, BufReader};
 use std::net::TcpStream;
 use std::str::FromStr;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Events to publish. Event n goes to user n modulo the number of users.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +20,8 @@ pub(crate) struct Run {
     pub(crate) size: usize,
     /// How many may be under way at once.
     pub(crate) window: u64,
+    /// So many a second; 0 for as many as can be.
+    pub(crate) rate: u64,
 }
 
 impl Run {
@@ -26,8 +31,9 @@ impl Run {
             count,
             size,
             window,
+            rate,
         } = self;
-        format!("run {first} {count} {size} {window}\n")
+        format!("run {first} {count} {size} {window} {rate}\n")
     }
 }
 
@@ -45,6 +51,7 @@ impl FromStr for Run {
             count: next()?,
             size: next()? as usize,
             window: next()?,
+            rate: next()?,
         })
     }
 }
@@ -52,6 +59,7 @@ impl FromStr for Run {
 /// Where a run is.
 pub(crate) struct Progress {
     pub(crate) run: Run,
+    began: Instant,
     sent: u64,
     arrived: u64,
 }
@@ -60,6 +68,7 @@ impl Progress {
     pub(crate) fn of(line: &str) -> io::Result<Self> {
         Ok(Self {
             run: line.parse()?,
+            began: Instant::now(),
             sent: 0,
             arrived: 0,
         })
@@ -72,6 +81,15 @@ impl Progress {
             self.sent += 1;
             self.run.first + self.sent - 1
         })
+    }
+
+    /// How long to wait before the event that came last out of [`next`](Self::next) is published.
+    pub(crate) fn pause(&self) -> Option<Duration> {
+        if self.run.rate == 0 {
+            return None;
+        }
+        let due = Duration::from_secs_f64((self.sent - 1) as f64 / self.run.rate as f64);
+        due.checked_sub(self.began.elapsed())
     }
 
     pub(crate) fn acknowledge(&mut self, line: &str) -> io::Result<()> {
@@ -94,6 +112,9 @@ pub(crate) fn blocking(
         let mut progress = Progress::of(&line?)?;
         while !progress.is_done() {
             while let Some(number) = progress.next() {
+                if let Some(pause) = progress.pause() {
+                    thread::sleep(pause);
+                }
                 publish(number, progress.run.size)?;
             }
             match lines.next() {

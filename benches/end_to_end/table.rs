@@ -2,8 +2,11 @@
 
 use std::io;
 
+use crate::churn::{Churn, Latencies};
 use crate::design::Design;
-use crate::load::{Idle, Memory, SIZE, Sample, Traffic};
+use crate::idle::{Idle, Memory};
+use crate::load::{Sample, Traffic};
+use crate::slow::{Cost, Slow};
 use crate::support::median;
 
 /// The results of one round, in the order of the designs; none where it failed.
@@ -53,10 +56,14 @@ pub(crate) fn traffic(traffic: &Traffic, designs: &[Design], rounds: &[Round<Sam
         name,
         users,
         each,
+        size,
         window,
+        workers,
         ..
     } = traffic;
-    println!("\n{name}: {users} users x {each} streams, {SIZE} B, {window} in flight\n");
+    println!(
+        "\n{name}: {users} users x {each} streams, {size} B, {window} in flight, workers: {workers}\n"
+    );
     println!("| server | CPU per delivery | x | deliveries/s | p50 | p99 | p99.9 |");
     println!("|---|---|---|---|---|---|---|");
     for (n, design) in designs.iter().enumerate() {
@@ -75,10 +82,16 @@ pub(crate) fn traffic(traffic: &Traffic, designs: &[Design], rounds: &[Round<Sam
 }
 
 pub(crate) fn idle(idle: &Idle, designs: &[Design], rounds: &[Round<Memory>]) {
-    let Idle { users, each, rest } = idle;
-    println!("\nW3: {users} users x {each} connections; {rest:?} after 20 events of 1 KB\n");
-    println!("| server | idle | after a burst | set-up of all | clean-up |");
-    println!("|---|---|---|---|---|");
+    let Idle {
+        name,
+        users,
+        each,
+        rest,
+        ..
+    } = idle;
+    println!("\n{name}: {users} users x {each} connections; {rest:?} after 20 events of 1 KB\n");
+    println!("| server | idle | after a burst | set-up of all | SYNs repeated | clean-up |");
+    println!("|---|---|---|---|---|---|");
     for (n, design) in designs.iter().enumerate() {
         let clean_up = match middle(rounds, n, |memory| memory.clean_up) {
             // It cleans nothing up.
@@ -86,11 +99,61 @@ pub(crate) fn idle(idle: &Idle, designs: &[Design], rounds: &[Round<Memory>]) {
             time => format!("{time:.2} s"),
         };
         println!(
-            "| {} | {:.1} KB | {:.1} KB | {:.2} s | {clean_up} |",
+            "| {} | {:.1} KB | {:.1} KB | {:.2} s | {:.0} | {clean_up} |",
             design.name(),
             middle(rounds, n, |memory| memory.idle),
             middle(rounds, n, |memory| memory.after_burst),
             middle(rounds, n, |memory| memory.set_up),
+            middle(rounds, n, |memory| memory.repeated),
+        );
+    }
+}
+
+pub(crate) fn churn(churn: &Churn, designs: &[Design], rounds: &[Round<Latencies>]) {
+    let Churn {
+        users,
+        each,
+        rate,
+        arrivals,
+        ..
+    } = churn;
+    println!(
+        "\nW4: {users} users x {each} streams, {rate} events/s; {arrivals} others come and go a second\n"
+    );
+    println!("| server | p99 | p99 with others | x | came a second |");
+    println!("|---|---|---|---|---|");
+    for (n, design) in designs.iter().enumerate() {
+        println!(
+            "| {} | {:.2} ms | {:.2} ms | {:.2} | {:.0} |",
+            design.name(),
+            middle(rounds, n, |latencies| latencies.calm) / 1e3,
+            middle(rounds, n, |latencies| latencies.busy) / 1e3,
+            middle(rounds, n, |latencies| latencies.busy / latencies.calm),
+            middle(rounds, n, |latencies| latencies.arrivals),
+        );
+    }
+}
+
+pub(crate) fn slow(slow: &Slow, designs: &[Design], rounds: &[Round<Cost>]) {
+    let Slow {
+        readers,
+        stalled,
+        size,
+        rate,
+        events,
+    } = slow;
+    println!(
+        "\nW5: {readers} streams of one user are read, {stalled} are not; {events} events of {size} B, {rate}/s\n"
+    );
+    println!("| server | memory | sockets | p99 of those who read |");
+    println!("|---|---|---|---|");
+    for (n, design) in designs.iter().enumerate() {
+        println!(
+            "| {} | +{:.1} MB | +{:.1} MB | {:.2} ms |",
+            design.name(),
+            middle(rounds, n, |cost| cost.memory),
+            middle(rounds, n, |cost| cost.sockets),
+            middle(rounds, n, |cost| cost.p99) / 1e3,
         );
     }
 }

@@ -32,6 +32,35 @@ pub(crate) fn open_files(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
+/// How often a SYN had to be sent again since the machine was started.
+pub(crate) fn syn_retransmits() -> f64 {
+    let table = fs::read_to_string("/proc/net/netstat").unwrap_or_default();
+    // A line of names, then a line of values, each with the same first word.
+    let mut rows = table.lines().filter(|line| line.starts_with("TcpExt:"));
+    let (names, values) = (
+        rows.next().unwrap_or_default(),
+        rows.next().unwrap_or_default(),
+    );
+    let mut columns = names.split_whitespace().zip(values.split_whitespace());
+    let column = columns.find(|(name, _)| *name == "TCPSynRetrans");
+    column
+        .and_then(|(_, value)| value.parse().ok())
+        .unwrap_or(f64::NAN)
+}
+
+/// What the buffers of all TCP sockets take, in KB.
+pub(crate) fn tcp_kb() -> f64 {
+    /// A page, on most machines.
+    const PAGE_KB: f64 = 4.0;
+    let table = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
+    let line = table.lines().find_map(|line| line.strip_prefix("TCP:"));
+    let mut words = line.unwrap_or_default().split_whitespace();
+    let pages = words
+        .find(|word| *word == "mem")
+        .and_then(|_| words.next()?.parse::<f64>().ok());
+    pages.map_or(f64::NAN, |pages| pages * PAGE_KB)
+}
+
 /// The clients for which the kernel has a socket of this server, be it one that the server has closed and that is still
 /// sending. The process tells in whose network to look.
 pub(crate) fn clients_of(pid: u32, server: SocketAddr) -> Vec<SocketAddr> {

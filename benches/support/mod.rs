@@ -82,6 +82,12 @@ pub(crate) fn option(name: &str, default: usize) -> usize {
     }
 }
 
+/// The word after `--name` among the arguments.
+pub(crate) fn word(name: &str) -> Option<String> {
+    let mut args = env::args().skip_while(|arg| arg.strip_prefix("--") != Some(name));
+    args.nth(1)
+}
+
 /// A runtime for one thread, without a timer or sockets: the least that async code can be run on.
 pub(crate) fn current_thread() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
