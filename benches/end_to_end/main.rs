@@ -25,6 +25,7 @@
 //!   50 ms and go: p99 with them and without. The bare loop cannot.
 //! - W5, 200 streams of one user, 20 of which are not read, 4 KB at 400 a second for ten seconds: what the memory of the
 //!   server and that of all sockets grow by. The bare loop cannot.
+//! - growth: the cost of an event as one thing grows tenfold and all others stay, of `tidings, serve` alone.
 //!
 //! Medians of five rounds, of W3 and what is derived from others three; `x` is the median of each round's ratio to the bare
 //! loop in that round, with W4 of the latency with others to that without.
@@ -38,6 +39,7 @@ mod bare;
 mod churn;
 mod design;
 mod generator;
+mod growth;
 mod hubs;
 mod idle;
 mod load;
@@ -143,6 +145,11 @@ fn main() -> ExitCode {
         let measure = |design| slow.measure(design);
         let samples = table::rounds(&servers, rounds[1], &mut faults, measure);
         table::slow(&slow, &servers, &samples);
+    }
+    if is_wanted("growth") {
+        if let Err(error) = growth::table(mode, rounds[1]) {
+            faults.push(format!("growth: {error}"));
+        }
     }
     for fault in &faults {
         println!("missed: {fault}");
