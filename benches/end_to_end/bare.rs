@@ -14,7 +14,7 @@ use crate::publish::blocking;
 use crate::stamped::Stamped;
 use crate::support::process::answer;
 
-const HEAD: &[u8] =
+pub(crate) const HEAD: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
 
 type Users = Arc<Mutex<Vec<Vec<TcpStream>>>>;
@@ -35,8 +35,7 @@ pub(crate) fn be_server(users: usize) -> io::Result<()> {
     let (control, _) = control.accept()?;
     let mut stamped = Stamped::default();
     blocking(control, |number, size| {
-        let data = format!("data: {}\n\n", stamped.at(number, size).data());
-        let chunk = format!("{:x}\r\n{data}\r\n", data.len());
+        let chunk = chunk(stamped.at(number, size));
         let mut users = lock(&connections);
         let user = number as usize % users.len();
         for tcp in &mut users[user] {
@@ -64,14 +63,27 @@ fn begin(mut tcp: TcpStream, connections: &Users) -> io::Result<()> {
             read => len += read,
         }
     }
-    let request = String::from_utf8_lossy(&request[..len]);
-    let path = request.split(' ').nth(1).unwrap_or_default();
-    let user: usize = path[1..].parse().map_err(io::Error::other)?;
+    let user = user(&request[..len])?;
     // Under the lock: an event must not come before the head.
     let mut users = lock(connections);
     tcp.write_all(HEAD)?;
     users[user].push(tcp);
     Ok(())
+}
+
+/// Whose stream a request asks for.
+pub(crate) fn user(request: &[u8]) -> io::Result<usize> {
+    let request = String::from_utf8_lossy(request);
+    let path = request.split(' ').nth(1).unwrap_or_default();
+    path.trim_start_matches('/')
+        .parse()
+        .map_err(io::Error::other)
+}
+
+/// An event as it is sent.
+pub(crate) fn chunk(event: &Stamped) -> String {
+    let data = format!("data: {}\n\n", event.data());
+    format!("{:x}\r\n{data}\r\n", data.len())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

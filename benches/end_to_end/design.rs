@@ -11,6 +11,7 @@ use crate::{bare, hubs};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Design {
     Bare,
+    Tasks,
     Serve,
     AxumServe,
     Locked,
@@ -19,8 +20,9 @@ pub(crate) enum Design {
 }
 
 impl Design {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Bare,
+        Self::Tasks,
         Self::Serve,
         Self::AxumServe,
         Self::Locked,
@@ -31,6 +33,7 @@ impl Design {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare send loop",
+            Self::Tasks => "bare tokio tasks",
             Self::Serve => "tidings, serve",
             Self::AxumServe => "tidings, axum::serve",
             Self::Locked => "RwLock map, Sse",
@@ -41,7 +44,7 @@ impl Design {
 
     /// Whether it notices that clients have gone.
     pub(crate) fn cleans_up(self) -> bool {
-        self != Self::Bare
+        !matches!(self, Self::Bare | Self::Tasks)
     }
 
     fn index(self) -> usize {

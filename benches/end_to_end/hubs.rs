@@ -28,6 +28,7 @@ use crate::publish::Progress;
 use crate::stamped::Stamped;
 use crate::support::LockedHub;
 use crate::support::process::answer;
+use crate::tasks;
 
 /// Slots of a ring, where they are chosen by hand; axum's chat example has 100.
 const RING: usize = 100;
@@ -140,7 +141,10 @@ pub(crate) fn be_server(design: Design, users: usize, workers: usize) -> io::Res
         .enable_all()
         .build()?;
     // In a task: what `block_on` runs itself is not on the worker.
-    let served = runtime.spawn(serve_all(design, users));
+    let served = match design {
+        Design::Tasks => runtime.spawn(tasks::be_server(users)),
+        design => runtime.spawn(serve_all(design, users)),
+    };
     runtime.block_on(served).expect("a server does not panic")
 }
 

@@ -5,6 +5,7 @@
 //! its user once and in order, or the program fails. Servers take turns, and each round starts a new process.
 //!
 //! - `bare send loop`: the same bytes to each socket with a blocking `send`, nothing else. The limit, not a server.
+//! - `bare tokio tasks`: a task for each connection, tokio's broadcast and a write, without HTTP. A limit too.
 //! - `tidings, serve`: a handler that returns a `Subscription`, under `tidings::serve::serve`.
 //! - `tidings, axum::serve`: the same on `tidings::serve::listener` under `axum::serve`.
 //! - `RwLock map, Sse`: the baseline of `benches/support` with axum's `Sse`, a clone of the `Event` per connection.
@@ -22,9 +23,9 @@
 //!   events of 1 KB for everyone; the time until all are there, a thousand at once, and until nothing is left of them.
 //!   at-once: all of them connect at once.
 //! - W4, 500 users with two streams each, 1,000 events a second, and 1,000 other connections a second that come, stay for
-//!   50 ms and go: p99 with them and without. The bare loop cannot.
+//!   50 ms and go: p99 with them and without. The limits cannot.
 //! - W5, 200 streams of one user, 20 of which are not read, 4 KB at 400 a second for ten seconds: what the memory of the
-//!   server and that of all sockets grow by. The bare loop cannot.
+//!   server and that of all sockets grow by. The limits cannot.
 //! - growth: the cost of an event as one thing grows tenfold and all others stay, of `tidings, serve` alone.
 //!
 //! Medians of five rounds, of W3 and what is derived from others three; `x` is the median of each round's ratio to the bare
@@ -51,6 +52,7 @@ mod stamped;
 #[path = "../support/mod.rs"]
 mod support;
 mod table;
+mod tasks;
 
 use std::env;
 use std::process::ExitCode;
