@@ -7,7 +7,8 @@
 mod decoder;
 
 use std::convert::Infallible;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ use tidings::{
     RefusalForm, RegisterError, SseBody, Subscription, Text, ToSse, standard_keep_alive,
 };
 use tokio::sync::oneshot;
+use tokio::task::consume_budget;
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, timeout};
 use tower::ServiceExt;
 
@@ -313,6 +316,27 @@ async fn an_event_postpones_the_keep_alive() {
     assert_eq!((after, &*bytes), (Duration::ZERO, &b"data: x\n\n"[..]));
     let (after, bytes) = timed(&mut body).await;
     assert_eq!((after, &*bytes), (HEARTBEAT_INTERVAL, &b":\n"[..]));
+}
+
+/// tokio then says "not yet" of every timer and means "ask again".
+#[tokio::test(start_paused = true)]
+async fn a_task_that_has_used_up_its_turn_gets_its_keep_alive() {
+    let hub = Hub::new();
+    let mut body = SseBody::new(join(&hub));
+    let mut is_first = true;
+    let next = poll_fn(|cx| {
+        while std::mem::take(&mut is_first) && has_budget_remaining() {
+            let _ = pin!(consume_budget()).poll(cx);
+            is_first = true;
+        }
+        Pin::new(&mut body).poll_frame(cx)
+    });
+    let start = Instant::now();
+    let next = timeout(2 * HEARTBEAT_INTERVAL, next).await;
+    // The time-out polls it again too, but that is too late.
+    assert_eq!(start.elapsed(), HEARTBEAT_INTERVAL);
+    let frame = next.expect("it is woken").expect("it goes on").unwrap();
+    assert_eq!(frame.into_data().unwrap(), ":\n");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,10 +1,6 @@
 //! How far the server's shutdown is, and how its connections learn of it.
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Poll, Waker};
+use std::future::Future;
 
 use tokio::sync::watch;
 
@@ -20,92 +16,108 @@ pub(super) enum Phase {
 
 /// The server's side.
 #[derive(Debug)]
-pub(super) struct Phases {
-    sender: watch::Sender<Phase>,
-    /// Goes before what the receivers are told, so that a look at it is enough to know that there is nothing to be told.
-    changes: Arc<AtomicU8>,
-}
+pub(super) struct Phases(watch::Sender<Phase>);
 
 /// A connection's side. It counts as long as it lives.
 #[derive(Debug)]
-pub(super) struct Watcher {
-    receiver: watch::Receiver<Phase>,
-    changes: Arc<AtomicU8>,
-}
+pub(super) struct Watcher(watch::Receiver<Phase>);
 
 impl Phases {
     pub(super) fn new() -> Self {
-        Self {
-            sender: watch::Sender::new(Phase::Open),
-            changes: Arc::default(),
-        }
+        Self(watch::Sender::new(Phase::Open))
     }
 
     pub(super) fn set(&self, phase: Phase) {
-        self.changes.fetch_add(1, Ordering::Release);
-        self.sender.send_replace(phase);
+        self.0.send_replace(phase);
     }
 
     pub(super) fn watch(&self) -> Watcher {
-        Watcher {
-            receiver: self.sender.subscribe(),
-            changes: Arc::clone(&self.changes),
-        }
+        Watcher(self.0.subscribe())
     }
 
     /// How many connections there are.
     pub(super) fn watchers(&self) -> usize {
-        self.sender.receiver_count()
+        self.0.receiver_count()
     }
 
     /// Waits for the last of them to end.
     pub(super) async fn unwatched(&self) {
-        self.sender.closed().await;
-    }
-}
-
-impl Drop for Phases {
-    fn drop(&mut self) {
-        self.set(Phase::Aborted);
+        self.0.closed().await;
     }
 }
 
 impl Watcher {
     pub(super) fn now(&self) -> Phase {
-        *self.receiver.borrow()
+        *self.0.borrow()
     }
 
     /// Polls a future until it ends, or until the phase is another one. A watcher begins with what it was made with: a
     /// connection is told of every change, though not of each by itself.
     ///
-    /// Who waits for a change is asked again for each event, and to wait takes a lock that all connections share. So it is
-    /// done once, and after that a look at the count tells that nothing has changed: what has waited for the task stays
-    /// until there is a change.
+    /// Each time the future is not ready, the wait for a change is polled as well, although it rarely has news: a wake-up may
+    /// be spurious, and who is not polled after it waits for nothing any more.
     pub(super) async fn during<F: Future + Unpin>(
         &mut self,
         future: &mut F,
     ) -> Result<F::Output, Phase> {
-        let seen = self.changes.load(Ordering::Acquire);
-        let ended = {
-            let mut changed = pin!(self.receiver.changed());
-            let mut waiting: Option<Waker> = None;
-            poll_fn(|cx| {
-                if let Poll::Ready(output) = Pin::new(&mut *future).poll(cx) {
-                    return Poll::Ready(Some(output));
+        tokio::select! {
+            biased;
+            output = future => Ok(output),
+            changed = self.0.changed() => match changed {
+                Ok(()) => Err(*self.0.borrow_and_update()),
+                // The server is gone.
+                Err(_) => Err(Phase::Aborted),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, poll_fn};
+    use std::pin::pin;
+    use std::task::Poll;
+    use std::time::Duration;
+
+    use tokio::task::coop::has_budget_remaining;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// A task that has used up its turn waits for nothing unless it is made to: tokio says "not yet" and means "ask again".
+    #[tokio::test]
+    async fn who_had_no_turn_left_is_told_as_well() {
+        let phases = Phases::new();
+        let mut watcher = phases.watch();
+        let watching = tokio::spawn(async move {
+            let mut ticks = 0;
+            let mut busy = Box::pin(poll_fn(|cx| {
+                ticks += 1;
+                if ticks == 1 {
+                    while has_budget_remaining() {
+                        let _ = pin!(tokio::task::consume_budget()).poll(cx);
+                    }
                 }
-                let is_waiting = waiting
-                    .as_ref()
-                    .is_some_and(|waker| waker.will_wake(cx.waker()));
-                if is_waiting && self.changes.load(Ordering::Acquire) == seen {
-                    return Poll::Pending;
-                }
-                // An error is the end of the server, which is a change too.
-                let polled = changed.as_mut().poll(cx);
-                waiting = polled.is_pending().then(|| cx.waker().clone());
-                polled.map(|_| None)
-            })
-            .await
-        };
-        ended.ok_or_else(|| *self.receiver.borrow_and_update())
+                Poll::<()>::Pending
+            }));
+            watcher.during(&mut busy).await
+        });
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+        phases.set(Phase::Finishing);
+        let told = timeout(Duration::from_secs(10), watching).await;
+        assert_eq!(told.expect("it is told").unwrap(), Err(Phase::Finishing));
+    }
+
+    #[tokio::test]
+    async fn every_watcher_is_told_of_the_end_of_the_server() {
+        let phases = Phases::new();
+        let mut watcher = phases.watch();
+        let watching =
+            tokio::spawn(async move { watcher.during(&mut Box::pin(pending::<()>())).await });
+        tokio::task::yield_now().await;
+        drop(phases);
+        let told = timeout(Duration::from_secs(10), watching).await;
+        assert_eq!(told.expect("it is told").unwrap(), Err(Phase::Aborted));
     }
 }

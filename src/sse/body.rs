@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::ops::ControlFlow;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_core::Stream;
 use http_body::{Body, Frame as Chunk};
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep};
 
 use super::KeepAlive;
@@ -314,7 +315,8 @@ impl Timer {
         if now < self.deadline && self.waker.as_ref().is_some_and(is_set) {
             return Poll::Pending;
         }
-        let polled = self.sleep.as_mut().poll(cx);
+        // Without that, "not yet" may mean that the task has used up its turn, and nobody has been noted.
+        let polled = pin!(unconstrained(self.sleep.as_mut())).poll(cx);
         self.waker = polled.is_pending().then(|| cx.waker().clone());
         polled
     }
