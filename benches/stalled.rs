@@ -19,7 +19,6 @@
 
 mod support;
 
-use std::convert::Infallible;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,19 +27,17 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
-use axum::response::sse::{Event, Sse};
+use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::Listener;
-use futures_util::StreamExt;
 use support::process::{Process, answer, part, part_command};
 use support::{Crowd, LockedHub, Mode, kernel, numbered, option, slope};
 use tidings::serve::{bind, serve};
 use tidings::sse::SseResponse;
-use tidings::{ConnectionId, GenericBroadcaster, KeepAlive, RegisterError, Text};
+use tidings::{GenericBroadcaster, KeepAlive, RegisterError, Text};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::MissedTickBehavior;
-use tokio_stream::wrappers::UnboundedReceiverStream;
 
 const USER: &str = "ann";
 
@@ -106,11 +103,7 @@ impl Hub {
             Self::Tidings(hub) => SseResponse::new(hub.register(USER)?)
                 .keep_alive(&KeepAlive::off())
                 .into_response(),
-            Self::Locked(hub) => {
-                let events = hub.register(USER.into(), ConnectionId::generate()).await;
-                let events = UnboundedReceiverStream::new(events).map(Ok::<_, Infallible>);
-                Sse::new(events).into_response()
-            }
+            Self::Locked(hub) => hub.stream(USER.into()).await,
         })
     }
 

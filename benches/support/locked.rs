@@ -50,6 +50,12 @@ impl LockedHub {
             .count()
     }
 
+    /// How many users there are, and how many connections.
+    pub(crate) async fn counts(&self) -> (usize, usize) {
+        let users = self.users.read().await;
+        (users.len(), users.values().map(HashMap::len).sum())
+    }
+
     pub(crate) async fn connection_count(&self, user: &str) -> usize {
         self.users.read().await.get(user).map_or(0, HashMap::len)
     }

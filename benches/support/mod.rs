@@ -12,6 +12,7 @@ pub(crate) mod http1;
 pub(crate) mod http2;
 pub(crate) mod kernel;
 mod locked;
+mod locked_stream;
 mod numbered;
 mod payload;
 pub(crate) mod process;
@@ -71,10 +72,15 @@ impl Mode {
     }
 }
 
+/// What stands after `--name` among the arguments.
+pub(crate) fn text_option(name: &str) -> Option<String> {
+    let mut args = env::args().skip_while(|arg| arg.strip_prefix("--") != Some(name));
+    args.nth(1)
+}
+
 /// The number after `--name` among the arguments.
 pub(crate) fn option(name: &str, default: usize) -> usize {
-    let mut args = env::args().skip_while(|arg| arg.strip_prefix("--") != Some(name));
-    match args.nth(1) {
+    match text_option(name) {
         None => default,
         Some(value) => value
             .parse()
