@@ -35,6 +35,7 @@
 //!     cargo bench --bench end_to_end -- --quick             # three rounds, of the others one
 //!     cargo bench --bench end_to_end -- --only 1            # one server, by its place above from 0 on
 //!     cargo bench --bench end_to_end -- --load W1,W3,W4     # these loads
+//!     cargo bench --bench end_to_end -- --plot medians.svg  # a bar chart as well, of W1, W1b, W2 and W3
 
 mod bare;
 mod churn;
@@ -45,6 +46,7 @@ mod hubs;
 mod idle;
 mod load;
 mod nchan;
+mod plot;
 mod publish;
 mod response;
 mod slow;
@@ -55,6 +57,7 @@ mod table;
 mod tasks;
 
 use std::env;
+use std::path::Path;
 use std::process::ExitCode;
 
 use churn::Churn;
@@ -62,6 +65,7 @@ use design::Design;
 use idle::Idle;
 use load::Traffic;
 use nchan::Nchan;
+use plot::Plot;
 use slow::Slow;
 use support::process::part;
 use support::{Mode, kernel, option, word};
@@ -116,6 +120,7 @@ fn main() -> ExitCode {
         .filter(|design| design.cleans_up())
         .collect();
     let mut faults = Vec::new();
+    let mut plot = Plot::new();
     let loads = word("load");
     let is_wanted = |load: &str| {
         let all = loads.as_deref();
@@ -127,6 +132,12 @@ fn main() -> ExitCode {
             let measure = |design| traffic.measure(design);
             let samples = table::rounds(&designs, rounds, &mut faults, measure);
             table::traffic(&traffic, &designs, &samples);
+            if traffic.is_main {
+                plot.cpu(traffic.name, |design| {
+                    let place = designs.iter().position(|&other| other == design);
+                    place.map_or(f64::NAN, |n| table::ratio(&samples, n, |sample| sample.cpu))
+                });
+            }
         }
     }
     for idle in Idle::all(mode) {
@@ -134,6 +145,14 @@ fn main() -> ExitCode {
             let measure = |design| idle.measure(design);
             let samples = table::rounds(&designs, rounds[1], &mut faults, measure);
             table::idle(&idle, &designs, &samples);
+            if idle.name == "W3" {
+                plot.memory(idle.name, |design| {
+                    let place = designs.iter().position(|&other| other == design);
+                    place.map_or(f64::NAN, |n| {
+                        table::middle(&samples, n, |memory| memory.idle)
+                    })
+                });
+            }
         }
     }
     if is_wanted("W4") {
@@ -151,6 +170,12 @@ fn main() -> ExitCode {
     if is_wanted("growth") {
         if let Err(error) = growth::table(mode, rounds[1]) {
             faults.push(format!("growth: {error}"));
+        }
+    }
+    if let Some(path) = word("plot") {
+        match plot.write(Path::new(&path)) {
+            Ok(()) => println!("\n{path} is the chart of it"),
+            Err(error) => faults.push(format!("{path}: {error}")),
         }
     }
     for fault in &faults {

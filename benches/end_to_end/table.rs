@@ -32,7 +32,7 @@ pub(crate) fn rounds<T>(
 }
 
 /// The median of what a design gave.
-fn middle<T: Copy>(rounds: &[Round<T>], design: usize, value: impl Fn(T) -> f64) -> f64 {
+pub(crate) fn middle<T: Copy>(rounds: &[Round<T>], design: usize, value: impl Fn(T) -> f64) -> f64 {
     let values = rounds.iter().filter_map(|round| round[design].map(&value));
     let mut values: Vec<_> = values.collect();
     match values.is_empty() {
@@ -42,7 +42,7 @@ fn middle<T: Copy>(rounds: &[Round<T>], design: usize, value: impl Fn(T) -> f64)
 }
 
 /// The median of its ratio to the first design, round by round.
-fn ratio<T: Copy>(rounds: &[Round<T>], design: usize, value: impl Fn(T) -> f64) -> f64 {
+pub(crate) fn ratio<T: Copy>(rounds: &[Round<T>], design: usize, value: impl Fn(T) -> f64) -> f64 {
     let ratio = |round: &Round<T>| Some(value(round[design]?) / value(round[0]?));
     let mut ratios: Vec<_> = rounds.iter().filter_map(ratio).collect();
     match ratios.is_empty() {
