@@ -16,12 +16,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::ListenerExt;
 use futures_util::{Stream, StreamExt};
-use tidings::{ConnectionId, GenericBroadcaster, RegisterError, serve};
+use tidings::{GenericBroadcaster, RegisterError, serve};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::Builder;
 use tokio::sync::broadcast;
-use tokio_stream::wrappers::{BroadcastStream, UnboundedReceiverStream};
+use tokio_stream::wrappers::BroadcastStream;
 
 use crate::design::Design;
 use crate::publish::Progress;
@@ -50,23 +50,6 @@ impl ByHand {
         let users = self.0.read().expect("nothing panics while it is held");
         if let Some(tx) = users.get(user) {
             let _ = tx.send(event);
-        }
-    }
-}
-
-/// Takes a connection out of the map with locks when its stream is dropped.
-struct Leave {
-    hub: LockedHub,
-    user: String,
-    connection: ConnectionId,
-}
-
-impl Drop for Leave {
-    fn drop(&mut self) {
-        let (hub, user, connection) =
-            (self.hub.clone(), self.user.clone(), self.connection.clone());
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move { hub.unregister(&user, &connection).await });
         }
     }
 }
@@ -107,19 +90,7 @@ impl Hub {
     ) -> Result<Response, RegisterError> {
         Ok(match hub {
             Self::Tidings(hub) => hub.register(user)?.into_response(),
-            Self::Locked(hub) => {
-                let connection = ConnectionId::generate();
-                let events = hub.register(user.clone().into(), connection.clone()).await;
-                let leave = Leave {
-                    hub,
-                    user,
-                    connection,
-                };
-                sse(UnboundedReceiverStream::new(events).map(move |event| {
-                    let _ = &leave;
-                    Ok(event)
-                }))
-            }
+            Self::Locked(hub) => hub.stream(user.into()).await,
             Self::ByHand(hub) => {
                 let events = BroadcastStream::new(hub.register(user));
                 sse(events.filter_map(async |event| event.ok().map(Ok)))
