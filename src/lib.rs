@@ -106,6 +106,8 @@
 #![cfg_attr(all(test, loom), allow(dead_code))]
 
 #[cfg(not(all(test, loom)))]
+pub mod backplane;
+#[cfg(not(all(test, loom)))]
 mod broadcaster;
 mod channel;
 mod error;
