@@ -17,7 +17,11 @@ use crate::subscription::Subscription;
 fn after(stream: &Subscription<u32>, offset: u64) -> Resume {
     let cursor = stream.cursor().expect("there is a history");
     let epoch = LastEventId::new(&cursor).position().expect("an id").epoch;
-    Resume::After(Position { epoch, offset })
+    Resume::After(Position {
+        epoch,
+        offset,
+        own: None,
+    })
 }
 
 /// Later than any linger.

@@ -65,7 +65,7 @@ pub(super) fn hub() -> Hub {
 }
 
 pub(super) fn hub_with(limits: Limits) -> Hub {
-    Arc::new(Registry::new(limits))
+    Arc::new(Registry::new(limits, None))
 }
 
 pub(super) fn try_register(
@@ -73,11 +73,11 @@ pub(super) fn try_register(
     user: &str,
     id: &str,
 ) -> Result<Subscription<u32>, RegisterError> {
-    Subscription::open(hub, user.into(), id.into(), Resume::Fresh)
+    Subscription::open(hub, user.into(), id.into(), Resume::Fresh, |_| None)
 }
 
 pub(super) fn resume(hub: &Hub, user: &str, id: &str, from: Resume) -> Subscription<u32> {
-    Subscription::open(hub, user.into(), id.into(), from).expect("there is room")
+    Subscription::open(hub, user.into(), id.into(), from, |_| None).expect("there is room")
 }
 
 pub(super) fn register(hub: &Hub, user: &str, id: &str) -> Subscription<u32> {

@@ -220,18 +220,66 @@ impl fmt::Display for RegisterError {
 
 impl Error for RegisterError {}
 
-/// An event was not broadcast. No stream got any part of it.
+/// An event was not broadcast, or not to all.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BroadcastError {
-    /// The event could not be encoded.
+    /// The event could not be encoded. No stream got any part of it.
     Encode(EncodeError),
+    /// The streams here got it, and those of other nodes do not. They are told, as soon as the
+    /// [backplane](crate::Builder::backplane) can tell them.
+    NotRelayed {
+        /// How many streams here got it.
+        reached: usize,
+        /// Why the others do not.
+        reason: RelayError,
+    },
 }
+
+/// Why an event did not go to other nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RelayError {
+    /// As many events wait to be published as there is [room](crate::Builder::backplane_queue) for.
+    QueueFull,
+    /// It is larger than the backplane takes.
+    TooLarge {
+        /// Its bytes.
+        len: usize,
+        /// The most that the backplane takes.
+        max: usize,
+    },
+    /// The engine has not accepted it, or not said so: other nodes may have got it.
+    Unconfirmed,
+    /// The backplane was closed, by a [shutdown](crate::GenericBroadcaster::shutdown).
+    Closed,
+}
+
+impl fmt::Display for RelayError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::QueueFull => f.write_str("the queue to the backplane is full"),
+            Self::TooLarge { len, max } => {
+                write!(f, "it has {len} bytes, and the backplane takes {max}")
+            }
+            Self::Unconfirmed => f.write_str("the backplane has not confirmed it"),
+            Self::Closed => f.write_str("the backplane is closed"),
+        }
+    }
+}
+
+impl Error for RelayError {}
 
 impl fmt::Display for BroadcastError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Encode(error) => fmt::Display::fmt(error, f),
+            Self::NotRelayed { reached, .. } => {
+                write!(
+                    f,
+                    "the event reached {reached} streams here and no other node"
+                )
+            }
         }
     }
 }
@@ -240,6 +288,7 @@ impl Error for BroadcastError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Encode(error) => error.source(),
+            Self::NotRelayed { reason, .. } => Some(reason),
         }
     }
 }
@@ -269,7 +318,7 @@ pub enum ConfigError {
     ZeroInterval,
     /// A publisher without room for an event.
     EmptyQueue,
-    /// Sweeps or a publisher were asked for where there is no tokio runtime to run them in.
+    /// Sweeps, a publisher or a backplane were asked for where there is no tokio runtime to run them in.
     NoRuntime,
 }
 

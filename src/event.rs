@@ -72,6 +72,12 @@ pub trait ToSse {
         None
     }
 
+    /// What travels to other nodes beside the event, so that its [tag](Self::tag) can be made again there; see
+    /// [`Builder::tags`](crate::Builder::tags). It is not sent to clients.
+    fn note(&self) -> Option<String> {
+        None
+    }
+
     /// Writes the event's data. CR, LF and CRLF in it are line breaks, which reach the client as LF.
     ///
     /// # Errors
@@ -103,6 +109,10 @@ impl<E: ToSse + ?Sized> ToSse for &E {
 
     fn tag(&self) -> Option<Tag> {
         (**self).tag()
+    }
+
+    fn note(&self) -> Option<String> {
+        (**self).note()
     }
 
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {

@@ -17,8 +17,8 @@ use bytes::{Buf, Bytes};
 
 use crate::error::{EncodeError, Field};
 use crate::event::{Data, Tag, ToSse};
-use crate::gap::Gap;
-use crate::id::{EventId, Position};
+use crate::gap::{Gap, GapReason};
+use crate::id::{EventId, Position, Seen};
 
 const DATA: &[u8] = b"data: ";
 /// Ends the last line, and the frame.
@@ -33,6 +33,20 @@ pub struct Frame {
     /// Where the data begins, counted from the end.
     data_len: usize,
     tag: Option<Tag>,
+    /// Behind the id that a history gave it.
+    body_start: usize,
+    route: Route,
+}
+
+/// What a frame knows of its way between nodes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Route {
+    /// Which event it is of the channel that sent it first, if one did.
+    pub(crate) first: Option<Seen>,
+    /// Its position in the engine's log; zero if it was not there when it was sent.
+    pub(crate) position: u64,
+    /// It is no event: it tells of a gap.
+    pub(crate) gap: Option<(GapReason, Option<u64>)>,
 }
 
 impl Frame {
@@ -46,6 +60,58 @@ impl Frame {
         Ok(Draft::encode(event, None)?.finish(None))
     }
 
+    /// Reads what another node has [sent](Self::body), and keeps nothing of it but one whole event: `None` if it is none.
+    pub(crate) fn parse(body: Bytes) -> Option<Draft> {
+        Draft::parse(body)
+    }
+
+    /// The event as it goes to other nodes: without the id that the history here has given it.
+    pub(crate) fn body(&self) -> Bytes {
+        self.wire.slice(self.body_start..)
+    }
+
+    pub(crate) fn route(&self) -> &Route {
+        &self.route
+    }
+
+    /// Stands in a user's channel for a gap that all streams have.
+    pub(crate) fn notice(reason: GapReason, missed: Option<u64>, id: Option<Position>) -> Self {
+        let gap = Gap {
+            reason,
+            missed,
+            position: id,
+        };
+        let mut frame = Self::gap(&gap);
+        frame.route.gap = Some((reason, missed));
+        frame
+    }
+
+    /// The id that a history has given it.
+    pub(crate) fn position(&self) -> Option<Position> {
+        let line = std::str::from_utf8(&self.wire[..self.body_start]).ok()?;
+        let id = line.strip_prefix("id: ")?.strip_suffix('\n')?;
+        crate::id::LastEventId::new(id).position()
+    }
+
+    /// Says which event it is of the channel that sent it first, and where it is in the engine's log.
+    pub(crate) fn routed(mut self, first: Option<Seen>, position: u64) -> Self {
+        self.route.first = first;
+        self.route.position = position;
+        self
+    }
+
+    /// The same event under another id.
+    pub(crate) fn under(&self, id: &EventId) -> Self {
+        let line = format!("id: {id}\n");
+        Self {
+            wire: [line.as_bytes(), &self.wire[self.body_start..]]
+                .concat()
+                .into(),
+            body_start: line.len(),
+            ..self.clone()
+        }
+    }
+
     /// Tells the client what it cannot have, and the id from which the stream goes on.
     pub(crate) fn gap(gap: &Gap) -> Self {
         let id = gap.id().map_or(String::new(), |id| format!("id: {id}\n"));
@@ -55,9 +121,11 @@ impl Frame {
             .map_or("null".into(), |missed| missed.to_string());
         let data = format!("{{\"reason\":\"{reason}\",\"missed\":{missed}}}");
         Self {
+            body_start: id.len(),
             wire: format!("{id}event: gap\ndata: {data}\n\n").into(),
             data_len: data.len() + END.len(),
             tag: None,
+            route: Route::default(),
         }
     }
 
@@ -125,30 +193,64 @@ pub(crate) struct Draft {
     wire: Vec<u8>,
     data_len: usize,
     tag: Option<Tag>,
-    /// Whether the wire begins with the room for an id.
-    has_room: bool,
+    ids: Option<Ids>,
 }
 
-/// `id: `, the epoch, `-`, the longest offset, and LF.
-const ID_ROOM: usize = ID_PREFIX + OFFSET_ROOM + 1;
-const ID_PREFIX: usize = b"id: ".len() + Position::EPOCH_LEN + b"-".len();
-const OFFSET_ROOM: usize = 20;
+/// What is known of a frame's id beforehand: everything but the numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ids {
+    pub(crate) epoch: u64,
+    /// The channel, where several nodes have the history in common; see [`Position`].
+    pub(crate) channel: Option<u64>,
+}
+
+impl Ids {
+    /// Those of a channel, by what it says that they begin with.
+    pub(crate) fn of((epoch, channel): (u64, Option<u64>)) -> Self {
+        Self { epoch, channel }
+    }
+
+    /// `id: `, the epoch and `-`, or twice that.
+    fn prefix(&self) -> usize {
+        b"id: ".len() + self.fixed() * (Position::EPOCH_LEN + b"-".len())
+    }
+
+    /// The longest number and LF, or two numbers with `-` between.
+    fn room(&self) -> usize {
+        self.prefix() + self.fixed() * (NUMBER_ROOM + 1)
+    }
+
+    fn fixed(&self) -> usize {
+        1 + usize::from(self.channel.is_some())
+    }
+
+    fn write(&self, wire: &mut Vec<u8>) {
+        let Self { epoch, channel } = self;
+        let line = match channel {
+            None => format!("id: {epoch:016x}-"),
+            Some(channel) => format!("id: {epoch:016x}-{channel:016x}-"),
+        };
+        wire.extend_from_slice(line.as_bytes());
+        wire.resize(self.room(), b'\n');
+    }
+
+    fn fit(&self, id: &Position) -> bool {
+        id.epoch == self.epoch && id.own.map(|own| own.channel) == self.channel
+    }
+}
+
+const NUMBER_ROOM: usize = 20;
 
 impl Draft {
-    /// Encodes an event, which is to be found under an id of this epoch, if one is given; the event's own id is for when
+    /// Encodes an event, which is to be found under an id of this kind, if one is given; the event's own id is for when
     /// none is.
     pub(crate) fn encode<E: ToSse + ?Sized>(
         event: &E,
-        epoch: Option<u64>,
+        ids: Option<Ids>,
     ) -> Result<Self, EncodeError> {
         let mut wire = Vec::with_capacity(256);
-        if let Some(epoch) = epoch {
-            push_field(
-                &mut wire,
-                b"id: ",
-                &Position { epoch, offset: 0 }.to_string(),
-            );
-            wire.resize(ID_ROOM, b'\n');
+        if let Some(ids) = &ids {
+            ids.write(&mut wire);
         }
         if let Some(comment) = event.comment() {
             EncodeError::check_one_line(Field::Comment, comment)?;
@@ -161,7 +263,7 @@ impl Draft {
             EncodeError::check_one_line(Field::Event, name)?;
             push_field(&mut wire, b"event: ", name);
         }
-        if let Some(id) = event.id().filter(|_| epoch.is_none()) {
+        if let Some(id) = event.id().filter(|_| ids.is_none()) {
             push_field(&mut wire, b"id: ", &id);
         }
         if let Some(after) = event.retry() {
@@ -180,8 +282,70 @@ impl Draft {
             data_len: wire.len() - start,
             wire,
             tag: event.tag(),
-            has_room: epoch.is_some(),
+            ids,
         })
+    }
+
+    /// Reads a frame that another node has made.
+    fn parse(body: Bytes) -> Option<Self> {
+        let text = std::str::from_utf8(&body).ok()?;
+        let lines = text.strip_suffix("\n\n")?;
+        let mut data_at = None;
+        let mut at = 0;
+        for line in lines.split('\n') {
+            let (name, value) = line.split_once(": ")?;
+            let in_order = data_at.is_none() || name == "data";
+            let is_known = match name {
+                "" | "event" | "id" => memchr::memchr(0, value.as_bytes()).is_none(),
+                "retry" => value.bytes().all(|b| b.is_ascii_digit()),
+                "data" => true,
+                _ => false,
+            };
+            if !in_order || !is_known || memchr::memchr(b'\r', line.as_bytes()).is_some() {
+                return None;
+            }
+            if name == "data" && data_at.is_none() {
+                data_at = Some(at + DATA.len());
+            }
+            at += line.len() + 1;
+        }
+        Some(Self {
+            data_len: body.len() - data_at?,
+            wire: body.into(),
+            tag: None,
+            ids: None,
+        })
+    }
+
+    /// The same event with room for an id of this kind, and without one that it has brought.
+    pub(crate) fn with_ids(mut self, ids: Option<Ids>) -> Self {
+        let Some(ids) = ids else {
+            return self;
+        };
+        let mut wire = Vec::with_capacity(ids.room() + self.wire.len());
+        ids.write(&mut wire);
+        let head = self.wire.len() - self.data_len - DATA.len();
+        for line in self.wire[..head].split_inclusive(|byte| *byte == b'\n') {
+            if !line.starts_with(b"id: ") {
+                wire.extend_from_slice(line);
+            }
+        }
+        wire.extend_from_slice(&self.wire[head..]);
+        self.wire = wire;
+        self.ids = Some(ids);
+        self
+    }
+
+    /// The event's data as a client gets it.
+    pub(crate) fn data(&self) -> String {
+        let data = &self.wire[self.wire.len() - self.data_len..self.wire.len() - END.len()];
+        // It came out of a `str`, cut at a line.
+        String::from_utf8_lossy(data).replace("\ndata: ", "\n")
+    }
+
+    pub(crate) fn with_tag(mut self, tag: Option<Tag>) -> Self {
+        self.tag = tag;
+        self
     }
 
     /// How many bytes it takes.
@@ -192,14 +356,29 @@ impl Draft {
     /// Writes the id into its room, if there is one.
     pub(crate) fn finish(mut self, id: Option<Position>) -> Frame {
         let mut start = 0;
-        if let (true, Some(id)) = (self.has_room, id) {
-            let mut buffer = [0; OFFSET_ROOM];
-            let digits = decimal(id.offset, &mut buffer);
+        let mut body_start = 0;
+        if let (Some(ids), Some(id)) = (self.ids, id) {
+            let room = ids.room();
+            body_start = room;
+            if !ids.fit(&id) {
+                // The engine's log has become another one meanwhile.
+                self.wire.drain(..room);
+                self.ids = None;
+                let ids = Ids {
+                    epoch: id.epoch,
+                    channel: id.own.map(|own| own.channel),
+                };
+                return self.with_ids(Some(ids)).finish(Some(id));
+            }
             // To the right, so that the id ends where the next line begins. What is left of the room is cut off.
-            let end = ID_ROOM - 1;
-            self.wire[end - digits.len()..end].copy_from_slice(digits);
-            start = end - digits.len() - ID_PREFIX;
-            self.wire.copy_within(..ID_PREFIX, start);
+            let mut at = room - 1;
+            if let Some(own) = id.own {
+                at = put_number(&mut self.wire, at, own.count) - 1;
+                self.wire[at] = b'-';
+            }
+            at = put_number(&mut self.wire, at, id.offset);
+            start = at - ids.prefix();
+            self.wire.copy_within(..ids.prefix(), start);
         }
         let mut wire = Bytes::from(self.wire);
         // `Bytes` made of a vector allocates its count at the first clone. Let that be now, not at the first delivery.
@@ -209,12 +388,23 @@ impl Draft {
             wire,
             data_len: self.data_len,
             tag: self.tag,
+            body_start: body_start - start,
+            route: Route::default(),
         }
     }
 }
 
+/// Writes a number so that it ends before `end`, and says where it begins.
+fn put_number(wire: &mut [u8], end: usize, number: u64) -> usize {
+    let mut buffer = [0; NUMBER_ROOM];
+    let digits = decimal(number, &mut buffer);
+    let start = end - digits.len();
+    wire[start..end].copy_from_slice(digits);
+    start
+}
+
 /// The number's digits, at the end of the buffer.
-fn decimal(mut number: u64, buffer: &mut [u8; OFFSET_ROOM]) -> &[u8] {
+fn decimal(mut number: u64, buffer: &mut [u8; NUMBER_ROOM]) -> &[u8] {
     let mut start = buffer.len();
     loop {
         start -= 1;

@@ -49,6 +49,8 @@ pub enum GapReason {
     /// `epoch`: the id that the client came with is none of the user's history. It is from before a restart or from
     /// before the history was forgotten, or it is somebody else's or no id at all.
     Epoch,
+    /// `backplane`: events of other nodes were lost between the nodes, or the engine between them has dropped them.
+    Backplane,
 }
 
 impl GapReason {
@@ -59,6 +61,7 @@ impl GapReason {
             Self::Lagged => "lagged",
             Self::Evicted => "evicted",
             Self::Epoch => "epoch",
+            Self::Backplane => "backplane",
         }
     }
 }
@@ -69,6 +72,7 @@ impl fmt::Display for GapReason {
             Self::Lagged => "because the stream lagged",
             Self::Evicted => "because the history has dropped them",
             Self::Epoch => "because the history is not the one that the id is from",
+            Self::Backplane => "because they were lost between nodes",
         })
     }
 }

@@ -194,18 +194,22 @@ impl From<Position> for EventId {
 pub struct LastEventId {
     is_some: bool,
     position: Option<Position>,
+    also: [Option<Seen>; MAX_SEEN],
 }
 
 impl LastEventId {
     /// Reads an id. An empty one counts as none, as the standard has it.
     #[must_use]
     pub fn new(id: &str) -> Self {
+        // Longer ones are none of ours, and nobody shall make us look at them.
+        let parsed = Some(id)
+            .filter(|id| id.len() <= EventId::MAX_LEN)
+            .and_then(Position::parse);
+        let (position, also) = parsed.unzip();
         Self {
             is_some: !id.is_empty(),
-            // Longer ones are none of ours, and nobody shall make us look at them.
-            position: Some(id)
-                .filter(|id| id.len() <= EventId::MAX_LEN)
-                .and_then(Position::parse),
+            position,
+            also: also.unwrap_or_default(),
         }
     }
 
@@ -220,7 +224,7 @@ impl LastEventId {
     pub fn unknown() -> Self {
         Self {
             is_some: true,
-            position: None,
+            ..Self::default()
         }
     }
 
@@ -233,17 +237,41 @@ impl LastEventId {
     pub(crate) fn position(&self) -> Option<Position> {
         self.position
     }
+
+    /// What the client has seen besides, behind the position.
+    pub(crate) fn also(&self) -> impl Iterator<Item = Seen> + use<> {
+        self.also.into_iter().flatten()
+    }
 }
 
-/// A place in a user's history: behind the event of this offset. On the wire it is an event's id, `<epoch>-<offset>`.
+/// How many of the events that one channel sent first somebody has seen: all up to this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Seen {
+    /// Drawn at random for each channel, never zero.
+    pub(crate) channel: u64,
+    pub(crate) count: u64,
+}
+
+/// How many such things an id has at most besides its position; they fit into [`EventId::MAX_LEN`] as long as the counts
+/// are below a million.
+const MAX_SEEN: usize = 3;
+
+/// A place in a user's history. On the wire it is an event's id, in one of three forms:
 ///
-/// The epoch is drawn at random for each history, so that a position in one is none in another: neither in that of
-/// another user nor in that of the same user after a restart.
+/// - `<epoch>-<offset>`, behind the event of this offset. The epoch is drawn at random for each history, so that a position
+///   in one is none in another: neither in that of another user nor in that of the same user after a restart.
+/// - `<epoch>-<channel>-<offset>-<count>`, where several nodes have the history in common: epoch and offset are those of
+///   the backplane's engine, and behind them the client has seen the first so many events that this channel sent before the
+///   engine had them.
+/// - `<epoch>-<offset>.<channel>.<count>`, the latter two any number of times up to [`MAX_SEEN`]: the same for a client that has been
+///   with several channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Position {
     pub(crate) epoch: u64,
     /// Events are counted from 1; 0 is the place before the first.
     pub(crate) offset: u64,
+    /// The channel that made the id, in the second form.
+    pub(crate) own: Option<Seen>,
 }
 
 impl Position {
@@ -253,30 +281,91 @@ impl Position {
     /// An epoch for a new history.
     pub(crate) fn new_epoch() -> u64 {
         // Each `RandomState` has keys of its own.
-        RandomState::new().hash_one(0)
+        RandomState::new().hash_one(0).max(1)
     }
 
-    /// Reads what [`fmt::Display`] wrote, and nothing else: no sign, no space, no other way to write the same number.
-    pub(crate) fn parse(id: &str) -> Option<Self> {
-        let (epoch, offset) = id.split_once('-')?;
-        let canonical = epoch.len() == Self::EPOCH_LEN
-            && epoch
-                .bytes()
-                .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-            && offset.bytes().all(|b| b.is_ascii_digit())
-            && (offset == "0" || !offset.starts_with('0'));
-        if !canonical {
-            return None;
-        }
-        Some(Self {
-            epoch: u64::from_str_radix(epoch, 16).ok()?,
-            offset: offset.parse().ok()?,
-        })
+    /// Reads what [`fmt::Display`] wrote, and nothing else: no sign, no space, no other way to write the same number. And
+    /// what [`Composite`] wrote.
+    fn parse(id: &str) -> Option<(Self, [Option<Seen>; MAX_SEEN])> {
+        let mut also = [None; MAX_SEEN];
+        let mut parts = id.split('-');
+        let epoch = parse_epoch(parts.next()?)?;
+        let second = parts.next()?;
+        let Some(offset) = parts.next() else {
+            let mut parts = second.split('.');
+            let offset = parse_number(parts.next()?)?;
+            let mut free = also.iter_mut();
+            while let Some(channel) = parts.next() {
+                let channel = parse_epoch(channel)?;
+                let count = parse_number(parts.next()?)?;
+                *free.next()? = Some(Seen { channel, count });
+            }
+            let position = Self {
+                epoch,
+                offset,
+                own: None,
+            };
+            return Some((position, also));
+        };
+        let own = Seen {
+            channel: parse_epoch(second)?,
+            count: parse_number(parts.next()?)?,
+        };
+        let position = Self {
+            epoch,
+            offset: parse_number(offset)?,
+            own: Some(own),
+        };
+        parts.next().is_none().then_some((position, also))
     }
+}
+
+fn parse_epoch(digits: &str) -> Option<u64> {
+    let is_hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    let canonical = digits.len() == Position::EPOCH_LEN && digits.bytes().all(is_hex);
+    canonical.then(|| u64::from_str_radix(digits, 16).ok())?
+}
+
+fn parse_number(digits: &str) -> Option<u64> {
+    let canonical =
+        digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
+    canonical.then(|| digits.parse().ok())?
 }
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}-{}", self.epoch, self.offset)
+        let Self { epoch, offset, .. } = self;
+        match self.own {
+            None => write!(f, "{epoch:016x}-{offset}"),
+            Some(Seen { channel, count }) => {
+                write!(f, "{epoch:016x}-{channel:016x}-{offset}-{count}")
+            }
+        }
+    }
+}
+
+/// A position of a client that has seen events of several channels before the engine had them.
+pub(crate) struct Composite<'a> {
+    pub(crate) epoch: u64,
+    pub(crate) offset: u64,
+    pub(crate) seen: &'a [Seen],
+}
+
+impl Composite<'_> {
+    /// The id. It has as many of the channels as there is room for, the last ones.
+    pub(crate) fn to_id(&self) -> EventId {
+        let mut id = format!("{:016x}-{}", self.epoch, self.offset);
+        let mut rest = &self.seen[self.seen.len().saturating_sub(MAX_SEEN)..];
+        loop {
+            let seen: String = rest
+                .iter()
+                .map(|seen| format!(".{:016x}.{}", seen.channel, seen.count))
+                .collect();
+            if id.len() + seen.len() <= EventId::MAX_LEN {
+                id.push_str(&seen);
+                return EventId(id.into());
+            }
+            rest = &rest[1..];
+        }
     }
 }

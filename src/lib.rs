@@ -133,12 +133,14 @@ pub use broadcaster::{
     Broadcaster, Builder, ConnectionInfo, EventSender, GenericBroadcaster, PublishError, Publisher,
 };
 pub use channel::History;
-pub use error::{BroadcastError, ConfigError, EncodeError, Field, RefusalForm, RegisterError};
+pub use error::{
+    BroadcastError, ConfigError, EncodeError, Field, RefusalForm, RegisterError, RelayError,
+};
 pub use event::{Data, Json, Tag, Text, ToSse};
 pub use frame::Frame;
 pub use gap::{Gap, GapReason};
 pub use id::{ConnectionId, EventId, LastEventId, UserId};
-pub use metrics::Stats;
+pub use metrics::{BackplaneStats, Stats};
 #[cfg(all(feature = "a2a", not(loom)))]
 pub use router::{A2A_BROADCASTER, A2ABroadcaster};
 #[cfg(all(feature = "agui", not(loom)))]

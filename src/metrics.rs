@@ -92,4 +92,41 @@ pub struct Stats {
     pub replayed: u64,
     /// Events that the history had dropped when streams wanted to replay them, and that their clients were told of.
     pub evicted: u64,
+    /// What goes on between nodes, if there is a [backplane](crate::Builder::backplane).
+    pub backplane: Option<BackplaneStats>,
+}
+
+/// What goes on between this node and others. Counts are since the broadcaster was built.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct BackplaneStats {
+    /// Whether the engine can be reached, as far as is known.
+    pub connected: bool,
+    /// Events that wait to be published.
+    pub queued: usize,
+    /// For how many milliseconds what is being published has waited for the engine. While it cannot be reached, this grows.
+    pub lag_ms: u64,
+    /// Users whose events this node gets.
+    pub users: usize,
+    /// Messages that the engine has accepted.
+    pub published: u64,
+    /// Events that were broadcast here and not published, because the queue was full, or they were too large, or it was too
+    /// late.
+    pub refused: u64,
+    /// Messages of which nobody knows whether the engine has accepted them; other nodes are told that they may be missing.
+    pub unconfirmed: u64,
+    /// Messages that came from the engine and are of nodes like this one.
+    pub received: u64,
+    /// Of these, what this node had sent itself.
+    pub echoes: u64,
+    /// Of these, what had come before.
+    pub duplicates: u64,
+    /// Messages that came from the engine and are of no such node; they were dropped.
+    pub dropped: u64,
+    /// Messages for users who have no stream here any more, or not yet.
+    pub unwanted: u64,
+    /// Messages that came before another that belongs in front of them, which was then read from the engine's log.
+    pub holes: u64,
+    /// Events that were read from the engine's log.
+    pub fetched: u64,
 }

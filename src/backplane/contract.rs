@@ -35,7 +35,7 @@ pub trait Backplane: Send + Sync + 'static {
     fn max_body(&self) -> usize;
 
     /// Publishes messages in this order, to every node that is interested, and returns when the engine has accepted all
-    /// of them.
+    /// of them: at [`Level::Replayable`] the largest of their positions.
     ///
     /// At [`Level::Replayable`] no two of them are for the same user.
     ///
@@ -43,7 +43,7 @@ pub trait Backplane: Send + Sync + 'static {
     ///
     /// When it is not known whether the engine has accepted all. It may have accepted some. At [`Level::Replayable`] the
     /// caller publishes the same messages again, and those that the engine has already are not appended a second time.
-    async fn publish(&self, messages: &[Message]) -> Result<(), BackplaneError>;
+    async fn publish(&self, messages: &[Message]) -> Result<Option<Position>, BackplaneError>;
 
     /// Adds users to those whose messages this node gets, and takes users out. Returns when that is noted; it is done, and
     /// done again after each reconnect, in the background. Each user that was added is answered by [`Event::Ready`], also
@@ -200,7 +200,7 @@ enum Reason {
 }
 
 impl BackplaneError {
-    /// The engine cannot be reached.
+    /// The engine cannot be reached, and nothing of what was to be published was handed to it.
     #[must_use]
     pub fn unavailable() -> Self {
         Self(Reason::Unavailable)
@@ -215,6 +215,12 @@ impl BackplaneError {
     /// Wraps an error of the engine's client.
     pub fn other(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self(Reason::Other(source.into()))
+    }
+
+    /// Whether nothing was handed to the engine, because it cannot be reached.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self.0, Reason::Unavailable)
     }
 
     /// Whether it makes no sense to try again.
@@ -240,5 +246,50 @@ impl Error for BackplaneError {
             Reason::Other(error) => Some(error.as_ref()),
             Reason::Unavailable | Reason::Closed => None,
         }
+    }
+}
+
+/// Shared, for those who keep a handle on what a broadcaster has.
+#[async_trait]
+impl<B: Backplane + ?Sized> Backplane for std::sync::Arc<B> {
+    fn level(&self) -> Level {
+        (**self).level()
+    }
+
+    fn head(&self) -> Option<Head> {
+        (**self).head()
+    }
+
+    fn max_body(&self) -> usize {
+        (**self).max_body()
+    }
+
+    async fn publish(&self, messages: &[Message]) -> Result<Option<Position>, BackplaneError> {
+        (**self).publish(messages).await
+    }
+
+    async fn set_interest(&self, add: &[UserId], remove: &[UserId]) -> Result<(), BackplaneError> {
+        (**self).set_interest(add, remove).await
+    }
+
+    fn events(&self) -> Pin<Box<dyn Stream<Item = Event> + Send>> {
+        (**self).events()
+    }
+
+    async fn fetch(
+        &self,
+        user: &UserId,
+        after: Position,
+        limit: usize,
+    ) -> Result<Fetched, BackplaneError> {
+        (**self).fetch(user, after, limit).await
+    }
+
+    async fn ask_head(&self) -> Result<Head, BackplaneError> {
+        (**self).ask_head().await
+    }
+
+    async fn close(&self, deadline: Instant) {
+        (**self).close(deadline).await;
     }
 }

@@ -1,8 +1,15 @@
 //! Several nodes: what carries events from one process to the streams of another.
+//!
+//! A broadcaster that was built with a [`Backplane`] sends an event to its own streams as ever, and then to the engine,
+//! which hands it to the nodes that have streams of the user. See [`Builder::backplane`](crate::Builder::backplane).
 
 mod contract;
+mod envelope;
+mod in_process;
 
 pub use contract::{
     Backplane, BackplaneError, Event, Fetched, Head, Level, Message, Missing, Place, Position,
     Received,
 };
+pub(crate) use envelope::{Envelope, OVERHEAD, What, event, lost};
+pub use in_process::{InProcess, InProcessNode};

@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::GenericBroadcaster;
-use crate::channel::History;
+use super::relay::{Settings, Tags};
+use crate::backplane::Backplane;
+use crate::channel::{Head, History, Upstream};
 use crate::error::{ConfigError, RefusalForm};
 use crate::registry::{Limits, Patience};
 use crate::subscription::LagPolicy;
@@ -29,6 +32,8 @@ pub struct Builder<E: ?Sized> {
     keys: Option<usize>,
     lag_policy: LagPolicy,
     sweep_every: Option<Duration>,
+    backplane: Option<Arc<dyn Backplane>>,
+    relay: Settings,
     event: PhantomData<fn(&E)>,
 }
 
@@ -55,6 +60,14 @@ impl<E: ?Sized> Builder<E> {
             keys: None,
             lag_policy: LagPolicy::default(),
             sweep_every: None,
+            backplane: None,
+            relay: Settings {
+                events: 65_536,
+                bytes: 64 << 20,
+                patience: Duration::from_secs(30),
+                linger: Duration::from_secs(15),
+                tags: None,
+            },
             event: PhantomData,
         }
     }
@@ -157,12 +170,61 @@ impl<E: ?Sized> Builder<E> {
         self
     }
 
+    /// Sends events to other nodes as well, and theirs to the streams here. Default `None`: one process.
+    ///
+    /// A broadcast reaches the streams here at once and is then published; it never waits for the engine. What cannot be
+    /// published is told to the caller ([`BroadcastError::NotRelayed`](crate::BroadcastError::NotRelayed)) and, when the
+    /// engine can be reached again, to the streams of other nodes. At
+    /// [`Level::Replayable`](crate::backplane::Level::Replayable) clients resume on any node; a [history](Self::history) is
+    /// then kept in each node too, of [`capacity`](Self::capacity) events if none is asked for, so that most of those who
+    /// come back do not have to ask the engine.
+    ///
+    /// Each broadcast is encoded, also for users who have no stream here. The tasks end with the last clone of the
+    /// broadcaster, or with a [shutdown](GenericBroadcaster::shutdown): keep a clone as long as there are streams.
+    pub fn backplane(mut self, backplane: impl Backplane) -> Self {
+        self.backplane = Some(Arc::new(backplane));
+        self
+    }
+
+    /// How many events, and bytes of events, may wait to be published. Default 65,536 and 64 MiB, which a busy node
+    /// fills in some seconds while the engine cannot be reached. The room is in eight parts, and a user's events are in
+    /// one of them.
+    ///
+    /// What is taken out to be published next is not counted: in all, up to twice as much waits. Of a user whose events
+    /// found no room, it is kept how many these were.
+    pub fn backplane_queue(mut self, events: usize, bytes: usize) -> Self {
+        (self.relay.events, self.relay.bytes) = (events, bytes);
+        self
+    }
+
+    /// For how long a stream whose client comes from another node waits for the engine to say what the client has missed.
+    /// Default 30 seconds; then it is told of a gap, and goes on. Until then it gets nothing but keep-alives.
+    pub fn backplane_patience(mut self, patience: Duration) -> Self {
+        self.relay.patience = patience;
+        self
+    }
+
+    /// For how long a node still gets the events of a user whose last stream has ended, at least; at most twice as long.
+    /// Default 15 seconds. It spares the engine those who come back soon.
+    pub fn backplane_linger(mut self, linger: Duration) -> Self {
+        self.relay.linger = linger;
+        self
+    }
+
+    /// Makes the [tags](crate::ToSse::tag) of events that come from other nodes, of an event's data and its
+    /// [note](crate::ToSse::note). Default: they have none, and views that look for one do not show them.
+    pub fn tags(mut self, make: fn(&str, Option<&str>) -> Option<crate::Tag>) -> Self {
+        self.relay.tags = Some(make as Tags);
+        self
+    }
+
     /// Builds the broadcaster.
     ///
     /// # Errors
     ///
     /// When the capacity is zero or above [`MAX_CAPACITY`](Self::MAX_CAPACITY), a cap is zero, a history of no events or no
-    /// bytes is asked for, or the interval of sweeps is zero or there is no tokio runtime to sweep in.
+    /// bytes is asked for, an interval or a queue is zero, or there is no tokio runtime for sweeps
+    /// or a backplane.
     pub fn build(mut self) -> Result<GenericBroadcaster<E>, ConfigError> {
         let Limits {
             capacity,
@@ -190,7 +252,30 @@ impl<E: ?Sized> Builder<E> {
         self.limits.patience.behind = behind;
         let coalesces = self.lag_policy == LagPolicy::Coalesce;
         self.limits.keys = self.keys.unwrap_or(if coalesces { 64 } else { 0 });
-        let broadcaster = GenericBroadcaster::with_settings(self.limits, self.lag_policy);
+        let head = self
+            .backplane
+            .as_ref()
+            .and_then(|backplane| backplane.head());
+        let upstream = head.map(|head| {
+            Upstream::new(Head {
+                epoch: head.epoch,
+                position: head.position.0,
+            })
+        });
+        if upstream.is_some() && self.limits.history.is_none() {
+            self.limits.history = Some(History::new(capacity).linger(Duration::ZERO));
+        }
+        let mut broadcaster =
+            GenericBroadcaster::with_settings(self.limits, self.lag_policy, upstream);
+        if let Some(backplane) = self.backplane {
+            if self.relay.events == 0 || self.relay.bytes == 0 {
+                return Err(ConfigError::EmptyQueue);
+            }
+            if self.relay.linger.is_zero() {
+                return Err(ConfigError::ZeroInterval);
+            }
+            broadcaster.join(backplane, &self.relay)?;
+        }
         if let Some(interval) = self.sweep_every {
             broadcaster.sweep_in_background(interval)?;
         }

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::GenericBroadcaster;
 use crate::error::{BroadcastError, RegisterError};
 use crate::event::ToSse;
-use crate::id::{ConnectionId, UserId};
+use crate::id::{ConnectionId, LastEventId, UserId};
 use crate::subscription::Subscription;
 
 /// What every broadcaster does, for code that wants one behind `dyn`.
@@ -33,7 +33,8 @@ pub trait Broadcaster: Send + Sync {
     /// What is broadcast.
     type Event: ?Sized;
 
-    /// Lets a connection in; see [`GenericBroadcaster::register_as`].
+    /// Lets a connection in; see [`GenericBroadcaster::register_as`]. With a [backplane](super::Builder::backplane) once the
+    /// user's events arrive from other nodes; see [`GenericBroadcaster::register_when_ready`].
     ///
     /// # Errors
     ///
@@ -70,7 +71,8 @@ impl<E: ToSse + Sync + ?Sized> Broadcaster for GenericBroadcaster<E> {
         user: &UserId,
         connection: ConnectionId,
     ) -> Result<Subscription, RegisterError> {
-        self.register_as(user, connection)
+        self.open_when_ready(user.clone(), connection, &LastEventId::none())
+            .await
     }
 
     async fn unregister(&self, user: &UserId, connection: &ConnectionId) -> bool {

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Builder;
-use crate::channel::{Connection, Resume, Roster};
-use crate::error::{BroadcastError, RegisterError};
+use super::relay::Running;
+use crate::channel::{Connection, Resume, Roster, Upstream};
+use crate::error::{BroadcastError, EncodeError, RegisterError};
 use crate::event::ToSse;
-use crate::frame::{Draft, Frame};
+use crate::frame::{Draft, Frame, Ids};
 use crate::id::{ConnectionId, LastEventId, UserId};
 use crate::metrics::Stats;
 use crate::registry::{Limits, Registry};
@@ -32,6 +33,7 @@ use crate::subscription::{LagPolicy, Subscription};
 pub struct GenericBroadcaster<E: ?Sized> {
     pub(super) registry: Arc<Registry<Arc<Frame>>>,
     lag_policy: LagPolicy,
+    pub(super) relay: Option<Arc<Running>>,
     event: PhantomData<fn(&E)>,
 }
 
@@ -47,10 +49,15 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         Builder::new()
     }
 
-    pub(super) fn with_settings(limits: Limits, lag_policy: LagPolicy) -> Self {
+    pub(super) fn with_settings(
+        limits: Limits,
+        lag_policy: LagPolicy,
+        upstream: Option<Upstream>,
+    ) -> Self {
         Self {
-            registry: Arc::new(Registry::new(limits)),
+            registry: Arc::new(Registry::new(limits, upstream)),
             lag_policy,
+            relay: None,
             event: PhantomData,
         }
     }
@@ -76,7 +83,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         user: impl Into<UserId>,
         connection: impl Into<ConnectionId>,
     ) -> Result<Subscription, RegisterError> {
-        self.open(user.into(), connection.into(), Resume::Fresh)
+        self.open(user.into(), connection.into(), &LastEventId::none())
     }
 
     /// Opens a connection of `user` whose client comes back: the stream begins with what was broadcast after the event
@@ -128,21 +135,22 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         connection: impl Into<ConnectionId>,
         last_event_id: &LastEventId,
     ) -> Result<Subscription, RegisterError> {
-        let resume = match (last_event_id.is_none(), last_event_id.position()) {
+        self.open(user.into(), connection.into(), last_event_id)
+    }
+
+    pub(super) fn open(
+        &self,
+        user: UserId,
+        id: ConnectionId,
+        from: &LastEventId,
+    ) -> Result<Subscription, RegisterError> {
+        let resume = match (from.is_none(), from.position()) {
             (true, _) => Resume::Fresh,
             (false, Some(position)) => Resume::After(position),
             (false, None) => Resume::Unknown,
         };
-        self.open(user.into(), connection.into(), resume)
-    }
-
-    fn open(
-        &self,
-        user: UserId,
-        id: ConnectionId,
-        resume: Resume,
-    ) -> Result<Subscription, RegisterError> {
-        match Subscription::open(&self.registry, user.clone(), id.clone(), resume) {
+        let gate = self.gate(&user, from);
+        match Subscription::open(&self.registry, user.clone(), id.clone(), resume, gate) {
             Ok(subscription) => {
                 self.registry.counters().registered.add(1);
                 Ok(subscription.lag_policy(self.lag_policy))
@@ -278,6 +286,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             healed: counters.healed.get(),
             replayed: counters.replayed.get(),
             evicted: counters.evicted.get(),
+            backplane: self.relay.as_ref().map(|running| running.0.stats()),
         }
     }
 }
@@ -289,9 +298,13 @@ impl<E: ToSse + ?Sized> GenericBroadcaster<E> {
     /// The event is encoded once. A stream that is reached yields the event, or, should it fall behind the ring, counts
     /// it in a [`Gap`](crate::Gap).
     ///
+    /// With a [backplane](Builder::backplane) it goes to other nodes as well, after this has returned: the answer is how many
+    /// streams here it was sent to. [`broadcast_confirmed`](Self::broadcast_confirmed) waits for the engine.
+    ///
     /// # Errors
     ///
-    /// When the event cannot be encoded. No stream got any part of it.
+    /// When the event cannot be encoded; then no stream got any part of it. With a backplane also when the event does not go
+    /// to other nodes; the streams here got it nevertheless.
     ///
     /// # Panics
     ///
@@ -310,19 +323,34 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     ) -> Result<usize, BroadcastError> {
         let counters = self.registry.counters();
         counters.broadcasts.add(1);
+        if let Some(running) = &self.relay {
+            return self.broadcast_to_all(&running.0, user, event, None);
+        }
         let sent = self.registry.with_or_keep(user, |channel| {
-            let draft = Draft::encode(event, channel.epoch())?;
+            let draft = Draft::encode(event, channel.id_prefix().map(Ids::of))?;
             let size = draft.len() + FRAME_OVERHEAD;
             Ok(channel.publish(size, event.key(), |id| Arc::new(draft.finish(id))))
         });
+        let sent = sent.map_or(Ok(None), |sent| sent.map(Some));
+        self.count_broadcast(user, sent)
+            .map(Option::unwrap_or_default)
+    }
+
+    /// Counts what became of a broadcast: how many streams it reached, or `None` if it was for nobody.
+    pub(super) fn count_broadcast(
+        &self,
+        user: &str,
+        sent: Result<Option<usize>, EncodeError>,
+    ) -> Result<Option<usize>, BroadcastError> {
+        let counters = self.registry.counters();
         match sent {
-            None => Ok(0),
-            Some(Ok(reached)) => {
+            Ok(Some(reached)) => {
                 counters.encoded.add(1);
                 counters.deliveries.add(reached as u64);
-                Ok(reached)
+                Ok(Some(reached))
             }
-            Some(Err(error)) => {
+            Ok(None) => Ok(None),
+            Err(error) => {
                 counters.failed.add(1);
                 tracing::warn!(
                     user,
@@ -336,13 +364,14 @@ impl<E: ?Sized> GenericBroadcaster<E> {
 }
 
 /// What a frame in a history takes besides its bytes: its place in the history, its counts and what the allocator adds.
-const FRAME_OVERHEAD: usize = 128;
+pub(super) const FRAME_OVERHEAD: usize = 128;
 
 impl<E: ?Sized> Clone for GenericBroadcaster<E> {
     fn clone(&self) -> Self {
         Self {
             registry: self.registry.clone(),
             lag_policy: self.lag_policy,
+            relay: self.relay.clone(),
             event: PhantomData,
         }
     }

@@ -4,6 +4,8 @@ mod builder;
 mod contract;
 mod generic;
 mod publisher;
+mod relay;
+mod relayed;
 mod shutdown;
 mod sweep;
 

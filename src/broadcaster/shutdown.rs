@@ -9,6 +9,9 @@ use super::GenericBroadcaster;
 /// How often a shutdown looks whether all have left.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// What a backplane has at least, after the last stream has ended.
+const LAST_WORDS: Duration = Duration::from_millis(250);
+
 impl<E: ?Sized> GenericBroadcaster<E> {
     /// Ends every stream within `over`, and says how many had to be cut because they did not end in time.
     ///
@@ -32,6 +35,9 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     /// axum::serve(listener, app).with_graceful_shutdown(drain).await
     /// # }
     /// ```
+    ///
+    /// With a [backplane](super::Builder::backplane), what was broadcast before is published in the rest of the time, and at
+    /// least in a quarter of a second more; then the backplane is closed, and nothing goes to other nodes any more.
     ///
     /// A connection that was [evicted](Self::evict) and whose client does not read cannot be cut from here; it does not
     /// hold up the return beyond `over`.
@@ -69,6 +75,11 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         let cut = registry.disconnect_all();
         if cut > 0 {
             tracing::warn!(connections = cut, "cut at the end of the shutdown");
+        }
+        if let Some(running) = &self.relay {
+            // What was broadcast last shall go out as well.
+            let deadline = deadline.max(Instant::now() + LAST_WORDS);
+            running.0.close(deadline).await;
         }
         cut
     }

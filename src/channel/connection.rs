@@ -103,11 +103,6 @@ impl<T: Clone + Send + 'static> Connection<T> {
         self.position.store(head, Ordering::Relaxed);
     }
 
-    /// How many of the channel's events it has read or lost.
-    pub(crate) fn position(&self) -> u64 {
-        self.position.load(Ordering::Relaxed)
-    }
-
     /// Notes whether it is too far behind, and answers for how long it has been, in the unit of `now`, which begins at 1.
     pub(crate) fn note_behind(&self, too_far: bool, now: u64) -> u64 {
         if !too_far {
@@ -187,6 +182,17 @@ impl<T: Clone + Send + 'static> Connection<T> {
                 Some(Poll::Pending) => {}
             }
         }
+    }
+
+    /// Whether a stream that does not read yet is to end, or to end once it has read what there is. If not, it is woken when
+    /// it is.
+    pub(crate) fn is_told_to_end(&self, cx: &mut Context<'_>) -> bool {
+        let kept = self.reader.try_with(|reader| reader.keep(cx));
+        if kept.is_none() {
+            // Somebody is in there for an instant, to end it or to wake it: come back when that is done.
+            cx.waker().wake_by_ref();
+        }
+        self.look_again() != 0
     }
 
     /// Asks the stream to end once it has yielded what was broadcast before this call.
@@ -280,10 +286,14 @@ impl<T: Clone + Send + 'static> Reader<T> {
                 .poll_next(cx)
                 .map(|next| next.map(|item| item.map_err(Missed::lagged))),
         };
+        self.keep(cx);
+        polled
+    }
+
+    fn keep(&mut self, cx: &mut Context<'_>) {
         match &mut self.waker {
             Some(waker) => waker.clone_from(cx.waker()),
             None => self.waker = Some(cx.waker().clone()),
         }
-        polled
     }
 }

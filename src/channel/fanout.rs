@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Connection, Log, Refusal, Resume, Roster};
+use super::{Connection, Head, Incoming, Log, Refusal, Resume, Roster, Taken};
 use crate::gap::{Gap, GapReason};
 use crate::id::{Position, UserId};
 use crate::sync::Sender;
@@ -34,36 +34,54 @@ impl<T: Clone + Send + 'static> Channel<T> {
         connection: &Arc<Connection<T>>,
         cap: usize,
         resume: Resume,
-    ) -> Result<Option<Gap>, Refusal> {
+    ) -> Result<Welcome, Refusal> {
         self.roster.attach(connection, cap)?;
         Ok(self.admit(connection, resume))
     }
 
     /// Subscribes a connection that is counted. If its client comes back from somewhere unknown, that is said.
-    pub(crate) fn admit(&self, connection: &Connection<T>, resume: Resume) -> Option<Gap> {
+    pub(crate) fn admit(&self, connection: &Connection<T>, resume: Resume) -> Welcome {
+        // Before subscribing: one that comes in between counts as not seen, and makes nobody too sure.
+        let notices = self.roster.notices();
         let Some(log) = self.roster.log() else {
             connection.install(self.ring.subscribe(), None);
             // Read after subscribing: what is sent meanwhile may be counted as read, never as missing.
             connection.begin_at(self.roster.head());
-            return (resume != Resume::Fresh).then_some(Gap {
+            let gap = (resume != Resume::Fresh).then_some(Gap {
                 reason: GapReason::Epoch,
                 missed: None,
                 position: None,
             });
+            return Welcome {
+                gap,
+                notices,
+                ..Welcome::default()
+            };
         };
-        let (feed, replay, gap) = log.join(resume, || self.ring.subscribe());
-        connection.begin_at(replay.position());
-        connection.install(feed, Some(Box::new(replay)));
-        gap
+        let joined = log.join(resume, || self.ring.subscribe());
+        connection.begin_at(joined.replay.position());
+        connection.install(joined.feed, Some(Box::new(joined.replay)));
+        Welcome {
+            gap: joined.gap,
+            cursor: joined.cursor,
+            channel: log.epoch(),
+            asks: joined.asks,
+            notices,
+        }
     }
 
     pub(crate) fn roster(&self) -> &Arc<Roster<T>> {
         &self.roster
     }
 
-    /// The epoch of the ids that events get here, if they get any.
-    pub(crate) fn epoch(&self) -> Option<u64> {
-        self.roster.log().and_then(|log| log.epoch())
+    /// What the ids of its events begin with, if they get any.
+    pub(crate) fn id_prefix(&self) -> Option<(u64, Option<u64>)> {
+        self.roster.log()?.id_prefix()
+    }
+
+    /// Whether it is the channel that is known by this.
+    pub(crate) fn is_known_by(&self, channel: u64) -> bool {
+        self.roster.log().is_some_and(|log| log.epoch() == channel)
     }
 
     /// Sends what `make` makes of the event's id to every connection that is subscribed, and says how many these are.
@@ -75,13 +93,85 @@ impl<T: Clone + Send + 'static> Channel<T> {
         key: Option<&str>,
         make: impl FnOnce(Option<Position>) -> T,
     ) -> usize {
-        let send = |event| {
-            self.roster.advance();
-            self.ring.send(event)
-        };
+        let send = |event| self.send(event);
         match self.roster.log() {
             None => send(make(None)),
             Some(log) => log.append(size, key, make, send),
         }
     }
+
+    /// Sends what the engine between nodes sends, if it is its turn; see [`Log::take`]. It may tell of a gap.
+    pub(crate) fn take(
+        &self,
+        tells_of_a_gap: bool,
+        incoming: Incoming,
+        echo: Option<u64>,
+        sized: (usize, Option<&str>),
+        make: impl FnOnce(Option<Position>) -> T,
+    ) -> Taken {
+        let send = |event| self.send(event);
+        let make = |id| match tells_of_a_gap {
+            true => self.count_notice(make(id)),
+            false => make(id),
+        };
+        match self.roster.log() {
+            None => Taken::Sent(send(make(None))),
+            Some(log) => log.take(incoming, echo, sized, make, send),
+        }
+    }
+
+    /// Sends something that is no event but tells of a gap to every connection that is subscribed.
+    pub(crate) fn note(&self, size: usize, make: impl FnOnce(Option<Position>) -> T) -> usize {
+        let make = |id| self.count_notice(make(id));
+        let send = |event| self.send(event);
+        match self.roster.log() {
+            None => send(make(None)),
+            Some(log) => log.note(size, make, send),
+        }
+    }
+
+    /// The engine's log is another one; see [`Log::reset`].
+    pub(crate) fn reset(&self, head: Head, make: impl FnOnce(Option<Position>) -> T) {
+        if let Some(log) = self.roster.log() {
+            let make = |id| self.count_notice(make(id));
+            log.reset(head, make, |event| self.send(event));
+        }
+    }
+
+    /// How far it is in the engine's log.
+    pub(crate) fn remote(&self) -> u64 {
+        self.roster.log().map_or(0, |log| log.remote())
+    }
+
+    /// It is as far in the engine's log as that.
+    pub(crate) fn catch_up(&self, position: u64) {
+        if let Some(log) = self.roster.log() {
+            log.catch_up(position);
+        }
+    }
+
+    fn count_notice(&self, notice: T) -> T {
+        self.roster.add_notice();
+        notice
+    }
+
+    fn send(&self, event: T) -> usize {
+        self.roster.advance();
+        self.ring.send(event)
+    }
+}
+
+/// What a connection begins with.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Welcome {
+    /// What its client is to be told first.
+    pub(crate) gap: Option<Gap>,
+    /// Where it begins, if positions have ids.
+    pub(crate) cursor: Option<Position>,
+    /// The channel, as it is known in ids.
+    pub(crate) channel: u64,
+    /// The engine between nodes is to be asked for what its client has missed, before anything else.
+    pub(crate) asks: bool,
+    /// How many [notices](Channel::note) are behind it.
+    pub(crate) notices: u64,
 }

@@ -18,9 +18,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::latest::Latest;
+use super::shared::{Head, Incoming, Mark, Marks, Taken};
 use super::{Replay, Resume, Retention};
 use crate::gap::{Gap, GapReason};
-use crate::id::Position;
+use crate::id::{Position, Seen};
 use crate::sync::{Feed, Mutex};
 
 /// The most events that a replay takes in one go.
@@ -43,6 +44,8 @@ struct State<T> {
     away: Option<Instant>,
     /// Nobody has ever been in: the first one gets everything.
     unclaimed: bool,
+    /// Where several nodes have the history in common.
+    marks: Option<Marks>,
 }
 
 struct Entry<T> {
@@ -50,6 +53,20 @@ struct Entry<T> {
     size: usize,
     /// When it was appended; known only where events grow too old.
     at: Option<Instant>,
+    /// Where a stream is behind it, and whether it was not there before; where several nodes have the history in common.
+    mark: Option<(Mark, bool)>,
+}
+
+/// A stream that was let in.
+pub(super) struct Joined<T> {
+    pub(super) feed: Feed<T>,
+    pub(super) replay: Replay<T>,
+    /// What its client is to be told first.
+    pub(super) gap: Option<Gap>,
+    /// Where it begins.
+    pub(super) cursor: Option<Position>,
+    /// The engine is to be asked for what comes before that.
+    pub(super) asks: bool,
 }
 
 /// What a log has for a stream that is behind.
@@ -62,6 +79,8 @@ pub(super) struct Excerpt<T> {
     pub(super) told: bool,
     /// Where to read on, once all of it is read.
     pub(super) until: u64,
+    /// The place behind those that are missed, where it has an id.
+    pub(super) position: Option<Position>,
 }
 
 impl<T: Clone + Send + 'static> Log<T> {
@@ -75,6 +94,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                 latest: Latest::new(retention.keys),
                 away: None,
                 unclaimed: false,
+                marks: retention.upstream.as_ref().map(|up| Marks::at(up.head())),
             }),
             retention,
         })
@@ -93,14 +113,29 @@ impl<T: Clone + Send + 'static> Log<T> {
         Some(log)
     }
 
-    /// Where ids are sent: only where there is a history that they could be looked up in.
-    pub(crate) fn position(&self, offset: u64) -> Option<Position> {
-        let epoch = self.epoch()?;
-        Some(Position { epoch, offset })
+    /// What the log is known by: in the ids of its events or, where several nodes have the history in common, beside the
+    /// engine's epoch in them.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
-    pub(super) fn epoch(&self) -> Option<u64> {
-        self.retention.history.map(|_| self.epoch)
+    /// What the ids of its events begin with, if they get any: an epoch and, where several nodes have the history in common,
+    /// the channel.
+    pub(super) fn id_prefix(&self) -> Option<(u64, Option<u64>)> {
+        match &self.retention.upstream {
+            Some(upstream) => Some((upstream.epoch(), Some(self.epoch))),
+            None => self.retention.history.map(|_| (self.epoch, None)),
+        }
+    }
+
+    /// The place behind the event of this offset. Where ids are sent: only where there is a history that they could be
+    /// looked up in.
+    fn position(&self, offset: u64) -> Option<Position> {
+        self.retention.history.map(|_| Position {
+            epoch: self.epoch,
+            offset,
+            own: None,
+        })
     }
 
     pub(super) fn retention(&self) -> &Retention {
@@ -115,22 +150,151 @@ impl<T: Clone + Send + 'static> Log<T> {
         make: impl FnOnce(Option<Position>) -> T,
         send: impl FnOnce(T) -> usize,
     ) -> usize {
-        let now = self.retention.age().map(|_| Instant::now());
+        let now = self.now();
         self.state.with(|state| {
-            let offset = state.next;
-            let event = make(self.position(offset));
-            state.next += 1;
-            if self.retention.keys > 0 {
-                state.latest.note(offset, key, &event);
+            let mut mark = None;
+            if let Some(marks) = &mut state.marks {
+                marks.last.own += 1;
+                mark = Some((marks.last, true));
             }
-            let entry = Entry {
-                event: event.clone(),
-                size,
-                at: now,
-            };
-            state.keep(entry, &self.retention);
-            send(event)
+            let event = make(self.place(state));
+            self.push(state, (size, key, now, mark), event, send)
         })
+    }
+
+    /// Appends and sends an event that the engine sends, if it is its turn. `echo` says which of the events that were sent
+    /// here first it is, if it is one.
+    pub(super) fn take(
+        &self,
+        incoming: Incoming,
+        echo: Option<u64>,
+        (size, key): (usize, Option<&str>),
+        make: impl FnOnce(Option<Position>) -> T,
+        send: impl FnOnce(T) -> usize,
+    ) -> Taken {
+        let now = self.now();
+        self.state.with(|state| {
+            let Some(marks) = &mut state.marks else {
+                return Taken::Again;
+            };
+            if incoming.position <= marks.last.remote {
+                return Taken::Again;
+            }
+            if incoming.previous > marks.last.remote {
+                return Taken::Early(marks.last.remote);
+            }
+            marks.last.remote = incoming.position;
+            if let Some(count) = echo {
+                marks.confirmed = marks.confirmed.max(count);
+                return Taken::Echo;
+            }
+            let mark = Some((marks.last, true));
+            let event = make(self.place(state));
+            Taken::Sent(self.push(state, (size, key, now, mark), event, send))
+        })
+    }
+
+    /// The engine has nothing up to this position that is not here, or cannot be had.
+    pub(super) fn catch_up(&self, position: u64) {
+        self.state.with(|state| {
+            if let Some(marks) = &mut state.marks {
+                marks.last.remote = marks.last.remote.max(position);
+            }
+        });
+    }
+
+    /// Appends and sends something that is no event.
+    pub(super) fn note(
+        &self,
+        size: usize,
+        make: impl FnOnce(Option<Position>) -> T,
+        send: impl FnOnce(T) -> usize,
+    ) -> usize {
+        let now = self.now();
+        self.state.with(|state| {
+            let mark = state.marks.map(|marks| (marks.last, false));
+            let offset = state.next;
+            let place = self.place(state).or_else(|| self.position(offset));
+            let event = make(place);
+            self.push(state, (size, None, now, mark), event, send)
+        })
+    }
+
+    /// The engine's log is another one. What is here of the old one is dropped, and `make` says so.
+    pub(super) fn reset(
+        &self,
+        head: Head,
+        make: impl FnOnce(Option<Position>) -> T,
+        send: impl FnOnce(T) -> usize,
+    ) {
+        let now = self.now();
+        self.state.with(|state| {
+            let Some(marks) = &mut state.marks else {
+                return;
+            };
+            if marks.epoch == head.epoch {
+                return;
+            }
+            marks.epoch = head.epoch;
+            marks.last.remote = head.position;
+            marks.dropped = marks.last;
+            marks.confirmed = marks.last.own;
+            let mark = Some((marks.last, false));
+            while state.forget_first(&self.retention) {}
+            let event = make(self.place(state));
+            self.push(state, (1, None, now, mark), event, send);
+        });
+    }
+
+    /// How far the log is in the engine's.
+    pub(super) fn remote(&self) -> u64 {
+        self.state
+            .with(|state| state.marks.map_or(0, |marks| marks.last.remote))
+    }
+
+    /// The id of the event that is appended next, where `append` has raised the mark already.
+    fn place(&self, state: &State<T>) -> Option<Position> {
+        match state.marks {
+            Some(marks) => Some(self.shared_position(marks.epoch, marks.last)),
+            None => self.position(state.next),
+        }
+    }
+
+    fn shared_position(&self, epoch: u64, mark: Mark) -> Position {
+        Position {
+            epoch,
+            offset: mark.remote,
+            own: Some(Seen {
+                channel: self.epoch,
+                count: mark.own,
+            }),
+        }
+    }
+
+    fn push(
+        &self,
+        state: &mut State<T>,
+        (size, key, at, mark): (usize, Option<&str>, Option<Instant>, Option<(Mark, bool)>),
+        event: T,
+        send: impl FnOnce(T) -> usize,
+    ) -> usize {
+        let offset = state.next;
+        state.next += 1;
+        if self.retention.keys > 0 {
+            state.latest.note(offset, key, &event);
+        }
+        let entry = Entry {
+            event: event.clone(),
+            size,
+            at,
+            mark,
+        };
+        state.keep(entry, &self.retention);
+        send(event)
+    }
+
+    fn now(&self) -> Option<Instant> {
+        self.retention.age().map(|_| Instant::now())
     }
 
     /// Lets a stream in, which was counted before: `subscribe` takes its receiving side, and where that begins is noted in
@@ -139,30 +303,79 @@ impl<T: Clone + Send + 'static> Log<T> {
         self: &Arc<Self>,
         resume: Resume,
         subscribe: impl FnOnce() -> Feed<T>,
-    ) -> (Feed<T>, Replay<T>, Option<Gap>) {
+    ) -> Joined<T> {
         self.state.with(|state| {
             state.come_back(&self.retention);
             let feed = subscribe();
             let live = state.next;
             let unclaimed = std::mem::take(&mut state.unclaimed);
-            let known = |position: Position| {
-                let is_ours = Some(position.epoch) == self.epoch() && position.offset < live;
-                is_ours.then(|| position.offset + 1)
+            let start = match resume {
+                Resume::Fresh if unclaimed => Start::At(1),
+                Resume::Fresh => Start::At(live),
+                Resume::After(position) => self.find(state, position),
+                Resume::Unknown => Start::Unknown,
             };
-            let next = match resume {
-                Resume::Fresh if unclaimed => Some(1),
-                Resume::Fresh => Some(live),
-                Resume::After(position) => known(position),
-                Resume::Unknown => None,
+            let cursor = match state.marks {
+                Some(marks) => Some(self.shared_position(marks.epoch, marks.last)),
+                None => self.position(live - 1),
             };
-            let gap = next.is_none().then(|| Gap {
-                reason: GapReason::Epoch,
-                missed: None,
-                position: self.position(live - 1),
-            });
-            let replay = Replay::new(self.clone(), next.unwrap_or(live), live);
-            (feed, replay, gap)
+            let next = match start {
+                Start::At(next) | Start::Ask(next) => next,
+                Start::Unknown => live,
+            };
+            let unknown = matches!(start, Start::Unknown);
+            Joined {
+                feed,
+                replay: Replay::new(self.clone(), next, live),
+                gap: unknown.then_some(Gap {
+                    reason: GapReason::Epoch,
+                    missed: None,
+                    position: cursor,
+                }),
+                cursor,
+                asks: matches!(start, Start::Ask(_)),
+            }
         })
+    }
+
+    /// Where a stream goes on that has been here before, or on another node.
+    fn find(&self, state: &State<T>, position: Position) -> Start {
+        let live = state.next;
+        let Some(marks) = state.marks else {
+            let is_ours = self.retention.history.is_some()
+                && position.epoch == self.epoch
+                && position.own.is_none()
+                && position.offset < live;
+            return if is_ours {
+                Start::At(position.offset + 1)
+            } else {
+                Start::Unknown
+            };
+        };
+        if position.epoch != marks.epoch {
+            return Start::Unknown;
+        }
+        let first = live - state.kept.len() as u64;
+        let mark = position.own.filter(|own| own.channel == self.epoch);
+        let mark = mark.map(|own| Mark {
+            remote: position.offset,
+            own: own.count,
+        });
+        if let Some(mark) = mark {
+            if mark.remote > marks.last.remote || mark.own > marks.last.own {
+                return Start::Unknown;
+            }
+            if mark >= marks.dropped {
+                return Start::At(first + state.behind(mark));
+            }
+        }
+        // The events that were sent here first and are not in the engine yet cannot be had from there.
+        let unconfirmed = |entry: &Entry<T>| {
+            let own = entry.mark.map_or(0, |(mark, _)| mark.own);
+            own <= marks.confirmed
+        };
+        let confirmed = state.kept.partition_point(unconfirmed);
+        Start::Ask(first + confirmed as u64)
     }
 
     /// What there is of the events from `next` up to `end`, a few at a time. With `coalesce`, the newest of each key stand
@@ -175,14 +388,28 @@ impl<T: Clone + Send + 'static> Log<T> {
             if next < first {
                 let until = end.min(first);
                 let gone = next..until;
+                let position = match state.marks {
+                    None => None,
+                    Some(marks) if until == first => {
+                        Some(self.shared_position(marks.epoch, marks.dropped))
+                    }
+                    Some(_) => None,
+                };
                 let latest = if coalesce {
                     state.latest.within(&gone)
                 } else {
                     Vec::new()
                 };
+                let shared = state.marks.is_some();
+                let before = latest.first().map_or(until, |(offset, _)| *offset);
                 return Excerpt {
                     missed: until - next - latest.len() as u64,
                     told: !coalesce || !state.latest.accounts_from(next),
+                    position: match shared {
+                        true => position.filter(|_| latest.is_empty()),
+                        // What is left of the stretch is still to come.
+                        false => self.position(before - 1),
+                    },
                     events: latest.into(),
                     until,
                 };
@@ -196,6 +423,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                 missed: 0,
                 told: false,
                 until,
+                position: None,
             }
         })
     }
@@ -236,7 +464,26 @@ impl<T: Clone + Send + 'static> Log<T> {
     }
 }
 
+/// Where a stream goes on.
+enum Start {
+    /// With the event of this offset.
+    At(u64),
+    /// With what the engine has, and then with the event of this offset.
+    Ask(u64),
+    /// Nobody can say.
+    Unknown,
+}
+
 impl<T> State<T> {
+    /// How many of the events that are kept a stream has behind it that is at this mark. What was noted there is told once
+    /// more rather than never.
+    fn behind(&self, mark: Mark) -> u64 {
+        let before = |entry: &Entry<T>| entry.mark.is_some_and(|(at, _)| at < mark);
+        let count = self.kept.partition_point(before);
+        let is_it = |entry: &Entry<T>| entry.mark == Some((mark, true));
+        (count + usize::from(self.kept.get(count).is_some_and(is_it))) as u64
+    }
+
     fn keep(&mut self, entry: Entry<T>, retention: &Retention) {
         let Some(history) = retention.history else {
             return;
@@ -244,6 +491,7 @@ impl<T> State<T> {
         if entry.size > history.bytes || history.events == 0 {
             // Those before it cannot stay either: what is kept has no holes.
             while self.forget_first(retention) {}
+            self.drop_mark(&entry);
             return;
         }
         while self.kept.len() >= history.events || self.bytes > history.bytes - entry.size {
@@ -252,6 +500,7 @@ impl<T> State<T> {
         if self.away.is_some() {
             while !retention.away_bytes().take(entry.size) {
                 if !self.forget_first(retention) {
+                    self.drop_mark(&entry);
                     return;
                 }
             }
@@ -260,11 +509,19 @@ impl<T> State<T> {
         self.kept.push_back(entry);
     }
 
+    /// An event is not even kept.
+    fn drop_mark(&mut self, entry: &Entry<T>) {
+        if let (Some(marks), Some((mark, _))) = (&mut self.marks, entry.mark) {
+            marks.dropped = mark;
+        }
+    }
+
     fn forget_first(&mut self, retention: &Retention) -> bool {
         let Some(entry) = self.kept.pop_front() else {
             return false;
         };
         self.bytes -= entry.size;
+        self.drop_mark(&entry);
         if self.away.is_some() {
             retention.away_bytes().give_back(entry.size);
         }

@@ -15,12 +15,14 @@ mod log;
 mod replay;
 mod retention;
 mod roster;
+mod shared;
 
 pub(crate) use connection::Connection;
-pub(crate) use fanout::Channel;
+pub(crate) use fanout::{Channel, Welcome};
 pub use history::History;
 pub(crate) use log::Log;
 use replay::Replay;
 pub(crate) use replay::{Missed, Resume};
 pub(crate) use retention::Retention;
 pub(crate) use roster::{Detached, Refusal, Roster};
+pub(crate) use shared::{Head, Incoming, Taken, Upstream};

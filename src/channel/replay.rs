@@ -135,11 +135,6 @@ impl<T: Clone + Send + 'static> Replay<T> {
         if excerpt.missed == 0 {
             return self.read_log();
         }
-        // What is left of the stretch is still to come.
-        let before = self
-            .excerpt
-            .front()
-            .map_or(self.until, |(offset, _)| *offset);
         Some(Err(Box::new(Missed {
             gap: Gap {
                 reason: if returning {
@@ -148,7 +143,7 @@ impl<T: Clone + Send + 'static> Replay<T> {
                     GapReason::Lagged
                 },
                 missed: Some(excerpt.missed),
-                position: self.log.position(before - 1),
+                position: excerpt.position,
             },
             told: excerpt.told,
         })))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::History;
+use super::{History, Upstream};
 use crate::metrics::Counters;
 use crate::sync::AtomicUsize;
 
@@ -13,19 +13,31 @@ pub(crate) struct Retention {
     /// Of how many keys each log has the newest event.
     pub(super) keys: usize,
     pub(super) counters: Arc<Counters>,
+    /// Where several nodes have the history in common.
+    pub(super) upstream: Option<Upstream>,
     away_users: Room,
     away_bytes: Room,
 }
 
 impl Retention {
-    pub(crate) fn new(history: Option<History>, keys: usize, counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(
+        history: Option<History>,
+        keys: usize,
+        upstream: Option<Upstream>,
+        counters: Arc<Counters>,
+    ) -> Self {
         Self {
+            upstream,
             history,
             keys,
             counters,
             away_users: Room::new(history.map_or(0, |history| history.away_users)),
             away_bytes: Room::new(history.map_or(0, |history| history.away_bytes)),
         }
+    }
+
+    pub(crate) fn upstream(&self) -> Option<&Upstream> {
+        self.upstream.as_ref()
     }
 
     /// Whether channels need a log.

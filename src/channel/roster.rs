@@ -38,6 +38,8 @@ pub(crate) struct Roster<T> {
     head: AtomicU64,
     /// How many events its connections have lost, those that have left among them.
     lagged: AtomicU64,
+    /// How many of the events that were sent are none, but tell of a gap.
+    notices: AtomicU64,
     log: Option<Arc<Log<T>>>,
 }
 
@@ -91,6 +93,7 @@ impl<T: Clone + Send + 'static> Roster<T> {
             }),
             head: AtomicU64::new(0),
             lagged: AtomicU64::new(0),
+            notices: AtomicU64::new(0),
             log,
         }
     }
@@ -239,6 +242,16 @@ impl<T: Clone + Send + 'static> Roster<T> {
 
     pub(crate) fn head(&self) -> u64 {
         self.head.load(Ordering::Relaxed)
+    }
+
+    /// Counts something that tells of a gap, before it is sent: who loses it to lag cannot know how much is missing.
+    pub(crate) fn add_notice(&self) {
+        // Pairs with the acquire in `notices`: who has lost a notice in the ring finds it counted.
+        self.notices.fetch_add(1, Ordering::Release);
+    }
+
+    pub(crate) fn notices(&self) -> u64 {
+        self.notices.load(Ordering::Acquire)
     }
 
     /// Counts events that one of the connections has lost.

@@ -19,10 +19,10 @@ use super::places::NoPlace;
 use super::users::Change;
 use super::{Patience, Places, Users};
 use crate::channel::{
-    Channel, Connection, Detached, History, Log, Refusal, Resume, Retention, Roster,
+    Channel, Connection, Detached, History, Log, Refusal, Resume, Retention, Roster, Upstream,
+    Welcome,
 };
 use crate::error::{RefusalForm, RegisterError};
-use crate::gap::Gap;
 use crate::id::{ConnectionId, UserId};
 use crate::metrics::Counters;
 
@@ -50,8 +50,7 @@ pub(crate) struct Limits {
 pub(crate) struct Admitted<T> {
     pub(crate) roster: Arc<Roster<T>>,
     pub(crate) connection: Arc<Connection<T>>,
-    /// What its client is to be told first.
-    pub(crate) gap: Option<Gap>,
+    pub(crate) welcome: Welcome,
 }
 
 const NO_SHUTDOWN: u64 = u64::MAX;
@@ -69,9 +68,9 @@ pub(crate) struct Registry<T> {
 }
 
 impl<T: Clone + Send + 'static> Registry<T> {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits, upstream: Option<Upstream>) -> Self {
         let counters = Arc::<Counters>::default();
-        let retention = Retention::new(limits.history, limits.keys, counters.clone());
+        let retention = Retention::new(limits.history, limits.keys, upstream, counters.clone());
         Self {
             users: Users::new(),
             places: Places::new(limits.total),
@@ -101,10 +100,10 @@ impl<T: Clone + Send + 'static> Registry<T> {
         })?;
         let connection = Arc::new(Connection::new(id));
         match self.join_or_open(&user, &connection, resume) {
-            Ok((roster, gap)) => Ok(Admitted {
+            Ok((roster, welcome)) => Ok(Admitted {
                 roster,
                 connection,
-                gap,
+                welcome,
             }),
             Err(refused) => {
                 self.places.give_back();
@@ -118,13 +117,15 @@ impl<T: Clone + Send + 'static> Registry<T> {
         user: &UserId,
         connection: &Arc<Connection<T>>,
         resume: Resume,
-    ) -> Result<(Arc<Roster<T>>, Option<Gap>), RegisterError> {
+    ) -> Result<(Arc<Roster<T>>, Welcome), RegisterError> {
         let hash = self.users.hash(user);
         let mut fresh = None;
         self.users.update(hash, user, |there| {
             if let Some(channel) = there {
                 match channel.join(connection, self.limits.per_user, resume) {
-                    Ok(gap) => return Change::Leave(Ok((channel.roster().clone(), gap))),
+                    Ok(welcome) => {
+                        return Change::Leave(Ok((channel.roster().clone(), welcome)));
+                    }
                     Err(Refusal::Full) => {
                         return Change::Leave(Err(RegisterError::UserFull {
                             cap: self.limits.per_user,
@@ -139,14 +140,14 @@ impl<T: Clone + Send + 'static> Registry<T> {
                 }
             }
             // Subscribed and counted before anybody can see it.
-            let (channel, gap) = fresh.get_or_insert_with(|| {
+            let (channel, welcome) = fresh.get_or_insert_with(|| {
                 let log = self.retention.keeps_anything();
                 let log = log.then(|| Log::new(self.retention.clone()));
                 let channel = self.open(user, hash, log, Some(connection));
-                let gap = channel.admit(connection, resume);
-                (channel, gap)
+                let welcome = channel.admit(connection, resume);
+                (channel, welcome)
             });
-            Change::Put(channel.clone(), Ok((channel.roster().clone(), *gap)))
+            Change::Put(channel.clone(), Ok((channel.roster().clone(), *welcome)))
         })
     }
 
@@ -329,6 +330,15 @@ impl<T: Clone + Send + 'static> Registry<T> {
         }
         self.open_for_unconnected(user);
         self.with(user, f)
+    }
+
+    pub(crate) fn hash(&self, user: &str) -> u64 {
+        self.users.hash(user)
+    }
+
+    /// Whether the user has a channel.
+    pub(crate) fn has(&self, user: &str) -> bool {
+        self.with(user, |_| ()).is_some()
     }
 
     /// How many users have a channel, those who are away among them.

@@ -48,6 +48,10 @@ impl<E: ToSse> ToSse for Shared<'_, E> {
         self.event.tag()
     }
 
+    fn note(&self) -> Option<String> {
+        self.event.note()
+    }
+
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
         data.text(self.json()?);
         Ok(())

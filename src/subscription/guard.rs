@@ -13,7 +13,7 @@ use tracing::Span;
 use crate::channel::{Connection, Roster};
 use crate::frame::Frame;
 use crate::gap::{Gap, GapReason};
-use crate::id::{ConnectionId, EventId, UserId};
+use crate::id::{ConnectionId, UserId};
 use crate::registry::Registry;
 
 /// Keeps a connection registered. Dropping it takes the connection out; the user goes with the last one.
@@ -89,14 +89,12 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
         &self.span
     }
 
-    pub(super) fn is_behind(&self) -> bool {
-        self.connection.behind(self.roster.head()) > 0
+    pub(super) fn notices(&self) -> u64 {
+        self.roster.notices()
     }
 
-    /// Where in its channel the connection is, if positions have ids there.
-    pub(super) fn position(&self) -> Option<EventId> {
-        let log = self.roster.log()?;
-        log.position(self.connection.position()).map(EventId::from)
+    pub(super) fn is_behind(&self) -> bool {
+        self.connection.behind(self.roster.head()) > 0
     }
 
     /// Counts events that the connection has lost, for its user and in total.
@@ -105,7 +103,7 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
         if gap.reason == GapReason::Lagged {
             self.roster.add_lagged(missed);
             self.registry.counters().lagged.add(missed);
-        } else {
+        } else if gap.reason == GapReason::Evicted {
             self.registry.counters().evicted.add(missed);
         }
     }

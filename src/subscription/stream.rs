@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::{ConnectionGuard, LagPolicy};
-use crate::channel::Resume;
+use super::{ConnectionGuard, Gate, LagPolicy, Pass};
+use crate::channel::{Resume, Welcome};
 use crate::error::RegisterError;
 use crate::frame::Frame;
 use crate::gap::{Gap, GapReason};
@@ -44,29 +44,34 @@ pub struct Subscription<T: Clone + Send + 'static = Arc<Frame>> {
     deadline: Option<Deadline>,
     /// What the client is to be told first.
     gap: Option<Gap>,
-    /// Whether the client named no event that it had seen.
-    is_fresh: bool,
+    /// Where it begins, if the client named no event that it had seen.
+    cursor: Option<EventId>,
+    /// What stands between the channel and the client where there are several nodes.
+    gate: Option<Box<dyn Gate<T>>>,
 }
 
 impl<T: Clone + Send + 'static> Subscription<T> {
-    /// Opens a connection.
+    /// Opens a connection, with what `gate` makes in front of it.
     pub(crate) fn open(
         registry: &Arc<Registry<T>>,
         user: UserId,
         id: ConnectionId,
         resume: Resume,
+        gate: impl FnOnce(&Welcome) -> Option<Box<dyn Gate<T>>>,
     ) -> Result<Self, RegisterError> {
         let Admitted {
             roster,
             connection,
-            gap,
+            welcome,
         } = registry.register(user, id, resume)?;
+        let cursor = welcome.cursor.filter(|_| resume == Resume::Fresh);
         Ok(Self {
+            gate: gate(&welcome),
+            cursor: cursor.map(EventId::from),
             guard: ConnectionGuard::new(registry.clone(), roster, connection),
             lag_policy: LagPolicy::default(),
             deadline: None,
-            gap,
-            is_fresh: resume == Resume::Fresh,
+            gap: welcome.gap,
         })
     }
 
@@ -102,7 +107,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
     /// [`SseBody`](crate::SseBody) sends it as a block with an id and no data.
     #[must_use]
     pub fn cursor(&self) -> Option<EventId> {
-        self.is_fresh.then(|| self.guard.position()).flatten()
+        self.cursor.clone()
     }
 
     /// Whether something was broadcast that this stream has not yielded yet, as far as can be told without a lock.
@@ -134,13 +139,43 @@ impl<T: Clone + Send + 'static> Stream for Subscription<T> {
         if let Some(gap) = self.gap.take() {
             return self.tell(gap);
         }
+        if let Some(gate) = &mut self.gate {
+            match gate.poll_before(cx) {
+                Poll::Ready(None) => {}
+                // The connection is not polled, and cannot say this itself.
+                _ if self.guard.connection().is_told_to_end(cx) => {
+                    self.guard.connection().end();
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Some(Ok(event))) => return Poll::Ready(Some(Ok(event))),
+                Poll::Ready(Some(Err(gap))) => return self.tell(gap),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
         loop {
             match ready!(self.guard.connection().poll_next(cx)) {
-                Some(Ok(event)) => return Poll::Ready(Some(Ok(event))),
+                Some(Ok(event)) => {
+                    let Some(gate) = &mut self.gate else {
+                        return Poll::Ready(Some(Ok(event)));
+                    };
+                    match gate.pass(event) {
+                        Pass::Event(event) => return Poll::Ready(Some(Ok(event))),
+                        Pass::Gap(gap) => return self.tell(gap),
+                        Pass::Nothing => {}
+                    }
+                }
                 Some(Err(missed)) => {
                     self.guard.count_missed(&missed.gap);
-                    if missed.told {
-                        return self.tell(missed.gap);
+                    let mut told = missed.told;
+                    let mut gap = missed.gap;
+                    let this = &mut *self;
+                    if let Some(gate) = &mut this.gate {
+                        gap = gate.widen(gap, this.guard.notices());
+                        // What newer events stand for is known only of events.
+                        told |= gap.missed.is_none();
+                    }
+                    if told {
+                        return self.tell(gap);
                     }
                 }
                 None => return Poll::Ready(None),

@@ -1,0 +1,383 @@
+//! An engine inside one process: for tests, and to see what several nodes do without several machines.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_core::Stream;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+
+use super::{
+    Backplane, BackplaneError, Event, Fetched, Head, Level, Message, Missing, Place, Position,
+    Received,
+};
+use crate::id::UserId;
+
+/// An engine in memory, with the faults of a real one at the call of a method.
+///
+/// Each [`node`](Self::node) is a backplane; give each to a broadcaster. Cloning it costs a reference count. It is for tests:
+/// what it keeps for nodes that do not read is not bounded.
+///
+/// ```
+/// use tidings::backplane::{InProcess, Level};
+/// use tidings::{GenericBroadcaster, Text};
+/// use tokio_stream::StreamExt;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let engine = InProcess::new(Level::Replayable);
+/// let here: GenericBroadcaster<Text> = GenericBroadcaster::builder().backplane(engine.node()).build()?;
+/// let there: GenericBroadcaster<Text> = GenericBroadcaster::builder().backplane(engine.node()).build()?;
+///
+/// let mut tab = there.register_when_ready("ann").await?;
+/// here.broadcast("ann", &Text::new("hello".into()))?;
+/// assert_eq!(tab.next().await.unwrap()?.data(), "hello");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct InProcess(Arc<Shared>);
+
+struct Shared {
+    level: Level,
+    per_user: usize,
+    state: Mutex<State>,
+}
+
+struct State {
+    epoch: u64,
+    is_up: bool,
+    /// Of the last message.
+    position: u64,
+    logs: HashMap<UserId, Log>,
+    /// What was published, to know it again.
+    ids: HashSet<u128>,
+    nodes: Vec<Node>,
+    /// So many of the next publications are accepted, and their nodes do not learn of it.
+    unacknowledged: usize,
+}
+
+#[derive(Default)]
+struct Log {
+    kept: VecDeque<(u64, Bytes)>,
+    dropped: Vec<u64>,
+}
+
+struct Node {
+    events: mpsc::UnboundedSender<Event>,
+    interest: HashSet<UserId>,
+    is_cut: bool,
+    is_closed: bool,
+}
+
+impl InProcess {
+    /// An engine that is up, with logs of 10,000 messages a user if it keeps any.
+    #[must_use]
+    pub fn new(level: Level) -> Self {
+        Self::keeping(level, 10_000)
+    }
+
+    /// An engine that keeps so many messages of each user.
+    #[must_use]
+    pub fn keeping(level: Level, per_user: usize) -> Self {
+        Self(Arc::new(Shared {
+            level,
+            per_user,
+            state: Mutex::new(State {
+                epoch: crate::id::Position::new_epoch(),
+                is_up: true,
+                position: 0,
+                logs: HashMap::new(),
+                ids: HashSet::new(),
+                nodes: Vec::new(),
+                unacknowledged: 0,
+            }),
+        }))
+    }
+
+    /// One more node.
+    #[must_use]
+    pub fn node(&self) -> InProcessNode {
+        let (events, receiver) = mpsc::unbounded_channel();
+        let mut state = self.state();
+        state.nodes.push(Node {
+            events,
+            interest: HashSet::new(),
+            is_cut: false,
+            is_closed: false,
+        });
+        let head = (self.0.level == Level::Replayable).then(|| state.head());
+        InProcessNode {
+            engine: self.clone(),
+            index: state.nodes.len() - 1,
+            head,
+            receiver: Arc::new(Mutex::new(Some(receiver))),
+        }
+    }
+
+    /// The engine stops, as by `kill -9`.
+    pub fn stop(&self) {
+        let mut state = self.state();
+        state.is_up = false;
+        state
+            .nodes
+            .iter()
+            .for_each(|node| node.tell(Event::Interrupted));
+    }
+
+    /// It starts again, with what it had kept.
+    pub fn start(&self) {
+        let mut state = self.state();
+        state.is_up = true;
+        let reachable = state.nodes.iter().filter(|node| !node.is_cut);
+        reachable.for_each(|node| node.tell(Event::Restored { maybe_lost: true }));
+    }
+
+    /// It starts again, with nothing.
+    pub fn start_empty(&self) {
+        let mut state = self.state();
+        state.epoch = crate::id::Position::new_epoch();
+        state.logs.clear();
+        state.position = 0;
+        let head = state.head();
+        if self.0.level == Level::Replayable {
+            state
+                .nodes
+                .iter()
+                .for_each(|node| node.tell(Event::Reset(head)));
+        }
+        drop(state);
+        self.start();
+    }
+
+    /// The network between a node and the engine fails.
+    pub fn cut(&self, node: &InProcessNode) {
+        let mut state = self.state();
+        state.nodes[node.index].is_cut = true;
+        state.nodes[node.index].tell(Event::Interrupted);
+    }
+
+    /// It works again.
+    pub fn mend(&self, node: &InProcessNode) {
+        let mut state = self.state();
+        state.nodes[node.index].is_cut = false;
+        if state.is_up {
+            state.nodes[node.index].tell(Event::Restored { maybe_lost: true });
+        }
+    }
+
+    /// The next so many publications are accepted, and whoever publishes does not learn of it.
+    pub fn lose_acknowledgements(&self, count: usize) {
+        self.state().unacknowledged = count;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A test that panicked in here has failed already.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn head(&self) -> Head {
+        Head {
+            epoch: self.epoch,
+            position: Position(self.position),
+        }
+    }
+
+    fn reach(&self, index: usize) -> Result<(), BackplaneError> {
+        if self.nodes[index].is_closed {
+            return Err(BackplaneError::closed());
+        }
+        if !self.is_up || self.nodes[index].is_cut {
+            return Err(BackplaneError::unavailable());
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, message: &Message, per_user: usize) -> Option<Place> {
+        if !self.ids.insert(message.id) {
+            return None;
+        }
+        self.position += 1;
+        let log = self.logs.entry(message.user.clone()).or_default();
+        let last = log.kept.back().map(|(position, _)| *position);
+        let previous = last.or(log.dropped.last().copied()).unwrap_or(0);
+        log.kept.push_back((self.position, message.body.clone()));
+        if log.kept.len() > per_user {
+            let dropped = log.kept.pop_front().map(|(position, _)| position);
+            log.dropped.extend(dropped);
+        }
+        Some(Place {
+            position: Position(self.position),
+            previous: Position(previous),
+        })
+    }
+}
+
+impl Node {
+    fn tell(&self, event: Event) {
+        // A node that was dropped does not listen any more.
+        drop(self.events.send(event));
+    }
+}
+
+/// One node of an [`InProcess`] engine. A clone is the same node, to be cut or given something while a broadcaster has it.
+#[derive(Clone)]
+pub struct InProcessNode {
+    engine: InProcess,
+    index: usize,
+    head: Option<Head>,
+    receiver: Arc<Mutex<Option<mpsc::UnboundedReceiver<Event>>>>,
+}
+
+impl InProcessNode {
+    /// The engine.
+    #[must_use]
+    pub fn engine(&self) -> &InProcess {
+        &self.engine
+    }
+
+    /// Puts a message before this node as if it had come from the engine.
+    pub fn inject(&self, received: Received) {
+        self.engine.state().nodes[self.index].tell(Event::Message(received));
+    }
+}
+
+#[async_trait]
+impl Backplane for InProcessNode {
+    fn level(&self) -> Level {
+        self.engine.0.level
+    }
+
+    fn head(&self) -> Option<Head> {
+        self.head
+    }
+
+    fn max_body(&self) -> usize {
+        1 << 20
+    }
+
+    async fn publish(&self, messages: &[Message]) -> Result<Option<Position>, BackplaneError> {
+        // An engine is never as fast as a call.
+        tokio::task::yield_now().await;
+        let mut state = self.engine.state();
+        state.reach(self.index)?;
+        for message in messages {
+            let place = match self.engine.0.level {
+                Level::AtMostOnce => None,
+                Level::Replayable => match state.append(message, self.engine.0.per_user) {
+                    Some(place) => Some(place),
+                    None => continue,
+                },
+            };
+            let nodes = state.nodes.iter().filter(|node| !node.is_cut);
+            for node in nodes.filter(|node| node.interest.contains(&message.user)) {
+                node.tell(Event::Message(Received {
+                    user: message.user.clone(),
+                    body: message.body.clone(),
+                    place,
+                }));
+            }
+        }
+        if state.unacknowledged > 0 {
+            state.unacknowledged -= 1;
+            return Err(BackplaneError::other("the acknowledgement is lost"));
+        }
+        let is_kept = self.engine.0.level == Level::Replayable;
+        Ok(is_kept.then_some(Position(state.position)))
+    }
+
+    async fn set_interest(&self, add: &[UserId], remove: &[UserId]) -> Result<(), BackplaneError> {
+        let mut state = self.engine.state();
+        let node = &mut state.nodes[self.index];
+        if node.is_closed {
+            return Err(BackplaneError::closed());
+        }
+        for user in remove {
+            node.interest.remove(user);
+        }
+        node.interest.extend(add.iter().cloned());
+        if !add.is_empty() {
+            node.tell(Event::Ready(add.to_vec()));
+        }
+        Ok(())
+    }
+
+    fn events(&self) -> Pin<Box<dyn Stream<Item = Event> + Send>> {
+        let receiver = self
+            .receiver
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        Box::pin(UnboundedReceiverStream::new(
+            receiver.expect("the events are asked for once"),
+        ))
+    }
+
+    async fn fetch(
+        &self,
+        user: &UserId,
+        after: Position,
+        limit: usize,
+    ) -> Result<Fetched, BackplaneError> {
+        tokio::task::yield_now().await;
+        let state = self.engine.state();
+        state.reach(self.index)?;
+        let nothing = Log::default();
+        let log = state.logs.get(user).unwrap_or(&nothing);
+        let missing = log.dropped.iter().filter(|at| **at > after.0).count() as u64;
+        let behind = log.kept.iter().filter(|(at, _)| *at > after.0);
+        let mut messages: Vec<_> = behind
+            .map(|(at, body)| (Position(*at), body.clone()))
+            .collect();
+        let has_more = messages.len() > limit;
+        messages.truncate(limit);
+        let last = messages.last().map(|(at, _)| *at).filter(|_| has_more);
+        Ok(Fetched {
+            messages,
+            through: last.unwrap_or(Position(state.position.max(after.0))),
+            has_more,
+            missing: match missing {
+                0 => Missing::Nothing,
+                missing => Missing::Messages(missing),
+            },
+        })
+    }
+
+    async fn ask_head(&self) -> Result<Head, BackplaneError> {
+        let state = self.engine.state();
+        state.reach(self.index)?;
+        Ok(state.head())
+    }
+
+    async fn close(&self, _: Instant) {
+        let mut state = self.engine.state();
+        let node = &mut state.nodes[self.index];
+        node.is_closed = true;
+        node.interest.clear();
+        // The last sender goes, and the stream ends.
+        node.events = mpsc::unbounded_channel().0;
+    }
+}
+
+impl fmt::Debug for InProcess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InProcess")
+            .field("level", &self.0.level)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for InProcessNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InProcessNode")
+            .field("index", &self.index)
+            .finish_non_exhaustive()
+    }
+}

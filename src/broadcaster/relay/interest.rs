@@ -1,0 +1,189 @@
+//! Whose events this node wants from the others: those of users that have a channel here, and for a while after.
+//!
+//! A stream that is opened says so before it registers. What is no longer wanted is found by looking: a user who has no
+//! channel at two looks in a row, and whom nobody has wanted in between, is taken out. So the registry knows nothing of
+//! it, and users whose streams come and go are not added and taken out each time.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::Relay;
+use crate::frame::Frame;
+use crate::id::UserId;
+use crate::registry::Registry;
+
+const SHARDS: usize = 64;
+
+pub(super) struct Interests {
+    shards: Vec<Mutex<HashMap<UserId, Interest>>>,
+    hasher: RandomState,
+    /// What the engine is to be told, in order: in, or out.
+    changes: Mutex<Vec<(UserId, bool)>>,
+    changed: Notify,
+    /// Some have become ready.
+    ready: Notify,
+}
+
+#[derive(Default)]
+struct Interest {
+    is_ready: bool,
+    /// Somebody has wanted it since the last look, or waits for it.
+    is_wanted: bool,
+    waiting: usize,
+    /// A stream has begun before it was ready.
+    has_early: bool,
+}
+
+impl Interests {
+    pub(super) fn new() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            changes: Mutex::default(),
+            changed: Notify::new(),
+            ready: Notify::new(),
+        }
+    }
+
+    fn shard(&self, user: &UserId) -> MutexGuard<'_, HashMap<UserId, Interest>> {
+        let shard = self.hasher.hash_one(user) as usize % SHARDS;
+        lock(&self.shards[shard])
+    }
+
+    fn with<R>(&self, user: &UserId, f: impl FnOnce(&mut Interest) -> R) -> R {
+        let mut shard = self.shard(user);
+        if !shard.contains_key(user) {
+            shard.insert(user.clone(), Interest::default());
+            // Under the shard's lock, so that the changes of one user are in their order.
+            lock(&self.changes).push((user.clone(), true));
+            self.changed.notify_one();
+        }
+        let interest = shard.get_mut(user).expect("it is there, or was put there");
+        interest.is_wanted = true;
+        f(interest)
+    }
+
+    /// A stream of this user begins now.
+    pub(super) fn begin(&self, user: &UserId) {
+        self.with(user, |interest| interest.has_early |= !interest.is_ready);
+    }
+
+    /// Waits until a user's events arrive, and keeps the interest while the answer is held.
+    pub(super) async fn wait<'a>(&'a self, user: &UserId) -> Waiting<'a> {
+        self.with(user, |interest| interest.waiting += 1);
+        let waiting = Waiting {
+            interests: self,
+            user: user.clone(),
+        };
+        loop {
+            // Asked for before the look, so that what becomes ready in between is not slept through.
+            let ready = self.ready.notified();
+            if self.with(user, |interest| interest.is_ready) {
+                return waiting;
+            }
+            ready.await;
+        }
+    }
+
+    /// The engine sends what is published to these from now on. Says for which of them a stream has begun before.
+    pub(super) fn note_ready(&self, users: Vec<UserId>) -> Vec<(UserId, bool)> {
+        let mut noted = Vec::with_capacity(users.len());
+        for user in users {
+            // One who was taken out meanwhile is none of ours any more.
+            if let Some(interest) = self.shard(&user).get_mut(&user) {
+                interest.is_ready = true;
+                let had_early = std::mem::take(&mut interest.has_early);
+                noted.push((user.clone(), had_early));
+            }
+        }
+        self.ready.notify_waiters();
+        noted
+    }
+
+    /// Takes out whom nobody wants any more.
+    fn look(&self, registry: &Registry<Arc<Frame>>) {
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            let mut changes = lock(&self.changes);
+            shard.retain(|user, interest| {
+                let is_wanted = std::mem::take(&mut interest.is_wanted);
+                let stays = is_wanted || interest.waiting > 0 || registry.has(user);
+                if !stays {
+                    changes.push((user.clone(), false));
+                }
+                stays
+            });
+        }
+        self.changed.notify_one();
+    }
+
+    /// What has changed since the last call: who is in, and who is out.
+    fn take_changes(&self) -> (Vec<UserId>, Vec<UserId>) {
+        let changes = std::mem::take(&mut *lock(&self.changes));
+        let last: HashMap<UserId, bool> = changes.into_iter().collect();
+        let (add, remove): (Vec<_>, Vec<_>) = last.into_iter().partition(|(_, is_in)| *is_in);
+        let users = |pairs: Vec<(UserId, bool)>| pairs.into_iter().map(|(user, _)| user).collect();
+        (users(add), users(remove))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Maps and vectors are whole whatever panics: nothing of ours is called in between.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps a user's interest.
+pub(super) struct Waiting<'a> {
+    interests: &'a Interests,
+    user: UserId,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.interests
+            .with(&self.user, |interest| interest.waiting -= 1);
+    }
+}
+
+/// Tells the engine, until `stop` has something.
+pub(super) async fn run(
+    relay: Arc<Relay>,
+    registry: Weak<Registry<Arc<Frame>>>,
+    linger: Duration,
+    mut stop: watch::Receiver<Option<Instant>>,
+) {
+    let mut looks = tokio::time::interval(linger);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = relay.interests.changed.notified() => {}
+            _ = looks.tick() => {
+                let Some(registry) = registry.upgrade() else {
+                    return;
+                };
+                relay.interests.look(&registry);
+                let at = |user: &str| registry.with(user, |channel| channel.remote());
+                relay.outbox.forget_settled(at);
+            }
+            _ = stop.changed() => return,
+        }
+        let (add, remove) = relay.interests.take_changes();
+        if add.is_empty() && remove.is_empty() {
+            continue;
+        }
+        if let Err(error) = relay.backplane.set_interest(&add, &remove).await {
+            if !error.is_closed() {
+                tracing::warn!(error = &error as &dyn std::error::Error, "interest");
+            }
+        }
+    }
+}

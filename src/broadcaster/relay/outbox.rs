@@ -1,0 +1,284 @@
+//! What waits to be published.
+//!
+//! A broadcast must not wait for the network, and should hardly notice that there is one: it pushes under a short lock that
+//! it shares with few other users, and wakes the task that publishes only if that sleeps. The task does not go to sleep
+//! between two broadcasts that follow each other closely, so a stream of events costs no wake-ups.
+//!
+//! 1. A user's events are in one lane, in the order in which they were pushed.
+//! 2. Where there is no room, an event is counted and not kept. What is lost of a user stands behind what was kept: as long
+//!    as a lane has been full since it was emptied last, it takes nothing.
+//! 3. A user's own events come in the order in which they were broadcast, on each node. One that was broadcast while the user
+//!    had no channel here comes from the engine, should the user have one by then; so what is broadcast after it comes from
+//!    there as well, until it has come.
+//! 4. Nobody sleeps through a push. The task says that it sleeps before it looks into the lanes for the last time, and a
+//!    push looks whether it does after having pushed. The lane's lock orders the two: either the task finds the event, or
+//!    the push finds it asleep.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, oneshot};
+
+use crate::error::RelayError;
+use crate::frame::Frame;
+use crate::id::{Seen, UserId};
+
+const LANES: usize = 8;
+
+/// An event that is to be published.
+pub(in crate::broadcaster) struct Outgoing {
+    pub(in crate::broadcaster) user: UserId,
+    pub(in crate::broadcaster) frame: Arc<Frame>,
+    pub(in crate::broadcaster) first: Option<Seen>,
+    pub(in crate::broadcaster) key: Option<Box<str>>,
+    pub(in crate::broadcaster) note: Option<Box<str>>,
+    /// The streams here get it from the engine.
+    pub(in crate::broadcaster) is_deferred: bool,
+    /// Who waits for it to be accepted.
+    pub(in crate::broadcaster) confirm: Option<oneshot::Sender<()>>,
+}
+
+/// What was lost of a user's events.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lost {
+    /// `None` if nobody knows.
+    pub(super) count: Option<u64>,
+    pub(super) last: Option<Seen>,
+}
+
+impl Lost {
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            count: self.count.zip(other.count).map(|(one, more)| one + more),
+            last: other.last.or(self.last),
+        }
+    }
+}
+
+/// What the task takes out at once: events, and behind them what was lost.
+#[derive(Default)]
+pub(super) struct Haul {
+    pub(super) events: Vec<Outgoing>,
+    pub(super) lost: HashMap<UserId, Lost>,
+}
+
+pub(super) struct Outbox {
+    lanes: [Lane; LANES],
+    room: Room,
+    is_asleep: AtomicBool,
+    wake: Notify,
+    /// Users whose events come from the engine.
+    deferred: AtomicUsize,
+}
+
+/// Of a user whose events come from the engine.
+#[derive(Default)]
+struct Deferred {
+    /// So many are not published yet.
+    waiting: usize,
+    /// The last one is there up to this position.
+    until: u64,
+}
+
+/// How much one lane takes.
+#[derive(Clone, Copy)]
+struct Room {
+    events: usize,
+    bytes: usize,
+}
+
+/// Alone on its cache lines, like the shards of the registry.
+#[derive(Default)]
+#[repr(align(128))]
+struct Lane(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    events: Vec<Outgoing>,
+    bytes: usize,
+    is_full: bool,
+    is_closed: bool,
+    lost: HashMap<UserId, Lost>,
+    deferred: HashMap<UserId, Deferred>,
+}
+
+impl Lane {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Pushing to a vector is the last thing that is done in there.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Outbox {
+    pub(super) fn new(events: usize, bytes: usize) -> Self {
+        Self {
+            lanes: Default::default(),
+            room: Room {
+                events: events.div_ceil(LANES),
+                bytes: bytes.div_ceil(LANES),
+            },
+            is_asleep: AtomicBool::new(false),
+            wake: Notify::new(),
+            deferred: AtomicUsize::new(0),
+        }
+    }
+
+    fn lane(&self, hash: u64) -> &Lane {
+        // The registry's shards and maps use other bits.
+        &self.lanes[(hash >> 56) as usize % LANES]
+    }
+
+    /// Takes an event if there is room for it; otherwise notes that it is lost.
+    pub(super) fn push(&self, hash: u64, event: Outgoing) -> Result<(), RelayError> {
+        let size = event.frame.as_bytes().len();
+        let mut lane = self.lane(hash).lock();
+        if lane.is_closed {
+            return Err(RelayError::Closed);
+        }
+        let fits = lane.events.len() < self.room.events && lane.bytes + size <= self.room.bytes;
+        if lane.is_full || !fits {
+            lane.is_full = true;
+            lane.lose(event.user, event.first);
+            return Err(RelayError::QueueFull);
+        }
+        lane.bytes += size;
+        if event.is_deferred {
+            let deferred = lane.deferred.entry(event.user.clone()).or_insert_with(|| {
+                self.deferred.fetch_add(1, Ordering::Relaxed);
+                Deferred::default()
+            });
+            deferred.waiting += 1;
+        }
+        lane.events.push(event);
+        drop(lane);
+        self.wake();
+        Ok(())
+    }
+
+    /// Whether any user's events come from the engine. Relaxed: whoever has pushed one before sees it.
+    pub(super) fn defers_any(&self) -> bool {
+        self.deferred.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether this user's do, whose channel is so far in the engine's log, if there is one.
+    pub(super) fn defers(&self, hash: u64, user: &str, at: Option<u64>) -> bool {
+        let mut lane = self.lane(hash).lock();
+        let Some(deferred) = lane.deferred.get(user) else {
+            return false;
+        };
+        let is_over = deferred.waiting == 0 && at.is_none_or(|at| at >= deferred.until);
+        if is_over {
+            lane.deferred.remove(user);
+            self.deferred.fetch_sub(1, Ordering::Relaxed);
+        }
+        !is_over
+    }
+
+    /// One of them is published, up to this position.
+    pub(super) fn settle(&self, hash: u64, user: &UserId, position: u64) {
+        if let Some(deferred) = self.lane(hash).lock().deferred.get_mut(user) {
+            deferred.waiting = deferred.waiting.saturating_sub(1);
+            deferred.until = deferred.until.max(position);
+        }
+    }
+
+    /// Forgets those who are over. `at` says how far a user's channel is, if there is one.
+    pub(super) fn forget_settled(&self, at: impl Fn(&str) -> Option<u64>) {
+        for lane in &self.lanes {
+            lane.lock().deferred.retain(|user, deferred| {
+                let stays = deferred.waiting > 0 || at(user).is_some_and(|at| at < deferred.until);
+                if !stays {
+                    self.deferred.fetch_sub(1, Ordering::Relaxed);
+                }
+                stays
+            });
+        }
+    }
+
+    /// Notes that an event is lost that can never be published. What the lane takes until it is emptied is lost as well,
+    /// so that what is lost stands behind what is not.
+    pub(super) fn lose(&self, hash: u64, user: UserId, first: Option<Seen>) {
+        let mut lane = self.lane(hash).lock();
+        lane.is_full = true;
+        lane.lose(user, first);
+        drop(lane);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        // Relaxed: the lane's lock orders it (invariant 4).
+        if self.is_asleep.load(Ordering::Relaxed) && self.is_asleep.swap(false, Ordering::Relaxed) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Takes out everything there is. `spare` is an empty vector whose room is used again.
+    pub(super) fn take(&self, haul: &mut Haul, spare: &mut Vec<Outgoing>) {
+        for lane in &self.lanes {
+            let mut lane = lane.lock();
+            lane.bytes = 0;
+            lane.is_full = false;
+            std::mem::swap(&mut lane.events, spare);
+            let lost = std::mem::take(&mut lane.lost);
+            drop(lane);
+            haul.events.append(spare);
+            for (user, lost) in lost {
+                haul.lose(user, lost);
+            }
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lanes.iter().all(|lane| {
+            let lane = lane.lock();
+            lane.events.is_empty() && lane.lost.is_empty()
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.lock().events.len()).sum()
+    }
+
+    /// Waits until there is something.
+    pub(super) async fn wait(&self) {
+        self.is_asleep.store(true, Ordering::Relaxed);
+        if self.is_empty() {
+            self.wake.notified().await;
+        }
+        self.is_asleep.store(false, Ordering::Relaxed);
+    }
+
+    /// Takes nothing from now on.
+    pub(super) fn close(&self) {
+        for lane in &self.lanes {
+            lane.lock().is_closed = true;
+        }
+        self.wake.notify_one();
+    }
+}
+
+impl Waiting {
+    fn lose(&mut self, user: UserId, first: Option<Seen>) {
+        lose(
+            &mut self.lost,
+            user,
+            Lost {
+                count: Some(1),
+                last: first,
+            },
+        );
+    }
+}
+
+impl Haul {
+    pub(super) fn lose(&mut self, user: UserId, lost: Lost) {
+        lose(&mut self.lost, user, lost);
+    }
+}
+
+fn lose(map: &mut HashMap<UserId, Lost>, user: UserId, lost: Lost) {
+    map.entry(user)
+        .and_modify(|before| *before = before.and(lost))
+        .or_insert(lost);
+}

@@ -1,0 +1,269 @@
+//! What the tasks of a broadcaster and its callers have in common.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+
+use super::interest::{self, Interests};
+use super::outbox::Outbox;
+use super::{Outgoing, inbox, publish};
+use crate::backplane::{Backplane, Level, OVERHEAD};
+use crate::error::RelayError;
+use crate::event::Tag;
+use crate::frame::Frame;
+use crate::id::UserId;
+use crate::metrics::{BackplaneStats, Counter};
+use crate::registry::Registry;
+
+/// Makes an event's tag again, of its data and its note.
+pub(in crate::broadcaster) type Tags = fn(&str, Option<&str>) -> Option<Tag>;
+
+pub(in crate::broadcaster) struct Settings {
+    /// How much may wait to be published.
+    pub(in crate::broadcaster) events: usize,
+    pub(in crate::broadcaster) bytes: usize,
+    /// For how long a stream that comes from another node waits for the engine.
+    pub(in crate::broadcaster) patience: Duration,
+    /// For how long a user who has gone is still of interest.
+    pub(in crate::broadcaster) linger: Duration,
+    pub(in crate::broadcaster) tags: Option<Tags>,
+}
+
+#[derive(Default)]
+pub(super) struct Counters {
+    pub(super) published: Counter,
+    pub(super) unconfirmed: Counter,
+    pub(super) refused: Counter,
+    pub(super) received: Counter,
+    pub(super) echoes: Counter,
+    pub(super) again: Counter,
+    pub(super) foreign: Counter,
+    pub(super) unwanted: Counter,
+    pub(super) holes: Counter,
+    pub(super) fetched: Counter,
+}
+
+pub(in crate::broadcaster) struct Relay {
+    pub(super) backplane: Arc<dyn Backplane>,
+    pub(super) level: Level,
+    /// Drawn at random for this broadcaster.
+    pub(super) node: u64,
+    pub(super) outbox: Outbox,
+    pub(super) interests: Interests,
+    pub(super) counters: Counters,
+    pub(super) tags: Option<Tags>,
+    pub(super) patience: Duration,
+    pub(super) runtime: Handle,
+    /// The engine can be reached again.
+    pub(super) restored: Notify,
+    max_body: usize,
+    is_connected: AtomicBool,
+    messages: AtomicU64,
+    /// Since when the oldest of what waits has been waiting, about.
+    behind: Mutex<Option<Instant>>,
+    stop: watch::Sender<Option<Instant>>,
+    publishing: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Relay {
+    /// Starts the tasks.
+    pub(in crate::broadcaster) fn start(
+        backplane: Arc<dyn Backplane>,
+        settings: &Settings,
+        registry: &Arc<Registry<Arc<Frame>>>,
+        runtime: Handle,
+    ) -> Arc<Self> {
+        let (stop, stopped) = watch::channel(None);
+        let relay = Arc::new(Self {
+            level: backplane.level(),
+            max_body: backplane.max_body(),
+            node: crate::id::Position::new_epoch(),
+            outbox: Outbox::new(settings.events, settings.bytes),
+            interests: Interests::new(),
+            counters: Counters::default(),
+            tags: settings.tags,
+            patience: settings.patience,
+            runtime: runtime.clone(),
+            restored: Notify::new(),
+            is_connected: AtomicBool::new(true),
+            messages: AtomicU64::new(0),
+            behind: Mutex::new(None),
+            stop,
+            publishing: Mutex::new(None),
+            backplane,
+        });
+        let registry: Weak<_> = Arc::downgrade(registry);
+        let events = relay.backplane.events();
+        let inbox = inbox::run(relay.clone(), registry.clone(), events, stopped.clone());
+        runtime.spawn(inbox);
+        let publish = publish::run(relay.clone(), registry.clone(), stopped.clone());
+        let publishing = runtime.spawn(publish);
+        *relay.publishing() = Some(publishing);
+        let interest = interest::run(relay.clone(), registry, settings.linger, stopped.clone());
+        runtime.spawn(interest);
+        relay
+    }
+
+    fn publishing(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.publishing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands an event over to be published.
+    pub(in crate::broadcaster) fn push(
+        &self,
+        hash: u64,
+        event: Outgoing,
+    ) -> Result<(), RelayError> {
+        let note = event.note.as_ref().map_or(0, |note| note.len());
+        let key = event.key.as_ref().map_or(0, |key| key.len());
+        let len = OVERHEAD + event.frame.as_bytes().len() + note + key;
+        let max = self.max_body;
+        let pushed = if len > max {
+            self.outbox.lose(hash, event.user, event.first);
+            Err(RelayError::TooLarge { len, max })
+        } else {
+            self.outbox.push(hash, event)
+        };
+        if pushed.is_err() {
+            self.counters.refused.add(1);
+        }
+        pushed
+    }
+
+    /// Whether what is broadcast to a user comes to the streams here from the engine as well; see [`Outbox`].
+    pub(in crate::broadcaster) fn defers(
+        &self,
+        user: &str,
+        registry: &Registry<Arc<Frame>>,
+    ) -> bool {
+        self.outbox.defers_any() && {
+            let at = registry.with(user, |channel| channel.remote());
+            self.outbox.defers(registry.hash(user), user, at)
+        }
+    }
+
+    /// Whether an event for which there is no channel here may come back for one that is opened meanwhile.
+    pub(in crate::broadcaster) fn sends_back(&self) -> bool {
+        self.level == Level::Replayable
+    }
+
+    /// A stream of this user begins.
+    pub(in crate::broadcaster) fn begin(&self, user: &UserId) {
+        self.interests.begin(user);
+    }
+
+    /// Runs `f` when the user's events arrive, or at once while the engine cannot be reached.
+    pub(in crate::broadcaster) async fn when_ready<R>(
+        &self,
+        user: &UserId,
+        f: impl FnOnce() -> R,
+    ) -> R {
+        let ready = self.interests.wait(user);
+        let interrupted = async {
+            while self.is_connected() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::select! {
+            held = ready => {
+                let result = f();
+                drop(held);
+                result
+            }
+            () = interrupted => f(),
+        }
+    }
+
+    pub(super) fn message_id(&self) -> u128 {
+        // Relaxed: it orders nothing, it only never repeats.
+        let number = self.messages.fetch_add(1, Ordering::Relaxed);
+        u128::from(self.node) << 64 | u128::from(number)
+    }
+
+    pub(super) fn set_connected(&self, is_connected: bool) {
+        self.is_connected.store(is_connected, Ordering::Relaxed);
+        if is_connected {
+            self.restored.notify_one();
+        }
+    }
+
+    fn is_connected(&self) -> bool {
+        self.is_connected.load(Ordering::Relaxed)
+    }
+
+    /// Something waits since then, or nothing does.
+    pub(super) fn behind_since(&self, since: Option<Instant>) {
+        let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        *behind = since;
+    }
+
+    pub(in crate::broadcaster) fn stats(&self) -> BackplaneStats {
+        let behind = *self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        let counters = &self.counters;
+        BackplaneStats {
+            connected: self.is_connected(),
+            queued: self.outbox.len(),
+            lag_ms: behind.map_or(0, |since| {
+                u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+            }),
+            users: self.interests.len(),
+            published: counters.published.get(),
+            refused: counters.refused.get(),
+            unconfirmed: counters.unconfirmed.get(),
+            received: counters.received.get(),
+            echoes: counters.echoes.get(),
+            duplicates: counters.again.get(),
+            dropped: counters.foreign.get(),
+            unwanted: counters.unwanted.get(),
+            holes: counters.holes.get(),
+            fetched: counters.fetched.get(),
+        }
+    }
+
+    /// Publishes what waits, until the deadline, and ends the backplane.
+    pub(in crate::broadcaster) async fn close(&self, deadline: Instant) {
+        self.outbox.close();
+        self.stop.send_replace(Some(deadline));
+        let publishing = self.publishing().take();
+        if let Some(publishing) = publishing {
+            if timeout_at(deadline, publishing).await.is_err() {
+                tracing::warn!(events = self.outbox.len(), "not published before the end");
+            }
+        }
+        self.backplane.close(deadline).await;
+    }
+}
+
+impl fmt::Debug for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relay")
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+/// For how long what waits is published when the last clone of a broadcaster goes.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Ends the tasks with the last clone of the broadcaster.
+pub(in crate::broadcaster) struct Running(pub(in crate::broadcaster) Arc<Relay>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.0.stop.borrow().is_some() {
+            return;
+        }
+        let relay = self.0.clone();
+        self.0.runtime.spawn(async move {
+            relay.close(Instant::now() + FAREWELL).await;
+        });
+    }
+}

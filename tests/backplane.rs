@@ -1,0 +1,371 @@
+//! Several nodes, one engine: what is broadcast on one arrives at the streams of all, and clients move between them.
+
+use std::time::Duration;
+
+use tidings::backplane::{InProcess, InProcessNode, Level};
+use tidings::{
+    BroadcastError, Frame, Gap, GapReason, GenericBroadcaster, History, LastEventId, RelayError,
+    Subscription, Text,
+};
+use tokio::time::timeout;
+use tokio_stream::StreamExt;
+
+type Hub = GenericBroadcaster<Text>;
+
+fn hub(node: InProcessNode) -> Hub {
+    GenericBroadcaster::builder()
+        .backplane(node)
+        .build()
+        .expect("valid settings")
+}
+
+fn text(text: &str) -> Text {
+    Text::new(text.into())
+}
+
+/// The next item. On paused time, which goes on by itself when nobody has anything to do.
+async fn item(stream: &mut Subscription) -> Result<std::sync::Arc<Frame>, Gap> {
+    timeout(Duration::from_secs(60), stream.next())
+        .await
+        .expect("something comes")
+        .expect("the stream goes on")
+}
+
+async fn data(stream: &mut Subscription) -> String {
+    item(stream).await.expect("an event").data()
+}
+
+/// Whether nothing comes any more.
+async fn is_silent(stream: &mut Subscription) -> bool {
+    timeout(Duration::from_secs(5), stream.next())
+        .await
+        .is_err()
+}
+
+fn id(frame: &Frame) -> LastEventId {
+    let id = frame.fields().find(|(name, _)| *name == "id");
+    LastEventId::new(id.expect("it has an id").1)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_reaches_the_streams_of_all_nodes_once() {
+    for level in [Level::AtMostOnce, Level::Replayable] {
+        let engine = InProcess::new(level);
+        let (a, b) = (hub(engine.node()), hub(engine.node()));
+        let mut here = a.register_when_ready("ann").await.expect("room");
+        let mut there = b.register_when_ready("ann").await.expect("room");
+        let mut other = b.register_when_ready("bob").await.expect("room");
+        for n in 0..3 {
+            assert_eq!(a.broadcast("ann", &text(&n.to_string())).expect("sent"), 1);
+        }
+        b.broadcast("ann", &text("back")).expect("sent");
+        let mut got = Vec::new();
+        for _ in 0..4 {
+            got.push(data(&mut here).await);
+        }
+        assert_eq!(got.iter().filter(|text| *text == "back").count(), 1);
+        got.retain(|text| text != "back");
+        assert_eq!(got, ["0", "1", "2"]);
+        let mut got = Vec::new();
+        for _ in 0..4 {
+            got.push(data(&mut there).await);
+        }
+        got.retain(|text| text != "back");
+        assert_eq!(got, ["0", "1", "2"]);
+        assert!(is_silent(&mut here).await && is_silent(&mut there).await);
+        assert!(is_silent(&mut other).await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_resumes_on_any_node() {
+    let engine = InProcess::new(Level::Replayable);
+    let (a, b) = (hub(engine.node()), hub(engine.node()));
+    let mut tab = a.register_when_ready("ann").await.expect("room");
+    a.broadcast("ann", &text("1")).expect("sent");
+    let seen = id(&item(&mut tab).await.expect("an event"));
+    drop(tab);
+    a.broadcast("ann", &text("2")).expect("sent");
+    let mut tab = b.resume("ann", &seen).expect("room");
+    a.broadcast_confirmed("ann", &text("3"))
+        .await
+        .expect("sent");
+    assert_eq!(data(&mut tab).await, "2");
+    let three = item(&mut tab).await.expect("an event");
+    assert_eq!(three.data(), "3");
+    drop(tab);
+    b.broadcast("ann", &text("4")).expect("sent");
+    let mut tab = a.resume("ann", &id(&three)).expect("room");
+    assert_eq!(data(&mut tab).await, "4");
+    assert!(is_silent(&mut tab).await);
+}
+
+/// The event is sent here first. Its client goes to another node before the engine has it, and must not get it twice.
+#[tokio::test(start_paused = true)]
+async fn what_a_client_saw_before_the_engine_had_it_is_not_sent_again() {
+    let engine = InProcess::new(Level::Replayable);
+    let (a, b, c) = (hub(engine.node()), hub(engine.node()), hub(engine.node()));
+    let mut tab = a.register_when_ready("ann").await.expect("room");
+    engine.stop();
+    a.broadcast("ann", &text("early")).expect("sent");
+    let seen = id(&item(&mut tab).await.expect("local delivery goes on"));
+    drop(tab);
+    let mut tab = b.resume("ann", &seen).expect("room");
+    b.broadcast("ann", &text("at b")).expect("sent");
+    assert!(is_silent(&mut tab).await, "it waits for the engine");
+    engine.start();
+    let at_b = item(&mut tab).await.expect("an event");
+    assert_eq!(at_b.data(), "at b");
+    assert!(is_silent(&mut tab).await);
+    drop(tab);
+    let mut tab = c.resume("ann", &id(&at_b)).expect("room");
+    c.broadcast("ann", &text("at c")).expect("sent");
+    assert_eq!(data(&mut tab).await, "at c");
+    assert!(is_silent(&mut tab).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_is_told_where_nothing_is_kept_and_healed_where_it_is() {
+    for level in [Level::AtMostOnce, Level::Replayable] {
+        let engine = InProcess::new(level);
+        let a = hub(engine.node());
+        let cut = engine.node();
+        let b = hub(cut.clone());
+        let mut tab = b.register_when_ready("ann").await.expect("room");
+        engine.cut(&cut);
+        a.broadcast_confirmed("ann", &text("1"))
+            .await
+            .expect("sent");
+        engine.mend(&cut);
+        if level == Level::AtMostOnce {
+            let gap = item(&mut tab).await.expect_err("a gap");
+            assert_eq!((gap.reason, gap.missed), (GapReason::Backplane, None));
+        } else {
+            assert_eq!(data(&mut tab).await, "1");
+        }
+        a.broadcast("ann", &text("2")).expect("sent");
+        assert_eq!(data(&mut tab).await, "2");
+        assert!(is_silent(&mut tab).await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_finds_no_room_is_refused_counted_and_told_to_the_others() {
+    for level in [Level::AtMostOnce, Level::Replayable] {
+        let engine = InProcess::new(level);
+        let a: Hub = GenericBroadcaster::builder()
+            .backplane(engine.node())
+            .backplane_queue(1, 1 << 20)
+            .build()
+            .expect("valid settings");
+        let b = hub(engine.node());
+        let mut here = a.register_when_ready("ann").await.expect("room");
+        let mut there = b.register_when_ready("ann").await.expect("room");
+        // The task that publishes has no time in between.
+        a.broadcast("ann", &text("1")).expect("room for one");
+        for n in ["2", "3"] {
+            let error = a.broadcast("ann", &text(n)).expect_err("no room");
+            let full = RelayError::QueueFull;
+            assert!(
+                matches!(error, BroadcastError::NotRelayed { reached: 1, reason } if reason == full)
+            );
+        }
+        for n in ["1", "2", "3"] {
+            assert_eq!(data(&mut here).await, n, "local delivery goes on");
+        }
+        assert_eq!(data(&mut there).await, "1");
+        let gap = item(&mut there).await.expect_err("a gap");
+        assert_eq!((gap.reason, gap.missed), (GapReason::Backplane, Some(2)));
+        a.broadcast("ann", &text("4")).expect("room again");
+        assert_eq!(data(&mut here).await, "4");
+        assert_eq!(data(&mut there).await, "4");
+        let stats = a.stats().backplane.expect("there is a backplane");
+        assert_eq!(stats.refused, 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_too_large_is_refused_and_told_to_the_others() {
+    let engine = InProcess::new(Level::Replayable);
+    let (a, b) = (hub(engine.node()), hub(engine.node()));
+    let mut there = b.register_when_ready("ann").await.expect("room");
+    let large = "x".repeat(2 << 20);
+    let error = a.broadcast("ann", &text(&large)).expect_err("too large");
+    assert!(matches!(
+        error,
+        BroadcastError::NotRelayed {
+            reached: 0,
+            reason: RelayError::TooLarge { .. }
+        }
+    ));
+    let gap = item(&mut there).await.expect_err("a gap");
+    assert_eq!((gap.reason, gap.missed), (GapReason::Backplane, Some(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_engine_has_dropped_is_told_with_its_number() {
+    let engine = InProcess::keeping(Level::Replayable, 3);
+    let (a, b) = (hub(engine.node()), hub(engine.node()));
+    let publisher = hub(engine.node());
+    let mut tab = a.register_when_ready("ann").await.expect("room");
+    publisher.broadcast("ann", &text("0")).expect("sent");
+    let seen = id(&item(&mut tab).await.expect("an event"));
+    drop(tab);
+    for n in 1..=5 {
+        publisher
+            .broadcast_confirmed("ann", &text(&n.to_string()))
+            .await
+            .expect("sent");
+    }
+    let mut tab = b.resume("ann", &seen).expect("room");
+    let gap = item(&mut tab).await.expect_err("a gap");
+    assert_eq!((gap.reason, gap.missed), (GapReason::Evicted, Some(2)));
+    for n in 3..=5 {
+        assert_eq!(data(&mut tab).await, n.to_string());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_is_another_one_is_told_to_everyone() {
+    let engine = InProcess::new(Level::Replayable);
+    let (a, b) = (hub(engine.node()), hub(engine.node()));
+    let mut tab = a.register_when_ready("ann").await.expect("room");
+    b.broadcast_confirmed("ann", &text("1"))
+        .await
+        .expect("sent");
+    let old = id(&item(&mut tab).await.expect("an event"));
+    engine.start_empty();
+    let gap = item(&mut tab).await.expect_err("a gap");
+    assert_eq!((gap.reason, gap.missed), (GapReason::Backplane, None));
+    b.broadcast("ann", &text("2")).expect("sent");
+    assert_eq!(data(&mut tab).await, "2");
+    let mut late = b.resume("ann", &old).expect("room");
+    let gap = item(&mut late).await.expect_err("a gap");
+    assert_eq!((gap.reason, gap.missed), (GapReason::Epoch, None));
+}
+
+/// A publication whose acknowledgement is lost was made nevertheless.
+#[tokio::test(start_paused = true)]
+async fn a_lost_acknowledgement_makes_nothing_twice() {
+    for level in [Level::AtMostOnce, Level::Replayable] {
+        let engine = InProcess::new(level);
+        let (a, b) = (hub(engine.node()), hub(engine.node()));
+        let mut there = b.register_when_ready("ann").await.expect("room");
+        engine.lose_acknowledgements(1);
+        let confirmed = a.broadcast_confirmed("ann", &text("1")).await;
+        assert_eq!(data(&mut there).await, "1");
+        match level {
+            Level::Replayable => assert_eq!(confirmed.expect("published again"), 0),
+            _ => {
+                assert!(matches!(
+                    confirmed,
+                    Err(BroadcastError::NotRelayed {
+                        reason: RelayError::Unconfirmed,
+                        ..
+                    })
+                ));
+                let gap = item(&mut there).await.expect_err("a gap");
+                assert_eq!((gap.reason, gap.missed), (GapReason::Backplane, None));
+            }
+        }
+        assert!(is_silent(&mut there).await);
+    }
+}
+
+/// A stream that a call without waiting opens as the first of its user, where nothing is kept.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_began_too_early_is_told() {
+    let engine = InProcess::new(Level::AtMostOnce);
+    let (a, b) = (hub(engine.node()), hub(engine.node()));
+    let mut early = a.register("ann").expect("room");
+    let gap = item(&mut early).await.expect_err("a gap");
+    assert_eq!((gap.reason, gap.missed), (GapReason::Backplane, None));
+    let mut second = a.register("ann").expect("room");
+    b.broadcast("ann", &text("1")).expect("sent");
+    assert_eq!(data(&mut early).await, "1");
+    assert_eq!(data(&mut second).await, "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn garbage_is_counted_and_stops_nothing() {
+    use tidings::backplane::{Place, Position, Received};
+
+    for level in [Level::AtMostOnce, Level::Replayable] {
+        let engine = InProcess::new(level);
+        let node = engine.node();
+        let (a, b) = (hub(engine.node()), hub(node.clone()));
+        let mut tab = b.register_when_ready("ann").await.expect("room");
+        let bodies: [&[u8]; 5] = [b"", b"T", b"T\x01\x00", &[0xff; 40], &[b'T'; 100]];
+        for body in bodies {
+            node.inject(Received {
+                user: "ann".into(),
+                body: body.to_vec().into(),
+                place: Some(Place {
+                    position: Position(7),
+                    previous: Position(0),
+                }),
+            });
+        }
+        a.broadcast("ann", &text("1")).expect("sent");
+        assert_eq!(data(&mut tab).await, "1");
+        assert!(is_silent(&mut tab).await);
+        assert_eq!(b.stats().backplane.expect("there is one").dropped, 5);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_publishes_what_was_broadcast_before() {
+    let engine = InProcess::new(Level::Replayable);
+    let (a, b) = (hub(engine.node()), hub(engine.node()));
+    let mut there = b.register_when_ready("ann").await.expect("room");
+    for n in 0..50 {
+        a.broadcast("ann", &text(&n.to_string())).expect("sent");
+    }
+    a.shutdown(Duration::from_secs(1)).await;
+    for n in 0..50 {
+        assert_eq!(data(&mut there).await, n.to_string());
+    }
+    assert!(matches!(
+        a.broadcast("ann", &text("late")),
+        Err(BroadcastError::NotRelayed {
+            reason: RelayError::Closed,
+            ..
+        })
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_forgets_users_who_have_gone() {
+    let engine = InProcess::new(Level::AtMostOnce);
+    let a = hub(engine.node());
+    let tab = a.register_when_ready("ann").await.expect("room");
+    let users = || a.stats().backplane.expect("there is one").users;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(users(), 1, "as long as there is a stream");
+    drop(tab);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(users(), 0);
+}
+
+/// With a history on a node where the engine keeps nothing, clients resume on the node that they were on.
+#[tokio::test(start_paused = true)]
+async fn histories_of_nodes_have_what_came_from_others() {
+    let engine = InProcess::new(Level::AtMostOnce);
+    let a = hub(engine.node());
+    let b: Hub = GenericBroadcaster::builder()
+        .backplane(engine.node())
+        .history(History::new(10))
+        .build()
+        .expect("valid settings");
+    let mut tab = b.register_when_ready("ann").await.expect("room");
+    a.broadcast("ann", &text("1").id(tidings::EventId::from(7)))
+        .expect("sent");
+    let one = item(&mut tab).await.expect("an event");
+    assert_eq!(one.fields().filter(|(name, _)| *name == "id").count(), 1);
+    drop(tab);
+    a.broadcast_confirmed("ann", &text("2"))
+        .await
+        .expect("sent");
+    let mut tab = b.resume("ann", &id(&one)).expect("room");
+    assert_eq!(data(&mut tab).await, "2");
+}

@@ -1,0 +1,470 @@
+//! A cluster under random faults: nodes, an engine between them, and clients that move. In the end it is checked that each
+//! client got everything once and in order, or was told.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::FutureExt;
+use tidings::backplane::{Backplane, Level};
+use tidings::{
+    BroadcastError, GapReason, GenericBroadcaster, History, LastEventId, Subscription, Text,
+};
+use tokio::time::sleep;
+use tokio_stream::Stream;
+
+pub(crate) type Hub = GenericBroadcaster<Text>;
+
+/// An engine whose faults a test can call for.
+#[async_trait]
+pub(crate) trait Engine: Send {
+    fn level(&self) -> Level;
+    /// One more node; its number is that of those before it.
+    async fn node(&mut self) -> Arc<dyn Backplane>;
+    /// As by `kill -9`.
+    async fn stop(&mut self);
+    /// With what it had kept.
+    async fn start(&mut self);
+    async fn cut(&mut self, node: usize);
+    async fn mend(&mut self, node: usize);
+    fn lose_acknowledgements(&mut self, count: usize);
+}
+
+/// How a run is to be.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) nodes: usize,
+    pub(crate) users: usize,
+    pub(crate) clients: usize,
+    pub(crate) steps: usize,
+    /// Events of each user that nodes keep, at `AtMostOnce`.
+    pub(crate) history: usize,
+    /// Events that may wait in each node.
+    pub(crate) queue: usize,
+    /// Whether nodes die.
+    pub(crate) crashes: bool,
+    /// The longest that anything lasts.
+    pub(crate) longest: Duration,
+    /// How long it takes until nothing happens any more.
+    pub(crate) settle: Duration,
+}
+
+/// What one client got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Got {
+    /// The event of this number of this publisher.
+    Event(usize, u64),
+    Gap(GapReason, Option<u64>),
+    /// The client was away, and nobody could have kept anything for it.
+    Anew,
+}
+
+struct Client {
+    user: usize,
+    node: usize,
+    stream: Option<Subscription>,
+    last: Option<String>,
+    /// To where nobody knows its id, where the engine keeps nothing.
+    has_moved: bool,
+    got: Vec<Got>,
+    /// What had been published of each publisher when it was first there.
+    from: HashMap<usize, u64>,
+}
+
+struct Node {
+    hub: Option<Hub>,
+    /// Where it is in the engine; a node that replaces another is a new one there.
+    index: usize,
+    is_cut: bool,
+    /// Publishers are told apart by the life of their node.
+    publisher: usize,
+}
+
+/// What a publisher has done for one user.
+#[derive(Default)]
+struct Published {
+    count: u64,
+    /// Confirmed up to here, without a hole, or known to be lost: then nobody has to have it.
+    confirmed: Arc<AtomicU64>,
+    /// The node lived on: what it had broadcast must arrive.
+    died: bool,
+}
+
+pub(crate) struct Cluster<E> {
+    plan: Plan,
+    engine: E,
+    rng: fastrand::Rng,
+    nodes: Vec<Node>,
+    made: usize,
+    publishers: usize,
+    clients: Vec<Client>,
+    published: BTreeMap<(usize, usize), Published>,
+    is_up: bool,
+    pub(crate) deliveries: u64,
+    pub(crate) gaps: u64,
+    pub(crate) faults: u64,
+    pub(crate) events: u64,
+}
+
+impl<E: Engine> Cluster<E> {
+    pub(crate) async fn new(plan: Plan, engine: E) -> Self {
+        let mut cluster = Self {
+            rng: fastrand::Rng::with_seed(plan.seed),
+            plan,
+            engine,
+            nodes: Vec::new(),
+            made: 0,
+            publishers: 0,
+            clients: Vec::new(),
+            published: BTreeMap::new(),
+            is_up: true,
+            deliveries: 0,
+            gaps: 0,
+            faults: 0,
+            events: 0,
+        };
+        for _ in 0..cluster.plan.nodes {
+            let node = cluster.make_node().await;
+            cluster.nodes.push(node);
+        }
+        for number in 0..cluster.plan.clients {
+            let user = number % cluster.plan.users;
+            let node = cluster.rng.usize(..cluster.plan.nodes);
+            cluster.clients.push(Client {
+                user,
+                node,
+                stream: None,
+                last: None,
+                has_moved: false,
+                got: Vec::new(),
+                from: HashMap::new(),
+            });
+            cluster.open(number).await;
+        }
+        cluster
+    }
+
+    async fn make_node(&mut self) -> Node {
+        let backplane = self.engine.node().await;
+        let builder = GenericBroadcaster::builder()
+            .backplane(backplane)
+            .backplane_queue(self.plan.queue, 64 << 20)
+            .capacity(8)
+            .connections_per_user(None);
+        let keeps = self.engine.level() == Level::Replayable || self.plan.history > 0;
+        let history = keeps.then(|| History::new(self.plan.history.max(5_000)));
+        let hub = builder.history(history).build().expect("valid settings");
+        self.made += 1;
+        self.publishers += 1;
+        Node {
+            hub: Some(hub),
+            index: self.made - 1,
+            is_cut: false,
+            publisher: self.publishers - 1,
+        }
+    }
+
+    fn user(number: usize) -> String {
+        format!("user {number}.*>")
+    }
+
+    /// Opens a client's stream on the node that it is with.
+    async fn open(&mut self, number: usize) {
+        let client = &mut self.clients[number];
+        let Some(hub) = &self.nodes[client.node].hub else {
+            return;
+        };
+        let last = client
+            .last
+            .as_deref()
+            .map_or(LastEventId::none(), LastEventId::new);
+        let stream = hub.resume_when_ready(Self::user(client.user), &last).await;
+        let stream = stream.expect("there is no cap");
+        let keeps = self.engine.level() == Level::Replayable;
+        if client.last.is_none() || !keeps && client.has_moved {
+            client.has_moved = false;
+            // It begins, or begins anew, with what is broadcast from now on.
+            client.got.push(Got::Anew);
+            let published = self.published.iter();
+            let of_user = published.filter(|((user, _), _)| *user == client.user);
+            client.from = of_user
+                .map(|((_, publisher), published)| (*publisher, published.count))
+                .collect();
+        }
+        if let Some(cursor) = stream.cursor() {
+            client.last = Some(cursor.to_string());
+        }
+        client.stream = Some(stream);
+    }
+
+    /// Reads what a client can have without waiting.
+    fn read(&mut self, number: usize, at_most: usize) -> usize {
+        let client = &mut self.clients[number];
+        let mut count = 0;
+        while count < at_most {
+            let Some(stream) = &mut client.stream else {
+                break;
+            };
+            let polled = Pin::new(stream).poll_next(&mut Context::from_waker(Waker::noop()));
+            match polled {
+                Poll::Pending => break,
+                Poll::Ready(None) => client.stream = None,
+                Poll::Ready(Some(Ok(frame))) => {
+                    if let Some((_, id)) = frame.fields().find(|(name, _)| *name == "id") {
+                        client.last = Some(id.to_owned());
+                    }
+                    let data = frame.data();
+                    let (publisher, count) = data.split_once(' ').expect("two numbers");
+                    let publisher = publisher.parse().expect("a number");
+                    let count = count.parse().expect("a number");
+                    client.got.push(Got::Event(publisher, count));
+                    self.deliveries += 1;
+                }
+                Poll::Ready(Some(Err(gap))) => {
+                    if let Some(id) = gap.id() {
+                        client.last = Some(id.to_string());
+                    }
+                    client.got.push(Got::Gap(gap.reason, gap.missed));
+                    self.gaps += 1;
+                }
+            }
+            count += 1;
+        }
+        count
+    }
+
+    fn publish(&mut self) {
+        let user = self.rng.usize(..self.plan.users);
+        let node = &self.nodes[self.rng.usize(..self.nodes.len())];
+        let Some(hub) = node.hub.clone() else {
+            return;
+        };
+        let publisher = node.publisher;
+        let published = self.published.entry((user, publisher)).or_default();
+        published.count += 1;
+        self.events += 1;
+        let count = published.count;
+        let confirmed = published.confirmed.clone();
+        let mut sent = Box::pin(async move {
+            let event = Text::new(format!("{publisher} {count}"));
+            let sent = hub.broadcast_confirmed(&Self::user(user), &event).await;
+            match sent {
+                Ok(_) => drop(confirmed.fetch_max(count, Ordering::Relaxed)),
+                Err(BroadcastError::NotRelayed { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        });
+        // Sent now; what is left is to wait for the engine.
+        let polled = sent.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        if polled.is_pending() {
+            tokio::spawn(sent.map(drop));
+        }
+    }
+
+    async fn step(&mut self) {
+        let number = self.rng.usize(..self.clients.len());
+        let node = self.rng.usize(..self.nodes.len());
+        match self.rng.u32(..100) {
+            0..45 => {
+                for _ in 0..self.rng.usize(1..6) {
+                    self.publish();
+                }
+            }
+            45..65 => {
+                let at_most = self.rng.usize(1..20);
+                self.read(number, at_most);
+            }
+            65..73 => {
+                // Cut off, wherever it was, and back, wherever that is.
+                self.read(number, 3);
+                self.clients[number].stream = None;
+                self.clients[number].has_moved |= self.clients[number].node != node;
+                self.clients[number].node = node;
+                if self.engine.level() == Level::AtMostOnce && self.plan.history == 0 {
+                    self.clients[number].last = None;
+                }
+                self.open(number).await;
+            }
+            73..90 => {
+                let longest = self.plan.longest.as_micros() as u64;
+                let shift = self.rng.u32(0..8);
+                let micros = self.rng.u64(..longest >> shift);
+                sleep(Duration::from_micros(micros)).await;
+            }
+            90..93 => {
+                self.faults += 1;
+                let index = self.nodes[node].index;
+                if std::mem::replace(&mut self.nodes[node].is_cut, true) {
+                    self.nodes[node].is_cut = false;
+                    self.engine.mend(index).await;
+                } else {
+                    self.engine.cut(index).await;
+                }
+            }
+            93..95 => {
+                self.faults += 1;
+                self.toggle_engine().await;
+            }
+            95..98 => self.engine.lose_acknowledgements(1),
+            _ if self.plan.crashes => {
+                self.faults += 1;
+                self.crash(node).await;
+            }
+            _ => {}
+        }
+    }
+
+    async fn toggle_engine(&mut self) {
+        self.is_up = !self.is_up;
+        if self.is_up {
+            self.engine.start().await;
+        } else {
+            self.engine.stop().await;
+        }
+    }
+
+    /// A node dies, and another takes its place.
+    async fn crash(&mut self, number: usize) {
+        if !self.is_up {
+            self.toggle_engine().await;
+        }
+        let node = &mut self.nodes[number];
+        self.engine.cut(node.index).await;
+        node.hub = None;
+        let publisher = node.publisher;
+        for ((_, of), published) in &mut self.published {
+            published.died |= *of == publisher;
+        }
+        for client in &mut self.clients {
+            if client.node == number {
+                client.stream = None;
+                client.has_moved = true;
+                if self.engine.level() == Level::AtMostOnce && self.plan.history == 0 {
+                    client.last = None;
+                }
+            }
+        }
+        self.nodes[number] = self.make_node().await;
+        for client in 0..self.clients.len() {
+            if self.clients[client].stream.is_none() {
+                self.open(client).await;
+            }
+        }
+    }
+
+    /// Runs all steps, then lets everything come to rest, and checks.
+    pub(crate) async fn run(&mut self) {
+        for _ in 0..self.plan.steps {
+            self.step().await;
+        }
+        if !self.is_up {
+            self.toggle_engine().await;
+        }
+        for node in &mut self.nodes {
+            if std::mem::take(&mut node.is_cut) {
+                self.engine.mend(node.index).await;
+            }
+        }
+        let mut quiet = 0;
+        while quiet < 10 {
+            sleep(self.plan.settle / 10).await;
+            quiet += 1;
+            for number in 0..self.clients.len() {
+                if self.clients[number].stream.is_none() {
+                    self.open(number).await;
+                }
+                if self.read(number, usize::MAX) > 0 {
+                    quiet = 0;
+                }
+            }
+        }
+        for (number, client) in self.clients.iter().enumerate() {
+            if let Err(violation) = self.check(client) {
+                panic!(
+                    "client {number}: {violation}\n{:?}\n{:#?}",
+                    client.got, self.plan
+                );
+            }
+        }
+    }
+
+    fn check(&self, client: &Client) -> Result<(), String> {
+        let is_replayable = self.engine.level() == Level::Replayable;
+        let refuses = self.plan.queue < 1_000;
+        // Behind its last beginning.
+        let begins = client.got.iter().rposition(|got| *got == Got::Anew);
+        let got = &client.got[begins.map_or(0, |at| at + 1)..];
+        let gaps: Vec<(usize, Option<u64>)> = got
+            .iter()
+            .enumerate()
+            .filter_map(|(at, got)| match got {
+                Got::Gap(_, missed) => Some((at, *missed)),
+                _ => None,
+            })
+            .collect();
+        if is_replayable && !refuses && !gaps.is_empty() {
+            return Err("a gap, although the engine has everything".into());
+        }
+        let mut missing = 0;
+        for ((user, publisher), published) in &self.published {
+            if *user != client.user {
+                continue;
+            }
+            let first = client.from.get(publisher).copied().unwrap_or(0);
+            let mut last = first;
+            let mut at_last = 0;
+            let is_told = |from: usize| gaps.iter().any(|(at, _)| *at >= from);
+            for (at, got) in got.iter().enumerate() {
+                let Got::Event(of, count) = *got else {
+                    continue;
+                };
+                if of != *publisher || count <= first && last == first {
+                    continue;
+                }
+                if count <= last {
+                    return Err(format!("{publisher} {count} after {publisher} {last}"));
+                }
+                if count > last + 1 {
+                    missing += count - last - 1;
+                    if !is_told(at_last) {
+                        return Err(format!("{publisher} {count} follows {last}, and no gap"));
+                    }
+                }
+                (last, at_last) = (count, at);
+            }
+            let confirmed = published.confirmed.load(Ordering::Relaxed);
+            let due = match (published.died, is_replayable) {
+                (true, true) => confirmed,
+                // Nobody is left who could tell what was on its way.
+                (true, false) => last,
+                (false, _) => published.count,
+            };
+            if due > last {
+                missing += due - last;
+                if !is_told(at_last) {
+                    return Err(format!("{publisher} {due} is missing behind {last}"));
+                }
+            }
+        }
+        let known: Option<u64> = gaps.iter().map(|(_, missed)| *missed).sum();
+        match known {
+            Some(announced) if announced < missing => Err(format!(
+                "{announced} were said to be missing, and {missing} are"
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Polls a future once.
+pub(crate) fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+}
