@@ -10,6 +10,7 @@ use super::relay::{Settings, Tags};
 use crate::backplane::Backplane;
 use crate::channel::{Head, History, Upstream};
 use crate::error::{ConfigError, RefusalForm};
+use crate::event::Tag;
 use crate::registry::{Limits, Patience};
 use crate::subscription::LagPolicy;
 
@@ -213,7 +214,7 @@ impl<E: ?Sized> Builder<E> {
 
     /// Makes the [tags](crate::ToSse::tag) of events that come from other nodes, of an event's data and its
     /// [note](crate::ToSse::note). Default: they have none, and views that look for one do not show them.
-    pub fn tags(mut self, make: fn(&str, Option<&str>) -> Option<crate::Tag>) -> Self {
+    pub fn tags(mut self, make: fn(&str, Option<&str>) -> Option<Tag>) -> Self {
         self.relay.tags = Some(make as Tags);
         self
     }

@@ -10,6 +10,7 @@
 mod connection;
 mod fanout;
 mod history;
+mod kept;
 mod latest;
 mod log;
 mod replay;
