@@ -11,5 +11,5 @@ pub use contract::{
     Backplane, BackplaneError, Event, Fetched, Head, Level, Message, Missing, Place, Position,
     Received,
 };
-pub(crate) use envelope::{Envelope, OVERHEAD, What, event, lost};
+pub(crate) use envelope::{Envelope, Outbound, What, lost};
 pub use in_process::{InProcess, InProcessNode};

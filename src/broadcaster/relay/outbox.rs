@@ -14,30 +14,33 @@
 //!    push looks whether it does after having pushed. The lane's lock orders the two: either the task finds the event, or
 //!    the push finds it asleep.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
 use crate::error::RelayError;
-use crate::frame::Frame;
 use crate::id::{Seen, UserId};
 
 const LANES: usize = 8;
+/// The most room that a lane is given again.
+const SPARE_BYTES: usize = 64 << 10;
+const SPARE_RECORDS: usize = 1024;
 
 /// An event that is to be published.
-pub(in crate::broadcaster) struct Outgoing {
-    pub(in crate::broadcaster) user: UserId,
-    pub(in crate::broadcaster) frame: Arc<Frame>,
-    pub(in crate::broadcaster) first: Option<Seen>,
-    pub(in crate::broadcaster) key: Option<Box<str>>,
-    pub(in crate::broadcaster) note: Option<Box<str>>,
+pub(super) struct Outgoing {
+    pub(super) user: UserId,
+    pub(super) body: Bytes,
+    pub(super) first: Option<Seen>,
     /// The streams here get it from the engine.
-    pub(in crate::broadcaster) is_deferred: bool,
+    pub(super) is_deferred: bool,
     /// Who waits for it to be accepted.
-    pub(in crate::broadcaster) confirm: Option<oneshot::Sender<()>>,
+    pub(super) confirm: Option<Confirm>,
 }
+
+pub(in crate::broadcaster) type Confirm = oneshot::Sender<()>;
 
 /// What was lost of a user's events.
 #[derive(Debug, Clone, Copy)]
@@ -93,14 +96,28 @@ struct Room {
 #[repr(align(128))]
 struct Lane(Mutex<Waiting>);
 
+///
+/// Events are copied into one buffer: what another thread would have to free, or to count down, costs more than that.
 #[derive(Default)]
 struct Waiting {
-    events: Vec<Outgoing>,
-    bytes: usize,
+    /// Of each event the user, and then what is published.
+    buffer: Vec<u8>,
+    records: Vec<Record>,
+    confirms: VecDeque<Confirm>,
     is_full: bool,
     is_closed: bool,
     lost: HashMap<UserId, Lost>,
     deferred: HashMap<UserId, Deferred>,
+}
+
+#[derive(Clone, Copy)]
+struct Record {
+    user_len: usize,
+    body_len: usize,
+    first: Option<Seen>,
+    is_deferred: bool,
+    /// Whether the next of the confirms is its.
+    is_confirmed: bool,
 }
 
 impl Lane {
@@ -129,31 +146,128 @@ impl Outbox {
         &self.lanes[(hash >> 56) as usize % LANES]
     }
 
-    /// Takes an event if there is room for it; otherwise notes that it is lost.
-    pub(super) fn push(&self, hash: u64, event: Outgoing) -> Result<(), RelayError> {
-        let size = event.frame.as_bytes().len();
-        let mut lane = self.lane(hash).lock();
+    /// Takes an event of this length if there is room for it; otherwise notes that it is lost. `write` writes it.
+    pub(super) fn push(
+        &self,
+        (hash, user): (u64, &str),
+        first: Option<Seen>,
+        is_deferred: bool,
+        confirm: Option<Confirm>,
+        len: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), RelayError> {
+        let mut guard = self.lane(hash).lock();
+        let lane = &mut *guard;
         if lane.is_closed {
             return Err(RelayError::Closed);
         }
-        let fits = lane.events.len() < self.room.events && lane.bytes + size <= self.room.bytes;
+        let fits = lane.records.len() < self.room.events
+            && lane.buffer.len() + user.len() + len <= self.room.bytes;
         if lane.is_full || !fits {
             lane.is_full = true;
-            lane.lose(event.user, event.first);
+            lane.lose(user, first);
             return Err(RelayError::QueueFull);
         }
-        lane.bytes += size;
-        if event.is_deferred {
-            let deferred = lane.deferred.entry(event.user.clone()).or_insert_with(|| {
+        lane.buffer.extend_from_slice(user.as_bytes());
+        let start = lane.buffer.len();
+        write(&mut lane.buffer);
+        lane.records.push(Record {
+            user_len: user.len(),
+            body_len: lane.buffer.len() - start,
+            first,
+            is_deferred,
+            is_confirmed: confirm.is_some(),
+        });
+        lane.confirms.extend(confirm);
+        if is_deferred {
+            let deferred = lane.deferred.entry(user.into()).or_insert_with(|| {
                 self.deferred.fetch_add(1, Ordering::Relaxed);
                 Deferred::default()
             });
             deferred.waiting += 1;
         }
-        lane.events.push(event);
-        drop(lane);
+        drop(guard);
         self.wake();
         Ok(())
+    }
+
+    /// Notes that an event is lost that can never be published. What the lane takes until it is emptied is lost as well,
+    /// so that what is lost stands behind what is not.
+    pub(super) fn lose(&self, hash: u64, user: &str, first: Option<Seen>) {
+        let mut lane = self.lane(hash).lock();
+        lane.is_full = true;
+        lane.lose(user, first);
+        drop(lane);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        // Relaxed: the lane's lock orders it (invariant 4).
+        if self.is_asleep.load(Ordering::Relaxed) && self.is_asleep.swap(false, Ordering::Relaxed) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Takes out everything there is.
+    pub(super) fn take(&self) -> Haul {
+        let mut haul = Haul::default();
+        for lane in &self.lanes {
+            let mut lane = lane.lock();
+            // As much room again, so that it need not grow event by event.
+            let room = Vec::with_capacity(lane.buffer.len().min(SPARE_BYTES));
+            let buffer = Bytes::from(std::mem::replace(&mut lane.buffer, room));
+            let room = Vec::with_capacity(lane.records.len().min(SPARE_RECORDS));
+            let records = std::mem::replace(&mut lane.records, room);
+            let mut confirms = std::mem::take(&mut lane.confirms);
+            let lost = std::mem::take(&mut lane.lost);
+            lane.is_full = false;
+            drop(lane);
+            let mut rest = buffer;
+            for record in records {
+                let user = rest.split_to(record.user_len);
+                let user = std::str::from_utf8(&user).expect("it was copied from a `str`");
+                haul.events.push(Outgoing {
+                    user: user.into(),
+                    body: rest.split_to(record.body_len),
+                    first: record.first,
+                    is_deferred: record.is_deferred,
+                    confirm: record.is_confirmed.then(|| confirms.pop_front()).flatten(),
+                });
+            }
+            haul.lost.extend(lost);
+        }
+        haul
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lanes.iter().all(|lane| {
+            let lane = lane.lock();
+            lane.records.is_empty() && lane.lost.is_empty()
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lanes
+            .iter()
+            .map(|lane| lane.lock().records.len())
+            .sum()
+    }
+
+    /// Waits until there is something.
+    pub(super) async fn wait(&self) {
+        self.is_asleep.store(true, Ordering::Relaxed);
+        if self.is_empty() {
+            self.wake.notified().await;
+        }
+        self.is_asleep.store(false, Ordering::Relaxed);
+    }
+
+    /// Takes nothing from now on.
+    pub(super) fn close(&self) {
+        for lane in &self.lanes {
+            lane.lock().is_closed = true;
+        }
+        self.wake.notify_one();
     }
 
     /// Whether any user's events come from the engine. Relaxed: whoever has pushed one before sees it.
@@ -195,90 +309,17 @@ impl Outbox {
             });
         }
     }
-
-    /// Notes that an event is lost that can never be published. What the lane takes until it is emptied is lost as well,
-    /// so that what is lost stands behind what is not.
-    pub(super) fn lose(&self, hash: u64, user: UserId, first: Option<Seen>) {
-        let mut lane = self.lane(hash).lock();
-        lane.is_full = true;
-        lane.lose(user, first);
-        drop(lane);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        // Relaxed: the lane's lock orders it (invariant 4).
-        if self.is_asleep.load(Ordering::Relaxed) && self.is_asleep.swap(false, Ordering::Relaxed) {
-            self.wake.notify_one();
-        }
-    }
-
-    /// Takes out everything there is. `spare` is an empty vector whose room is used again.
-    pub(super) fn take(&self, haul: &mut Haul, spare: &mut Vec<Outgoing>) {
-        for lane in &self.lanes {
-            let mut lane = lane.lock();
-            lane.bytes = 0;
-            lane.is_full = false;
-            std::mem::swap(&mut lane.events, spare);
-            let lost = std::mem::take(&mut lane.lost);
-            drop(lane);
-            haul.events.append(spare);
-            for (user, lost) in lost {
-                haul.lose(user, lost);
-            }
-        }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.lanes.iter().all(|lane| {
-            let lane = lane.lock();
-            lane.events.is_empty() && lane.lost.is_empty()
-        })
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.lock().events.len()).sum()
-    }
-
-    /// Waits until there is something.
-    pub(super) async fn wait(&self) {
-        self.is_asleep.store(true, Ordering::Relaxed);
-        if self.is_empty() {
-            self.wake.notified().await;
-        }
-        self.is_asleep.store(false, Ordering::Relaxed);
-    }
-
-    /// Takes nothing from now on.
-    pub(super) fn close(&self) {
-        for lane in &self.lanes {
-            lane.lock().is_closed = true;
-        }
-        self.wake.notify_one();
-    }
 }
 
 impl Waiting {
-    fn lose(&mut self, user: UserId, first: Option<Seen>) {
-        lose(
-            &mut self.lost,
-            user,
-            Lost {
-                count: Some(1),
-                last: first,
-            },
-        );
+    fn lose(&mut self, user: &str, last: Option<Seen>) {
+        let lost = Lost {
+            count: Some(1),
+            last,
+        };
+        match self.lost.get_mut(user) {
+            Some(before) => *before = before.and(lost),
+            None => drop(self.lost.insert(user.into(), lost)),
+        }
     }
-}
-
-impl Haul {
-    pub(super) fn lose(&mut self, user: UserId, lost: Lost) {
-        lose(&mut self.lost, user, lost);
-    }
-}
-
-fn lose(map: &mut HashMap<UserId, Lost>, user: UserId, lost: Lost) {
-    map.entry(user)
-        .and_modify(|before| *before = before.and(lost))
-        .or_insert(lost);
 }

@@ -7,12 +7,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::Relay;
 use super::inbox::Users;
-use super::outbox::{Haul, Lost};
-use super::{Outgoing, Relay};
+use super::outbox::{Confirm, Haul, Lost, Outgoing};
 use crate::backplane::{self, BackplaneError, Level, Message};
 use crate::channel::Head;
 use crate::id::UserId;
@@ -34,13 +34,10 @@ pub(super) async fn run(
     mut stop: watch::Receiver<Option<Instant>>,
 ) {
     let mut backlog = Backlog::default();
-    let mut spare = Vec::new();
     let mut busy = Instant::now();
     loop {
         if backlog.is_empty() {
-            let mut haul = Haul::default();
-            relay.outbox.take(&mut haul, &mut spare);
-            backlog.fill(haul);
+            backlog.fill(relay.outbox.take());
         }
         if !backlog.is_empty() {
             busy = Instant::now();
@@ -87,7 +84,7 @@ struct Lane {
 /// What is published at once, and who is to learn of it.
 struct Batch {
     messages: Vec<Message>,
-    confirms: Vec<oneshot::Sender<()>>,
+    confirms: Vec<Confirm>,
     deferred: Vec<UserId>,
     /// Events in it, and the last of each user: what is lost if it is.
     lost: Vec<(UserId, Lost)>,
@@ -157,18 +154,15 @@ impl Batch {
     /// Adds the next of a user, and says how large it is.
     fn add(&mut self, relay: &Relay, user: &UserId, lane: &mut Lane) -> usize {
         let (body, lost) = if let Some(event) = lane.events.pop_front() {
-            let Outgoing { frame, first, .. } = &event;
-            let (key, note) = (event.key.as_deref(), event.note.as_deref());
-            let body = backplane::event(relay.node, *first, key, note, frame);
             let lost = Lost {
                 count: None,
-                last: *first,
+                last: event.first,
             };
             self.confirms.extend(event.confirm);
             if event.is_deferred {
                 self.deferred.push(user.clone());
             }
-            (body, lost)
+            (event.body, lost)
         } else if let Some(lost) = lane.lost.take() {
             (backplane::lost(relay.node, lost.last, lost.count), lost)
         } else {
