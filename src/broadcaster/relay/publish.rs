@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::Relay;
 use super::inbox::Users;
@@ -35,8 +35,14 @@ pub(super) async fn run(
 ) {
     let mut backlog = Backlog::default();
     let mut busy = Instant::now();
+    let mut looked: Option<Instant> = None;
     loop {
         if backlog.is_empty() {
+            // Whoever looks all the time is in the way of those who broadcast.
+            if let Some(looked) = looked.filter(|_| stop.borrow().is_none()) {
+                sleep_until(looked + LOOK).await;
+            }
+            looked = Some(Instant::now());
             backlog.fill(relay.outbox.take());
         }
         if !backlog.is_empty() {
@@ -57,13 +63,13 @@ pub(super) async fn run(
             return;
         }
         if busy.elapsed() < AWAKE {
-            sleep(LOOK).await;
             continue;
         }
         tokio::select! {
             () = relay.outbox.wait() => busy = Instant::now(),
             _ = stop.changed() => {}
         }
+        looked = None;
     }
 }
 
