@@ -97,7 +97,6 @@ impl SseClient {
     /// In the process the body is not polled. Over TCP the socket is not read: what is sent fills its
     /// [receive buffer](SseRequest::receive_buffer) and the send buffer of the service, and from there on the service
     /// has to wait. How much that is, the kernels decide: send until the service notices.
-    #[must_use]
     pub fn stall(self) -> Stalled {
         Stalled(self)
     }
@@ -163,6 +162,10 @@ impl SseClient {
     /// # Cancel safety
     ///
     /// Nothing is lost if the future is dropped.
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "the name that streams have for it, and no iterator's, since it waits"
+    )]
     #[track_caller]
     pub fn next(&mut self) -> impl Future<Output = Message> + Send {
         let caller = Location::caller();

@@ -19,7 +19,7 @@
 //! use tidings::testkit::{Item, SseRequest};
 //! use tidings::{GenericBroadcaster, History, LastEventId, RegisterError, Subscription, Text};
 //!
-//! type Hub = GenericBroadcaster<Text>;
+//! type Hub = GenericBroadcaster<Text<&'static str>>;
 //!
 //! async fn stream(State(hub): State<Hub>, last: LastEventId) -> Result<Subscription, RegisterError> {
 //!     hub.resume("ann", &last)
@@ -62,7 +62,7 @@
 //! use tidings::serve::{bind, serve};
 //! use tidings::{GenericBroadcaster, RegisterError, Subscription, Text};
 //!
-//! type Hub = GenericBroadcaster<Text>;
+//! type Hub = GenericBroadcaster<Text<&'static str>>;
 //!
 //! async fn stream(State(hub): State<Hub>) -> Result<Subscription, RegisterError> {
 //!     hub.register("ann")
