@@ -235,6 +235,15 @@ async fn who_waits_in_vain_is_told_for_what_and_what_came_instead() {
     send(&hub, "and this");
     let message = panic_of(client.collect_until(|message| message.data == "that")).await;
     assert!(message.contains("and this"), "{message}");
+    for number in 0..9 {
+        send(&hub, &format!("event {number}"));
+    }
+    let message = panic_of(client.collect(10)).await;
+    assert!(
+        message.contains("came 9 events") && message.contains("event 8"),
+        "{message}"
+    );
+    assert!(!message.contains("event 5"), "{message}");
     let message = panic_of(client.next_item()).await;
     assert!(message.contains("anything"), "{message}");
     let message = panic_of(client.expect_end()).await;
@@ -350,6 +359,7 @@ async fn a_service_or_a_body_that_fails_is_a_break() {
     let mut client = opened.expect("a stream");
     let message = panic_of(client.collect_to_end()).await;
     assert!(message.contains("the cable was cut"), "{message}");
+    assert!(message.contains("so far came"), "{message}");
 
     let down = service_fn(async |_: Request<String>| {
         Err::<axum::response::Response, _>("the service is down")
@@ -601,6 +611,17 @@ async fn a_paused_clock_over_tcp_is_said_to_be_the_reason() {
     let error = SseRequest::get("/").connect(addr).await;
     let error = error.expect_err("nobody answers").to_string();
     assert!(error.contains("the clock paused"), "{error}");
+
+    tokio::time::resume();
+    let hub = Hub::new();
+    let server = Server::start(app(&hub)).await;
+    let opened = SseRequest::get("/off/ann").connect(server.addr).await;
+    let mut client = opened.expect("a stream");
+    tokio::time::pause();
+    // It would be silence, whatever the service sends.
+    let silence = client.assert_silent_for(Duration::from_secs(60));
+    let message = panic_of(silence).await;
+    assert!(message.contains("no time passed"), "{message}");
 }
 
 /// What a client makes of these bytes, which are written piece by piece, and then the connection is closed.

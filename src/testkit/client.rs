@@ -1,7 +1,6 @@
-//! The client: what is read, and what is waited for.
+//! The client: its connection, and what it has read.
 
 use std::fmt;
-use std::panic::Location;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -16,6 +15,8 @@ use super::message::{Item, Message, SeenGap};
 use super::request::SseRequest;
 use super::transport::{Body, Transport};
 
+pub(super) const PAUSED: &str = " (with the clock paused, which does not wait for sockets)";
+
 /// As much of the body of a refusal is kept.
 const REFUSAL: usize = 64 * 1024;
 
@@ -28,7 +29,7 @@ const REFUSAL: usize = 64 * 1024;
 /// Methods that wait give up after the request's [bound](SseRequest::within). All but those that return a `Result` panic
 /// then, and the message says what they waited for, what came instead, and where in the test that was.
 pub struct SseClient {
-    request: SseRequest,
+    pub(super) request: SseRequest,
     transport: Box<dyn Transport>,
     headers: HeaderMap,
     /// Until the stream ends.
@@ -66,6 +67,10 @@ impl SseClient {
     ///
     /// As [`SseRequest::open`]; the client is disconnected then, and may try again. [`SseError::Request`] if the id has
     /// characters that cannot be in a header.
+    ///
+    /// # Cancel safety
+    ///
+    /// The client is disconnected if the future is dropped, and may try again.
     pub async fn reconnect(&mut self) -> Result<(), SseError> {
         self.disconnect();
         let request = self.request.to_http(&self.last_event_id)?;
@@ -136,203 +141,6 @@ impl SseClient {
         assert!(gaps.is_empty(), "events are missing: {gaps:?}");
     }
 
-    /// Waits for the next event.
-    ///
-    /// # Errors
-    ///
-    /// [`SseError::TimedOut`] if none comes within the bound, [`SseError::Ended`] if the stream ends, or
-    /// [`SseError::Broken`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Nothing is lost if the future is dropped.
-    pub async fn try_next(&mut self) -> Result<Message, SseError> {
-        let mut got = Vec::new();
-        self.gather("an event", &mut got, |got| !got.is_empty())
-            .await?;
-        Ok(got.remove(0))
-    }
-
-    /// Waits for the next event.
-    ///
-    /// # Panics
-    ///
-    /// Where [`try_next`](Self::try_next) has an error.
-    ///
-    /// # Cancel safety
-    ///
-    /// Nothing is lost if the future is dropped.
-    #[allow(
-        clippy::should_implement_trait,
-        reason = "the name that streams have for it, and no iterator's, since it waits"
-    )]
-    #[track_caller]
-    pub fn next(&mut self) -> impl Future<Output = Message> + Send {
-        let caller = Location::caller();
-        async move { or_panic(self.try_next().await, caller) }
-    }
-
-    /// Waits for whatever the stream says next: comments, which keep-alives are, ids and retries as well as events.
-    ///
-    /// ```
-    /// # use tidings::testkit::{Item, SseClient};
-    /// /// Reads the id that a stream with a history begins with, before there is an event.
-    /// async fn cursor(client: &mut SseClient) -> String {
-    ///     while client.last_event_id().is_empty() {
-    ///         client.next_item().await;
-    ///     }
-    ///     client.last_event_id().to_owned()
-    /// }
-    /// ```
-    ///
-    /// # Panics
-    ///
-    /// If nothing comes within the bound, the stream ends or breaks.
-    ///
-    /// # Cancel safety
-    ///
-    /// Nothing is lost if the future is dropped.
-    #[track_caller]
-    pub fn next_item(&mut self) -> impl Future<Output = Item> + Send {
-        let caller = Location::caller();
-        async move {
-            let (start, limit) = (Instant::now(), self.request.limit);
-            let awaited = "anything".to_owned();
-            let item = match timeout(limit, self.read_item()).await {
-                Ok(Ok(item)) => item.ok_or(SseError::Ended { awaited }),
-                Ok(Err(error)) => Err(error),
-                Err(_) => Err(self.timed_out(start, awaited)),
-            };
-            or_panic(item, caller)
-        }
-    }
-
-    /// Waits for so many events; the bound is for all of them.
-    ///
-    /// # Panics
-    ///
-    /// If they do not come; the message has those that did.
-    ///
-    /// # Cancel safety
-    ///
-    /// What was read is lost if the future is dropped.
-    #[track_caller]
-    pub fn collect(&mut self, count: usize) -> impl Future<Output = Vec<Message>> + Send {
-        let caller = Location::caller();
-        async move {
-            let mut got = Vec::new();
-            let awaited = format!("{count} events");
-            let gathered = self.gather(&awaited, &mut got, |got| got.len() >= count);
-            or_panic(gathered.await, caller);
-            got
-        }
-    }
-
-    /// Waits for an event that is as it should be, and returns it with all before it; the bound is for all of them.
-    ///
-    /// # Panics
-    ///
-    /// If none comes; the message has those that did.
-    ///
-    /// # Cancel safety
-    ///
-    /// What was read is lost if the future is dropped.
-    #[track_caller]
-    pub fn collect_until<P>(&mut self, mut is_last: P) -> impl Future<Output = Vec<Message>> + Send
-    where
-        P: FnMut(&Message) -> bool + Send,
-    {
-        let caller = Location::caller();
-        async move {
-            let mut got = Vec::new();
-            let is_enough = |got: &[Message]| got.last().is_some_and(&mut is_last);
-            let gathered = self.gather("an event that fits", &mut got, is_enough);
-            or_panic(gathered.await, caller);
-            got
-        }
-    }
-
-    /// Waits for the end of the stream, and returns the events before it; the bound is for all of them.
-    ///
-    /// # Panics
-    ///
-    /// If the stream does not end as it should; the message has the events that came.
-    ///
-    /// # Cancel safety
-    ///
-    /// What was read is lost if the future is dropped.
-    #[track_caller]
-    pub fn collect_to_end(&mut self) -> impl Future<Output = Vec<Message>> + Send {
-        let caller = Location::caller();
-        async move {
-            let mut got = Vec::new();
-            match self.gather("the end", &mut got, |_| false).await {
-                Err(SseError::Ended { .. }) => got,
-                other => or_panic(other.map(|()| got), caller),
-            }
-        }
-    }
-
-    /// Waits for the end of the stream. What is no event may come before it, as the `retry` of a shutdown does.
-    ///
-    /// # Panics
-    ///
-    /// If an event comes first, or nothing within the bound, or if the connection breaks without an end.
-    #[track_caller]
-    pub fn expect_end(&mut self) -> impl Future<Output = ()> + Send {
-        let caller = Location::caller();
-        async move {
-            let mut got = Vec::new();
-            match self
-                .gather("the end", &mut got, |got| !got.is_empty())
-                .await
-            {
-                Err(SseError::Ended { .. }) => {}
-                Ok(()) => panic!("not the end, but {:?}, at {caller}", got[0]),
-                Err(error) => or_panic(Err(error), caller),
-            }
-        }
-    }
-
-    /// Waits until the connection breaks, without the end of the stream, and returns the events before that: a client that
-    /// was cut off.
-    ///
-    /// # Panics
-    ///
-    /// If the stream ends as it should, or does neither within the bound.
-    #[track_caller]
-    pub fn expect_break(&mut self) -> impl Future<Output = Vec<Message>> + Send {
-        let caller = Location::caller();
-        async move {
-            let mut got = Vec::new();
-            match self.gather("a break", &mut got, |_| false).await {
-                Err(SseError::Broken(_)) => got,
-                other => or_panic(other.map(|()| got), caller),
-            }
-        }
-    }
-
-    /// Asserts that no event comes for so long. Comments, ids and retries are passed over; a heartbeat that is an event is
-    /// one.
-    ///
-    /// # Panics
-    ///
-    /// If one comes, or the stream ends or breaks.
-    #[track_caller]
-    pub fn assert_silent_for(&mut self, duration: Duration) -> impl Future<Output = ()> + Send {
-        let caller = Location::caller();
-        async move {
-            let awaited = || format!("silence of {duration:?} to pass");
-            let came = match timeout(duration, self.read_message()).await {
-                Err(_) => return,
-                Ok(Ok(Some(message))) => format!("{message:?} came"),
-                Ok(Ok(None)) => "the stream ended".to_owned(),
-                Ok(Err(error)) => error.to_string(),
-            };
-            panic!("{came} while waiting for {}, at {caller}", awaited());
-        }
-    }
-
     /// The events that are there now, without waiting. In the process that is all that the body has to say. Over TCP it is
     /// what has arrived and the runtime has noticed, which is a question of luck: wait for what should be there instead.
     ///
@@ -356,38 +164,8 @@ impl SseClient {
         }
     }
 
-    /// Reads events until there are enough, at most for the bound.
-    async fn gather(
-        &mut self,
-        awaited: &str,
-        got: &mut Vec<Message>,
-        mut is_enough: impl FnMut(&[Message]) -> bool + Send,
-    ) -> Result<(), SseError> {
-        let (start, limit) = (Instant::now(), self.request.limit);
-        let enough = async {
-            while !is_enough(got) {
-                match self.read_message().await? {
-                    Some(message) => got.push(message),
-                    None => return Ok(false),
-                }
-            }
-            Ok(true)
-        };
-        let is_there = timeout(limit, enough).await;
-        let awaited = || match &got[..] {
-            [] => awaited.to_owned(),
-            got => format!("{awaited}; so far came {got:?}"),
-        };
-        match is_there {
-            Ok(Ok(true)) => Ok(()),
-            Ok(Ok(false)) => Err(SseError::Ended { awaited: awaited() }),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(self.timed_out(start, awaited())),
-        }
-    }
-
     /// The next event; `None` at the end. Nothing is lost if the future is dropped.
-    async fn read_message(&mut self) -> Result<Option<Message>, SseError> {
+    pub(super) async fn read_message(&mut self) -> Result<Option<Message>, SseError> {
         while let Some(item) = self.read_item().await? {
             if let Item::Message(message) = item {
                 return Ok(Some(message));
@@ -397,7 +175,7 @@ impl SseClient {
     }
 
     /// The next item; `None` at the end. Nothing is lost if the future is dropped.
-    async fn read_item(&mut self) -> Result<Option<Item>, SseError> {
+    pub(super) async fn read_item(&mut self) -> Result<Option<Item>, SseError> {
         loop {
             if let Some(item) = self.decoder.next() {
                 self.note(&item);
@@ -429,13 +207,17 @@ impl SseClient {
         }
     }
 
-    fn timed_out(&self, start: Instant, mut awaited: String) -> SseError {
+    pub(super) fn timed_out(&self, start: Instant, mut awaited: String) -> SseError {
         let limit = self.request.limit;
-        // Only tokio's clock can have been there already.
-        if self.transport.has_sockets() && start.elapsed() < limit / 2 {
-            awaited += " (with the clock paused, which does not wait for sockets)";
+        if self.is_clock_paused(start, limit) {
+            awaited += PAUSED;
         }
         SseError::TimedOut { awaited, limit }
+    }
+
+    /// Whether a time-out had nothing to do with the sockets, since only tokio's clock was there already.
+    pub(super) fn is_clock_paused(&self, start: Instant, limit: Duration) -> bool {
+        self.transport.has_sockets() && start.elapsed() < limit / 2
     }
 }
 
@@ -485,8 +267,4 @@ async fn refusal(mut body: Body, limit: Duration) -> String {
     let _ = timeout(limit, read).await;
     text.truncate(REFUSAL);
     String::from_utf8_lossy(&text).into_owned()
-}
-
-fn or_panic<T>(result: Result<T, SseError>, caller: &Location<'_>) -> T {
-    result.unwrap_or_else(|error| panic!("{error}, at {caller}"))
 }

@@ -7,7 +7,8 @@
 //!
 //! # In the process, with the clock paused
 //!
-//! No port, no thread, and silence takes no time. A wait whose end nothing in the process brings about jumps to the next
+//! No port, no thread, and silence takes no time: in a test, by `#[tokio::test(start_paused = true)]` and tokio's feature
+//! `test-util`. A wait whose end nothing in the process brings about jumps to the next
 //! timer: of the service, say its keep-alive, or else to the [bound](SseRequest::within) of the wait, and that is what one
 //! wants. A bound shorter than the service's own timers comes first.
 //!
@@ -102,6 +103,7 @@ mod message;
 mod request;
 mod tcp;
 mod transport;
+mod wait;
 
 pub use client::{SseClient, Stalled};
 pub use decoder::Decoder;

@@ -121,6 +121,10 @@ impl SseRequest {
     /// # Panics
     ///
     /// Outside a tokio runtime with a timer.
+    ///
+    /// # Cancel safety
+    ///
+    /// The response is lost if the future is dropped.
     pub async fn open<S, B>(self, service: S) -> Result<SseClient, SseError>
     where
         S: Service<Request<String>, Response = Response<B>> + Send + 'static,
@@ -141,6 +145,10 @@ impl SseRequest {
     /// # Panics
     ///
     /// Outside a tokio runtime with a timer and sockets.
+    ///
+    /// # Cancel safety
+    ///
+    /// The connection is closed if the future is dropped.
     pub async fn connect(self, addr: SocketAddr) -> Result<SseClient, SseError> {
         let receive_buffer = self.receive_buffer;
         let tcp = Tcp {
