@@ -550,24 +550,30 @@ async fn in_the_process_a_stalled_client_lags() {
     assert_eq!(data(&client.collect(2).await), ["4", "5"]);
 }
 
+/// Sends events of 16 KB to a user who does not read, until twenty of them wait in the service. Says how many it sent.
+async fn flood(hub: &Hub, user: &str) -> u64 {
+    let mut sent = 0;
+    while hub.connection_info_of(user)[0].behind < 20 {
+        assert!(sent < 2000, "32 MB, and nothing holds the service up");
+        let event = Text::new(format!("{sent} {}", "x".repeat(16 * 1024)));
+        hub.broadcast(user, &event).expect("it can be encoded");
+        sent += 1;
+        // Turns enough for the service to take it, as long as it has room.
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+    }
+    sent
+}
+
 #[tokio::test]
 async fn over_tcp_a_stalled_client_holds_up_the_service_until_the_ring_laps_it() {
-    const SIZE: usize = 16 * 1024;
     let hub: Hub = Hub::builder().capacity(4).build().expect("valid settings");
     let server = Server::start(app(&hub)).await;
     let request = SseRequest::get("/events/ann").receive_buffer(8 * 1024);
     let client = request.connect(server.addr).await.expect("a stream");
     let stalled = client.stall();
-    // Each time the service has turns enough to take the event, as long as it has room for it.
-    let mut sent = 0_u64;
-    while hub.connection_info()[0].behind < 20 {
-        assert!(sent < 2000, "32 MB, and nothing holds the service up");
-        send(&hub, &format!("{sent} {}", "x".repeat(SIZE)));
-        sent += 1;
-        for _ in 0..50 {
-            tokio::task::yield_now().await;
-        }
-    }
+    let mut sent = flood(&hub, "ann").await;
     send(&hub, "last");
     sent += 1;
     let mut client = stalled.resume_reading();
@@ -579,6 +585,20 @@ async fn over_tcp_a_stalled_client_holds_up_the_service_until_the_ring_laps_it()
     let missed = gap.missed.expect("lag is counted");
     assert!(missed >= 17, "{missed} of 21, of which the ring has four");
     assert_eq!(seen.len() as u64 - 1 + missed, sent, "seen or announced");
+}
+
+#[tokio::test]
+async fn the_receive_buffer_decides_how_much_a_stalled_client_takes() {
+    let hub: Hub = Hub::builder().capacity(4).build().expect("valid settings");
+    let server = Server::start(app(&hub)).await;
+    let mut taken = Vec::new();
+    for (user, size) in [("ann", 8 * 1024), ("bob", 200 * 1024)] {
+        let request = SseRequest::get(format!("/events/{user}")).receive_buffer(size);
+        let client = request.connect(server.addr).await.expect("a stream");
+        let _stalled = client.stall();
+        taken.push(flood(&hub, user).await);
+    }
+    assert!(taken[0] < taken[1], "{taken:?}");
 }
 
 // Over TCP
