@@ -465,6 +465,18 @@ async fn a_client_comes_back_with_what_it_has_seen_however_much_had_arrived() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_event_without_an_id_takes_none_from_a_client_that_came_back() {
+    let app = event_stream("data: x\n\n");
+    let request = SseRequest::get("/").last_event_id("7");
+    let mut client = request.open(app).await.expect("a stream");
+    for _ in 0..2 {
+        assert_eq!(client.next().await.id, "7");
+        assert_eq!(client.last_event_id(), "7");
+        client.reconnect().await.expect("a stream");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn gaps_are_told_apart_and_remembered() {
     let hub = hub_with_history(2);
     let mut client = open(&hub, "/events/ann").await;
@@ -703,6 +715,10 @@ async fn bodies_are_delimited_as_http_has_it_however_they_are_cut() {
         (x("Content-Length: 10\r\n\r\ndata: x\n\n"), false),
         // Not HTTP.
         (x(&format!("{chunked}9\r\ndata: x\n\nXX0\r\n\r\n")), false),
+        (
+            x(&format!("{chunked}9\r\ndata: x\n\nX\r\n0\r\n\r\n")),
+            false,
+        ),
         (x(&format!("{chunked}9\r\ndata: x\n\n\r\n\r\n")), false),
         (
             x(&format!(
@@ -716,7 +732,7 @@ async fn bodies_are_delimited_as_http_has_it_however_they_are_cut() {
             )),
             false,
         ),
-        (x(&format!("{chunked}9\r\ndata: x\n\n\r\n0\n\n")), false),
+        (x(&format!("{chunked}9\r\ndata: x\n\n\r\n00\n\n")), false),
     ] {
         let whole = [response.as_bytes()];
         let bytes: Vec<_> = response.as_bytes().chunks(1).collect();
