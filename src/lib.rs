@@ -84,6 +84,7 @@
 //! | `agui` | no | `protocol::agui`: AG-UI 1.0, all its events as types; `AgUiBroadcaster` |
 //! | `a2a` | no | `protocol::a2a`: A2A 1.0, and bodies of 0.3; `A2ABroadcaster` |
 //! | `agents` | no | both, events of the application's own (`protocol::context`, `system`, `analytics`), and `EventRouter`, which feeds all their streams |
+//! | `testkit` | no | `testkit`: a client of event streams for a service's own tests, in the process or over TCP |
 //!
 //! Without any of them the crate needs no HTTP server: [`SseBody`] is an [`http_body::Body`] for any of them.
 //!
@@ -127,6 +128,8 @@ pub mod serve;
 pub mod sse;
 mod subscription;
 mod sync;
+#[cfg(all(feature = "testkit", not(loom)))]
+pub mod testkit;
 
 #[cfg(not(all(test, loom)))]
 pub use broadcaster::{
