@@ -42,7 +42,7 @@ pub(super) struct Outgoing {
 
 pub(in crate::broadcaster) type Confirm = oneshot::Sender<()>;
 
-/// What was lost of a user's events.
+/// So many of a user's events were lost that the same channel sent first, or none did.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lost {
     /// `None` if nobody knows.
@@ -50,11 +50,20 @@ pub(super) struct Lost {
     pub(super) last: Option<Seen>,
 }
 
-impl Lost {
-    pub(super) fn and(self, other: Self) -> Self {
-        Self {
-            count: self.count.zip(other.count).map(|(one, more)| one + more),
-            last: other.last.or(self.last),
+/// What was lost of a user's events, by the channel that sent it first: its streams have seen it, and no others.
+#[derive(Debug, Default)]
+pub(super) struct Losses(pub(super) VecDeque<Lost>);
+
+impl Losses {
+    pub(super) fn add(&mut self, lost: Lost) {
+        let channel = |lost: &Lost| lost.last.map(|last| last.channel);
+        let same = self.0.iter_mut().find(|one| channel(one) == channel(&lost));
+        match same {
+            None => self.0.push_back(lost),
+            Some(one) => {
+                one.count = one.count.zip(lost.count).map(|(one, more)| one + more);
+                one.last = lost.last;
+            }
         }
     }
 }
@@ -63,7 +72,7 @@ impl Lost {
 #[derive(Default)]
 pub(super) struct Haul {
     pub(super) events: Vec<Outgoing>,
-    pub(super) lost: HashMap<UserId, Lost>,
+    pub(super) lost: HashMap<UserId, Losses>,
 }
 
 pub(super) struct Outbox {
@@ -106,7 +115,7 @@ struct Waiting {
     confirms: VecDeque<Confirm>,
     is_full: bool,
     is_closed: bool,
-    lost: HashMap<UserId, Lost>,
+    lost: HashMap<UserId, Losses>,
     deferred: HashMap<UserId, Deferred>,
 }
 
@@ -318,8 +327,12 @@ impl Waiting {
             last,
         };
         match self.lost.get_mut(user) {
-            Some(before) => *before = before.and(lost),
-            None => drop(self.lost.insert(user.into(), lost)),
+            Some(losses) => losses.add(lost),
+            None => {
+                let mut losses = Losses::default();
+                losses.add(lost);
+                self.lost.insert(user.into(), losses);
+            }
         }
     }
 }

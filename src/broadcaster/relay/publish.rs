@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::Relay;
 use super::inbox::Users;
-use super::outbox::{Confirm, Haul, Lost, Outgoing};
+use super::outbox::{Confirm, Haul, Losses, Lost, Outgoing};
 use crate::backplane::{self, BackplaneError, Level, Message};
 use crate::channel::Head;
 use crate::id::UserId;
@@ -84,7 +84,7 @@ struct Backlog {
 #[derive(Default)]
 struct Lane {
     events: VecDeque<Outgoing>,
-    lost: Option<Lost>,
+    lost: Losses,
 }
 
 /// What is published at once, and who is to learn of it.
@@ -112,15 +112,16 @@ impl Backlog {
         for event in haul.events {
             self.lane(event.user.clone()).events.push_back(event);
         }
-        for (user, lost) in haul.lost {
-            self.lose(user, lost);
+        for (user, losses) in haul.lost {
+            for lost in losses.0 {
+                self.lose(user.clone(), lost);
+            }
         }
     }
 
     /// What is lost of a user comes behind what is not.
     fn lose(&mut self, user: UserId, lost: Lost) {
-        let lane = self.lane(user);
-        lane.lost = Some(lane.lost.map_or(lost, |before| before.and(lost)));
+        self.lane(user).lost.add(lost);
     }
 
     fn batch(&mut self, relay: &Relay) -> Batch {
@@ -147,7 +148,7 @@ impl Backlog {
                     break;
                 }
             }
-            if !lane.events.is_empty() || lane.lost.is_some() {
+            if !lane.events.is_empty() || !lane.lost.0.is_empty() {
                 self.lanes.insert(user.clone(), lane);
                 self.turns.push_back(user);
             }
@@ -169,7 +170,7 @@ impl Batch {
                 self.deferred.push(user.clone());
             }
             (event.body, lost)
-        } else if let Some(lost) = lane.lost.take() {
+        } else if let Some(lost) = lane.lost.0.pop_front() {
             (backplane::lost(relay.node, lost.last, lost.count), lost)
         } else {
             return 0;
