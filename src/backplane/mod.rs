@@ -6,6 +6,8 @@
 mod contract;
 mod envelope;
 mod in_process;
+#[cfg(all(feature = "nats", not(loom)))]
+pub mod nats;
 
 pub use contract::{
     Backplane, BackplaneError, Event, Fetched, Head, Level, Message, Missing, Place, Position,
