@@ -114,6 +114,8 @@ mod error;
 mod event;
 mod frame;
 mod gap;
+#[cfg(all(any(doc, doctest), feature = "serve"))]
+pub mod guide;
 mod id;
 mod metrics;
 #[cfg(all(any(feature = "agui", feature = "a2a"), not(loom)))]

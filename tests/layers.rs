@@ -25,6 +25,7 @@ const ORDER: &[&str] = &[
     "serve",
     "protocol",
     "router",
+    "guide",
 ];
 
 /// What these may not name, although some of it stands above them: the models run them with small integers.

@@ -89,6 +89,13 @@ async fn peer(ConnectInfo(peer): ConnectInfo<SocketAddr>) -> String {
     format!("you are {peer}\n")
 }
 
+#[test]
+fn the_guide_shows_the_settings() {
+    let guide = include_str!("../docs/proxies.md");
+    let settings = format!("```nginx\n{}```\n", include_str!("../docs/nginx.conf"));
+    assert!(guide.contains(&settings), "docs/proxies.md has others");
+}
+
 /// The times from broadcast to arrival of events that are sent one by one.
 async fn delays(site: &Site, client: &mut Client) -> Vec<Duration> {
     let mut delays = Vec::new();
