@@ -2,6 +2,9 @@
 
 #![cfg(feature = "serve")]
 
+// It takes the chunks apart, which nginx cuts anew.
+#[path = "../benches/support/http1.rs"]
+mod http1;
 #[path = "support/nginx.rs"]
 mod nginx;
 #[path = "support/site.rs"]
@@ -18,7 +21,7 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::serve::Listener;
 use nginx::{Nginx, replace};
-use site::{BOUND, Background, Client, MEGABYTE, eventually};
+use site::{BOUND, Background, Client, MEGABYTE, Numbers, eventually};
 use tidings::serve::{bind, serve};
 use tidings::sse::SseResponse;
 use tidings::{GenericBroadcaster, History, KeepAlive, LastEventId, RegisterError, Text};
@@ -222,7 +225,8 @@ async fn requests_of_many_clients_share_a_connection() {
 /// Sends numbered events, one each millisecond, but no faster than somebody reads.
 struct Flood<'a> {
     site: &'a Site,
-    reader: (Background, Arc<AtomicUsize>),
+    read: Arc<AtomicUsize>,
+    _reader: Background,
     ticks: Interval,
     filling: String,
     sent: usize,
@@ -230,10 +234,20 @@ struct Flood<'a> {
 
 impl<'a> Flood<'a> {
     async fn of(site: &'a Site) -> Self {
-        let reader = Client::get(site.nginx.addr, "/events/ann").await;
+        let opened = http1::Stream::open(site.nginx.addr, "/events/ann").await;
+        let mut stream = opened.expect("a stream");
+        let mut numbers = Numbers::default();
+        let read = Arc::clone(&numbers.count);
+        let _reader = Background::spawn(async move {
+            let mut buf = vec![0; 64 * 1024];
+            let mut push = |bytes: &[u8]| numbers.push(bytes);
+            while stream.read(&mut buf, &mut push).await.expect("it works") {}
+            panic!("the stream ended, complete: {}", stream.is_complete());
+        });
         Self {
             site,
-            reader: reader.read_numbers(),
+            read,
+            _reader,
             ticks: interval(Duration::from_millis(1)),
             filling: "x".repeat(16 * 1024),
             sent: 0,
@@ -241,7 +255,7 @@ impl<'a> Flood<'a> {
     }
 
     fn read(&self) -> usize {
-        self.reader.1.load(Ordering::Relaxed)
+        self.read.load(Ordering::Relaxed)
     }
 
     async fn until(&mut self, what: &str, is_so: impl Fn() -> bool) {
