@@ -90,6 +90,11 @@ impl Events {
 
     /// The next event, `None` at the end.
     async fn next(&mut self) -> Option<Dispatched> {
+        soon(self.read()).await
+    }
+
+    /// The same, however long it takes.
+    async fn read(&mut self) -> Option<Dispatched> {
         while self.unread.is_empty() {
             let chunk = self.body.frame().await?.expect("the body is whole");
             self.decoder.push(&chunk.into_data().expect("no trailers"));
@@ -184,7 +189,8 @@ async fn auth_a_stream_ends_when_its_token_expires() {
     // Not from the time of the stream, but from that of the token.
     tokio::time::advance(auth::LIFETIME / 3).await;
     let mut stream = Events::of(ask(&router, request("GET", "/events", &headers, "")).await);
-    assert_eq!(stream.next().await, None);
+    let end = tokio::time::timeout(auth::LIFETIME, stream.read()).await;
+    assert_eq!(end.expect("it ends"), None);
     let lived = opened.elapsed();
     assert!(lived >= auth::LIFETIME, "{lived:?}");
     assert!(lived < auth::LIFETIME + Duration::from_secs(1), "{lived:?}");
@@ -252,7 +258,7 @@ async fn compression_events_arrive_at_once_and_as_they_are_while_the_rest_is_com
     for n in 0..100 {
         hub.broadcast("ann", &Text::new(n.to_string()))
             .expect("text");
-        assert_eq!(soon(stream.data()).await, n.to_string());
+        assert_eq!(stream.data().await, n.to_string());
     }
 }
 
@@ -413,6 +419,7 @@ mod tls {
     use std::sync::Arc;
 
     use tidings::EventRouter;
+    use tidings::protocol::agui::{Event, RunRef};
     use tidings::serve::{StallListener, bind, serve};
     use tokio::net::TcpStream;
     use tokio_rustls::TlsConnector;
@@ -430,11 +437,14 @@ mod tls {
 
     impl Site {
         async fn start() -> Self {
+            Self::on(bind("127.0.0.1:0").await.expect("a port")).await
+        }
+
+        async fn on(tcp: StallListener) -> Self {
             let own = rcgen::generate_simple_self_signed(["localhost".into()]).expect("a key");
             let certificate = own.cert.der().clone();
             let key = PrivateKeyDer::Pkcs8(own.signing_key.serialize_der().into());
             let config = tls_h2::tls(vec![certificate.clone()], key).expect("a pair");
-            let tcp = bind("127.0.0.1:0").await.expect("a port");
             let addr = tcp.local_addr().expect("an address");
             let listener = StallListener::new(tls_h2::TlsListener::new(tcp, config));
             let events = EventRouter::new();
@@ -499,7 +509,7 @@ mod tls {
         for stream in &mut streams {
             let (mut decoder, mut heard) = (Decoder::default(), Vec::new());
             while heard.len() < 2 {
-                let bytes = soon(stream.data()).await.expect("it is open");
+                let bytes = stream.data().await.expect("it is open");
                 decoder.push(&bytes.expect("it works"));
                 heard.extend(decoder.take());
             }
@@ -511,6 +521,33 @@ mod tls {
             );
             assert!(heard[1].data.contains(r#""name":"Trip""#), "{heard:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn tls_h2_cuts_a_client_that_does_not_read() {
+        use tokio::io::AsyncWriteExt;
+
+        const LIMIT: Duration = Duration::from_millis(500);
+        let tcp = bind("127.0.0.1:0").await.expect("a port");
+        let site = Site::on(tcp.stall_limit(LIMIT).send_buffer(16 * 1024)).await;
+        let mut tls = site.connect(b"http/1.1").await;
+        let request = b"GET /events/ann HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        tls.write_all(request).await.expect("it is open");
+        let count = || site.events.context().connection_count("ann");
+        let start = Instant::now();
+        let until = async |expected: usize| {
+            while count() != expected {
+                let event = Event::step_started("x".repeat(16 * 1024));
+                let run = RunRef::new("thread-1", "run-1");
+                let routed = site.events.route_agui("ann", &event.in_run(&run));
+                routed.expect("it can be encoded");
+                tokio::task::yield_now().await;
+            }
+        };
+        soon(until(1)).await;
+        soon(until(0)).await;
+        assert!(start.elapsed() >= LIMIT, "{:?}", start.elapsed());
+        drop(tls);
     }
 
     #[tokio::test]
