@@ -100,7 +100,8 @@
 //! [`connections_per_user`]: Builder::connections_per_user
 //! [`total_connections`]: Builder::total_connections
 
-#![cfg_attr(docsrs, feature(doc_cfg))]
+// docs.rs shows which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg), doc(auto_cfg(hide(loom))))]
 // The program on the README's first page compiles.
 #![cfg_attr(all(doctest, feature = "axum"), doc = include_str!("../README.md"))]
 // The models leave out what they have no question about: the broadcaster and HTTP.
@@ -115,6 +116,8 @@ mod error;
 mod event;
 mod frame;
 mod gap;
+#[cfg(all(any(doc, doctest), feature = "serve"))]
+pub mod guide;
 mod id;
 mod metrics;
 #[cfg(all(any(feature = "agui", feature = "a2a"), not(loom)))]

@@ -26,6 +26,7 @@ const ORDER: &[&str] = &[
     "protocol",
     "router",
     "testkit",
+    "guide",
 ];
 
 /// What these may not name, although some of it stands above them: the models run them with small integers.
