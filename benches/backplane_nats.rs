@@ -101,11 +101,12 @@ async fn crowd(name: &str, settings: Settings, count: usize) {
         .await;
 }
 
-/// Thousands of messages a second, by so many tasks, each of which publishes so many at a time.
-async fn publishes(name: &str, settings: Settings, tasks: usize, at_once: usize, total: usize) {
+/// Thousands of messages a second to so many users, by so many tasks, each of which publishes so many at a time.
+async fn publishes(name: &str, settings: Settings, load: [usize; 3], total: usize) {
+    let [count, tasks, at_once] = load;
     let server = Server::start();
-    let (node, mut events) = connect(&server, settings).await;
-    let users: Vec<UserId> = (0..1000).map(|n| format!("user-{n:04}").into()).collect();
+    let (node, mut events) = connect(&server, settings.interest(Interest::Buckets)).await;
+    let users: Vec<UserId> = (0..count).map(|n| format!("user-{n:07}").into()).collect();
     let added = node.set_interest(&users, &[]).await;
     added.expect("the interest is noted");
     all_ready(&mut events, users.len()).await;
@@ -117,7 +118,7 @@ async fn publishes(name: &str, settings: Settings, tasks: usize, at_once: usize,
         let (node, users, body) = (Arc::clone(&node), users.clone(), body.clone());
         set.spawn(async move {
             for round in 0..rounds {
-                let first = task * 31 + round * at_once;
+                let first = (task * rounds + round) * at_once;
                 let messages: Vec<Message> = (first..first + at_once)
                     .map(|n| message(&users[n % users.len()], &body))
                     .collect();
@@ -135,16 +136,14 @@ async fn publishes(name: &str, settings: Settings, tasks: usize, at_once: usize,
     }
     set.join_all().await;
     let seconds = start.elapsed().as_secs_f64();
-    println!(
-        "{name:14} {tasks:6} {at_once:8} {:12.1}",
-        heard as f64 / seconds / 1e3
-    );
+    let thousands = heard as f64 / seconds / 1e3;
+    println!("{name:14} {count:7} {tasks:6} {at_once:8} {thousands:11.1}");
 }
 
 /// Milliseconds to read so many messages behind a place.
-async fn fetches(storage: Storage, total: usize, counts: &[usize], rounds: usize) {
+async fn fetches(total: usize, counts: &[usize], rounds: usize) {
     let server = Server::start();
-    let log = Log::new("BENCH").storage(storage).max_per_user(20_000);
+    let log = Log::new("BENCH").max_per_user(20_000);
     let (node, _events) = connect(&server, Settings::new("bench").replayable(log)).await;
     let body = Bytes::from(vec![b'x'; 200]);
     let others: Vec<UserId> = (0..100).map(|n| format!("other-{n}").into()).collect();
@@ -168,11 +167,7 @@ async fn fetches(storage: Storage, total: usize, counts: &[usize], rounds: usize
             assert_eq!(fetched.expect("the log answers").messages.len(), *count);
             times.push(start.elapsed().as_secs_f64() * 1e3);
         }
-        println!(
-            "{:10} {count:8} {:10.2}",
-            format!("{storage:?}"),
-            median(&mut times)
-        );
+        println!("{count:18} {:10.2}", median(&mut times));
     }
 }
 
@@ -200,28 +195,21 @@ async fn main() {
     crowd("at most once, per user", once(), count).await;
     crowd("replayable, per user", logged(Storage::File), count).await;
 
-    let total = mode.pick(100_000, 500);
-    println!("\npublished and heard, 200 B   tasks  at once  thousand/s");
-    for (tasks, at_once) in [(1, 1), (1, 100), (100, 1), (100, 5)] {
-        let total = if tasks * at_once == 1 {
-            total / 10
-        } else {
-            total
-        };
-        publishes("at most once", once(), tasks, at_once, total).await;
-        publishes("memory", logged(Storage::Memory), tasks, at_once, total).await;
-        publishes("file", logged(Storage::File), tasks, at_once, total).await;
+    println!("\npublished, heard  users  tasks  at once  thousand/s");
+    let total = mode.pick(50_000, 500);
+    for count in mode.pick([1000, count], [10, 100]) {
+        for (tasks, at_once) in [(1, 1), (1, 100), (100, 1), (100, 5)] {
+            let total = total / if tasks * at_once == 1 { 10 } else { 1 };
+            let load = [count, tasks, at_once];
+            publishes("at most once", once(), load, total).await;
+            publishes("file", logged(Storage::File), load, total).await;
+        }
+        // The slower, the more users have something in it.
+        let total = mode.pick(2000, 100);
+        publishes("memory", logged(Storage::Memory), [count, 100, 1], total).await;
     }
 
-    let counts = mode.pick(&[0, 1, 4, 5, 20, 100, 1000, 10_000][..], &[0, 4, 5, 20]);
-    println!("\nread, 200 B each     messages   ms");
-    for storage in [Storage::Memory, Storage::File] {
-        fetches(
-            storage,
-            *counts.last().expect("some"),
-            counts,
-            mode.pick(21, 1),
-        )
-        .await;
-    }
+    let counts = mode.pick(&[0, 1, 4, 5, 20, 100, 1000, 5000][..], &[0, 4, 5, 20]);
+    println!("\nmessages that are read   ms");
+    fetches(*counts.last().expect("some"), counts, mode.pick(21, 1)).await;
 }

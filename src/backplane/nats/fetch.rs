@@ -88,11 +88,12 @@ impl Log {
         if count >= self.max_per_user() {
             return Ok(false);
         }
-        match first {
-            Some(first) => Ok(first.sequence <= after.0.saturating_add(1)),
-            // Either there never was anything, or it has all gone.
-            None => Ok(self.ask_head().await?.position <= after),
-        }
+        let oldest = match first {
+            Some(first) => first.sequence,
+            // Either there never was anything, or it has all gone. In one answer: something may come between two.
+            None => self.oldest().await?,
+        };
+        Ok(oldest <= after.0.saturating_add(1))
     }
 
     async fn read(

@@ -82,6 +82,16 @@ impl Log {
         Ok(head_of(&info.map_err(BackplaneError::other)?))
     }
 
+    /// The position of the oldest message that there is of anybody, or would be.
+    pub(super) async fn oldest(&self) -> Result<u64, BackplaneError> {
+        let info = self.limited(self.stream.get_info()).await?;
+        let state = info.map_err(BackplaneError::other)?.state;
+        Ok(match state.messages {
+            0 => state.last_sequence.saturating_add(1),
+            _ => state.first_sequence,
+        })
+    }
+
     /// Waits until the server that leads the stream has answered. Whatever this client told its own server before reached
     /// that one first, by the same way.
     pub(super) async fn barrier(&self) -> Result<(), BackplaneError> {

@@ -32,7 +32,7 @@ pub struct Settings {
 #[non_exhaustive]
 pub enum Interest {
     /// The subject of each of its users, which is the default: a node receives nothing that is not for it. Each user costs
-    /// it about 7 KB in the client and the server about 1 KB.
+    /// it about 5 KB, and the server about 0.8 KB.
     #[default]
     PerUser,
     /// The [buckets](Settings::buckets) that its users are in: never more subscriptions than there are buckets, and a user
@@ -131,7 +131,9 @@ pub enum Storage {
     File,
     /// Memory: a restart of the server ends the log, and nodes learn that there is [another](crate::backplane::Event::Reset).
     /// In a cluster it needs [replicas](Log::replicas): a cluster gives a log that it lost the name and age of the old one,
-    /// so that it cannot be told from it.
+    /// so that it cannot be told from it. And with NATS 2.9 it is the slower the more users have something in it: 17,500
+    /// messages a second with a thousand users, 8,600 with two thousand, where files take 16,000 with 50,000
+    /// (`cargo bench --features nats --bench backplane_nats`, with 100 publishers, on a busy machine of two cores).
     Memory,
 }
 
