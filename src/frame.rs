@@ -11,6 +11,7 @@
 //! 4. There is one space after each colon, so that a value's own leading space survives the one that clients strip.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -19,6 +20,8 @@ use crate::error::{EncodeError, Field};
 use crate::event::{Data, Tag, ToSse};
 use crate::gap::Gap;
 use crate::id::{EventId, Position};
+use crate::metrics::Sample;
+use crate::trace::TraceParent;
 
 const DATA: &[u8] = b"data: ";
 /// Ends the last line, and the frame.
@@ -33,6 +36,13 @@ pub struct Frame {
     /// Where the data begins, counted from the end.
     data_len: usize,
     tag: Option<Tag>,
+    aside: Option<Arc<Aside>>,
+}
+
+/// What few frames have besides.
+pub(crate) struct Aside {
+    pub(crate) trace_parent: Option<TraceParent>,
+    pub(crate) sample: Option<Sample>,
 }
 
 impl Frame {
@@ -58,6 +68,7 @@ impl Frame {
             wire: format!("{id}event: gap\ndata: {data}\n\n").into(),
             data_len: data.len() + END.len(),
             tag: None,
+            aside: None,
         }
     }
 
@@ -100,6 +111,17 @@ impl Frame {
         self.tag.as_deref()?.downcast_ref()
     }
 
+    /// The trace that the event was published in, if it [said so](ToSse::trace_parent). Whoever writes frames without
+    /// [`SseBody`](crate::SseBody) tells it to a tracing layer.
+    #[must_use]
+    pub fn trace_parent(&self) -> Option<TraceParent> {
+        self.aside()?.trace_parent
+    }
+
+    pub(crate) fn aside(&self) -> Option<&Aside> {
+        self.aside.as_deref()
+    }
+
     /// The fields in the order they are sent, each line of the data on its own; a comment has an empty name.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
         // Every byte came out of a `str`, and the encoder cuts only at line breaks.
@@ -125,6 +147,8 @@ pub(crate) struct Draft {
     wire: Vec<u8>,
     data_len: usize,
     tag: Option<Tag>,
+    trace_parent: Option<TraceParent>,
+    sample: Option<Sample>,
     /// Whether the wire begins with the room for an id.
     has_room: bool,
 }
@@ -180,8 +204,16 @@ impl Draft {
             data_len: wire.len() - start,
             wire,
             tag: event.tag(),
+            trace_parent: event.trace_parent(),
+            sample: None,
             has_room: epoch.is_some(),
         })
+    }
+
+    /// Lets a sample travel with the frame, if there is one.
+    pub(crate) fn with_sample(mut self, sample: Option<Sample>) -> Self {
+        self.sample = sample;
+        self
     }
 
     /// How many bytes it takes.
@@ -205,10 +237,16 @@ impl Draft {
         // `Bytes` made of a vector allocates its count at the first clone. Let that be now, not at the first delivery.
         drop(wire.clone());
         wire.advance(start);
+        let aside = Aside {
+            trace_parent: self.trace_parent,
+            sample: self.sample,
+        };
+        let has_any = aside.trace_parent.is_some() || aside.sample.is_some();
         Frame {
             wire,
             data_len: self.data_len,
             tag: self.tag,
+            aside: has_any.then(|| Arc::new(aside)),
         }
     }
 }

@@ -29,6 +29,9 @@ pub struct Builder<E: ?Sized> {
     keys: Option<usize>,
     lag_policy: LagPolicy,
     sweep_every: Option<Duration>,
+    name: &'static str,
+    #[cfg(feature = "metrics")]
+    report_every: Option<Duration>,
     event: PhantomData<fn(&E)>,
 }
 
@@ -55,6 +58,9 @@ impl<E: ?Sized> Builder<E> {
             keys: None,
             lag_policy: LagPolicy::default(),
             sweep_every: None,
+            name: "default",
+            #[cfg(feature = "metrics")]
+            report_every: None,
             event: PhantomData,
         }
     }
@@ -157,12 +163,30 @@ impl<E: ?Sized> Builder<E> {
         self
     }
 
+    /// What the broadcaster is called: the label `broadcaster` of its [metrics](crate::metrics). Default `default`.
+    ///
+    /// Give each of several broadcasters a name of its own. Of two with the same name, the metrics are now those of the one
+    /// and now those of the other.
+    pub fn name(mut self, name: &'static str) -> Self {
+        self.name = name;
+        self
+    }
+
+    /// [Reports metrics](GenericBroadcaster::report_metrics) at this interval, in a task of its own that ends with the last
+    /// clone of the broadcaster, and then reports that nobody is there any more. Default `None`: call it yourself. A second
+    /// is a good interval; it costs some microseconds each time.
+    #[cfg(feature = "metrics")]
+    pub fn report_metrics_every(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.report_every = interval.into();
+        self
+    }
+
     /// Builds the broadcaster.
     ///
     /// # Errors
     ///
     /// When the capacity is zero or above [`MAX_CAPACITY`](Self::MAX_CAPACITY), a cap is zero, a history of no events or no
-    /// bytes is asked for, or the interval of sweeps is zero or there is no tokio runtime to sweep in.
+    /// bytes is asked for, or the interval of sweeps or reports is zero or there is no tokio runtime to do them in.
     pub fn build(mut self) -> Result<GenericBroadcaster<E>, ConfigError> {
         let Limits {
             capacity,
@@ -190,9 +214,14 @@ impl<E: ?Sized> Builder<E> {
         self.limits.patience.behind = behind;
         let coalesces = self.lag_policy == LagPolicy::Coalesce;
         self.limits.keys = self.keys.unwrap_or(if coalesces { 64 } else { 0 });
-        let broadcaster = GenericBroadcaster::with_settings(self.limits, self.lag_policy);
+        let broadcaster =
+            GenericBroadcaster::with_settings(self.limits, self.lag_policy, self.name);
         if let Some(interval) = self.sweep_every {
             broadcaster.sweep_in_background(interval)?;
+        }
+        #[cfg(feature = "metrics")]
+        if let Some(interval) = self.report_every {
+            broadcaster.report_in_background(interval)?;
         }
         Ok(broadcaster)
     }
@@ -204,6 +233,7 @@ impl<E: ?Sized> fmt::Debug for Builder<E> {
             .field("limits", &self.limits)
             .field("lag_policy", &self.lag_policy)
             .field("sweep_every", &self.sweep_every)
+            .field("name", &self.name)
             .finish_non_exhaustive()
     }
 }

@@ -8,12 +8,13 @@ use std::time::Duration;
 use super::Builder;
 use crate::channel::{Connection, Resume, Roster};
 use crate::error::{BroadcastError, RegisterError};
-use crate::event::ToSse;
+use crate::event::{ToSse, Traced};
 use crate::frame::{Draft, Frame};
 use crate::id::{ConnectionId, LastEventId, UserId};
-use crate::metrics::Stats;
+use crate::metrics::{Sample, Stats, fanned_out};
 use crate::registry::{Limits, Registry};
 use crate::subscription::{LagPolicy, Subscription};
+use crate::trace::TraceParent;
 
 /// Sends events of type `E` to users, each on all the streams that the user has open.
 ///
@@ -32,6 +33,7 @@ use crate::subscription::{LagPolicy, Subscription};
 pub struct GenericBroadcaster<E: ?Sized> {
     pub(super) registry: Arc<Registry<Arc<Frame>>>,
     lag_policy: LagPolicy,
+    pub(super) name: &'static str,
     event: PhantomData<fn(&E)>,
 }
 
@@ -47,10 +49,11 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         Builder::new()
     }
 
-    pub(super) fn with_settings(limits: Limits, lag_policy: LagPolicy) -> Self {
+    pub(super) fn with_settings(limits: Limits, lag_policy: LagPolicy, name: &'static str) -> Self {
         Self {
             registry: Arc::new(Registry::new(limits)),
             lag_policy,
+            name,
             event: PhantomData,
         }
     }
@@ -148,7 +151,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
                 Ok(subscription.lag_policy(self.lag_policy))
             }
             Err(error) => {
-                self.registry.counters().refused.add(1);
+                self.registry.counters().refused.count(&error);
                 tracing::warn!(%user, connection = %id, %error, "refused");
                 Err(error)
             }
@@ -203,6 +206,12 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         let count = self.registry.forget(user);
         tracing::debug!(user, connections = count, "forgotten");
         count
+    }
+
+    /// What it is [called](Builder::name).
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
     /// How many connections the user has.
@@ -260,25 +269,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     /// What the broadcaster is doing and has done.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let counters = self.registry.counters();
-        let away = self.registry.retention().away();
-        Stats {
-            users: self.registry.user_count().saturating_sub(away),
-            away,
-            away_bytes: self.registry.retention().kept_for_away(),
-            connections: self.registry.total(),
-            registered: counters.registered.get(),
-            refused: counters.refused.get(),
-            pruned: counters.pruned.get(),
-            broadcasts: counters.broadcasts.get(),
-            encoded: counters.encoded.get(),
-            failed: counters.failed.get(),
-            deliveries: counters.deliveries.get(),
-            lagged: counters.lagged.get(),
-            healed: counters.healed.get(),
-            replayed: counters.replayed.get(),
-            evicted: counters.evicted.get(),
-        }
+        stats_of(&self.registry)
     }
 }
 
@@ -299,6 +290,25 @@ impl<E: ToSse + ?Sized> GenericBroadcaster<E> {
     pub fn broadcast(&self, user: &str, event: &E) -> Result<usize, BroadcastError> {
         self.broadcast_as(user, event)
     }
+
+    /// [Broadcasts](Self::broadcast) an event together with the trace that it is published in: see [`TraceParent`]. It takes
+    /// the place of one that the event has [itself](ToSse::trace_parent).
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast`](Self::broadcast).
+    ///
+    /// # Panics
+    ///
+    /// As [`broadcast`](Self::broadcast).
+    pub fn broadcast_traced(
+        &self,
+        user: &str,
+        event: &E,
+        parent: TraceParent,
+    ) -> Result<usize, BroadcastError> {
+        self.broadcast_as(user, &Traced { event, parent })
+    }
 }
 
 impl<E: ?Sized> GenericBroadcaster<E> {
@@ -313,12 +323,25 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         let sent = self.registry.with_or_keep(user, |channel| {
             let draft = Draft::encode(event, channel.epoch())?;
             let size = draft.len() + FRAME_OVERHEAD;
-            Ok(channel.publish(size, event.key(), |id| Arc::new(draft.finish(id))))
+            let sample = Sample::take(self.name);
+            let is_sampled = sample.is_some();
+            let draft = draft.with_sample(sample);
+            let mut bytes = 0;
+            let reached = channel.publish(size, event.key(), |id| {
+                let frame = draft.finish(id);
+                bytes = frame.as_bytes().len();
+                Arc::new(frame)
+            });
+            if is_sampled {
+                fanned_out(self.name, reached);
+            }
+            Ok((reached, bytes))
         });
         match sent {
             None => Ok(0),
-            Some(Ok(reached)) => {
+            Some(Ok((reached, bytes))) => {
                 counters.encoded.add(1);
+                counters.encoded_bytes.add(bytes as u64);
                 counters.deliveries.add(reached as u64);
                 Ok(reached)
             }
@@ -335,6 +358,18 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     }
 }
 
+/// What is going on now, and has been counted.
+pub(super) fn stats_of(registry: &Registry<Arc<Frame>>) -> Stats {
+    let away = registry.retention().away();
+    Stats {
+        users: registry.user_count().saturating_sub(away),
+        away,
+        away_bytes: registry.retention().kept_for_away(),
+        connections: registry.total(),
+        ..registry.counters().totals()
+    }
+}
+
 /// What a frame in a history takes besides its bytes: its place in the history, its counts and what the allocator adds.
 const FRAME_OVERHEAD: usize = 128;
 
@@ -343,6 +378,7 @@ impl<E: ?Sized> Clone for GenericBroadcaster<E> {
         Self {
             registry: self.registry.clone(),
             lag_policy: self.lag_policy,
+            name: self.name,
             event: PhantomData,
         }
     }
@@ -357,6 +393,7 @@ impl<E: ?Sized> Default for GenericBroadcaster<E> {
 impl<E: ?Sized> fmt::Debug for GenericBroadcaster<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GenericBroadcaster")
+            .field("name", &self.name)
             .field("stats", &self.stats())
             .finish()
     }

@@ -4,6 +4,8 @@ mod builder;
 mod contract;
 mod generic;
 mod publisher;
+#[cfg(feature = "metrics")]
+mod report;
 mod shutdown;
 mod sweep;
 

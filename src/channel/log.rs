@@ -21,6 +21,7 @@ use super::latest::Latest;
 use super::{Replay, Resume, Retention};
 use crate::gap::{Gap, GapReason};
 use crate::id::Position;
+use crate::metrics::Counters;
 use crate::sync::{Feed, Mutex};
 
 /// The most events that a replay takes in one go.
@@ -36,8 +37,9 @@ struct State<T> {
     /// The offset of the next event. Those that are kept are the ones before it.
     next: u64,
     kept: VecDeque<Entry<T>>,
-    /// The sizes of those that are kept.
+    /// The sizes of those that are kept. They are in `history_bytes` of the counters as well, until the log is dropped.
     bytes: usize,
+    counters: Arc<Counters>,
     latest: Latest<T>,
     /// Since when nobody is in. While it is set, a place for a user and `bytes` are taken of the room for those.
     away: Option<Instant>,
@@ -72,6 +74,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                 next: 1,
                 kept: VecDeque::new(),
                 bytes: 0,
+                counters: retention.counters.clone(),
                 latest: Latest::new(retention.keys),
                 away: None,
                 unclaimed: false,
@@ -257,6 +260,7 @@ impl<T> State<T> {
             }
         }
         self.bytes += entry.size;
+        self.counters.history_bytes.add(entry.size as u64);
         self.kept.push_back(entry);
     }
 
@@ -265,6 +269,7 @@ impl<T> State<T> {
             return false;
         };
         self.bytes -= entry.size;
+        self.counters.history_bytes.sub(entry.size as u64);
         if self.away.is_some() {
             retention.away_bytes().give_back(entry.size);
         }
@@ -291,5 +296,11 @@ impl<T> State<T> {
             retention.away_bytes().give_back(self.bytes);
             retention.away_users().give_back(1);
         }
+    }
+}
+
+impl<T> Drop for State<T> {
+    fn drop(&mut self) {
+        self.counters.history_bytes.sub(self.bytes as u64);
     }
 }

@@ -5,6 +5,7 @@ use std::cell::OnceCell;
 use crate::error::EncodeError;
 use crate::event::{Data, Tag, ToSse};
 use crate::protocol::context::wrap;
+use crate::trace::TraceParent;
 
 /// An event whose data, JSON, is made when it is needed first and copied from then on.
 ///
@@ -48,6 +49,10 @@ impl<E: ToSse> ToSse for Shared<'_, E> {
         self.event.tag()
     }
 
+    fn trace_parent(&self) -> Option<TraceParent> {
+        self.event.trace_parent()
+    }
+
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
         data.text(self.json()?);
         Ok(())
@@ -63,6 +68,10 @@ pub(super) struct Wrapped<'a, E> {
 impl<E: ToSse> ToSse for Wrapped<'_, E> {
     fn event(&self) -> Option<&str> {
         Some(self.protocol)
+    }
+
+    fn trace_parent(&self) -> Option<TraceParent> {
+        self.event.trace_parent()
     }
 
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {

@@ -1,0 +1,108 @@
+//! The figures of a broadcaster, and of the server, at one moment.
+
+use serde::Serialize;
+
+/// What a broadcaster is doing and has done since it was built.
+///
+/// Serialises to an object with these fields. As metrics they have the names of [the table](self).
+///
+/// The figures are read one after another while others change: each is right, their sum need not be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Users that have a connection now.
+    pub users: usize,
+    /// Users that have none, and whose history is kept.
+    pub away: usize,
+    /// Bytes that are kept for those.
+    pub away_bytes: usize,
+    /// Bytes that are kept in all [histories](crate::History), those of users who are away among them. Counted as there:
+    /// each frame with its bytes and 128 more.
+    pub history_bytes: usize,
+    /// Connections that are open now.
+    pub connections: usize,
+    /// Connections that were let in.
+    pub registered: u64,
+    /// Connections that were refused.
+    pub refused: u64,
+    /// The same by reason.
+    pub refusals: Refusals,
+    /// Connections that were taken out by sweeps.
+    pub pruned: u64,
+    /// The same by reason.
+    pub prunes: Prunes,
+    /// Calls to broadcast, whether or not the user was there.
+    pub broadcasts: u64,
+    /// Broadcasts that had somebody to reach and were encoded.
+    pub encoded: u64,
+    /// Bytes that these were, each counted once, however many streams it went to.
+    pub encoded_bytes: u64,
+    /// Broadcasts that could not be encoded.
+    pub failed: u64,
+    /// Streams reached, added up over all broadcasts: an event that goes to three streams counts three. What such a
+    /// stream then loses by falling behind is counted in `lagged` as well.
+    pub deliveries: u64,
+    /// Events that streams lost by falling behind, added up over all streams, each counted when its stream learns of it.
+    pub lagged: u64,
+    /// Events that streams read from the history instead of losing them by falling behind.
+    pub healed: u64,
+    /// Events that streams read from the history because their clients had been away.
+    pub replayed: u64,
+    /// Events that the history had dropped when streams wanted to replay them, and that their clients were told of.
+    pub evicted: u64,
+    /// Gaps that streams came to, by reason.
+    pub gaps: Gaps,
+}
+
+/// Connections that were refused, by [reason](crate::RegisterError).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Refusals {
+    /// The user had as many connections as [allowed](crate::Builder::connections_per_user).
+    pub user_full: u64,
+    /// The service had as many connections as [allowed](crate::Builder::total_connections).
+    pub total_full: u64,
+    /// The user had a connection of the same id.
+    pub id_in_use: u64,
+    /// The broadcaster was [shutting down](crate::GenericBroadcaster::shutdown).
+    pub shutting_down: u64,
+}
+
+impl Refusals {
+    /// All together.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.user_full + self.total_full + self.id_in_use + self.shutting_down
+    }
+}
+
+/// Connections that were taken out by [sweeps](crate::GenericBroadcaster::sweep), by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Prunes {
+    /// They had been too far behind for too long, see [`Builder::patience`](crate::Builder::patience).
+    pub behind: u64,
+    /// Their [deadline](crate::Subscription::deadline) had passed, and they did not end by themselves.
+    pub deadline: u64,
+}
+
+impl Prunes {
+    /// All together.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.behind + self.deadline
+    }
+}
+
+/// Gaps that streams came to, by [reason](crate::GapReason), whether their [policy](crate::LagPolicy) told the client or
+/// ended the stream. Those that [`Coalesce`](crate::LagPolicy::Coalesce) bridged are not among them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Gaps {
+    /// The stream fell behind.
+    pub lagged: u64,
+    /// The history had dropped what the client had not seen.
+    pub evicted: u64,
+    /// The client came back with an id that was of no history, or of an earlier one.
+    pub epoch: u64,
+}
