@@ -34,8 +34,8 @@
 //!
 //! # Samples
 //!
-//! One in 64 broadcasts that have somebody to reach, at random, goes into the histograms; the others pay for a counter of
-//! their thread. Each stream that such an event goes to gives one time to `tidings_publish_to_write_seconds`, so that users
+//! One in 64 broadcasts that have somebody to reach, at random, goes into the histograms, and the first of each thread; the
+//! others pay for a counter of their thread. Each stream that such an event goes to gives one time to `tidings_publish_to_write_seconds`, so that users
 //! with many streams weigh more there. The time ends when the body of the response hands the bytes to the server, which asks
 //! for them when the client has taken those before: a slow client shows, the time on the wire does not. Events that a
 //! client gets because it comes back are left out.

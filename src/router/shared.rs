@@ -95,6 +95,12 @@ mod tests {
             Some("counted")
         }
 
+        fn trace_parent(&self) -> Option<TraceParent> {
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+                .parse()
+                .ok()
+        }
+
         fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
             self.0.set(self.0.get() + 1);
             data.json(&self.0.get())
@@ -113,6 +119,9 @@ mod tests {
         };
         let context = Frame::encode(&wrapped).expect("JSON");
         assert_eq!(event.0.get(), 1);
+        assert!(event.trace_parent().is_some());
+        assert_eq!(own.trace_parent(), event.trace_parent());
+        assert_eq!(context.trace_parent(), event.trace_parent());
         assert_eq!(own.as_bytes(), b"event: counted\ndata: 1\n\n");
         assert_eq!(
             context.as_bytes(),
