@@ -147,8 +147,7 @@ pub(crate) struct Draft {
     wire: Vec<u8>,
     data_len: usize,
     tag: Option<Tag>,
-    trace_parent: Option<TraceParent>,
-    sample: Option<Sample>,
+    aside: Option<Arc<Aside>>,
     /// Whether the wire begins with the room for an id.
     has_room: bool,
 }
@@ -204,15 +203,25 @@ impl Draft {
             data_len: wire.len() - start,
             wire,
             tag: event.tag(),
-            trace_parent: event.trace_parent(),
-            sample: None,
+            aside: event.trace_parent().map(|parent| {
+                Arc::new(Aside {
+                    trace_parent: Some(parent),
+                    sample: None,
+                })
+            }),
             has_room: epoch.is_some(),
         })
     }
 
     /// Lets a sample travel with the frame, if there is one.
     pub(crate) fn with_sample(mut self, sample: Option<Sample>) -> Self {
-        self.sample = sample;
+        if sample.is_some() {
+            let trace_parent = self.aside.and_then(|aside| aside.trace_parent);
+            self.aside = Some(Arc::new(Aside {
+                trace_parent,
+                sample,
+            }));
+        }
         self
     }
 
@@ -237,16 +246,11 @@ impl Draft {
         // `Bytes` made of a vector allocates its count at the first clone. Let that be now, not at the first delivery.
         drop(wire.clone());
         wire.advance(start);
-        let aside = Aside {
-            trace_parent: self.trace_parent,
-            sample: self.sample,
-        };
-        let has_any = aside.trace_parent.is_some() || aside.sample.is_some();
         Frame {
             wire,
             data_len: self.data_len,
             tag: self.tag,
-            aside: has_any.then(|| Arc::new(aside)),
+            aside: self.aside,
         }
     }
 }
