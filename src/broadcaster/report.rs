@@ -22,14 +22,12 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     /// let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     /// let page = recorder.handle();
     /// // In a service, once: `metrics::set_global_recorder(recorder)`.
-    /// metrics::with_local_recorder(&recorder, || {
-    ///     let hub: GenericBroadcaster<Text> = GenericBroadcaster::builder().name("chat").build()?;
-    ///     let _tab = hub.register("ann")?;
-    ///     hub.report_metrics();
-    ///     assert!(page.render().contains("tidings_connections{broadcaster=\"chat\"} 1"));
-    ///     Ok(())
-    /// })
-    /// # .map_err(|error: Box<dyn std::error::Error>| error)?;
+    /// let _guard = metrics::set_default_local_recorder(&recorder);
+    ///
+    /// let hub: GenericBroadcaster<Text> = GenericBroadcaster::builder().name("chat").build()?;
+    /// let _tab = hub.register("ann")?;
+    /// hub.report_metrics();
+    /// assert!(page.render().contains("tidings_connections{broadcaster=\"chat\"} 1"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn report_metrics(&self) {

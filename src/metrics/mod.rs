@@ -64,8 +64,17 @@ pub(crate) use counters::Counters;
 #[cfg(feature = "metrics")]
 pub use facade::describe;
 #[cfg(feature = "metrics")]
+#[allow(
+    unused_imports,
+    reason = "reported by the broadcaster, which loom leaves out"
+)]
 pub(crate) use facade::{report, report_gone};
-pub(crate) use sample::{Sample, fanned_out};
+pub(crate) use sample::Sample;
+#[allow(
+    unused_imports,
+    reason = "sampled by the broadcaster, which loom leaves out"
+)]
+pub(crate) use sample::fanned_out;
 #[cfg(feature = "serve")]
 pub use stalls::Stalls;
 #[cfg(feature = "serve")]

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// What a broadcaster is doing and has done since it was built.
 ///
-/// Serialises to an object with these fields. As metrics they have the names of [the table](self).
+/// Serialises to an object with these fields. As metrics they have the names of [the table](crate::metrics).
 ///
 /// The figures are read one after another while others change: each is right, their sum need not be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
