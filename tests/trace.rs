@@ -16,6 +16,10 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 
 const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+/// Held by each test that opens streams: whether a place in the code is of interest is kept for the whole process, and what
+/// one test's thread finds out while another's layer comes or goes would be kept too.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 const OTHER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 
 /// What a layer of a tracing system would do: it takes the field, and the span that it is told in.
@@ -81,6 +85,7 @@ impl ToSse for Order {
 
 #[tokio::test]
 async fn a_layer_learns_the_publishers_trace_once_for_each_stream() {
+    let _alone = ALONE.lock().await;
     let traces = Traces::default();
     let subscriber = tracing_subscriber::registry().with(traces.clone());
     let _default = tracing::subscriber::set_default(subscriber);
@@ -107,6 +112,7 @@ async fn a_layer_learns_the_publishers_trace_once_for_each_stream() {
 
 #[tokio::test]
 async fn with_the_level_off_nothing_is_told() {
+    let _alone = ALONE.lock().await;
     let traces = Traces::default();
     let subscriber =
         tracing_subscriber::registry().with(traces.clone().with_filter(LevelFilter::INFO));
@@ -139,6 +145,7 @@ fn events_bring_their_trace_in_each_of_the_ways() {
 async fn the_trace_of_the_call_takes_the_place_of_the_events_own() {
     use tokio_stream::StreamExt;
 
+    let _alone = ALONE.lock().await;
     let hub = GenericBroadcaster::<Order>::new();
     let mut tab = hub.register("ann").expect("there is no cap");
     hub.broadcast("ann", &Order(parent(PARENT))).expect("text");
