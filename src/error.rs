@@ -318,7 +318,7 @@ pub enum ConfigError {
     ZeroInterval,
     /// A publisher without room for an event.
     EmptyQueue,
-    /// Sweeps, a publisher or a backplane were asked for where there is no tokio runtime to run them in.
+    /// Sweeps, reports, a publisher or a backplane were asked for where there is no tokio runtime to run them in.
     NoRuntime,
 }
 
@@ -333,7 +333,9 @@ impl fmt::Display for ConfigError {
             }
             Self::ZeroCap => f.write_str("a cap of zero connections would refuse everybody"),
             Self::EmptyHistory => f.write_str("a history of no events or no bytes was asked for"),
-            Self::ZeroInterval => f.write_str("an interval of zero was asked for between sweeps"),
+            Self::ZeroInterval => {
+                f.write_str("an interval of zero was asked for between sweeps or reports")
+            }
             Self::EmptyQueue => f.write_str("a publisher with room for no event was asked for"),
             Self::NoRuntime => f.write_str("there is no tokio runtime for the task"),
         }

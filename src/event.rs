@@ -11,6 +11,7 @@ use serde_json::ser::Formatter;
 
 use crate::error::EncodeError;
 use crate::id::EventId;
+use crate::trace::TraceParent;
 
 /// An event that can be sent as a server-sent event.
 ///
@@ -78,6 +79,12 @@ pub trait ToSse {
         None
     }
 
+    /// The trace that the event was published in, for those who look for where time goes: see [`TraceParent`]. It is not
+    /// sent.
+    fn trace_parent(&self) -> Option<TraceParent> {
+        None
+    }
+
     /// Writes the event's data. CR, LF and CRLF in it are line breaks, which reach the client as LF.
     ///
     /// # Errors
@@ -115,8 +122,52 @@ impl<E: ToSse + ?Sized> ToSse for &E {
         (**self).note()
     }
 
+    fn trace_parent(&self) -> Option<TraceParent> {
+        (**self).trace_parent()
+    }
+
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
         (**self).data(data)
+    }
+}
+
+/// An event with the trace that it was published in.
+pub(crate) struct Traced<'a, E: ?Sized> {
+    pub(crate) event: &'a E,
+    pub(crate) parent: TraceParent,
+}
+
+impl<E: ToSse + ?Sized> ToSse for Traced<'_, E> {
+    fn event(&self) -> Option<&str> {
+        self.event.event()
+    }
+
+    fn id(&self) -> Option<EventId> {
+        self.event.id()
+    }
+
+    fn retry(&self) -> Option<Duration> {
+        self.event.retry()
+    }
+
+    fn comment(&self) -> Option<&str> {
+        self.event.comment()
+    }
+
+    fn key(&self) -> Option<&str> {
+        self.event.key()
+    }
+
+    fn tag(&self) -> Option<Tag> {
+        self.event.tag()
+    }
+
+    fn trace_parent(&self) -> Option<TraceParent> {
+        Some(self.parent)
+    }
+
+    fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
+        self.event.data(data)
     }
 }
 
@@ -225,6 +276,7 @@ struct Fields {
     id: Option<EventId>,
     retry: Option<Duration>,
     key: Option<String>,
+    trace_parent: Option<TraceParent>,
 }
 
 /// Implements the builder methods and `ToSse` for an event that consists of `fields` and a body.
@@ -263,6 +315,13 @@ macro_rules! ready_made {
                 self.fields.key = Some(key.into());
                 self
             }
+
+            /// Sets the trace that the event is published in. It is not sent.
+            #[must_use]
+            pub fn trace_parent(mut self, parent: TraceParent) -> Self {
+                self.fields.trace_parent = Some(parent);
+                self
+            }
         }
 
         impl<$body> From<$body> for $name<$body> {
@@ -286,6 +345,10 @@ macro_rules! ready_made {
 
             fn key(&self) -> Option<&str> {
                 self.fields.key.as_deref()
+            }
+
+            fn trace_parent(&self) -> Option<TraceParent> {
+                self.fields.trace_parent
             }
 
             fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {

@@ -11,6 +11,7 @@
 //! 4. There is one space after each colon, so that a value's own leading space survives the one that clients strip.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -19,6 +20,8 @@ use crate::error::{EncodeError, Field};
 use crate::event::{Data, Tag, ToSse};
 use crate::gap::{Gap, GapReason};
 use crate::id::{EventId, Position, Seen};
+use crate::metrics::Sample;
+use crate::trace::TraceParent;
 
 const DATA: &[u8] = b"data: ";
 /// Ends the last line, and the frame.
@@ -36,6 +39,7 @@ pub struct Frame {
     /// Behind the id that a history gave it.
     body_start: usize,
     route: Route,
+    aside: Option<Arc<Aside>>,
 }
 
 /// What a frame knows of its way between nodes.
@@ -47,6 +51,12 @@ pub(crate) struct Route {
     pub(crate) position: u64,
     /// It is no event: it tells of a gap.
     pub(crate) gap: Option<(GapReason, Option<u64>)>,
+}
+
+/// What few frames have besides.
+pub(crate) struct Aside {
+    pub(crate) trace_parent: Option<TraceParent>,
+    pub(crate) sample: Option<Sample>,
 }
 
 impl Frame {
@@ -126,6 +136,7 @@ impl Frame {
             data_len: data.len() + END.len(),
             tag: None,
             route: Route::default(),
+            aside: None,
         }
     }
 
@@ -168,6 +179,17 @@ impl Frame {
         self.tag.as_deref()?.downcast_ref()
     }
 
+    /// The trace that the event was published in, if it [said so](ToSse::trace_parent). Whoever writes frames without
+    /// [`SseBody`](crate::SseBody) tells it to a tracing layer.
+    #[must_use]
+    pub fn trace_parent(&self) -> Option<TraceParent> {
+        self.aside()?.trace_parent
+    }
+
+    pub(crate) fn aside(&self) -> Option<&Aside> {
+        self.aside.as_deref()
+    }
+
     /// The fields in the order they are sent, each line of the data on its own; a comment has an empty name.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
         // Every byte came out of a `str`, and the encoder cuts only at line breaks.
@@ -194,6 +216,7 @@ pub(crate) struct Draft {
     data_len: usize,
     tag: Option<Tag>,
     ids: Option<Ids>,
+    aside: Option<Arc<Aside>>,
 }
 
 /// What is known of a frame's id beforehand: everything but the numbers.
@@ -282,6 +305,12 @@ impl Draft {
             wire,
             tag: event.tag(),
             ids,
+            aside: event.trace_parent().map(|parent| {
+                Arc::new(Aside {
+                    trace_parent: Some(parent),
+                    sample: None,
+                })
+            }),
         })
     }
 
@@ -313,6 +342,7 @@ impl Draft {
             wire: body.into(),
             tag: None,
             ids: None,
+            aside: None,
         })
     }
 
@@ -344,6 +374,18 @@ impl Draft {
 
     pub(crate) fn with_tag(mut self, tag: Option<Tag>) -> Self {
         self.tag = tag;
+        self
+    }
+
+    /// Lets a sample travel with the frame, if there is one.
+    pub(crate) fn with_sample(mut self, sample: Option<Sample>) -> Self {
+        if sample.is_some() {
+            let trace_parent = self.aside.and_then(|aside| aside.trace_parent);
+            self.aside = Some(Arc::new(Aside {
+                trace_parent,
+                sample,
+            }));
+        }
         self
     }
 
@@ -389,6 +431,7 @@ impl Draft {
             tag: self.tag,
             body_start: body_start - start,
             route: Route::default(),
+            aside: self.aside,
         }
     }
 }

@@ -81,6 +81,7 @@
 //! | `axum` | yes | [`Subscription`] and [`RegisterError`] as responses, `sse::SseResponse`, axum's own `Sse` from a subscription |
 //! | `serve` | yes | `serve`: a server, and a listener for `axum::serve`, that stalled and vanished clients cannot hold up |
 //! | `http2` | no | HTTP/2 for that server, with the same promise for each stream |
+//! | `metrics` | no | [`metrics`]: what is counted, through the `metrics` facade, for Prometheus and others |
 //! | `agui` | no | `protocol::agui`: AG-UI 1.0, all its events as types; `AgUiBroadcaster` |
 //! | `a2a` | no | `protocol::a2a`: A2A 1.0, and bodies of 0.3; `A2ABroadcaster` |
 //! | `agents` | no | both, events of the application's own (`protocol::context`, `system`, `analytics`), and `EventRouter`, which feeds all their streams |
@@ -119,7 +120,7 @@ mod gap;
 #[cfg(all(any(doc, doctest), feature = "serve"))]
 pub mod guide;
 mod id;
-mod metrics;
+pub mod metrics;
 #[cfg(all(any(feature = "agui", feature = "a2a"), not(loom)))]
 pub mod protocol;
 mod registry;
@@ -133,7 +134,9 @@ mod subscription;
 mod sync;
 #[cfg(all(feature = "testkit", not(loom)))]
 pub mod testkit;
+mod trace;
 
+pub use self::metrics::{BackplaneStats, Stats};
 #[cfg(not(all(test, loom)))]
 pub use broadcaster::{
     Broadcaster, Builder, ConnectionInfo, EventSender, GenericBroadcaster, PublishError, Publisher,
@@ -146,7 +149,6 @@ pub use event::{Data, Json, Tag, Text, ToSse};
 pub use frame::Frame;
 pub use gap::{Gap, GapReason};
 pub use id::{ConnectionId, EventId, LastEventId, UserId};
-pub use metrics::{BackplaneStats, Stats};
 #[cfg(all(feature = "a2a", not(loom)))]
 pub use router::{A2A_BROADCASTER, A2ABroadcaster};
 #[cfg(all(feature = "agui", not(loom)))]
@@ -159,6 +161,7 @@ pub use router::{
 #[cfg(not(all(test, loom)))]
 pub use sse::{HEARTBEAT_INTERVAL, HEARTBEAT_JSON, KeepAlive, SseBody, standard_keep_alive};
 pub use subscription::{ConnectionGuard, LagPolicy, Subscription};
+pub use trace::{NoTraceParent, TraceParent};
 
 #[cfg(all(test, loom))]
 #[path = "../loom_tests/mod.rs"]

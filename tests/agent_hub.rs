@@ -1,6 +1,6 @@
 //! The example `agent_hub` over HTTP: every route, every refusal, and the process itself.
 
-#![cfg(all(feature = "serve", feature = "agents"))]
+#![cfg(all(feature = "serve", feature = "agents", feature = "metrics"))]
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -16,11 +16,14 @@ use tokio::process::{Child, ChildStdout, Command};
 
 use hub::{Hub, within};
 use process::{Process, program};
+use prometheus::Page;
 
 #[path = "support/hub.rs"]
 mod hub;
 #[path = "support/process.rs"]
 mod process;
+#[path = "support/prometheus.rs"]
+mod prometheus;
 
 /// A request for a user's stream of texts, and where to send it.
 fn stream_of(hub: &Hub, user: &str) -> (SseRequest, SocketAddr) {
@@ -441,16 +444,125 @@ async fn stats_count_what_happened() {
         "healed": 0,
         "replayed": 0,
         "evicted": 0,
+        "history_bytes": 0,
+        "encoded_bytes": 2 * "event: text\ndata: one\n\n".len(),
+        "refusals": { "user_full": 0, "total_full": 0, "id_in_use": 0, "shutting_down": 0 },
+        "prunes": { "behind": 0, "deadline": 0 },
+        "gaps": { "lagged": 0, "evicted": 0, "epoch": 0 },
     });
     // The other kinds have figures of their own.
     let mut idle = expected.clone();
     for (_, figure) in idle.as_object_mut().expect("an object") {
-        *figure = json!(0);
+        if figure.is_number() {
+            *figure = json!(0);
+        }
     }
     for kind in ["agui", "a2a", "context", "analytics"] {
         expected[kind] = idle.clone();
     }
     assert_eq!(stats(&hub).await, expected);
+}
+
+async fn read_until(response: &mut Response, what: &str) {
+    let mut read = String::new();
+    while !read.contains(what) {
+        let chunk = within(what, response.chunk()).await.expect("bytes");
+        read.push_str(std::str::from_utf8(&chunk.expect("it is open")).expect("UTF-8"));
+    }
+}
+
+#[tokio::test]
+async fn the_metrics_count_what_happens_and_names_nobody() {
+    /// Found wherever it stands.
+    const USER: &str = "telltale-user-4711";
+    const BROADCASTERS: [&str; 5] = ["text", "agui", "a2a", "context", "analytics"];
+
+    let process = Process::start(&["--history", "10"]).await;
+    let hub = &process.hub;
+    let before = Page::of(hub).await;
+    for broadcaster in BROADCASTERS {
+        for metric in ["connections", "broadcasts_total", "history_bytes"] {
+            let series = format!("tidings_{metric}{{broadcaster=\"{broadcaster}\"}}");
+            assert_eq!(before.get(&series), 0.0);
+        }
+    }
+
+    let url = hub.url(&["users", USER, "streams", "text"]);
+    let mut stream = hub.client.get(url).send().await.expect("a stream");
+    for n in 0..200 {
+        assert_eq!(hub.send(USER, &format!("{n}")).await, 1);
+    }
+    hub.send("nobody", "not sent").await;
+    read_until(&mut stream, "data: 199\n\n").await;
+    // Nine more are let in, the next one is not; one comes back with an id of no history.
+    let mut others = Vec::new();
+    for n in 0..10 {
+        let url = hub.url(&["users", USER, "streams", "text"]);
+        let request = hub.client.get(url).header("last-event-id", "of-no-history");
+        let response = request.send().await.expect("a response");
+        assert_eq!(response.status(), if n < 9 { 200 } else { 429 });
+        others.push(response);
+    }
+    // Its gap is counted when it is told.
+    read_until(&mut others[0], "event: gap\n").await;
+
+    let after = Page::of(hub).await;
+    let text = |metric: &str| after.get(&format!("tidings_{metric}{{broadcaster=\"text\"}}"));
+    assert_eq!(text("connections"), 10.0);
+    assert_eq!(text("users"), 1.0);
+    assert_eq!(text("registered_total"), 10.0);
+    assert_eq!(text("broadcasts_total"), 201.0);
+    assert_eq!(text("encoded_total"), 200.0);
+    assert_eq!(text("deliveries_total"), 200.0);
+    assert!(text("encoded_bytes_total") >= 200.0 * "event: text\ndata: 1\n\n".len() as f64);
+    // Ten events, each with 128 bytes for its management.
+    assert!(text("history_bytes") > 10.0 * 128.0);
+    let refused = |reason: &str| {
+        let series = format!("tidings_refused_total{{broadcaster=\"text\",reason=\"{reason}\"}}");
+        after.get(&series)
+    };
+    assert_eq!((refused("user_full"), refused("total_full")), (1.0, 0.0));
+    let gaps = after.get("tidings_gaps_total{broadcaster=\"text\",reason=\"epoch\"}");
+    assert!((1.0..=9.0).contains(&gaps), "{gaps}");
+    let stalls = after.get("tidings_stalls_total{what=\"socket\",reason=\"stalled\"}");
+    assert_eq!(stalls, 0.0);
+    // The first event of a thread is sampled, and one in 64 after it. Each went to one stream.
+    let sampled = text("fanout_streams_count");
+    assert!((1.0..=200.0).contains(&sampled));
+    assert_eq!(text("fanout_streams_sum"), sampled);
+    assert_eq!(text("publish_to_write_seconds_count"), sampled);
+    for other in ["agui", "a2a", "context", "analytics"] {
+        let series = format!("tidings_broadcasts_total{{broadcaster=\"{other}\"}}");
+        assert_eq!(after.get(&series), 0.0);
+    }
+    for (name, kind) in [
+        ("tidings_connections", "gauge"),
+        ("tidings_deliveries_total", "counter"),
+        ("tidings_publish_to_write_seconds", "histogram"),
+    ] {
+        assert_eq!(after.types[name], kind);
+        assert!(after.text.contains(&format!("# HELP {name} ")));
+    }
+    assert!(!after.text.contains("telltale") && !after.text.contains("nobody"));
+
+    drop((stream, others));
+    assert_eq!(
+        hub.post(&["users", USER, "end"]).await["ended"]
+            .as_u64()
+            .map(|n| n <= 10),
+        Some(true)
+    );
+    let mut present = json!(null);
+    let left = async {
+        while present != json!(0.0) {
+            present = json!(
+                Page::of(hub)
+                    .await
+                    .get("tidings_connections{broadcaster=\"text\"}")
+            );
+        }
+    };
+    within("all have left", left).await;
 }
 
 #[tokio::test]

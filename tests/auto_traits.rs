@@ -8,7 +8,7 @@ use tidings::{
     BroadcastError, Broadcaster, Builder, ConfigError, ConnectionGuard, ConnectionId,
     ConnectionInfo, Data, EncodeError, EventId, EventSender, Field, Frame, Gap, GapReason,
     GenericBroadcaster, History, Json, KeepAlive, LastEventId, RegisterError, SseBody, Stats,
-    Subscription, Text, ToSse, UserId,
+    Subscription, Text, ToSse, TraceParent, UserId,
 };
 
 fn all<T: Send + Sync + Unpin + 'static>() {}
@@ -49,6 +49,7 @@ fn types_go_wherever_a_service_needs_them() {
     all::<KeepAlive>();
     all::<Frame>();
     all::<Stats>();
+    all::<TraceParent>();
     all::<UserId>();
     all::<ConnectionId>();
     all::<EventId>();

@@ -14,6 +14,7 @@ const ORDER: &[&str] = &[
     "metrics",
     "id",
     "gap",
+    "trace",
     "event",
     "frame",
     "channel",

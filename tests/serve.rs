@@ -20,6 +20,7 @@ use site::{
     BOUND, BRIEF, Background, Client, LIMIT, MEGABYTE, Site, eventually, server_socket_exists, soon,
 };
 use socket2::SockRef;
+use tidings::metrics::Stalls;
 use tidings::serve::{
     Drained, Server, StallGuard, StallListener, TcpKeepAlive, bind, listener, serve,
 };
@@ -191,9 +192,12 @@ async fn who_is_disconnected_is_cut_at_once_though_it_does_not_read() {
     eventually(BOUND, "it is there", || site.hub.total_connections() == 1).await;
     site.clog("ann").await;
     assert!(server_socket_exists(addr, stalled.addr()));
+    let before = Stalls::now().overtime_sockets;
     assert_eq!(site.hub.disconnect_user("ann"), 1);
     let gone = || !server_socket_exists(addr, stalled.addr());
     eventually(SECOND, "the socket is gone", gone).await;
+    // Other tests of this process may add to it.
+    assert!(Stalls::now().overtime_sockets > before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

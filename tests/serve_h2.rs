@@ -26,6 +26,7 @@ use http_body::Frame;
 use site::{
     BOUND, BRIEF, Background, Client, LIMIT, Numbers, Site, eventually, server_socket_exists, soon,
 };
+use tidings::metrics::Stalls;
 use tidings::serve::{Drained, Server, bind, serve};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -479,12 +480,15 @@ async fn who_is_disconnected_is_reset_at_once_though_it_takes_nothing() {
         let stalled = get_body(&mut requests, "/events/ann").await;
         site.clog("ann").await;
         // It may wait for events, and so leave by itself before it is counted.
+        let before = Stalls::now().overtime_streams;
         site.hub.disconnect_user("ann");
         let start = Instant::now();
         let (taken, reason) = until_reset(stalled).await;
         assert_eq!((taken, reason), (window as usize, Some(Reason::CANCEL)));
         let cut = start.elapsed();
         assert!(cut < Duration::from_secs(1), "{cut:?}");
+        // Other tests of this process may add to it.
+        assert!(Stalls::now().overtime_streams > before);
     }
 }
 

@@ -23,6 +23,7 @@ use std::time::Duration;
 use axum::serve::Listener;
 use numbered::{Numbers, numbered};
 use site::{BOUND, Background, Site, eventually, server_socket_exists};
+use tidings::metrics::Stalls;
 use tidings::serve::{bind, serve};
 use tokio::net::TcpSocket;
 use tokio::time::Instant;
@@ -148,7 +149,9 @@ async fn over_http1_the_others_get_everything_and_the_sockets_go() {
         let exists = |stream| server_socket_exists(served.addr, addr(stream));
         !stalled.iter().any(exists)
     };
+    let before = Stalls::now().sockets;
     all_but_the_stalled_get_everything(&served, &readers, gone).await;
+    assert_eq!(Stalls::now().sockets - before, STALLED as u64);
 }
 
 /// Two withhold their window on a connection with streams that are read, two on connections of their own.
@@ -180,7 +183,9 @@ async fn over_http2_the_others_get_everything_and_the_streams_are_reset() {
             }));
         }
     }
+    let before = Stalls::now().streams;
     all_but_the_stalled_get_everything(&served, &readers, || true).await;
+    assert_eq!(Stalls::now().streams - before, STALLED as u64);
     for (_requests, mut body) in stalled {
         let reset = loop {
             match site::soon(body.data()).await {

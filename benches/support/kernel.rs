@@ -27,6 +27,18 @@ pub(crate) fn cpu_seconds(pid: u32) -> f64 {
     }
 }
 
+/// The same in nanoseconds, of the threads that the process has now.
+pub(crate) fn cpu_nanos(pid: u32) -> f64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten();
+    let of_thread = |thread: std::io::Result<fs::DirEntry>| {
+        let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<f64>().ok()
+    };
+    threads.filter_map(of_thread).sum()
+}
+
 /// How many files a process has open, sockets among them.
 pub(crate) fn open_files(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)

@@ -2,7 +2,7 @@
 //!
 //!     cargo run --release --example agent_hub
 //!
-//! `app` has the routes and the page that it serves; `app/cut.rs` breaks connections on purpose.
+//! `app` has the routes and the page that it serves; `app/cut.rs` breaks connections on purpose; `scrape` is the page for Prometheus.
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
@@ -19,6 +19,7 @@ use args::{Command, Settings};
 
 mod app;
 mod args;
+mod scrape;
 
 /// How long, after all streams were ended, connections may still hold up the end: those of clients that do not read.
 const STOP_LIMIT: Duration = Duration::from_millis(500);
@@ -60,17 +61,19 @@ async fn run(settings: &Settings) -> io::Result<()> {
     // A client that can still read all of it is not one to give up on.
     let behind = settings.history.max(64) as u64;
     let patience = (behind, settings.stall);
-    let text: GenericBroadcaster<Text> = open(patience, history, LagPolicy::default());
+    let text: GenericBroadcaster<Text> = open("text", patience, history, LagPolicy::default());
     let events = EventRouter::over(
         // Their clients do not resume. A history heals a stream that lags, and goes with the user's last connection.
-        open(patience, history.map(healing), LagPolicy::End),
-        open(patience, history.map(healing), LagPolicy::End),
-        open(patience, history, LagPolicy::default()),
-        open(patience, history, LagPolicy::default()),
+        open("agui", patience, history.map(healing), LagPolicy::End),
+        open("a2a", patience, history.map(healing), LagPolicy::End),
+        open("context", patience, history, LagPolicy::default()),
+        open("analytics", patience, history, LagPolicy::default()),
     );
     // Where nothing is lost by it, clients may come back soon.
     let retry = history.map(|_| Duration::from_secs(1));
     let hub = Hub::new(text.clone(), events.clone(), settings.heartbeat, retry);
+
+    let routes = app::router(hub).merge(scrape::router(text.clone(), events.clone())?);
 
     // Before the address is printed: whoever reads it may stop us from then on.
     let stop_signal = stop_signal()?;
@@ -78,7 +81,7 @@ async fn run(settings: &Settings) -> io::Result<()> {
     print_what_to_try(&format!("http://{}", listener.local_addr()?));
 
     let drain = settings.drain;
-    let ended = serve(listener, app::router(hub))
+    let ended = serve(listener, routes)
         .with_graceful_shutdown(async move {
             stop_signal.await;
             tracing::info!("stopping");
@@ -100,12 +103,14 @@ async fn run(settings: &Settings) -> io::Result<()> {
 }
 
 fn open<E>(
+    name: &'static str,
     (behind, time): (u64, Duration),
     history: Option<History>,
     lag: LagPolicy,
 ) -> GenericBroadcaster<E> {
     let builder: Builder<E> = GenericBroadcaster::builder();
     builder
+        .name(name)
         .history(history)
         .lag_policy(lag)
         .patience(behind, time)
@@ -166,6 +171,7 @@ Then end the stream, break it as a crash would, and see what was counted:
   curl -X POST {base}/users/ann/end
   curl -X POST {base}/users/ann/drop
   curl {base}/stats
+  curl {base}/metrics
 
 Ctrl-C stops it.
 "

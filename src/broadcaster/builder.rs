@@ -35,6 +35,9 @@ pub struct Builder<E: ?Sized> {
     sweep_every: Option<Duration>,
     backplane: Option<Arc<dyn Backplane>>,
     relay: Settings,
+    name: &'static str,
+    #[cfg(feature = "metrics")]
+    report_every: Option<Duration>,
     event: PhantomData<fn(&E)>,
 }
 
@@ -69,6 +72,9 @@ impl<E: ?Sized> Builder<E> {
                 linger: Duration::from_secs(15),
                 tags: None,
             },
+            name: "default",
+            #[cfg(feature = "metrics")]
+            report_every: None,
             event: PhantomData,
         }
     }
@@ -219,13 +225,30 @@ impl<E: ?Sized> Builder<E> {
         self
     }
 
+    /// What the broadcaster is called: the label `broadcaster` of its [metrics](crate::metrics). Default `default`.
+    ///
+    /// Give each of several broadcasters a name of its own. Of two with the same name, the metrics are now those of the one
+    /// and now those of the other.
+    pub fn name(mut self, name: &'static str) -> Self {
+        self.name = name;
+        self
+    }
+
+    /// [Reports metrics](GenericBroadcaster::report_metrics) at this interval, in a task of its own that ends with the last
+    /// clone of the broadcaster, and then reports that nobody is there any more. Default `None`: call it yourself. A second
+    /// is a good interval; it costs some microseconds each time.
+    #[cfg(feature = "metrics")]
+    pub fn report_metrics_every(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.report_every = interval.into();
+        self
+    }
+
     /// Builds the broadcaster.
     ///
     /// # Errors
     ///
     /// When the capacity is zero or above [`MAX_CAPACITY`](Self::MAX_CAPACITY), a cap is zero, a history of no events or no
-    /// bytes is asked for, an interval or a queue is zero, or there is no tokio runtime for sweeps
-    /// or a backplane.
+    /// bytes is asked for, an interval or a queue is zero, or there is no tokio runtime for sweeps, reports or a backplane.
     pub fn build(mut self) -> Result<GenericBroadcaster<E>, ConfigError> {
         let Limits {
             capacity,
@@ -267,7 +290,7 @@ impl<E: ?Sized> Builder<E> {
             self.limits.history = Some(History::new(capacity).linger(Duration::ZERO));
         }
         let mut broadcaster =
-            GenericBroadcaster::with_settings(self.limits, self.lag_policy, upstream);
+            GenericBroadcaster::with_settings(self.limits, self.lag_policy, self.name, upstream);
         if let Some(backplane) = self.backplane {
             if self.relay.events == 0 || self.relay.bytes == 0 {
                 return Err(ConfigError::EmptyQueue);
@@ -280,6 +303,10 @@ impl<E: ?Sized> Builder<E> {
         if let Some(interval) = self.sweep_every {
             broadcaster.sweep_in_background(interval)?;
         }
+        #[cfg(feature = "metrics")]
+        if let Some(interval) = self.report_every {
+            broadcaster.report_in_background(interval)?;
+        }
         Ok(broadcaster)
     }
 }
@@ -290,6 +317,7 @@ impl<E: ?Sized> fmt::Debug for Builder<E> {
             .field("limits", &self.limits)
             .field("lag_policy", &self.lag_policy)
             .field("sweep_every", &self.sweep_every)
+            .field("name", &self.name)
             .finish_non_exhaustive()
     }
 }

@@ -9,12 +9,13 @@ use super::Builder;
 use super::relay::Running;
 use crate::channel::{Connection, Resume, Roster, Upstream};
 use crate::error::{BroadcastError, EncodeError, RegisterError};
-use crate::event::ToSse;
+use crate::event::{ToSse, Traced};
 use crate::frame::{Draft, Frame, Ids};
 use crate::id::{ConnectionId, LastEventId, UserId};
-use crate::metrics::Stats;
+use crate::metrics::{Sample, Stats, fanned_out};
 use crate::registry::{Limits, Registry};
 use crate::subscription::{LagPolicy, Subscription};
+use crate::trace::TraceParent;
 
 /// Sends events of type `E` to users, each on all the streams that the user has open.
 ///
@@ -34,6 +35,7 @@ pub struct GenericBroadcaster<E: ?Sized> {
     pub(super) registry: Arc<Registry<Arc<Frame>>>,
     lag_policy: LagPolicy,
     pub(super) relay: Option<Arc<Running>>,
+    pub(super) name: &'static str,
     event: PhantomData<fn(&E)>,
 }
 
@@ -52,12 +54,14 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     pub(super) fn with_settings(
         limits: Limits,
         lag_policy: LagPolicy,
+        name: &'static str,
         upstream: Option<Upstream>,
     ) -> Self {
         Self {
             registry: Arc::new(Registry::new(limits, upstream)),
             lag_policy,
             relay: None,
+            name,
             event: PhantomData,
         }
     }
@@ -156,7 +160,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
                 Ok(subscription.lag_policy(self.lag_policy))
             }
             Err(error) => {
-                self.registry.counters().refused.add(1);
+                self.registry.counters().refused.count(&error);
                 tracing::warn!(%user, connection = %id, %error, "refused");
                 Err(error)
             }
@@ -211,6 +215,12 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         let count = self.registry.forget(user);
         tracing::debug!(user, connections = count, "forgotten");
         count
+    }
+
+    /// What it is [called](Builder::name).
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
     /// How many connections the user has.
@@ -268,25 +278,9 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     /// What the broadcaster is doing and has done.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let counters = self.registry.counters();
-        let away = self.registry.retention().away();
         Stats {
-            users: self.registry.user_count().saturating_sub(away),
-            away,
-            away_bytes: self.registry.retention().kept_for_away(),
-            connections: self.registry.total(),
-            registered: counters.registered.get(),
-            refused: counters.refused.get(),
-            pruned: counters.pruned.get(),
-            broadcasts: counters.broadcasts.get(),
-            encoded: counters.encoded.get(),
-            failed: counters.failed.get(),
-            deliveries: counters.deliveries.get(),
-            lagged: counters.lagged.get(),
-            healed: counters.healed.get(),
-            replayed: counters.replayed.get(),
-            evicted: counters.evicted.get(),
             backplane: self.relay.as_ref().map(|running| running.0.stats()),
+            ..stats_of(&self.registry)
         }
     }
 }
@@ -312,6 +306,25 @@ impl<E: ToSse + ?Sized> GenericBroadcaster<E> {
     pub fn broadcast(&self, user: &str, event: &E) -> Result<usize, BroadcastError> {
         self.broadcast_as(user, event)
     }
+
+    /// [Broadcasts](Self::broadcast) an event together with the trace that it is published in: see [`TraceParent`]. It takes
+    /// the place of one that the event has [itself](ToSse::trace_parent).
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast`](Self::broadcast).
+    ///
+    /// # Panics
+    ///
+    /// As [`broadcast`](Self::broadcast).
+    pub fn broadcast_traced(
+        &self,
+        user: &str,
+        event: &E,
+        parent: TraceParent,
+    ) -> Result<usize, BroadcastError> {
+        self.broadcast_as(user, &Traced { event, parent })
+    }
 }
 
 impl<E: ?Sized> GenericBroadcaster<E> {
@@ -329,23 +342,36 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         let sent = self.registry.with_or_keep(user, |channel| {
             let draft = Draft::encode(event, channel.id_prefix().map(Ids::of))?;
             let size = draft.len() + FRAME_OVERHEAD;
-            Ok(channel.publish(size, event.key(), |id| Arc::new(draft.finish(id))))
+            let sample = Sample::take(self.name);
+            let is_sampled = sample.is_some();
+            let draft = draft.with_sample(sample);
+            let mut bytes = 0;
+            let reached = channel.publish(size, event.key(), |id| {
+                let frame = draft.finish(id);
+                bytes = frame.as_bytes().len();
+                Arc::new(frame)
+            });
+            if is_sampled {
+                fanned_out(self.name, reached);
+            }
+            Ok((reached, bytes))
         });
         let sent = sent.map_or(Ok(None), |sent| sent.map(Some));
         self.count_broadcast(user, sent)
             .map(Option::unwrap_or_default)
     }
 
-    /// Counts what became of a broadcast: how many streams it reached, or `None` if it was for nobody.
+    /// Counts what became of a broadcast: how many streams it reached and its bytes, or `None` if it was for nobody.
     pub(super) fn count_broadcast(
         &self,
         user: &str,
-        sent: Result<Option<usize>, EncodeError>,
+        sent: Result<Option<(usize, usize)>, EncodeError>,
     ) -> Result<Option<usize>, BroadcastError> {
         let counters = self.registry.counters();
         match sent {
-            Ok(Some(reached)) => {
+            Ok(Some((reached, bytes))) => {
                 counters.encoded.add(1);
+                counters.encoded_bytes.add(bytes as u64);
                 counters.deliveries.add(reached as u64);
                 Ok(Some(reached))
             }
@@ -363,6 +389,18 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     }
 }
 
+/// What is going on now, and has been counted.
+pub(super) fn stats_of(registry: &Registry<Arc<Frame>>) -> Stats {
+    let away = registry.retention().away();
+    Stats {
+        users: registry.user_count().saturating_sub(away),
+        away,
+        away_bytes: registry.retention().kept_for_away(),
+        connections: registry.total(),
+        ..registry.counters().totals()
+    }
+}
+
 /// What a frame in a history takes besides its bytes: its place in the history, its counts and what the allocator adds.
 pub(super) const FRAME_OVERHEAD: usize = 128;
 
@@ -372,6 +410,7 @@ impl<E: ?Sized> Clone for GenericBroadcaster<E> {
             registry: self.registry.clone(),
             lag_policy: self.lag_policy,
             relay: self.relay.clone(),
+            name: self.name,
             event: PhantomData,
         }
     }
@@ -386,6 +425,7 @@ impl<E: ?Sized> Default for GenericBroadcaster<E> {
 impl<E: ?Sized> fmt::Debug for GenericBroadcaster<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GenericBroadcaster")
+            .field("name", &self.name)
             .field("stats", &self.stats())
             .finish()
     }

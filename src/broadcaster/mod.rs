@@ -6,6 +6,8 @@ mod generic;
 mod publisher;
 mod relay;
 mod relayed;
+#[cfg(feature = "metrics")]
+mod report;
 mod shutdown;
 mod sweep;
 

@@ -15,6 +15,7 @@ use crate::error::{BroadcastError, ConfigError, RegisterError, RelayError};
 use crate::event::ToSse;
 use crate::frame::{Draft, Frame, Ids};
 use crate::id::{ConnectionId, LastEventId, UserId};
+use crate::metrics::{Sample, fanned_out};
 use crate::subscription::{Gate, Subscription};
 
 impl<E: ?Sized> GenericBroadcaster<E> {
@@ -124,14 +125,22 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         let send_here = |channel: &Channel<Arc<Frame>>| {
             let draft = Draft::encode(event, channel.id_prefix().map(Ids::of))?;
             let size = draft.len() + FRAME_OVERHEAD;
+            let sample = Sample::take(self.name);
+            let is_sampled = sample.is_some();
+            let draft = draft.with_sample(sample);
+            let mut bytes = 0;
             let mut pushed = Ok(());
             // Pushed where its place is decided, so that the engine gets a user's events in the order of their places.
             let reached = channel.publish(size, key, |id| {
                 let frame = Arc::new(draft.finish(id).routed(id.and_then(|id| id.own), 0));
+                bytes = frame.as_bytes().len();
                 pushed = push(channel.roster().hash(), &frame, false);
                 frame
             });
-            Ok((reached, pushed))
+            if is_sampled {
+                fanned_out(self.name, reached);
+            }
+            Ok((reached, bytes, pushed))
         };
         let sent = match relay.defers(user, &self.registry) {
             true => None,
@@ -140,10 +149,11 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         let sent = sent.unwrap_or_else(|| {
             let frame = Draft::encode(event, None)?.finish(None);
             let hash = self.registry.hash(user);
-            Ok((0, push(hash, &frame, relay.sends_back())))
+            let bytes = frame.as_bytes().len();
+            Ok((0, bytes, push(hash, &frame, relay.sends_back())))
         });
         let (sent, pushed) = match sent {
-            Ok((reached, pushed)) => (Ok(Some(reached)), pushed),
+            Ok((reached, bytes, pushed)) => (Ok(Some((reached, bytes))), pushed),
             Err(error) => (Err(error), Ok(())),
         };
         let reached = self.count_broadcast(user, sent)?.unwrap_or(0);

@@ -1,19 +1,22 @@
 //! What a log keeps, within its bounds. All of it stands under the log's lock.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::Retention;
 use super::latest::Latest;
 use super::shared::{Mark, Marks};
+use crate::metrics::Counters;
 
 pub(super) struct State<T> {
     /// The offset of the next event. Those that are kept are the ones before it.
     pub(super) next: u64,
     pub(super) kept: VecDeque<Entry<T>>,
-    /// The sizes of those that are kept.
+    /// The sizes of those that are kept. They are in `history_bytes` of the counters as well, until the log is dropped.
     pub(super) bytes: usize,
+    pub(super) counters: Arc<Counters>,
     pub(super) latest: Latest<T>,
     /// Since when nobody is in. While it is set, a place for a user and `bytes` are taken of the room for those.
     pub(super) away: Option<Instant>,
@@ -64,6 +67,7 @@ impl<T> State<T> {
             }
         }
         self.bytes += entry.size;
+        self.counters.history_bytes.add(entry.size as u64);
         self.kept.push_back(entry);
     }
 
@@ -79,6 +83,7 @@ impl<T> State<T> {
             return false;
         };
         self.bytes -= entry.size;
+        self.counters.history_bytes.sub(entry.size as u64);
         self.drop_mark(&entry);
         if self.away.is_some() {
             retention.away_bytes().give_back(entry.size);
@@ -106,5 +111,11 @@ impl<T> State<T> {
             retention.away_bytes().give_back(self.bytes);
             retention.away_users().give_back(1);
         }
+    }
+}
+
+impl<T> Drop for State<T> {
+    fn drop(&mut self) {
+        self.counters.history_bytes.sub(self.bytes as u64);
     }
 }

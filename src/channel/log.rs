@@ -68,6 +68,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                 next: 1,
                 kept: VecDeque::new(),
                 bytes: 0,
+                counters: retention.counters.clone(),
                 latest: Latest::new(retention.keys),
                 away: None,
                 unclaimed: false,
@@ -135,7 +136,17 @@ impl<T: Clone + Send + 'static> Log<T> {
                 mark = Some((marks.last, true));
             }
             let event = make(self.place(state));
-            self.push(state, (size, key, now, mark), event, send)
+            self.push(
+                state,
+                event,
+                About {
+                    size,
+                    key,
+                    at: now,
+                    mark,
+                },
+                send,
+            )
         })
     }
 
@@ -167,7 +178,17 @@ impl<T: Clone + Send + 'static> Log<T> {
             }
             let mark = Some((marks.last, true));
             let event = make(self.place(state));
-            Taken::Sent(self.push(state, (size, key, now, mark), event, send))
+            Taken::Sent(self.push(
+                state,
+                event,
+                About {
+                    size,
+                    key,
+                    at: now,
+                    mark,
+                },
+                send,
+            ))
         })
     }
 
@@ -193,7 +214,17 @@ impl<T: Clone + Send + 'static> Log<T> {
             let offset = state.next;
             let place = self.place(state).or_else(|| self.position(offset));
             let event = make(place);
-            self.push(state, (size, None, now, mark), event, send)
+            self.push(
+                state,
+                event,
+                About {
+                    size,
+                    key: None,
+                    at: now,
+                    mark,
+                },
+                send,
+            )
         })
     }
 
@@ -219,7 +250,17 @@ impl<T: Clone + Send + 'static> Log<T> {
             let mark = Some((marks.last, false));
             while state.forget_first(&self.retention) {}
             let event = make(self.place(state));
-            self.push(state, (1, None, now, mark), event, send);
+            self.push(
+                state,
+                event,
+                About {
+                    size: 1,
+                    key: None,
+                    at: now,
+                    mark,
+                },
+                send,
+            );
         });
     }
 
@@ -251,20 +292,20 @@ impl<T: Clone + Send + 'static> Log<T> {
     fn push(
         &self,
         state: &mut State<T>,
-        (size, key, at, mark): (usize, Option<&str>, Option<Instant>, Option<(Mark, bool)>),
         event: T,
+        about: About<'_>,
         send: impl FnOnce(T) -> usize,
     ) -> usize {
         let offset = state.next;
         state.next += 1;
         if self.retention.keys > 0 {
-            state.latest.note(offset, key, &event);
+            state.latest.note(offset, about.key, &event);
         }
         let entry = Entry {
             event: event.clone(),
-            size,
-            at,
-            mark,
+            size: about.size,
+            at: about.at,
+            mark: about.mark,
         };
         state.keep(entry, &self.retention);
         send(event)
@@ -439,6 +480,14 @@ impl<T: Clone + Send + 'static> Log<T> {
     pub(crate) fn close(&self) {
         self.state.with(|state| state.come_back(&self.retention));
     }
+}
+
+/// What an event is appended with.
+struct About<'a> {
+    size: usize,
+    key: Option<&'a str>,
+    at: Option<Instant>,
+    mark: Option<(Mark, bool)>,
 }
 
 /// Where a stream goes on.

@@ -33,23 +33,27 @@ impl<T: Clone + Send + 'static> Registry<T> {
         // From 1, since 0 stands for "not behind".
         let millis = 1 + self.since_started(now);
         let longest = u64::try_from(patience.time.as_millis()).unwrap_or(u64::MAX);
-        let mut pruned = 0;
+        let (mut behind, mut overdue) = (0, 0);
         for roster in self.rosters_of_shard(shard) {
             let head = roster.head();
             roster.for_each(|connection| {
                 let too_far = connection.behind(head) > patience.behind;
                 let since = connection.note_behind(too_far, millis);
                 let stuck = too_far && since >= longest;
-                if (stuck || connection.is_expired(now)) && self.remove(&roster, connection) {
-                    pruned += 1;
+                let expired = connection.is_expired(now);
+                if (stuck || expired) && self.remove(&roster, connection) {
+                    let count = if stuck { &mut behind } else { &mut overdue };
+                    *count += 1;
                 }
             });
             if roster.has_lingered(now) {
                 self.close_if_deserted(&roster);
             }
         }
-        self.counters().pruned.add(pruned as u64);
-        pruned
+        self.counters().pruned_behind.add(behind);
+        self.counters().pruned_deadline.add(overdue);
+        // As many as there were connections.
+        (behind + overdue) as usize
     }
 
     fn since_started(&self, now: Instant) -> u64 {

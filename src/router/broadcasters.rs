@@ -39,30 +39,35 @@ pub type AnalyticsBroadcaster = GenericBroadcaster<AnalyticsEvent>;
 ///
 /// A convenience: everything works with a broadcaster of your own as well.
 #[cfg(feature = "agui")]
-pub static AGUI_BROADCASTER: LazyLock<AgUiBroadcaster> = LazyLock::new(strict);
+pub static AGUI_BROADCASTER: LazyLock<AgUiBroadcaster> = LazyLock::new(|| strict("agui"));
 
 /// The process's broadcaster of A2A events. Its streams end when they lag.
 ///
 /// A convenience: everything works with a broadcaster of your own as well.
 #[cfg(feature = "a2a")]
-pub static A2A_BROADCASTER: LazyLock<A2ABroadcaster> = LazyLock::new(strict);
+pub static A2A_BROADCASTER: LazyLock<A2ABroadcaster> = LazyLock::new(|| strict("a2a"));
 
 /// The process's broadcaster of the events of all protocols.
 ///
 /// A convenience: everything works with a broadcaster of your own as well.
 #[cfg(feature = "agents")]
-pub static CONTEXT_BROADCASTER: LazyLock<ContextBroadcaster> =
-    LazyLock::new(GenericBroadcaster::new);
+pub static CONTEXT_BROADCASTER: LazyLock<ContextBroadcaster> = LazyLock::new(|| named("context"));
 
 /// The process's broadcaster of what visitors do.
 ///
 /// A convenience: everything works with a broadcaster of your own as well.
 #[cfg(feature = "agents")]
 pub static ANALYTICS_BROADCASTER: LazyLock<AnalyticsBroadcaster> =
-    LazyLock::new(GenericBroadcaster::new);
+    LazyLock::new(|| named("analytics"));
 
 /// A broadcaster for clients that a gap would mislead, and that do not know the event that tells of it.
-pub(super) fn strict<E>() -> GenericBroadcaster<E> {
+pub(super) fn strict<E>(name: &'static str) -> GenericBroadcaster<E> {
     let builder = GenericBroadcaster::builder().lag_policy(LagPolicy::End);
+    builder.name(name).build().expect("the defaults are valid")
+}
+
+#[cfg(feature = "agents")]
+pub(super) fn named<E>(name: &'static str) -> GenericBroadcaster<E> {
+    let builder = GenericBroadcaster::builder().name(name);
     builder.build().expect("the defaults are valid")
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::broadcasters::{
     A2A_BROADCASTER, A2ABroadcaster, AGUI_BROADCASTER, ANALYTICS_BROADCASTER, AgUiBroadcaster,
-    AnalyticsBroadcaster, CONTEXT_BROADCASTER, ContextBroadcaster, strict,
+    AnalyticsBroadcaster, CONTEXT_BROADCASTER, ContextBroadcaster, named, strict,
 };
 use super::shared::{Shared, Wrapped};
 use crate::broadcaster::GenericBroadcaster;
@@ -79,14 +79,14 @@ impl Routed {
 
 impl EventRouter {
     /// A router over four broadcasters of its own. They have the defaults of [`Builder`](crate::Builder), but that the
-    /// streams of AG-UI and A2A end when they lag.
+    /// streams of AG-UI and A2A end when they lag, and their [names](crate::Builder::name).
     #[must_use]
     pub fn new() -> Self {
         Self::over(
-            strict(),
-            strict(),
-            GenericBroadcaster::new(),
-            GenericBroadcaster::new(),
+            strict("agui"),
+            strict("a2a"),
+            named("context"),
+            named("analytics"),
         )
     }
 

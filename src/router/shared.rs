@@ -5,6 +5,7 @@ use std::cell::OnceCell;
 use crate::error::EncodeError;
 use crate::event::{Data, Tag, ToSse};
 use crate::protocol::context::wrap;
+use crate::trace::TraceParent;
 
 /// An event whose data, JSON, is made when it is needed first and copied from then on.
 ///
@@ -52,6 +53,10 @@ impl<E: ToSse> ToSse for Shared<'_, E> {
         self.event.note()
     }
 
+    fn trace_parent(&self) -> Option<TraceParent> {
+        self.event.trace_parent()
+    }
+
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
         data.text(self.json()?);
         Ok(())
@@ -67,6 +72,10 @@ pub(super) struct Wrapped<'a, E> {
 impl<E: ToSse> ToSse for Wrapped<'_, E> {
     fn event(&self) -> Option<&str> {
         Some(self.protocol)
+    }
+
+    fn trace_parent(&self) -> Option<TraceParent> {
+        self.event.trace_parent()
     }
 
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
@@ -90,6 +99,12 @@ mod tests {
             Some("counted")
         }
 
+        fn trace_parent(&self) -> Option<TraceParent> {
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+                .parse()
+                .ok()
+        }
+
         fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
             self.0.set(self.0.get() + 1);
             data.json(&self.0.get())
@@ -108,6 +123,9 @@ mod tests {
         };
         let context = Frame::encode(&wrapped).expect("JSON");
         assert_eq!(event.0.get(), 1);
+        assert!(event.trace_parent().is_some());
+        assert_eq!(own.trace_parent(), event.trace_parent());
+        assert_eq!(context.trace_parent(), event.trace_parent());
         assert_eq!(own.as_bytes(), b"event: counted\ndata: 1\n\n");
         assert_eq!(
             context.as_bytes(),

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::overtime::{GRACE, Overtime};
+use crate::metrics::SOCKETS;
 
 /// The default stall limit.
 pub(super) const STALL_LIMIT: Duration = Duration::from_secs(30);
@@ -126,13 +127,19 @@ impl<T> StallGuard<T> {
             }
             return polled;
         }
-        let message = ready!(self.poll_stalled(operation, cx));
+        let is_over = ready!(self.poll_stalled(operation, cx));
+        let message = if is_over {
+            format!("the stream is over, and the peer did not take the rest in {GRACE:?}")
+        } else {
+            format!("the peer took no bytes for {:?}", self.limit)
+        };
+        SOCKETS.count(is_over);
         (self.on_stall)(&self.io);
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)))
     }
 
-    /// Says why it is not waited for any longer.
-    fn poll_stalled(&mut self, operation: Operation, cx: &mut Context<'_>) -> Poll<String> {
+    /// It is not waited for any longer. Says whether that is because the stream is over.
+    fn poll_stalled(&mut self, operation: Operation, cx: &mut Context<'_>) -> Poll<bool> {
         let limit = self.limit;
         let start = || (operation, Instant::now());
         let stalled = self.waiting.get_or_insert_with(start).1 + limit;
@@ -148,11 +155,7 @@ impl<T> StallGuard<T> {
         loop {
             ready!(timer.as_mut().poll(cx));
             if timer.deadline() >= deadline {
-                return Poll::Ready(if deadline < stalled {
-                    format!("the stream is over, and the peer did not take the rest in {GRACE:?}")
-                } else {
-                    format!("the peer took no bytes for {limit:?}")
-                });
+                return Poll::Ready(deadline < stalled);
             }
             // It was set for an earlier wait.
             timer.as_mut().reset(deadline);

@@ -16,6 +16,7 @@ use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep};
 
 use super::KeepAlive;
+use super::taken::taken;
 use super::view::{Chunks, View};
 use crate::frame::Frame;
 use crate::gap::Gap;
@@ -147,10 +148,11 @@ impl SseBody {
             let Some(subscription) = &mut self.subscription else {
                 return Poll::Ready(None);
             };
-            match (
-                ready!(Pin::new(&mut *subscription).poll_next(cx)),
-                &mut self.view,
-            ) {
+            let item = ready!(Pin::new(&mut *subscription).poll_next(cx));
+            if let Some(Ok(frame)) = &item {
+                taken(frame, subscription.guard());
+            }
+            match (item, &mut self.view) {
                 (Some(Ok(frame)), None) => return Poll::Ready(Some(frame.to_bytes())),
                 (Some(Err(gap)), None) => return Poll::Ready(Some(Frame::gap(&gap).to_bytes())),
                 (Some(item), Some(view)) => {

@@ -10,6 +10,7 @@ use futures_core::Stream;
 
 use super::KeepAlive;
 use super::keep_alive::{Form, LONGEST};
+use super::taken::taken;
 use crate::frame::Frame;
 use crate::subscription::Subscription;
 
@@ -77,7 +78,10 @@ impl Stream for AxumEvents {
         let next = ready!(Pin::new(&mut self.0).poll_next(cx));
         Poll::Ready(next.map(|item| {
             Ok(match item {
-                Ok(frame) => (&*frame).into(),
+                Ok(frame) => {
+                    taken(&frame, self.0.guard());
+                    (&*frame).into()
+                }
                 Err(gap) => (&Frame::gap(&gap)).into(),
             })
         }))

@@ -67,6 +67,11 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
         self.connection.lagged()
     }
 
+    /// For how long the connection has been open.
+    pub(crate) fn age(&self) -> Duration {
+        self.connection.age()
+    }
+
     /// Over what time the client shall spread its reconnect, if the stream ended because of a shutdown. A stream that was
     /// evicted has finished too.
     pub(crate) fn reconnect_spread(&self) -> Option<Duration> {
@@ -85,7 +90,7 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
         &self.connection
     }
 
-    pub(super) fn span(&self) -> &Span {
+    pub(crate) fn span(&self) -> &Span {
         &self.span
     }
 
@@ -95,6 +100,18 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
 
     pub(super) fn is_behind(&self) -> bool {
         self.connection.behind(self.roster.head()) > 0
+    }
+
+    /// Counts a gap that its stream has come to.
+    pub(super) fn count_gap(&self, reason: GapReason) {
+        let counters = self.registry.counters();
+        let tally = match reason {
+            GapReason::Lagged => &counters.gaps_lagged,
+            GapReason::Evicted => &counters.gaps_evicted,
+            GapReason::Epoch => &counters.gaps_epoch,
+            GapReason::Backplane => &counters.gaps_backplane,
+        };
+        tally.add(1);
     }
 
     /// Counts events that the connection has lost, for its user and in total.

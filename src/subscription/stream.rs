@@ -187,6 +187,7 @@ impl<T: Clone + Send + 'static> Stream for Subscription<T> {
 impl<T: Clone + Send + 'static> Subscription<T> {
     /// What the policy makes of a gap.
     fn tell(&mut self, gap: Gap) -> Poll<Option<Result<T, Gap>>> {
+        self.guard.count_gap(gap.reason);
         tracing::debug!(parent: self.guard.span(), reason = gap.reason.as_str(), missed = gap.missed, "gap");
         match self.lag_policy {
             LagPolicy::End => {

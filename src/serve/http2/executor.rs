@@ -10,6 +10,7 @@ use hyper::rt::Executor;
 use tokio::time::{Instant, Sleep};
 
 use super::chunk::Load;
+use crate::metrics::STREAMS;
 use crate::serve::overtime::Overtime;
 
 tokio::task_local! {
@@ -131,6 +132,7 @@ impl<F: Future> Future for Guarded<F> {
             ready!(timer.as_mut().poll(cx));
             if timer.deadline() >= deadline {
                 let is_over = this.load.overtime().end(cx).is_some();
+                STREAMS.count(is_over);
                 tracing::debug!(is_over, limit = ?this.limit, "a client withholds the window of a stream, which is reset");
                 return Poll::Ready(());
             }

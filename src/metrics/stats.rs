@@ -1,61 +1,10 @@
-//! Counters, and the [`Stats`] made of them.
-//!
-//! All of them are relaxed: they are read to be shown and never to decide. Those that every broadcast counts are spread
-//! over several cache lines, so that threads that broadcast to different users do not meet here.
-
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+//! The figures of a broadcaster, and of the server, at one moment.
 
 use serde::Serialize;
 
-/// A count that many threads raise at once.
-#[derive(Default)]
-pub(crate) struct Counter {
-    stripes: [Stripe; STRIPES],
-}
-
-const STRIPES: usize = 8;
-
-#[derive(Default)]
-#[repr(align(128))]
-struct Stripe(AtomicU64);
-
-impl Counter {
-    pub(crate) fn add(&self, n: u64) {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        thread_local! {
-            static STRIPE: usize = NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES;
-        }
-        // A thread that is being torn down has no locals any more; any stripe will do.
-        let stripe = STRIPE.try_with(|stripe| *stripe).unwrap_or(0);
-        self.stripes[stripe].0.fetch_add(n, Ordering::Relaxed);
-    }
-
-    pub(crate) fn get(&self) -> u64 {
-        self.stripes
-            .iter()
-            .map(|stripe| stripe.0.load(Ordering::Relaxed))
-            .sum()
-    }
-}
-
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub(crate) broadcasts: Counter,
-    pub(crate) deliveries: Counter,
-    pub(crate) encoded: Counter,
-    pub(crate) failed: Counter,
-    pub(crate) lagged: Counter,
-    pub(crate) registered: Counter,
-    pub(crate) refused: Counter,
-    pub(crate) pruned: Counter,
-    pub(crate) replayed: Counter,
-    pub(crate) healed: Counter,
-    pub(crate) evicted: Counter,
-}
-
 /// What a broadcaster is doing and has done since it was built.
 ///
-/// Serialises to an object with these fields.
+/// Serialises to an object with these fields. As metrics they have the names of [the table](crate::metrics).
 ///
 /// The figures are read one after another while others change: each is right, their sum need not be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -67,18 +16,27 @@ pub struct Stats {
     pub away: usize,
     /// Bytes that are kept for those.
     pub away_bytes: usize,
+    /// Bytes that are kept in all [histories](crate::History), those of users who are away among them. Counted as there:
+    /// each frame with its bytes and 128 more.
+    pub history_bytes: usize,
     /// Connections that are open now.
     pub connections: usize,
     /// Connections that were let in.
     pub registered: u64,
     /// Connections that were refused.
     pub refused: u64,
-    /// Connections that were taken out because they had been too far behind for too long.
+    /// The same by reason.
+    pub refusals: Refusals,
+    /// Connections that were taken out by sweeps.
     pub pruned: u64,
+    /// The same by reason.
+    pub prunes: Prunes,
     /// Calls to broadcast, whether or not the user was there.
     pub broadcasts: u64,
     /// Broadcasts that had somebody to reach and were encoded.
     pub encoded: u64,
+    /// Bytes that these were, each counted once, however many streams it went to.
+    pub encoded_bytes: u64,
     /// Broadcasts that could not be encoded.
     pub failed: u64,
     /// Streams reached, added up over all broadcasts: an event that goes to three streams counts three. What such a
@@ -92,6 +50,8 @@ pub struct Stats {
     pub replayed: u64,
     /// Events that the history had dropped when streams wanted to replay them, and that their clients were told of.
     pub evicted: u64,
+    /// Gaps that streams came to, by reason.
+    pub gaps: Gaps,
     /// What goes on between nodes, if there is a [backplane](crate::Builder::backplane).
     pub backplane: Option<BackplaneStats>,
 }
@@ -129,4 +89,59 @@ pub struct BackplaneStats {
     pub holes: u64,
     /// Events that were read from the engine's log.
     pub fetched: u64,
+}
+
+/// Connections that were refused, by [reason](crate::RegisterError).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Refusals {
+    /// The user had as many connections as [allowed](crate::Builder::connections_per_user).
+    pub user_full: u64,
+    /// The service had as many connections as [allowed](crate::Builder::total_connections).
+    pub total_full: u64,
+    /// The user had a connection of the same id.
+    pub id_in_use: u64,
+    /// The broadcaster was [shutting down](crate::GenericBroadcaster::shutdown).
+    pub shutting_down: u64,
+}
+
+impl Refusals {
+    /// All together.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.user_full + self.total_full + self.id_in_use + self.shutting_down
+    }
+}
+
+/// Connections that were taken out by [sweeps](crate::GenericBroadcaster::sweep), by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Prunes {
+    /// They had been too far behind for too long, see [`Builder::patience`](crate::Builder::patience).
+    pub behind: u64,
+    /// Their [deadline](crate::Subscription::deadline) had passed, and they did not end by themselves.
+    pub deadline: u64,
+}
+
+impl Prunes {
+    /// All together.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.behind + self.deadline
+    }
+}
+
+/// Gaps that streams came to, by [reason](crate::GapReason), whether their [policy](crate::LagPolicy) told the client or
+/// ended the stream. Those that [`Coalesce`](crate::LagPolicy::Coalesce) bridged are not among them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Gaps {
+    /// The stream fell behind.
+    pub lagged: u64,
+    /// The history had dropped what the client had not seen.
+    pub evicted: u64,
+    /// The client came back with an id that was of no history, or of an earlier one.
+    pub epoch: u64,
+    /// Events of other nodes were lost between the nodes.
+    pub backplane: u64,
 }
