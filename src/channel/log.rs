@@ -136,17 +136,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                 mark = Some((marks.last, true));
             }
             let event = make(self.place(state));
-            self.push(
-                state,
-                event,
-                About {
-                    size,
-                    key,
-                    at: now,
-                    mark,
-                },
-                send,
-            )
+            self.push(state, event, (size, key, now, mark), send)
         })
     }
 
@@ -178,17 +168,7 @@ impl<T: Clone + Send + 'static> Log<T> {
             }
             let mark = Some((marks.last, true));
             let event = make(self.place(state));
-            Taken::Sent(self.push(
-                state,
-                event,
-                About {
-                    size,
-                    key,
-                    at: now,
-                    mark,
-                },
-                send,
-            ))
+            Taken::Sent(self.push(state, event, (size, key, now, mark), send))
         })
     }
 
@@ -214,17 +194,7 @@ impl<T: Clone + Send + 'static> Log<T> {
             let offset = state.next;
             let place = self.place(state).or_else(|| self.position(offset));
             let event = make(place);
-            self.push(
-                state,
-                event,
-                About {
-                    size,
-                    key: None,
-                    at: now,
-                    mark,
-                },
-                send,
-            )
+            self.push(state, event, (size, None, now, mark), send)
         })
     }
 
@@ -250,17 +220,7 @@ impl<T: Clone + Send + 'static> Log<T> {
             let mark = Some((marks.last, false));
             while state.forget_first(&self.retention) {}
             let event = make(self.place(state));
-            self.push(
-                state,
-                event,
-                About {
-                    size: 1,
-                    key: None,
-                    at: now,
-                    mark,
-                },
-                send,
-            );
+            self.push(state, event, (1, None, now, mark), send);
         });
     }
 
@@ -293,19 +253,19 @@ impl<T: Clone + Send + 'static> Log<T> {
         &self,
         state: &mut State<T>,
         event: T,
-        about: About<'_>,
+        (size, key, at, mark): About<'_>,
         send: impl FnOnce(T) -> usize,
     ) -> usize {
         let offset = state.next;
         state.next += 1;
         if self.retention.keys > 0 {
-            state.latest.note(offset, about.key, &event);
+            state.latest.note(offset, key, &event);
         }
         let entry = Entry {
             event: event.clone(),
-            size: about.size,
-            at: about.at,
-            mark: about.mark,
+            size,
+            at,
+            mark,
         };
         state.keep(entry, &self.retention);
         send(event)
@@ -482,13 +442,13 @@ impl<T: Clone + Send + 'static> Log<T> {
     }
 }
 
-/// What an event is appended with.
-struct About<'a> {
-    size: usize,
-    key: Option<&'a str>,
-    at: Option<Instant>,
-    mark: Option<(Mark, bool)>,
-}
+/// What an event is appended with: its size and key, when, and where a stream is behind it.
+type About<'a> = (
+    usize,
+    Option<&'a str>,
+    Option<Instant>,
+    Option<(Mark, bool)>,
+);
 
 /// Where a stream goes on.
 enum Start {

@@ -1,0 +1,224 @@
+//! A frame in the making.
+
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+
+use super::id_room::{Ids, put_number};
+use super::whole::{Aside, DATA, END, Frame, Route};
+use crate::error::{EncodeError, Field};
+use crate::event::{Data, Tag, ToSse};
+use crate::id::Position;
+use crate::metrics::Sample;
+
+/// A frame that lacks its id yet, with room for it: everything that takes time is done, and what is left can be done under
+/// a lock.
+pub(crate) struct Draft {
+    wire: Vec<u8>,
+    data_len: usize,
+    tag: Option<Tag>,
+    ids: Option<Ids>,
+    aside: Option<Arc<Aside>>,
+}
+
+impl Draft {
+    /// Encodes an event, which is to be found under an id of this kind, if one is given; the event's own id is for when
+    /// none is.
+    pub(crate) fn encode<E: ToSse + ?Sized>(
+        event: &E,
+        ids: Option<Ids>,
+    ) -> Result<Self, EncodeError> {
+        let mut wire = Vec::with_capacity(256);
+        if let Some(ids) = &ids {
+            ids.write(&mut wire);
+        }
+        if let Some(comment) = event.comment() {
+            EncodeError::check_one_line(Field::Comment, comment)?;
+            push_field(&mut wire, b": ", comment);
+        }
+        if let Some(name) = event.event() {
+            if name.is_empty() {
+                return Err(EncodeError::empty(Field::Event));
+            }
+            EncodeError::check_one_line(Field::Event, name)?;
+            push_field(&mut wire, b"event: ", name);
+        }
+        if let Some(id) = event.id().filter(|_| ids.is_none()) {
+            push_field(&mut wire, b"id: ", &id);
+        }
+        if let Some(after) = event.retry() {
+            // Clients keep it in 64 bits, and ignore what does not fit.
+            let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+            push_field(&mut wire, b"retry: ", &millis.to_string());
+        }
+        wire.extend_from_slice(DATA);
+        let start = wire.len();
+        event.data(&mut Data::new(&mut wire))?;
+        split_lines(&mut wire, start);
+        wire.extend_from_slice(END);
+        // A frame is kept until it is overwritten: with what it needs, not with what the buffer had grown to.
+        wire.shrink_to_fit();
+        Ok(Self {
+            data_len: wire.len() - start,
+            wire,
+            tag: event.tag(),
+            ids,
+            aside: event.trace_parent().map(|parent| {
+                Arc::new(Aside {
+                    trace_parent: Some(parent),
+                    sample: None,
+                })
+            }),
+        })
+    }
+
+    /// Reads a frame that another node has made.
+    pub(super) fn parse(body: Bytes) -> Option<Self> {
+        let text = std::str::from_utf8(&body).ok()?;
+        let lines = text.strip_suffix("\n\n")?;
+        let mut data_at = None;
+        let mut at = 0;
+        for line in lines.split('\n') {
+            let (name, value) = line.split_once(": ")?;
+            let in_order = data_at.is_none() || name == "data";
+            let is_known = match name {
+                "" | "event" | "id" => memchr::memchr(0, value.as_bytes()).is_none(),
+                "retry" => value.bytes().all(|b| b.is_ascii_digit()),
+                "data" => true,
+                _ => false,
+            };
+            if !in_order || !is_known || memchr::memchr(b'\r', line.as_bytes()).is_some() {
+                return None;
+            }
+            if name == "data" && data_at.is_none() {
+                data_at = Some(at + DATA.len());
+            }
+            at += line.len() + 1;
+        }
+        Some(Self {
+            data_len: body.len() - data_at?,
+            wire: body.into(),
+            tag: None,
+            ids: None,
+            aside: None,
+        })
+    }
+
+    /// The same event with room for an id of this kind, and without one that it has brought.
+    pub(crate) fn with_ids(mut self, ids: Option<Ids>) -> Self {
+        let Some(ids) = ids else {
+            return self;
+        };
+        let mut wire = Vec::with_capacity(ids.room() + self.wire.len());
+        ids.write(&mut wire);
+        let head = self.wire.len() - self.data_len - DATA.len();
+        for line in self.wire[..head].split_inclusive(|byte| *byte == b'\n') {
+            if !line.starts_with(b"id: ") {
+                wire.extend_from_slice(line);
+            }
+        }
+        wire.extend_from_slice(&self.wire[head..]);
+        self.wire = wire;
+        self.ids = Some(ids);
+        self
+    }
+
+    /// The event's data as a client gets it.
+    pub(crate) fn data(&self) -> String {
+        let data = &self.wire[self.wire.len() - self.data_len..self.wire.len() - END.len()];
+        // It came out of a `str`, cut at a line.
+        String::from_utf8_lossy(data).replace("\ndata: ", "\n")
+    }
+
+    pub(crate) fn with_tag(mut self, tag: Option<Tag>) -> Self {
+        self.tag = tag;
+        self
+    }
+
+    /// Lets a sample travel with the frame, if there is one.
+    pub(crate) fn with_sample(mut self, sample: Option<Sample>) -> Self {
+        if sample.is_some() {
+            let trace_parent = self.aside.and_then(|aside| aside.trace_parent);
+            self.aside = Some(Arc::new(Aside {
+                trace_parent,
+                sample,
+            }));
+        }
+        self
+    }
+
+    /// How many bytes it takes.
+    pub(crate) fn len(&self) -> usize {
+        self.wire.len()
+    }
+
+    /// Writes the id into its room, if there is one.
+    pub(crate) fn finish(mut self, id: Option<Position>) -> Frame {
+        let mut start = 0;
+        let mut body_start = 0;
+        if let (Some(ids), Some(id)) = (self.ids, id) {
+            let room = ids.room();
+            body_start = room;
+            if !ids.fit(&id) {
+                // The engine's log has become another one meanwhile.
+                self.wire.drain(..room);
+                self.ids = None;
+                let ids = Ids {
+                    epoch: id.epoch,
+                    channel: id.own.map(|own| own.channel),
+                };
+                return self.with_ids(Some(ids)).finish(Some(id));
+            }
+            // To the right, so that the id ends where the next line begins. What is left of the room is cut off.
+            let mut at = room - 1;
+            if let Some(own) = id.own {
+                at = put_number(&mut self.wire, at, own.count) - 1;
+                self.wire[at] = b'-';
+            }
+            at = put_number(&mut self.wire, at, id.offset);
+            start = at - ids.prefix();
+            self.wire.copy_within(..ids.prefix(), start);
+        }
+        let mut wire = Bytes::from(self.wire);
+        // `Bytes` made of a vector allocates its count at the first clone. Let that be now, not at the first delivery.
+        drop(wire.clone());
+        wire.advance(start);
+        Frame {
+            wire,
+            data_len: self.data_len,
+            tag: self.tag,
+            body_start: body_start - start,
+            route: Route::default(),
+            aside: self.aside,
+        }
+    }
+}
+
+fn push_field(wire: &mut Vec<u8>, prefix: &[u8], value: &str) {
+    wire.extend_from_slice(prefix);
+    wire.extend_from_slice(value.as_bytes());
+    wire.push(b'\n');
+}
+
+/// Gives each line of the data, which stands from `start` to the end, a `data: ` of its own (invariant 3).
+///
+/// Data on one line, as JSON is, costs one scan and is left where it is.
+fn split_lines(wire: &mut Vec<u8>, start: usize) {
+    let Some(first) = memchr::memchr2(b'\r', b'\n', &wire[start..]) else {
+        return;
+    };
+    let rest = wire.split_off(start + first);
+    let mut rest = &rest[..];
+    while let Some(at) = memchr::memchr2(b'\r', b'\n', rest) {
+        wire.extend_from_slice(&rest[..at]);
+        wire.push(b'\n');
+        wire.extend_from_slice(DATA);
+        let line_break = if rest[at..].starts_with(b"\r\n") {
+            2
+        } else {
+            1
+        };
+        rest = &rest[at + line_break..];
+    }
+    wire.extend_from_slice(rest);
+}

@@ -1,0 +1,219 @@
+//! A frame as it is sent.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Draft;
+use crate::error::EncodeError;
+use crate::event::{Tag, ToSse};
+use crate::gap::{Gap, GapReason};
+use crate::id::{EventId, Position, Seen};
+use crate::metrics::Sample;
+use crate::trace::TraceParent;
+
+pub(super) const DATA: &[u8] = b"data: ";
+/// Ends the last line, and the frame.
+pub(super) const END: &[u8] = b"\n\n";
+
+/// A server-sent event as it is sent: encoded once, shared by every stream that it goes to.
+///
+/// Cloning costs a reference count.
+#[derive(Clone)]
+pub struct Frame {
+    pub(super) wire: Bytes,
+    /// Where the data begins, counted from the end.
+    pub(super) data_len: usize,
+    pub(super) tag: Option<Tag>,
+    /// Behind the id that a history gave it.
+    pub(super) body_start: usize,
+    pub(super) route: Route,
+    pub(super) aside: Option<Arc<Aside>>,
+}
+
+/// What a frame knows of its way between nodes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Route {
+    /// Which event it is of the channel that sent it first, if one did.
+    pub(crate) first: Option<Seen>,
+    /// Its position in the engine's log; zero if it was not there when it was sent.
+    pub(crate) position: u64,
+    /// It is no event: it tells of a gap.
+    pub(crate) gap: Option<(GapReason, Option<u64>)>,
+}
+
+/// What few frames have besides.
+pub(crate) struct Aside {
+    pub(crate) trace_parent: Option<TraceParent>,
+    pub(crate) sample: Option<Sample>,
+}
+
+impl Frame {
+    /// Encodes an event.
+    ///
+    /// # Errors
+    ///
+    /// When a field cannot be put on the wire: a name that is empty, a name or comment that holds CR, LF or NUL, or
+    /// whatever [`ToSse::data`] reports.
+    pub fn encode<E: ToSse + ?Sized>(event: &E) -> Result<Self, EncodeError> {
+        Ok(Draft::encode(event, None)?.finish(None))
+    }
+
+    /// Reads what another node has [sent](Self::body), and keeps nothing of it but one whole event: `None` if it is none.
+    pub(crate) fn parse(body: Bytes) -> Option<Draft> {
+        Draft::parse(body)
+    }
+
+    /// The event as it goes to other nodes: without the id that the history here has given it.
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.wire[self.body_start..]
+    }
+
+    pub(crate) fn route(&self) -> &Route {
+        &self.route
+    }
+
+    /// Stands in a user's channel for a gap that all streams have.
+    pub(crate) fn notice(reason: GapReason, missed: Option<u64>, id: Option<Position>) -> Self {
+        let gap = Gap {
+            reason,
+            missed,
+            position: id,
+        };
+        let mut frame = Self::gap(&gap);
+        frame.route.gap = Some((reason, missed));
+        frame
+    }
+
+    /// The id that a history has given it.
+    pub(crate) fn position(&self) -> Option<Position> {
+        let line = std::str::from_utf8(&self.wire[..self.body_start]).ok()?;
+        let id = line.strip_prefix("id: ")?.strip_suffix('\n')?;
+        crate::id::LastEventId::new(id).position()
+    }
+
+    /// Says which event it is of the channel that sent it first, and where it is in the engine's log.
+    pub(crate) fn routed(mut self, first: Option<Seen>, position: u64) -> Self {
+        self.route.first = first;
+        self.route.position = position;
+        self
+    }
+
+    /// The same event under another id.
+    pub(crate) fn under(&self, id: &EventId) -> Self {
+        let line = format!("id: {id}\n");
+        Self {
+            wire: [line.as_bytes(), &self.wire[self.body_start..]]
+                .concat()
+                .into(),
+            body_start: line.len(),
+            ..self.clone()
+        }
+    }
+
+    /// Tells the client what it cannot have, and the id from which the stream goes on.
+    pub(crate) fn gap(gap: &Gap) -> Self {
+        let id = gap.id().map_or(String::new(), |id| format!("id: {id}\n"));
+        let reason = gap.reason.as_str();
+        let missed = gap
+            .missed
+            .map_or("null".into(), |missed| missed.to_string());
+        let data = format!("{{\"reason\":\"{reason}\",\"missed\":{missed}}}");
+        Self {
+            body_start: id.len(),
+            wire: format!("{id}event: gap\ndata: {data}\n\n").into(),
+            data_len: data.len() + END.len(),
+            tag: None,
+            route: Route::default(),
+            aside: None,
+        }
+    }
+
+    /// Gives the client an id to come back with, before the first event. A block without data, so there is no event.
+    pub(crate) fn cursor(id: &EventId) -> Bytes {
+        format!("id: {id}\n\n").into()
+    }
+
+    /// Tells the client how long to wait before it reconnects. Without an empty line: at the beginning of a stream it is the
+    /// first line of the first event, at the end clients obey the line as it comes, and some would take an empty line for
+    /// an event.
+    pub(crate) fn retry_line(after: Duration) -> Bytes {
+        format!("retry: {}\n", after.as_millis()).into()
+    }
+
+    /// The frame's bytes, shared.
+    #[must_use]
+    pub fn to_bytes(&self) -> Bytes {
+        self.wire.clone()
+    }
+
+    /// The frame's bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.wire
+    }
+
+    /// The frame's data as it stands on the wire, shared, if that is one line, as JSON always is.
+    #[must_use]
+    pub fn data_line(&self) -> Option<Bytes> {
+        let end = self.wire.len() - END.len();
+        let line = self.wire.len() - self.data_len..end;
+        let is_one = memchr::memchr(b'\n', &self.wire[line.clone()]).is_none();
+        is_one.then(|| self.wire.slice(line))
+    }
+
+    /// What its event had for a [tag](ToSse::tag), if it is of this type.
+    #[must_use]
+    pub fn tag<T: 'static>(&self) -> Option<&T> {
+        self.tag.as_deref()?.downcast_ref()
+    }
+
+    /// The trace that the event was published in, if it [said so](ToSse::trace_parent). Whoever writes frames without
+    /// [`SseBody`](crate::SseBody) tells it to a tracing layer.
+    #[must_use]
+    pub fn trace_parent(&self) -> Option<TraceParent> {
+        self.aside()?.trace_parent
+    }
+
+    pub(crate) fn aside(&self) -> Option<&Aside> {
+        self.aside.as_deref()
+    }
+
+    /// The fields in the order they are sent, each line of the data on its own; a comment has an empty name.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        // Every byte came out of a `str`, and the encoder cuts only at line breaks.
+        let text = std::str::from_utf8(&self.wire).expect("a frame is made of strings");
+        text.split('\n').filter_map(|line| line.split_once(": "))
+    }
+
+    /// The event's data, its lines joined by LF, as a client gets it.
+    #[must_use]
+    pub fn data(&self) -> String {
+        let lines: Vec<&str> = self
+            .fields()
+            .filter(|(name, _)| *name == "data")
+            .map(|(_, line)| line)
+            .collect();
+        lines.join("\n")
+    }
+}
+
+/// Equal if they are the same on the wire.
+impl PartialEq for Frame {
+    fn eq(&self, other: &Self) -> bool {
+        self.wire == other.wire
+    }
+}
+
+impl Eq for Frame {}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The payload stays out of logs.
+        f.debug_struct("Frame")
+            .field("len", &self.wire.len())
+            .finish_non_exhaustive()
+    }
+}
