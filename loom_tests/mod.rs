@@ -22,6 +22,8 @@ mod fan_out;
 mod large;
 #[cfg(not(shuttle))]
 mod membership;
+#[cfg(not(shuttle))]
+mod outbox;
 #[cfg(shuttle)]
 mod random;
 #[cfg(not(shuttle))]

@@ -15,28 +15,29 @@
 //!    the push finds it asleep.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use crate::error::RelayError;
 use crate::frame::Frame;
 use crate::id::{Seen, UserId};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, Notify};
 
 const LANES: usize = 8;
 
 /// An event that is to be published.
-pub(in crate::broadcaster) struct Outgoing {
-    pub(in crate::broadcaster) user: UserId,
-    pub(in crate::broadcaster) frame: Arc<Frame>,
-    pub(in crate::broadcaster) first: Option<Seen>,
-    pub(in crate::broadcaster) key: Option<Box<str>>,
-    pub(in crate::broadcaster) note: Option<Box<str>>,
+pub(crate) struct Outgoing {
+    pub(crate) user: UserId,
+    pub(crate) frame: Arc<Frame>,
+    pub(crate) first: Option<Seen>,
+    pub(crate) key: Option<Box<str>>,
+    pub(crate) note: Option<Box<str>>,
     /// The streams here get it from the engine.
-    pub(in crate::broadcaster) is_deferred: bool,
+    pub(crate) is_deferred: bool,
     /// Who waits for it to be accepted.
-    pub(in crate::broadcaster) confirm: Option<oneshot::Sender<()>>,
+    pub(crate) confirm: Option<oneshot::Sender<()>>,
 }
 
 /// What was lost of a user's events.
@@ -89,7 +90,6 @@ struct Room {
 }
 
 /// Alone on its cache lines, like the shards of the registry.
-#[derive(Default)]
 #[repr(align(128))]
 struct Lane(Mutex<Waiting>);
 
@@ -103,17 +103,10 @@ struct Waiting {
     deferred: HashMap<UserId, Deferred>,
 }
 
-impl Lane {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // Pushing to a vector is the last thing that is done in there.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Outbox {
     pub(super) fn new(events: usize, bytes: usize) -> Self {
         Self {
-            lanes: Default::default(),
+            lanes: std::array::from_fn(|_| Lane(Mutex::new(Waiting::default()))),
             room: Room {
                 events: events.div_ceil(LANES),
                 bytes: bytes.div_ceil(LANES),
@@ -124,36 +117,39 @@ impl Outbox {
         }
     }
 
-    fn lane(&self, hash: u64) -> &Lane {
+    fn lane(&self, hash: u64) -> &Mutex<Waiting> {
         // The registry's shards and maps use other bits.
-        &self.lanes[(hash >> 56) as usize % LANES]
+        &self.lanes[(hash >> 56) as usize % LANES].0
     }
 
     /// Takes an event if there is room for it; otherwise notes that it is lost.
     pub(super) fn push(&self, hash: u64, event: Outgoing) -> Result<(), RelayError> {
         let size = event.frame.as_bytes().len();
-        let mut lane = self.lane(hash).lock();
-        if lane.is_closed {
-            return Err(RelayError::Closed);
+        let pushed = self.lane(hash).with(|lane| {
+            if lane.is_closed {
+                return Err(RelayError::Closed);
+            }
+            let fits = lane.events.len() < self.room.events && lane.bytes + size <= self.room.bytes;
+            if lane.is_full || !fits {
+                lane.is_full = true;
+                lane.lose(event.user, event.first);
+                return Err(RelayError::QueueFull);
+            }
+            lane.bytes += size;
+            if event.is_deferred {
+                let deferred = lane.deferred.entry(event.user.clone()).or_insert_with(|| {
+                    self.deferred.fetch_add(1, Ordering::Relaxed);
+                    Deferred::default()
+                });
+                deferred.waiting += 1;
+            }
+            lane.events.push(event);
+            Ok(())
+        });
+        if pushed.is_ok() {
+            self.wake();
         }
-        let fits = lane.events.len() < self.room.events && lane.bytes + size <= self.room.bytes;
-        if lane.is_full || !fits {
-            lane.is_full = true;
-            lane.lose(event.user, event.first);
-            return Err(RelayError::QueueFull);
-        }
-        lane.bytes += size;
-        if event.is_deferred {
-            let deferred = lane.deferred.entry(event.user.clone()).or_insert_with(|| {
-                self.deferred.fetch_add(1, Ordering::Relaxed);
-                Deferred::default()
-            });
-            deferred.waiting += 1;
-        }
-        lane.events.push(event);
-        drop(lane);
-        self.wake();
-        Ok(())
+        pushed
     }
 
     /// Whether any user's events come from the engine. Relaxed: whoever has pushed one before sees it.
@@ -163,35 +159,41 @@ impl Outbox {
 
     /// Whether this user's do, whose channel is so far in the engine's log, if there is one.
     pub(super) fn defers(&self, hash: u64, user: &str, at: Option<u64>) -> bool {
-        let mut lane = self.lane(hash).lock();
-        let Some(deferred) = lane.deferred.get(user) else {
-            return false;
-        };
-        let is_over = deferred.waiting == 0 && at.is_none_or(|at| at >= deferred.until);
-        if is_over {
-            lane.deferred.remove(user);
-            self.deferred.fetch_sub(1, Ordering::Relaxed);
-        }
-        !is_over
+        self.lane(hash).with(|lane| {
+            let Some(deferred) = lane.deferred.get(user) else {
+                return false;
+            };
+            let is_over = deferred.waiting == 0 && at.is_none_or(|at| at >= deferred.until);
+            if is_over {
+                lane.deferred.remove(user);
+                self.deferred.fetch_sub(1, Ordering::Relaxed);
+            }
+            !is_over
+        })
     }
 
     /// One of them is published, up to this position.
     pub(super) fn settle(&self, hash: u64, user: &UserId, position: u64) {
-        if let Some(deferred) = self.lane(hash).lock().deferred.get_mut(user) {
-            deferred.waiting = deferred.waiting.saturating_sub(1);
-            deferred.until = deferred.until.max(position);
-        }
+        self.lane(hash).with(|lane| {
+            if let Some(deferred) = lane.deferred.get_mut(user) {
+                deferred.waiting = deferred.waiting.saturating_sub(1);
+                deferred.until = deferred.until.max(position);
+            }
+        });
     }
 
     /// Forgets those who are over. `at` says how far a user's channel is, if there is one.
     pub(super) fn forget_settled(&self, at: impl Fn(&str) -> Option<u64>) {
-        for lane in &self.lanes {
-            lane.lock().deferred.retain(|user, deferred| {
-                let stays = deferred.waiting > 0 || at(user).is_some_and(|at| at < deferred.until);
-                if !stays {
-                    self.deferred.fetch_sub(1, Ordering::Relaxed);
-                }
-                stays
+        for Lane(lane) in &self.lanes {
+            lane.with(|lane| {
+                lane.deferred.retain(|user, deferred| {
+                    let stays =
+                        deferred.waiting > 0 || at(user).is_some_and(|at| at < deferred.until);
+                    if !stays {
+                        self.deferred.fetch_sub(1, Ordering::Relaxed);
+                    }
+                    stays
+                });
             });
         }
     }
@@ -199,10 +201,10 @@ impl Outbox {
     /// Notes that an event is lost that can never be published. What the lane takes until it is emptied is lost as well,
     /// so that what is lost stands behind what is not.
     pub(super) fn lose(&self, hash: u64, user: UserId, first: Option<Seen>) {
-        let mut lane = self.lane(hash).lock();
-        lane.is_full = true;
-        lane.lose(user, first);
-        drop(lane);
+        self.lane(hash).with(|lane| {
+            lane.is_full = true;
+            lane.lose(user, first);
+        });
         self.wake();
     }
 
@@ -215,13 +217,13 @@ impl Outbox {
 
     /// Takes out everything there is. `spare` is an empty vector whose room is used again.
     pub(super) fn take(&self, haul: &mut Haul, spare: &mut Vec<Outgoing>) {
-        for lane in &self.lanes {
-            let mut lane = lane.lock();
-            lane.bytes = 0;
-            lane.is_full = false;
-            std::mem::swap(&mut lane.events, spare);
-            let lost = std::mem::take(&mut lane.lost);
-            drop(lane);
+        for Lane(lane) in &self.lanes {
+            let lost = lane.with(|lane| {
+                lane.bytes = 0;
+                lane.is_full = false;
+                std::mem::swap(&mut lane.events, spare);
+                std::mem::take(&mut lane.lost)
+            });
             haul.events.append(spare);
             for (user, lost) in lost {
                 haul.lose(user, lost);
@@ -230,14 +232,16 @@ impl Outbox {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.lanes.iter().all(|lane| {
-            let lane = lane.lock();
-            lane.events.is_empty() && lane.lost.is_empty()
-        })
+        self.lanes
+            .iter()
+            .all(|Lane(lane)| lane.with(|lane| lane.events.is_empty() && lane.lost.is_empty()))
     }
 
     pub(super) fn len(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.lock().events.len()).sum()
+        self.lanes
+            .iter()
+            .map(|Lane(lane)| lane.with(|lane| lane.events.len()))
+            .sum()
     }
 
     /// Waits until there is something.
@@ -251,8 +255,8 @@ impl Outbox {
 
     /// Takes nothing from now on.
     pub(super) fn close(&self) {
-        for lane in &self.lanes {
-            lane.lock().is_closed = true;
+        for Lane(lane) in &self.lanes {
+            lane.with(|lane| lane.is_closed = true);
         }
         self.wake.notify_one();
     }
