@@ -121,6 +121,24 @@ fn two_pushes_meet_sleep() {
     });
 }
 
+/// An event that has no room even in an empty lane: the task learns of the loss, and empties the lane for the next one.
+///
+/// Fails: a_loss_does_not_wake.
+#[test]
+fn a_loss_meets_sleep() {
+    model(50, || {
+        let outbox = Arc::new(Outbox::new(8, 100 * LANES));
+        let pusher = {
+            let outbox = outbox.clone();
+            thread::spawn(move || assert_eq!(push(&outbox, 1, 200), Err(RelayError::QueueFull)))
+        };
+        let taken = Taken::take_until(&outbox, 1);
+        assert_eq!((taken.events.len(), taken.lost), (0, 1));
+        pusher.join().unwrap();
+        assert_eq!(push(&outbox, 2, 1), Ok(()), "there is room again");
+    });
+}
+
 /// A lane that is full is emptied while events are pushed, of which a small one would fit behind a large one that did not.
 ///
 /// Fails: a_full_lane_takes_what_fits, a_lane_is_emptied_in_two_steps.

@@ -146,9 +146,9 @@ impl Outbox {
             lane.events.push(event);
             Ok(())
         });
-        if pushed.is_ok() {
-            self.wake();
-        }
+        // Of a loss the task is to learn as well, and it is to empty the lane: one that is full of a single event that has no
+        // room at all has not been pushed to before.
+        self.wake();
         pushed
     }
 
