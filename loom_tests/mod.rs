@@ -30,4 +30,6 @@ mod random;
 mod replay;
 #[cfg(not(shuttle))]
 mod roster;
+#[cfg(not(shuttle))]
+mod shared;
 mod support;
