@@ -561,6 +561,18 @@ fn evict_meets_a_gate_that_waits() {
     });
 }
 
+/// And when its channel is closed? It does not read from it, so nothing else tells it.
+///
+/// Fails: a_closed_channel_is_told_to_its_ring_alone.
+#[test]
+fn the_close_of_a_channel_meets_a_gate_that_waits() {
+    model(60, || {
+        assert_ends(Duration::ZERO, |hub| {
+            hub.evict("u");
+        });
+    });
+}
+
 /// And at the end of a shutdown?
 ///
 /// Fails: a_gates_task_is_not_kept, the_phase_is_asked_before_the_task_is_kept.
