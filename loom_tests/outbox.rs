@@ -7,11 +7,9 @@ use std::sync::Arc;
 use loom::future::block_on;
 use loom::thread;
 
-use self::source::{Haul, Outbox, Outgoing};
+use self::source::Outbox;
 use super::support::model;
 use crate::error::RelayError;
-use crate::event::Text;
-use crate::frame::Frame;
 use crate::id::Seen;
 
 #[path = "../src/broadcaster/relay/outbox.rs"]
@@ -21,24 +19,15 @@ const CHANNEL: u64 = 7;
 /// How many lanes there are, among which the room is divided; all events here are in one of them.
 const LANES: usize = 8;
 
-/// The event of this number of the one user's channel, with so many letters.
-fn push(outbox: &Outbox, count: u64, letters: usize) -> Result<(), RelayError> {
-    let frame = Frame::encode(&Text::new("x".repeat(letters))).expect("it can be encoded");
-    outbox.push(
-        0,
-        Outgoing {
-            user: "u".into(),
-            frame: Arc::new(frame),
-            first: Some(Seen {
-                channel: CHANNEL,
-                count,
-            }),
-            key: None,
-            note: None,
-            is_deferred: false,
-            confirm: None,
-        },
-    )
+/// The event of this number of the one user's channel, of this length.
+fn push(outbox: &Outbox, count: u64, len: usize) -> Result<(), RelayError> {
+    let first = Some(Seen {
+        channel: CHANNEL,
+        count,
+    });
+    outbox.push((0, "u"), first, false, None, len, |buffer| {
+        buffer.resize(buffer.len() + len, b'x');
+    })
 }
 
 /// What the task takes out: the numbers of events, and behind them how many were lost and which was the last of these.
@@ -52,15 +41,14 @@ struct Taken {
 
 impl Taken {
     fn take(&mut self, outbox: &Outbox) {
-        let mut haul = Haul::default();
-        outbox.take(&mut haul, &mut Vec::new());
+        let haul = outbox.take();
         for event in haul.events {
             let count = event.first.expect("each has one").count;
             assert!(count > self.last, "in order, and before what is lost");
             self.events.push(count);
             self.last = count;
         }
-        for (_, lost) in haul.lost {
+        for lost in haul.lost.into_values().flat_map(|losses| losses.0) {
             self.lost += lost.count.expect("each is counted");
             let last = lost.last.expect("each has one").count;
             assert!(last > self.last, "behind what is not lost");
@@ -97,7 +85,7 @@ fn push_meets_sleep() {
         };
         assert_eq!(push(&outbox, 1, 1), Ok(()));
         assert_eq!(task.join().unwrap().events, [1]);
-        assert!(outbox.is_empty());
+        assert_eq!(outbox.len(), 0);
     });
 }
 
@@ -117,7 +105,7 @@ fn two_pushes_meet_sleep() {
         };
         assert_eq!(Taken::take_until(&outbox, 2).events, [1, 2]);
         pusher.join().unwrap();
-        assert!(outbox.is_empty());
+        assert_eq!(outbox.len(), 0);
     });
 }
 
@@ -163,6 +151,6 @@ fn take_meets_a_full_lane() {
             (3, lost),
             "each is kept or counted"
         );
-        assert!(outbox.is_empty());
+        assert_eq!(outbox.len(), 0);
     });
 }

@@ -441,19 +441,17 @@ fn account(items: &[Result<Event, Gap>]) -> (Vec<u32>, Option<u64>) {
 /// Fails: a_notice_is_counted_after_it_is_sent.
 #[test]
 fn a_notice_meets_lag() {
-    model(4, || {
+    model(38, || {
         let hub = forgetful();
         let mut one = open_counting(&hub);
+        publish(&hub, 1);
         let sender = {
             let hub = hub.clone();
-            thread::spawn(move || {
-                publish(&hub, 1);
-                note(&hub);
-            })
+            thread::spawn(move || note(&hub))
         };
+        publish(&hub, 2);
         let (mut items, _) = poll_all(&mut one);
         sender.join().unwrap();
-        publish(&hub, 2);
         items.extend(poll_all(&mut one).0);
         let (events, missed) = account(&items);
         if let Some(missed) = missed {

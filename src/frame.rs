@@ -66,8 +66,8 @@ impl Frame {
     }
 
     /// The event as it goes to other nodes: without the id that the history here has given it.
-    pub(crate) fn body(&self) -> Bytes {
-        self.wire.slice(self.body_start..)
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.wire[self.body_start..]
     }
 
     pub(crate) fn route(&self) -> &Route {
@@ -225,12 +225,11 @@ impl Ids {
     }
 
     fn write(&self, wire: &mut Vec<u8>) {
-        let Self { epoch, channel } = self;
-        let line = match channel {
-            None => format!("id: {epoch:016x}-"),
-            Some(channel) => format!("id: {epoch:016x}-{channel:016x}-"),
-        };
-        wire.extend_from_slice(line.as_bytes());
+        wire.extend_from_slice(b"id: ");
+        for number in [Some(self.epoch), self.channel].into_iter().flatten() {
+            wire.extend_from_slice(&hex(number));
+            wire.push(b'-');
+        }
         wire.resize(self.room(), b'\n');
     }
 
@@ -392,6 +391,16 @@ impl Draft {
             route: Route::default(),
         }
     }
+}
+
+/// The number's sixteen digits. Written out, because this is done for each event.
+fn hex(number: u64) -> [u8; Position::EPOCH_LEN] {
+    let bytes = number.to_be_bytes();
+    std::array::from_fn(|at| {
+        let byte = bytes[at / 2];
+        let digit = if at % 2 == 0 { byte >> 4 } else { byte & 15 };
+        b"0123456789abcdef"[usize::from(digit)]
+    })
 }
 
 /// Writes a number so that it ends before `end`, and says where it begins.

@@ -84,6 +84,7 @@
 //! | `agui` | no | `protocol::agui`: AG-UI 1.0, all its events as types; `AgUiBroadcaster` |
 //! | `a2a` | no | `protocol::a2a`: A2A 1.0, and bodies of 0.3; `A2ABroadcaster` |
 //! | `agents` | no | both, events of the application's own (`protocol::context`, `system`, `analytics`), and `EventRouter`, which feeds all their streams |
+//! | `testkit` | no | `testkit`: a client of event streams for a service's own tests, in the process or over TCP |
 //!
 //! Without any of them the crate needs no HTTP server: [`SseBody`] is an [`http_body::Body`] for any of them.
 //!
@@ -99,7 +100,8 @@
 //! [`connections_per_user`]: Builder::connections_per_user
 //! [`total_connections`]: Builder::total_connections
 
-#![cfg_attr(docsrs, feature(doc_cfg))]
+// docs.rs shows which feature an item needs.
+#![cfg_attr(docsrs, feature(doc_cfg), doc(auto_cfg(hide(loom))))]
 // The program on the README's first page compiles.
 #![cfg_attr(all(doctest, feature = "axum"), doc = include_str!("../README.md"))]
 // The models leave out what they have no question about: the broadcaster and HTTP.
@@ -114,6 +116,8 @@ mod error;
 mod event;
 mod frame;
 mod gap;
+#[cfg(all(any(doc, doctest), feature = "serve"))]
+pub mod guide;
 mod id;
 mod metrics;
 #[cfg(all(any(feature = "agui", feature = "a2a"), not(loom)))]
@@ -127,6 +131,8 @@ pub mod serve;
 pub mod sse;
 mod subscription;
 mod sync;
+#[cfg(all(feature = "testkit", not(loom)))]
+pub mod testkit;
 
 #[cfg(not(all(test, loom)))]
 pub use broadcaster::{

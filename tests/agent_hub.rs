@@ -2,14 +2,14 @@
 
 #![cfg(all(feature = "serve", feature = "agents"))]
 
+use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
 
-use eventsource_stream::{Event, EventStream, EventStreamError, Eventsource};
-use futures_util::stream::{BoxStream, StreamExt};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
+use tidings::testkit::{Item, SseClient, SseRequest, Stalled};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdout, Command};
@@ -22,47 +22,38 @@ mod hub;
 #[path = "support/process.rs"]
 mod process;
 
-/// An open stream, read by a client's parser.
-struct Events(EventStream<BoxStream<'static, reqwest::Result<axum::body::Bytes>>>);
+/// A request for a user's stream of texts, and where to send it.
+fn stream_of(hub: &Hub, user: &str) -> (SseRequest, SocketAddr) {
+    let url = hub.url(&["users", user, "streams", "text"]);
+    let addrs = url.socket_addrs(|| None).expect("an address");
+    (SseRequest::get(url.path()), addrs[0])
+}
 
-impl Events {
-    async fn open(hub: &Hub, user: &str) -> Self {
-        let response = get(hub, &["users", user, "streams", "text"]).await;
-        assert_eq!(response.status(), 200, "{user:?}");
-        Self(response.bytes_stream().boxed().eventsource())
-    }
+async fn open(hub: &Hub, user: &str) -> SseClient {
+    let (request, addr) = stream_of(hub, user);
+    let opened = request.connect(addr).await;
+    opened.unwrap_or_else(|error| panic!("{user:?}: {error}"))
+}
 
-    async fn next(&mut self) -> Option<Result<Event, EventStreamError<reqwest::Error>>> {
-        within("an event", self.0.next()).await
-    }
+/// A client that opens ann's stream and reads nothing but the head.
+async fn open_and_stall(hub: &Hub) -> Stalled {
+    let (request, addr) = stream_of(hub, "ann");
+    let opened = request.receive_buffer(16 * 1024).connect(addr).await;
+    opened.expect("a stream").stall()
+}
 
-    async fn text(&mut self) -> String {
-        let event = self.next().await.expect("the stream is open");
-        let event = event.expect("the stream is whole");
-        assert_eq!((&*event.event, &*event.id, event.retry), ("text", "", None));
-        event.data
-    }
+async fn next_text(client: &mut SseClient) -> String {
+    let event = client.next().await;
+    assert_eq!((&*event.event, &*event.id, event.retry), ("text", "", None));
+    event.data
+}
 
-    async fn texts(&mut self, count: usize) -> Vec<String> {
-        let mut texts = Vec::new();
-        while texts.len() < count {
-            texts.push(self.text().await);
-        }
-        texts
+async fn next_texts(client: &mut SseClient, count: usize) -> Vec<String> {
+    let mut texts = Vec::new();
+    while texts.len() < count {
+        texts.push(next_text(client).await);
     }
-
-    async fn assert_ends(&mut self) {
-        let last = self.next().await;
-        assert!(last.is_none(), "{last:?}");
-    }
-
-    async fn assert_breaks(&mut self) {
-        let last = self.next().await;
-        assert!(
-            matches!(last, Some(Err(EventStreamError::Transport(_)))),
-            "{last:?}"
-        );
-    }
+    texts
 }
 
 async fn get(hub: &Hub, path: &[&str]) -> Response {
@@ -87,9 +78,9 @@ async fn users_get_their_own_events_in_order_while_posts_interleave() {
     // Fewer than a ring holds: a client that is slow today must not fail a test that asks for something else.
     const EACH: usize = 50;
     let hub = Hub::start().await;
-    let mut ann = Events::open(&hub, "ann").await;
-    let mut bob = Events::open(&hub, "bob").await;
-    let mut eve = Events::open(&hub, "eve").await;
+    let mut ann = open(&hub, "ann").await;
+    let mut bob = open(&hub, "bob").await;
+    let mut eve = open(&hub, "eve").await;
 
     let texts = |user: &str| -> Vec<String> { (0..EACH).map(|n| format!("{user} {n}")).collect() };
     let post = async |user: &str| {
@@ -99,27 +90,27 @@ async fn users_get_their_own_events_in_order_while_posts_interleave() {
     };
     tokio::join!(post("ann"), post("bob"), post("eve"));
 
-    assert_eq!(ann.texts(EACH).await, texts("ann"));
-    assert_eq!(bob.texts(EACH).await, texts("bob"));
-    assert_eq!(eve.texts(EACH).await, texts("eve"));
+    assert_eq!(next_texts(&mut ann, EACH).await, texts("ann"));
+    assert_eq!(next_texts(&mut bob, EACH).await, texts("bob"));
+    assert_eq!(next_texts(&mut eve, EACH).await, texts("eve"));
     // There is nothing else in any of them.
     for (user, events) in [("ann", &mut ann), ("bob", &mut bob), ("eve", &mut eve)] {
         assert_eq!(
             hub.post(&["users", user, "end"]).await,
             json!({ "ended": 1 })
         );
-        events.assert_ends().await;
+        events.expect_end().await;
     }
 }
 
 #[tokio::test]
 async fn all_streams_of_a_user_get_the_event() {
     let hub = Hub::start().await;
-    let mut first = Events::open(&hub, "ann").await;
-    let mut second = Events::open(&hub, "ann").await;
+    let mut first = open(&hub, "ann").await;
+    let mut second = open(&hub, "ann").await;
     assert_eq!(hub.send("ann", "hello").await, 2);
-    assert_eq!(first.text().await, "hello");
-    assert_eq!(second.text().await, "hello");
+    assert_eq!(next_text(&mut first).await, "hello");
+    assert_eq!(next_text(&mut second).await, "hello");
     assert_eq!(hub.send("nobody", "hello").await, 0);
 }
 
@@ -138,7 +129,7 @@ async fn a_stream_has_the_headers_that_keep_it_from_being_buffered() {
 #[tokio::test]
 async fn text_arrives_as_it_was_sent_but_for_the_kind_of_its_line_breaks() {
     let hub = Hub::start().await;
-    let mut events = Events::open(&hub, "ann").await;
+    let mut events = open(&hub, "ann").await;
     let long_line = "0123456789abcdef".repeat(1 << 16);
     let many_lines = "a line of 31 characters + CRLF\r\n".repeat(1 << 15);
     let texts = [
@@ -159,7 +150,7 @@ async fn text_arrives_as_it_was_sent_but_for_the_kind_of_its_line_breaks() {
     for text in texts {
         assert_eq!(hub.send("ann", text).await, 1);
         let expected = text.replace("\r\n", "\n").replace('\r', "\n");
-        let found = events.text().await;
+        let found = next_text(&mut events).await;
         // Not `assert_eq!`: it would print a mebibyte twice.
         assert!(
             found == expected,
@@ -172,7 +163,7 @@ async fn text_arrives_as_it_was_sent_but_for_the_kind_of_its_line_breaks() {
 #[tokio::test]
 async fn text_may_be_given_in_escapes() {
     let hub = Hub::start().await;
-    let mut events = Events::open(&hub, "ann").await;
+    let mut events = open(&hub, "ann").await;
     let body = r#"{"text": "\u0000 \u2028 \ud83d\ude00 \r\n.", "more": "is ignored"}"#;
     let response = hub
         .client
@@ -183,7 +174,7 @@ async fn text_may_be_given_in_escapes() {
         .await
         .expect("a response");
     assert_eq!(response.status(), 200);
-    assert_eq!(events.text().await, "\0 \u{2028} 😀 \n.");
+    assert_eq!(next_text(&mut events).await, "\0 \u{2028} 😀 \n.");
 }
 
 #[tokio::test]
@@ -202,16 +193,16 @@ async fn any_text_names_a_user() {
     ];
     let mut streams = Vec::new();
     for user in users {
-        streams.push(Events::open(&hub, user).await);
+        streams.push(open(&hub, user).await);
     }
     assert_eq!(stats(&hub).await["users"], users.len());
     for user in users {
         assert_eq!(hub.send(user, user).await, 1, "{user:?}");
     }
     for (user, events) in users.iter().zip(&mut streams) {
-        assert_eq!(events.text().await, user.replace("\r\n", "\n"));
+        assert_eq!(next_text(events).await, user.replace("\r\n", "\n"));
         assert_eq!(hub.post(&["users", user, "end"]).await["ended"], 1);
-        events.assert_ends().await;
+        events.expect_end().await;
     }
 }
 
@@ -244,7 +235,7 @@ async fn what_does_not_exist_is_not_found() {
 #[tokio::test]
 async fn a_bad_body_is_refused_with_a_sentence_and_reaches_nobody() {
     let hub = Hub::start().await;
-    let mut events = Events::open(&hub, "ann").await;
+    let mut events = open(&hub, "ann").await;
     let json = Some("application/json");
     let cases = [
         (json, "", "JSON object"),
@@ -289,13 +280,13 @@ async fn a_bad_body_is_refused_with_a_sentence_and_reaches_nobody() {
 
     assert_eq!(stats(&hub).await["broadcasts"], 0);
     assert_eq!(hub.send("ann", "good").await, 1);
-    assert_eq!(events.text().await, "good");
+    assert_eq!(next_text(&mut events).await, "good");
 }
 
 #[tokio::test]
 async fn a_body_needs_no_content_type_and_may_have_a_kin_of_json() {
     let hub = Hub::start().await;
-    let mut events = Events::open(&hub, "ann").await;
+    let mut events = open(&hub, "ann").await;
     for content_type in [None, Some("Application/JSON"), Some("application/ld+json")] {
         let request = hub
             .client
@@ -309,14 +300,14 @@ async fn a_body_needs_no_content_type_and_may_have_a_kin_of_json() {
         assert_eq!(response.status(), 200, "{content_type:?}");
         let answer: Value = response.json().await.expect("JSON");
         assert_eq!(answer, json!({ "reached": 1 }));
-        assert_eq!(events.text().await, "hello");
+        assert_eq!(next_text(&mut events).await, "hello");
     }
 }
 
 #[tokio::test]
 async fn a_body_beyond_the_limit_is_too_large() {
     let hub = Hub::start().await;
-    let mut events = Events::open(&hub, "ann").await;
+    let mut events = open(&hub, "ann").await;
     // One byte too many: the server has read everything when it answers, so the answer cannot get lost in a reset.
     let frame = r#"{"text":""}"#.len();
     let body = |len: usize| json!({ "text": "x".repeat(len - frame) }).to_string();
@@ -335,9 +326,9 @@ async fn a_body_beyond_the_limit_is_too_large() {
         assert_eq!(response.status(), status);
         assert!(!response.text().await.expect("a body").is_empty());
     }
-    assert_eq!(events.text().await.len(), limit - frame);
+    assert_eq!(next_text(&mut events).await.len(), limit - frame);
     assert_eq!(hub.send("ann", "after").await, 1);
-    assert_eq!(events.text().await, "after");
+    assert_eq!(next_text(&mut events).await, "after");
 }
 
 #[tokio::test]
@@ -345,7 +336,7 @@ async fn a_full_user_is_refused_and_the_streams_that_are_there_do_not_notice() {
     let hub = Hub::start().await;
     let mut ten = Vec::new();
     for _ in 0..10 {
-        ten.push(Events::open(&hub, "ann").await);
+        ten.push(open(&hub, "ann").await);
     }
     let response = get(&hub, &["users", "ann", "streams", "text"]).await;
     let after = retry_after(response.headers());
@@ -354,7 +345,7 @@ async fn a_full_user_is_refused_and_the_streams_that_are_there_do_not_notice() {
 
     assert_eq!(hub.send("ann", "still here").await, 10);
     for events in &mut ten {
-        assert_eq!(events.text().await, "still here");
+        assert_eq!(next_text(events).await, "still here");
     }
     let stats = stats(&hub).await;
     assert_eq!(
@@ -362,7 +353,7 @@ async fn a_full_user_is_refused_and_the_streams_that_are_there_do_not_notice() {
         (&json!(10), &json!(1))
     );
     // The cap is each user's own.
-    Events::open(&hub, "bob").await;
+    open(&hub, "bob").await;
 }
 
 fn retry_after(headers: &HeaderMap) -> u32 {
@@ -373,14 +364,14 @@ fn retry_after(headers: &HeaderMap) -> u32 {
 #[tokio::test]
 async fn dropped_connections_break_and_ended_ones_end() {
     let hub = Hub::start().await;
-    let mut bob = Events::open(&hub, "bob").await;
+    let mut bob = open(&hub, "bob").await;
     for round in 0..3 {
-        let mut first = Events::open(&hub, "ann").await;
-        let mut second = Events::open(&hub, "ann").await;
+        let mut first = open(&hub, "ann").await;
+        let mut second = open(&hub, "ann").await;
         // Read, so that it is not the headers that are missing.
         assert_eq!(hub.send("ann", "before").await, 2);
-        assert_eq!(first.text().await, "before");
-        assert_eq!(second.text().await, "before");
+        assert_eq!(next_text(&mut first).await, "before");
+        assert_eq!(next_text(&mut second).await, "before");
         let dropped = hub.post(&["users", "ann", "drop"]).await;
         assert_eq!(dropped, json!({ "dropped": 2 }), "round {round}");
         let stats = stats(&hub).await;
@@ -388,30 +379,30 @@ async fn dropped_connections_break_and_ended_ones_end() {
             (&stats["users"], &stats["connections"]),
             (&json!(1), &json!(1))
         );
-        first.assert_breaks().await;
-        second.assert_breaks().await;
+        assert_eq!(first.expect_break().await, []);
+        assert_eq!(second.expect_break().await, []);
 
         // Nothing of the cut is left for those that come after.
-        let mut third = Events::open(&hub, "ann").await;
+        let mut third = open(&hub, "ann").await;
         assert_eq!(hub.send("ann", "again").await, 1);
         assert_eq!(
             hub.post(&["users", "ann", "end"]).await,
             json!({ "ended": 1 })
         );
         // An end lets through what was sent before it.
-        assert_eq!(third.text().await, "again");
-        third.assert_ends().await;
+        assert_eq!(next_text(&mut third).await, "again");
+        third.expect_end().await;
     }
     assert_eq!(hub.post(&["users", "ann", "drop"]).await["dropped"], 0);
     assert_eq!(hub.post(&["users", "ann", "end"]).await["ended"], 0);
     assert_eq!(hub.send("bob", "undisturbed").await, 1);
-    assert_eq!(bob.text().await, "undisturbed");
+    assert_eq!(next_text(&mut bob).await, "undisturbed");
 }
 
 #[tokio::test]
 async fn a_client_that_leaves_is_gone() {
     let hub = Hub::start().await;
-    let events = Events::open(&hub, "ann").await;
+    let events = open(&hub, "ann").await;
     assert_eq!(stats(&hub).await["connections"], 1);
     drop(events);
     // When the server notices is up to the sockets; there is nothing to wait for but the figure itself.
@@ -427,13 +418,13 @@ async fn a_client_that_leaves_is_gone() {
 #[tokio::test]
 async fn stats_count_what_happened() {
     let hub = Hub::start().await;
-    let mut first = Events::open(&hub, "ann").await;
-    let _second = Events::open(&hub, "ann").await;
-    let _bob = Events::open(&hub, "bob").await;
+    let mut first = open(&hub, "ann").await;
+    let _second = open(&hub, "ann").await;
+    let _bob = open(&hub, "bob").await;
     hub.send("ann", "one").await;
     hub.send("ann", "two").await;
     hub.send("nobody", "three").await;
-    first.texts(2).await;
+    next_texts(&mut first, 2).await;
     let mut expected = json!({
         "users": 2,
         "connections": 3,
@@ -481,77 +472,60 @@ async fn the_page_needs_no_other_host() {
 async fn the_process_ends_its_streams_and_exits_when_it_is_told_to() {
     for signal in ["TERM", "INT"] {
         let mut process = Process::start(&["--drain-ms", "200"]).await;
-        let mut events = Events::open(&process.hub, "ann").await;
-        let mut other = Events::open(&process.hub, "bob").await;
+        let mut events = open(&process.hub, "ann").await;
+        let mut other = open(&process.hub, "bob").await;
         assert_eq!(process.hub.send("ann", "last words").await, 1);
         process.signal(signal).await;
-        assert_eq!(events.text().await, "last words");
-        events.assert_ends().await;
-        other.assert_ends().await;
+        assert_eq!(next_text(&mut events).await, "last words");
+        events.expect_end().await;
+        other.expect_end().await;
         assert_eq!(process.exit().await.code(), Some(0), "{signal}");
     }
-}
-
-/// A client that opens ann's stream and reads nothing but the head.
-async fn client_that_does_not_read(hub: &Hub) -> TcpStream {
-    let url = hub.url(&["users", "ann", "streams", "text"]);
-    let addr = (url.host_str().expect("a host"), url.port().expect("a port"));
-    let mut client = TcpStream::connect(addr).await.expect("a connection");
-    let request = format!("GET {} HTTP/1.1\r\nhost: test\r\n\r\n", url.path());
-    client
-        .write_all(request.as_bytes())
-        .await
-        .expect("it is taken");
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(within("the head", client.read_u8()).await.expect("a byte"));
-    }
-    assert!(head.starts_with(b"HTTP/1.1 200"));
-    client
 }
 
 #[tokio::test]
 async fn a_client_that_does_not_read_is_cut_and_the_others_get_everything() {
     let process = Process::start(&["--stall-ms", "300"]).await;
-    let _stalled = client_that_does_not_read(&process.hub).await;
-    let mut healthy = Events::open(&process.hub, "ann").await;
+    let stalled = open_and_stall(&process.hub).await;
+    let mut healthy = open(&process.hub, "ann").await;
     let mut sent = 0;
     let cut = async {
         while stats(&process.hub).await["connections"] != 1 {
             sent += 1;
             let text = format!("{sent} {}", "x".repeat(100_000));
             process.hub.send("ann", &text).await;
-            assert_eq!(healthy.text().await, text, "in order");
+            assert_eq!(next_text(&mut healthy).await, text, "in order");
         }
     };
     within("the cut", cut).await;
     assert!(sent > 1);
+    stalled.resume_reading().expect_break().await;
     assert_eq!(process.hub.send("ann", "after").await, 1);
-    assert_eq!(healthy.text().await, "after");
+    assert_eq!(next_text(&mut healthy).await, "after");
 }
 
 #[cfg(unix)]
 #[tokio::test]
 async fn the_process_exits_whatever_its_clients_do() {
     let mut process = Process::start(&["--drain-ms", "300"]).await;
-    let stalled = client_that_does_not_read(&process.hub).await;
-    let addr = stalled.peer_addr().expect("it is connected");
+    let stalled = open_and_stall(&process.hub).await;
+    let (_, addr) = stream_of(&process.hub, "ann");
     let mut half_a_head = TcpStream::connect(addr).await.expect("a connection");
     half_a_head
         .write_all(b"GET / HT")
         .await
         .expect("it is taken");
     let silent = TcpStream::connect(addr).await.expect("a connection");
-    let mut healthy = Events::open(&process.hub, "ann").await;
+    let mut healthy = open(&process.hub, "ann").await;
     for number in 0..20 {
         let text = format!("{number} {}", "x".repeat(500_000));
         process.hub.send("ann", &text).await;
-        assert_eq!(healthy.text().await, text);
+        assert_eq!(next_text(&mut healthy).await, text);
     }
     process.hub.send("ann", "last words").await;
     process.signal("TERM").await;
-    assert_eq!(healthy.text().await, "last words");
-    healthy.assert_ends().await;
+    assert_eq!(next_text(&mut healthy).await, "last words");
+    healthy.expect_end().await;
     assert_eq!(process.exit().await.code(), Some(0));
     drop((stalled, half_a_head, silent));
 }
@@ -574,13 +548,9 @@ async fn the_process_prints_what_to_try() {
 #[tokio::test]
 async fn a_silent_stream_carries_comments_at_the_interval_that_was_asked_for() {
     let process = Process::start(&["--heartbeat-ms", "20"]).await;
-    let response = get(&process.hub, &["users", "ann", "streams", "text"]).await;
-    let mut bytes = response.bytes_stream();
+    let mut client = open(&process.hub, "ann").await;
     for _ in 0..3 {
-        let chunk = within("a heartbeat", bytes.next()).await;
-        let chunk = chunk.expect("the stream is open").expect("it is whole");
-        // Several, should they have met on the way.
-        assert!(chunk.chunks(2).all(|beat| beat == b":\n"), "{chunk:?}");
+        assert_eq!(client.next_item().await, Item::Comment(String::new()));
     }
 }
 

@@ -101,6 +101,32 @@ fn events_of_the_protocols_go_wherever_a_service_needs_them() {
 }
 
 #[test]
+fn clients_of_the_test_kit_can_be_spawned() {
+    use tidings::testkit::{Decoder, Item, SseClient, SseError, SseRequest, Stalled};
+    all::<Decoder>();
+    all::<Item>();
+    all::<SseRequest>();
+    error::<SseError>();
+    fn task<T: Send + Unpin + 'static>() {}
+    task::<SseClient>();
+    task::<Stalled>();
+    fn waits(client: &mut SseClient) {
+        value(client.reconnect());
+        value(client.try_next());
+        value(client.next());
+        value(client.next_item());
+        value(client.collect(1));
+        value(client.collect_until(|_| true));
+        value(client.collect_to_end());
+        value(client.expect_end());
+        value(client.expect_break());
+        value(client.assert_silent_for(std::time::Duration::ZERO));
+    }
+    let _ = waits;
+    value(SseRequest::get("/").connect(([127, 0, 0, 1], 1).into()));
+}
+
+#[test]
 fn errors_can_be_boxed_and_sent() {
     error::<EncodeError>();
     error::<BroadcastError>();

@@ -409,18 +409,17 @@ async fn a_shutdown_that_is_given_up_can_be_taken_up_again() {
 mod responses {
     use super::*;
     use axum::response::IntoResponse;
+    use axum::{Router, extract::State, routing::get};
+    use tidings::testkit::SseRequest;
 
     #[tokio::test]
     async fn a_refusal_that_browsers_survive_is_a_stream_that_ends() {
         let form = RefusalForm::Status;
         for refused in [SHUTTING_DOWN, RegisterError::UserFull { cap: 1, form }] {
-            let response = refused.come_back().into_response();
-            assert_eq!(response.status(), 200);
-            assert_eq!(response.headers()["content-type"], "text/event-stream");
-            let body = response.into_body().collect().await.expect("no error");
-            let text = String::from_utf8(body.to_bytes().to_vec()).expect("UTF-8");
-            let (before, retry) = split_retry(&text);
-            assert_eq!(before, "");
+            let app = Router::new().fallback(async move || refused.come_back());
+            let mut client = SseRequest::get("/").open(app).await.expect("a stream");
+            client.expect_end().await;
+            let retry = client.retry().expect("when to come back").as_millis();
             assert!((1_000..=11_000).contains(&retry));
         }
         let status = |refused: RegisterError| refused.into_response().status().as_u16();
@@ -431,8 +430,6 @@ mod responses {
 
     #[tokio::test]
     async fn a_shutdown_lets_a_graceful_server_return() {
-        use axum::{Router, extract::State, routing::get};
-
         async fn stream(State(hub): State<Hub>) -> Result<Subscription, RegisterError> {
             hub.register("ann")
         }
@@ -444,7 +441,7 @@ mod responses {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
             .await
             .expect("a port");
-        let url = format!("http://{}/", listener.local_addr().expect("an address"));
+        let addr = listener.local_addr().expect("an address");
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let drain = {
             let hub = hub.clone();
@@ -456,16 +453,14 @@ mod responses {
         let server = axum::serve(listener, app).with_graceful_shutdown(drain);
         let server = tokio::spawn(server.into_future());
 
-        let streams: Vec<_> = futures_util::future::join_all((0..5).map(|_| reqwest::get(&url)))
-            .await
-            .into_iter()
-            .map(|response| response.expect("a response"))
-            .collect();
+        let opened = (0..5).map(|_| SseRequest::get("/").connect(addr));
+        let streams = futures_util::future::try_join_all(opened).await;
         assert_eq!(send(&hub, "last"), 5);
         stop.send(()).expect("the server waits");
-        for stream in streams {
-            let text = stream.text().await.expect("a clean end");
-            assert_eq!(split_retry(&text).0, "data: last\n\n");
+        for mut stream in streams.expect("five streams") {
+            let events = stream.collect_to_end().await;
+            assert_eq!((events.len(), &*events[0].data), (1, "last"));
+            assert!(stream.retry().is_some());
         }
         let ended = timeout(Duration::from_secs(5), server).await;
         ended

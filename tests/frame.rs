@@ -5,6 +5,7 @@ mod decoder;
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 use proptest::prelude::*;
 use serde_json::Value;
 use sse_stream::{Sse, SseByteStream};
+use tidings::testkit::Item;
 use tidings::{Data, EncodeError, EventId, Field, Frame, Json, Text, ToSse};
 
 /// An event with whatever a caller may give.
@@ -120,11 +122,36 @@ fn decode_by_eventsource_stream(chunks: &[Bytes]) -> Vec<eventsource_stream::Eve
     events.collect().now_or_never().expect("all of it is there")
 }
 
-/// All three decoders see these events in this stream: no more, no less and nothing else.
+/// The test kit's, for services' own tests. It tells a comment and a retry as they come.
+fn decode_by_testkit(chunks: &[Bytes]) -> Vec<Dispatched> {
+    let mut decoder = tidings::testkit::Decoder::new();
+    for chunk in chunks {
+        decoder.push(chunk);
+    }
+    let (mut dispatched, mut comments, mut retry) = (Vec::new(), Vec::new(), None);
+    for item in decoder {
+        match item {
+            Item::Comment(comment) => comments.push(comment),
+            Item::Retry(after) => retry = Some(after.as_millis()),
+            Item::Message(message) => dispatched.push(Dispatched {
+                event: message.event,
+                data: message.data,
+                id: message.id,
+                retry,
+                comments: mem::take(&mut comments),
+            }),
+            other => panic!("no frame has {other:?}"),
+        }
+    }
+    dispatched
+}
+
+/// All four decoders see these events in this stream: no more, no less and nothing else.
 #[track_caller]
 fn assert_decodes(chunks: &[Bytes], events: &[Raw]) {
     let expected = expected(events);
     assert_eq!(decode_by_specification(chunks), expected);
+    assert_eq!(decode_by_testkit(chunks), expected);
 
     // Raw blocks: what each says itself, nothing that stays from one to the next.
     let raw: Vec<Sse> = events

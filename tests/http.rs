@@ -26,6 +26,7 @@ use futures_util::{FutureExt, Stream, StreamExt};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use tidings::sse::SseResponse;
+use tidings::testkit::{SseError, SseRequest};
 use tidings::{
     Builder, EventId, Frame, GenericBroadcaster, HEARTBEAT_INTERVAL, HEARTBEAT_JSON, KeepAlive,
     RefusalForm, RegisterError, SseBody, Subscription, Text, ToSse, standard_keep_alive,
@@ -238,19 +239,18 @@ async fn a_hub_is_axum_state_and_a_full_one_refuses() {
         .build()
         .expect("valid settings");
     let service = service(hub.clone());
-    let first = call(&service, Method::GET, "/events/ann").await;
-    assert_eq!(first.status(), StatusCode::OK);
-    let second = call(&service, Method::GET, "/events/ann").await;
-    assert_eq!(second.status(), StatusCode::TOO_MANY_REQUESTS);
-    let other = call(&service, Method::GET, "/events/bob").await;
-    assert_eq!(other.status(), StatusCode::OK);
+    let open = async |path| SseRequest::get(path).open(service.clone()).await;
+    let mut first = open("/events/ann").await.expect("a stream");
+    let second = open("/events/ann").await.expect_err("ann has one");
+    let status = match second {
+        SseError::Refused(response) => response.status(),
+        other => panic!("{other}"),
+    };
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+    let other = open("/events/bob").await.expect("a stream");
 
     send(&hub, "ann", "for ann");
-    let mut first = first.into_body();
-    assert_eq!(
-        chunk(&mut first).await.expect("the event"),
-        "data: for ann\n\n"
-    );
+    assert_eq!(first.next().await.data, "for ann");
     assert_eq!(hub.total_connections(), 2);
     drop(first);
     assert_eq!(hub.connection_count("ann"), 0);

@@ -348,3 +348,64 @@ fn events_keep_the_time_they_say() {
     let event = AnalyticsEvent::from(SessionEnded::new("s").duration_ms(5u64));
     assert!(matches!(event, AnalyticsEvent::SessionEnded(end) if end.timestamp.is_some()));
 }
+
+/// On another node, views show what they would show here.
+#[tokio::test(start_paused = true)]
+async fn views_show_events_of_other_nodes() {
+    use tidings::backplane::{InProcess, Level};
+    use tidings::protocol::a2a::{TaskState, TaskView};
+    use tidings::protocol::agui::{AgUiEvent, RunView};
+    use tidings::{A2ABroadcaster, AgUiBroadcaster, SseBody};
+
+    let engine = InProcess::new(Level::Replayable);
+    let agui = || -> AgUiBroadcaster {
+        let builder = GenericBroadcaster::builder().backplane(engine.node());
+        builder.tags(AgUiEvent::tag_of).build().expect("valid")
+    };
+    let (here, there) = (agui(), agui());
+    let run = RunRef::new("thread", "run");
+    let tab = there.register_when_ready("ann").await.expect("room");
+    let mut body = SseBody::new(tab).view(RunView::new(run.clone()));
+    let other = RunRef::new("thread", "other");
+    for event in [
+        Event::run_started("thread", "run").in_run(&run),
+        Event::step_started("another's").in_run(&other),
+        Event::step_started("search").in_run(&run),
+        Event::step_finished("search").in_run(&run),
+        Event::run_finished("thread", "run").in_run(&run),
+    ] {
+        here.broadcast("ann", &event).expect("sent");
+    }
+    let text = body_text(&mut body).await;
+    assert_eq!(text.matches("data: ").count(), 4, "{text}");
+    assert!(!text.contains("another's") && text.contains("RUN_FINISHED"));
+
+    let engine = InProcess::new(Level::AtMostOnce);
+    let a2a = || -> A2ABroadcaster {
+        let builder = GenericBroadcaster::builder().backplane(engine.node());
+        builder.tags(A2aEvent::tag_of).build().expect("valid")
+    };
+    let (here, there) = (a2a(), a2a());
+    let tab = there.register_when_ready("ann").await.expect("room");
+    let mut body = SseBody::new(tab).view(TaskView::rest("task"));
+    for (task, state) in [
+        ("task", TaskState::Working),
+        ("another", TaskState::Working),
+        ("task", TaskState::Completed),
+    ] {
+        here.broadcast("ann", &A2aEvent::status(task, "context", state))
+            .expect("sent");
+    }
+    let text = body_text(&mut body).await;
+    assert_eq!(text.matches("data: ").count(), 2, "{text}");
+}
+
+async fn body_text(body: &mut tidings::SseBody) -> String {
+    use http_body_util::BodyExt;
+    let bytes = body
+        .collect()
+        .await
+        .expect("a body does not fail")
+        .to_bytes();
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}

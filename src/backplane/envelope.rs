@@ -44,48 +44,57 @@ pub(crate) enum What {
 /// What stands in front of the frame, at the most, besides key and note.
 pub(crate) const OVERHEAD: usize = 33;
 
-fn begin(kind: u8, node: u64, first: Option<Seen>, len: usize) -> BytesMut {
-    let mut bytes = BytesMut::with_capacity(OVERHEAD + len);
+fn begin(bytes: &mut impl BufMut, kind: u8, node: u64, first: Option<Seen>) {
     bytes.put_slice(&[MAGIC, VERSION, kind]);
     bytes.put_u64(node);
     bytes.put_u64(first.map_or(0, |first| first.channel));
     bytes.put_u64(first.map_or(0, |first| first.count));
-    bytes
 }
 
-/// An event as it is published. A key that is too long is left out.
-pub(crate) fn event(
-    node: u64,
-    first: Option<Seen>,
-    key: Option<&str>,
-    note: Option<&str>,
-    frame: &Frame,
-) -> Bytes {
-    let body = frame.body();
-    let key = key.filter(|key| key.len() < NO_KEY.into());
-    let extra = key.map_or(0, str::len) + note.map_or(0, str::len);
-    let mut bytes = begin(0, node, first, extra + body.len());
-    match key {
-        None => bytes.put_u16(NO_KEY),
-        Some(key) => {
-            // It was compared.
-            bytes.put_u16(key.len() as u16);
-            bytes.put_slice(key.as_bytes());
-        }
-    }
-    match note.and_then(|note| Some((note, u32::try_from(note.len()).ok()?))) {
-        None => bytes.put_u32(NO_NOTE),
-        Some((note, len)) => {
-            bytes.put_u32(len);
-            bytes.put_slice(note.as_bytes());
-        }
-    }
-    bytes.put(body);
-    bytes.freeze()
+/// An event as it is published.
+pub(crate) struct Outbound<'a> {
+    pub(crate) first: Option<Seen>,
+    pub(crate) key: Option<&'a str>,
+    pub(crate) note: Option<&'a str>,
+    pub(crate) frame: &'a Frame,
 }
 
+impl Outbound<'_> {
+    /// How many bytes it takes, about; at least so many.
+    pub(crate) fn len(&self) -> usize {
+        let beside = self.key.map_or(0, str::len) + self.note.map_or(0, str::len);
+        OVERHEAD + beside + self.frame.body().len()
+    }
+
+    /// Writes it. A key that is too long is left out.
+    pub(crate) fn write(&self, node: u64, bytes: &mut impl BufMut) {
+        begin(bytes, 0, node, self.first);
+        match self.key.filter(|key| key.len() < NO_KEY.into()) {
+            None => bytes.put_u16(NO_KEY),
+            Some(key) => {
+                // It was compared.
+                bytes.put_u16(key.len() as u16);
+                bytes.put_slice(key.as_bytes());
+            }
+        }
+        match self
+            .note
+            .and_then(|note| Some((note, u32::try_from(note.len()).ok()?)))
+        {
+            None => bytes.put_u32(NO_NOTE),
+            Some((note, len)) => {
+                bytes.put_u32(len);
+                bytes.put_slice(note.as_bytes());
+            }
+        }
+        bytes.put_slice(self.frame.body());
+    }
+}
+
+/// That so many events were lost, up to this one.
 pub(crate) fn lost(node: u64, last: Option<Seen>, count: Option<u64>) -> Bytes {
-    let mut bytes = begin(1, node, last, 8);
+    let mut bytes = BytesMut::with_capacity(OVERHEAD + 8);
+    begin(&mut bytes, 1, node, last);
     bytes.put_u64(count.unwrap_or(UNKNOWN));
     bytes.freeze()
 }

@@ -6,10 +6,12 @@
 mod contract;
 mod envelope;
 mod in_process;
+#[cfg(all(feature = "nats", not(loom)))]
+pub mod nats;
 
 pub use contract::{
     Backplane, BackplaneError, Event, Fetched, Head, Level, Message, Missing, Place, Position,
     Received,
 };
-pub(crate) use envelope::{Envelope, OVERHEAD, What, event, lost};
+pub(crate) use envelope::{Envelope, Outbound, What, lost};
 pub use in_process::{InProcess, InProcessNode};

@@ -8,16 +8,14 @@ use tokio::sync::oneshot;
 
 use super::GenericBroadcaster;
 use super::generic::FRAME_OVERHEAD;
-use super::relay::{Crossing, Outgoing, Relay, Running, Settings};
-use crate::backplane::Backplane;
+use super::relay::{Confirm, Crossing, Relay, Running, Settings};
+use crate::backplane::{Backplane, Outbound};
 use crate::channel::{Channel, Welcome};
 use crate::error::{BroadcastError, ConfigError, RegisterError, RelayError};
 use crate::event::ToSse;
 use crate::frame::{Draft, Frame, Ids};
 use crate::id::{ConnectionId, LastEventId, UserId};
 use crate::subscription::{Gate, Subscription};
-
-type Confirm = oneshot::Sender<()>;
 
 impl<E: ?Sized> GenericBroadcaster<E> {
     pub(super) fn join(
@@ -113,19 +111,15 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     ) -> Result<usize, BroadcastError> {
         let key = event.key();
         let confirm = Cell::new(confirm);
-        let push = |hash: u64, user: UserId, frame: &Arc<Frame>, is_deferred: bool| {
-            relay.push(
-                hash,
-                Outgoing {
-                    user,
-                    first: frame.route().first,
-                    frame: frame.clone(),
-                    key: key.map(Into::into),
-                    note: event.note().map(Into::into),
-                    confirm: confirm.take(),
-                    is_deferred,
-                },
-            )
+        let note = event.note();
+        let push = |hash: u64, frame: &Frame, is_deferred: bool| {
+            let event = Outbound {
+                first: frame.route().first,
+                key,
+                note: note.as_deref(),
+                frame,
+            };
+            relay.push((hash, user), &event, is_deferred, confirm.take())
         };
         let send_here = |channel: &Channel<Arc<Frame>>| {
             let draft = Draft::encode(event, channel.id_prefix().map(Ids::of))?;
@@ -134,8 +128,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             // Pushed where its place is decided, so that the engine gets a user's events in the order of their places.
             let reached = channel.publish(size, key, |id| {
                 let frame = Arc::new(draft.finish(id).routed(id.and_then(|id| id.own), 0));
-                let roster = channel.roster();
-                pushed = push(roster.hash(), roster.user().clone(), &frame, false);
+                pushed = push(channel.roster().hash(), &frame, false);
                 frame
             });
             Ok((reached, pushed))
@@ -145,9 +138,9 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             false => self.registry.with_or_keep(user, send_here),
         };
         let sent = sent.unwrap_or_else(|| {
-            let frame = Arc::new(Draft::encode(event, None)?.finish(None));
+            let frame = Draft::encode(event, None)?.finish(None);
             let hash = self.registry.hash(user);
-            Ok((0, push(hash, user.into(), &frame, relay.sends_back())))
+            Ok((0, push(hash, &frame, relay.sends_back())))
         });
         let (sent, pushed) = match sent {
             Ok((reached, pushed)) => (Ok(Some(reached)), pushed),

@@ -16,5 +16,5 @@ mod repair;
 mod state;
 
 pub(super) use crossing::Crossing;
-pub(super) use outbox::Outgoing;
+pub(super) use outbox::Confirm;
 pub(super) use state::{Relay, Running, Settings, Tags};

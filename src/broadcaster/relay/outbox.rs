@@ -14,33 +14,35 @@
 //!    push looks whether it does after having pushed. The lane's lock orders the two: either the task finds the event, or
 //!    the push finds it asleep.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::error::RelayError;
-use crate::frame::Frame;
 use crate::id::{Seen, UserId};
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, Notify};
 
 const LANES: usize = 8;
+/// The most room that a lane is given again.
+const SPARE_BYTES: usize = 64 << 10;
+const SPARE_RECORDS: usize = 1024;
 
 /// An event that is to be published.
-pub(crate) struct Outgoing {
-    pub(crate) user: UserId,
-    pub(crate) frame: Arc<Frame>,
-    pub(crate) first: Option<Seen>,
-    pub(crate) key: Option<Box<str>>,
-    pub(crate) note: Option<Box<str>>,
+pub(super) struct Outgoing {
+    pub(super) user: UserId,
+    pub(super) body: Bytes,
+    pub(super) first: Option<Seen>,
     /// The streams here get it from the engine.
-    pub(crate) is_deferred: bool,
+    pub(super) is_deferred: bool,
     /// Who waits for it to be accepted.
-    pub(crate) confirm: Option<oneshot::Sender<()>>,
+    pub(super) confirm: Option<Confirm>,
 }
 
-/// What was lost of a user's events.
+pub(crate) type Confirm = oneshot::Sender<()>;
+
+/// So many of a user's events were lost that the same channel sent first, or none did.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lost {
     /// `None` if nobody knows.
@@ -48,11 +50,20 @@ pub(super) struct Lost {
     pub(super) last: Option<Seen>,
 }
 
-impl Lost {
-    pub(super) fn and(self, other: Self) -> Self {
-        Self {
-            count: self.count.zip(other.count).map(|(one, more)| one + more),
-            last: other.last.or(self.last),
+/// What was lost of a user's events, by the channel that sent it first: its streams have seen it, and no others.
+#[derive(Debug, Default)]
+pub(super) struct Losses(pub(super) VecDeque<Lost>);
+
+impl Losses {
+    pub(super) fn add(&mut self, lost: Lost) {
+        let channel = |lost: &Lost| lost.last.map(|last| last.channel);
+        let same = self.0.iter_mut().find(|one| channel(one) == channel(&lost));
+        match same {
+            None => self.0.push_back(lost),
+            Some(one) => {
+                one.count = one.count.zip(lost.count).map(|(one, more)| one + more);
+                one.last = lost.last;
+            }
         }
     }
 }
@@ -61,7 +72,7 @@ impl Lost {
 #[derive(Default)]
 pub(super) struct Haul {
     pub(super) events: Vec<Outgoing>,
-    pub(super) lost: HashMap<UserId, Lost>,
+    pub(super) lost: HashMap<UserId, Losses>,
 }
 
 pub(super) struct Outbox {
@@ -93,14 +104,29 @@ struct Room {
 #[repr(align(128))]
 struct Lane(Mutex<Waiting>);
 
+/// What waits in a lane.
+///
+/// Events are copied into one buffer: what another thread would have to free, or to count down, costs more than that.
 #[derive(Default)]
 struct Waiting {
-    events: Vec<Outgoing>,
-    bytes: usize,
+    /// Of each event the user, and then what is published.
+    buffer: Vec<u8>,
+    records: Vec<Record>,
+    confirms: VecDeque<Confirm>,
     is_full: bool,
     is_closed: bool,
-    lost: HashMap<UserId, Lost>,
+    lost: HashMap<UserId, Losses>,
     deferred: HashMap<UserId, Deferred>,
+}
+
+#[derive(Clone, Copy)]
+struct Record {
+    user_len: usize,
+    body_len: usize,
+    first: Option<Seen>,
+    is_deferred: bool,
+    /// Whether the next of the confirms is its.
+    is_confirmed: bool,
 }
 
 impl Outbox {
@@ -122,34 +148,129 @@ impl Outbox {
         &self.lanes[(hash >> 56) as usize % LANES].0
     }
 
-    /// Takes an event if there is room for it; otherwise notes that it is lost.
-    pub(super) fn push(&self, hash: u64, event: Outgoing) -> Result<(), RelayError> {
-        let size = event.frame.as_bytes().len();
+    /// Takes an event of this length if there is room for it; otherwise notes that it is lost. `write` writes it.
+    pub(super) fn push(
+        &self,
+        (hash, user): (u64, &str),
+        first: Option<Seen>,
+        is_deferred: bool,
+        confirm: Option<Confirm>,
+        len: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), RelayError> {
         let pushed = self.lane(hash).with(|lane| {
             if lane.is_closed {
                 return Err(RelayError::Closed);
             }
-            let fits = lane.events.len() < self.room.events && lane.bytes + size <= self.room.bytes;
+            let fits = lane.records.len() < self.room.events
+                && lane.buffer.len() + user.len() + len <= self.room.bytes;
             if lane.is_full || !fits {
                 lane.is_full = true;
-                lane.lose(event.user, event.first);
+                lane.lose(user, first);
                 return Err(RelayError::QueueFull);
             }
-            lane.bytes += size;
-            if event.is_deferred {
-                let deferred = lane.deferred.entry(event.user.clone()).or_insert_with(|| {
+            lane.buffer.extend_from_slice(user.as_bytes());
+            let start = lane.buffer.len();
+            write(&mut lane.buffer);
+            lane.records.push(Record {
+                user_len: user.len(),
+                body_len: lane.buffer.len() - start,
+                first,
+                is_deferred,
+                is_confirmed: confirm.is_some(),
+            });
+            lane.confirms.extend(confirm);
+            if is_deferred {
+                let deferred = lane.deferred.entry(user.into()).or_insert_with(|| {
                     self.deferred.fetch_add(1, Ordering::Relaxed);
                     Deferred::default()
                 });
                 deferred.waiting += 1;
             }
-            lane.events.push(event);
             Ok(())
         });
         // Of a loss the task is to learn as well, and it is to empty the lane: one that is full of a single event that has no
         // room at all has not been pushed to before.
         self.wake();
         pushed
+    }
+
+    /// Notes that an event is lost that can never be published. What the lane takes until it is emptied is lost as well,
+    /// so that what is lost stands behind what is not.
+    pub(super) fn lose(&self, hash: u64, user: &str, first: Option<Seen>) {
+        self.lane(hash).with(|lane| {
+            lane.is_full = true;
+            lane.lose(user, first);
+        });
+        self.wake();
+    }
+
+    fn wake(&self) {
+        // Relaxed: the lane's lock orders it (invariant 4).
+        if self.is_asleep.load(Ordering::Relaxed) && self.is_asleep.swap(false, Ordering::Relaxed) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Takes out everything there is.
+    pub(super) fn take(&self) -> Haul {
+        let mut haul = Haul::default();
+        for Lane(lane) in &self.lanes {
+            let (buffer, records, mut confirms, lost) = lane.with(|lane| {
+                // As much room again, so that it need not grow event by event.
+                let room = Vec::with_capacity(lane.buffer.len().min(SPARE_BYTES));
+                let buffer = Bytes::from(std::mem::replace(&mut lane.buffer, room));
+                let room = Vec::with_capacity(lane.records.len().min(SPARE_RECORDS));
+                let records = std::mem::replace(&mut lane.records, room);
+                lane.is_full = false;
+                let confirms = std::mem::take(&mut lane.confirms);
+                (buffer, records, confirms, std::mem::take(&mut lane.lost))
+            });
+            let mut rest = buffer;
+            for record in records {
+                let user = rest.split_to(record.user_len);
+                let user = std::str::from_utf8(&user).expect("it was copied from a `str`");
+                haul.events.push(Outgoing {
+                    user: user.into(),
+                    body: rest.split_to(record.body_len),
+                    first: record.first,
+                    is_deferred: record.is_deferred,
+                    confirm: record.is_confirmed.then(|| confirms.pop_front()).flatten(),
+                });
+            }
+            haul.lost.extend(lost);
+        }
+        haul
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lanes
+            .iter()
+            .all(|Lane(lane)| lane.with(|lane| lane.records.is_empty() && lane.lost.is_empty()))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lanes
+            .iter()
+            .map(|Lane(lane)| lane.with(|lane| lane.records.len()))
+            .sum()
+    }
+
+    /// Waits until there is something.
+    pub(super) async fn wait(&self) {
+        self.is_asleep.store(true, Ordering::Relaxed);
+        if self.is_empty() {
+            self.wake.notified().await;
+        }
+        self.is_asleep.store(false, Ordering::Relaxed);
+    }
+
+    /// Takes nothing from now on.
+    pub(super) fn close(&self) {
+        for Lane(lane) in &self.lanes {
+            lane.with(|lane| lane.is_closed = true);
+        }
+        self.wake.notify_one();
     }
 
     /// Whether any user's events come from the engine. Relaxed: whoever has pushed one before sees it.
@@ -197,92 +318,21 @@ impl Outbox {
             });
         }
     }
-
-    /// Notes that an event is lost that can never be published. What the lane takes until it is emptied is lost as well,
-    /// so that what is lost stands behind what is not.
-    pub(super) fn lose(&self, hash: u64, user: UserId, first: Option<Seen>) {
-        self.lane(hash).with(|lane| {
-            lane.is_full = true;
-            lane.lose(user, first);
-        });
-        self.wake();
-    }
-
-    fn wake(&self) {
-        // Relaxed: the lane's lock orders it (invariant 4).
-        if self.is_asleep.load(Ordering::Relaxed) && self.is_asleep.swap(false, Ordering::Relaxed) {
-            self.wake.notify_one();
-        }
-    }
-
-    /// Takes out everything there is. `spare` is an empty vector whose room is used again.
-    pub(super) fn take(&self, haul: &mut Haul, spare: &mut Vec<Outgoing>) {
-        for Lane(lane) in &self.lanes {
-            let lost = lane.with(|lane| {
-                lane.bytes = 0;
-                lane.is_full = false;
-                std::mem::swap(&mut lane.events, spare);
-                std::mem::take(&mut lane.lost)
-            });
-            haul.events.append(spare);
-            for (user, lost) in lost {
-                haul.lose(user, lost);
-            }
-        }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.lanes
-            .iter()
-            .all(|Lane(lane)| lane.with(|lane| lane.events.is_empty() && lane.lost.is_empty()))
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.lanes
-            .iter()
-            .map(|Lane(lane)| lane.with(|lane| lane.events.len()))
-            .sum()
-    }
-
-    /// Waits until there is something.
-    pub(super) async fn wait(&self) {
-        self.is_asleep.store(true, Ordering::Relaxed);
-        if self.is_empty() {
-            self.wake.notified().await;
-        }
-        self.is_asleep.store(false, Ordering::Relaxed);
-    }
-
-    /// Takes nothing from now on.
-    pub(super) fn close(&self) {
-        for Lane(lane) in &self.lanes {
-            lane.with(|lane| lane.is_closed = true);
-        }
-        self.wake.notify_one();
-    }
 }
 
 impl Waiting {
-    fn lose(&mut self, user: UserId, first: Option<Seen>) {
-        lose(
-            &mut self.lost,
-            user,
-            Lost {
-                count: Some(1),
-                last: first,
-            },
-        );
+    fn lose(&mut self, user: &str, last: Option<Seen>) {
+        let lost = Lost {
+            count: Some(1),
+            last,
+        };
+        match self.lost.get_mut(user) {
+            Some(losses) => losses.add(lost),
+            None => {
+                let mut losses = Losses::default();
+                losses.add(lost);
+                self.lost.insert(user.into(), losses);
+            }
+        }
     }
-}
-
-impl Haul {
-    pub(super) fn lose(&mut self, user: UserId, lost: Lost) {
-        lose(&mut self.lost, user, lost);
-    }
-}
-
-fn lose(map: &mut HashMap<UserId, Lost>, user: UserId, lost: Lost) {
-    map.entry(user)
-        .and_modify(|before| *before = before.and(lost))
-        .or_insert(lost);
 }

@@ -7,12 +7,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
+use super::Relay;
 use super::inbox::Users;
-use super::outbox::{Haul, Lost};
-use super::{Outgoing, Relay};
+use super::outbox::{Confirm, Haul, Losses, Lost, Outgoing};
 use crate::backplane::{self, BackplaneError, Level, Message};
 use crate::channel::Head;
 use crate::id::UserId;
@@ -34,13 +34,16 @@ pub(super) async fn run(
     mut stop: watch::Receiver<Option<Instant>>,
 ) {
     let mut backlog = Backlog::default();
-    let mut spare = Vec::new();
     let mut busy = Instant::now();
+    let mut looked: Option<Instant> = None;
     loop {
         if backlog.is_empty() {
-            let mut haul = Haul::default();
-            relay.outbox.take(&mut haul, &mut spare);
-            backlog.fill(haul);
+            // Whoever looks all the time is in the way of those who broadcast.
+            if let Some(looked) = looked.filter(|_| stop.borrow().is_none()) {
+                sleep_until(looked + LOOK).await;
+            }
+            looked = Some(Instant::now());
+            backlog.fill(relay.outbox.take());
         }
         if !backlog.is_empty() {
             busy = Instant::now();
@@ -60,13 +63,13 @@ pub(super) async fn run(
             return;
         }
         if busy.elapsed() < AWAKE {
-            sleep(LOOK).await;
             continue;
         }
         tokio::select! {
             () = relay.outbox.wait() => busy = Instant::now(),
             _ = stop.changed() => {}
         }
+        looked = None;
     }
 }
 
@@ -81,13 +84,13 @@ struct Backlog {
 #[derive(Default)]
 struct Lane {
     events: VecDeque<Outgoing>,
-    lost: Option<Lost>,
+    lost: Losses,
 }
 
 /// What is published at once, and who is to learn of it.
 struct Batch {
     messages: Vec<Message>,
-    confirms: Vec<oneshot::Sender<()>>,
+    confirms: Vec<Confirm>,
     deferred: Vec<UserId>,
     /// Events in it, and the last of each user: what is lost if it is.
     lost: Vec<(UserId, Lost)>,
@@ -109,15 +112,16 @@ impl Backlog {
         for event in haul.events {
             self.lane(event.user.clone()).events.push_back(event);
         }
-        for (user, lost) in haul.lost {
-            self.lose(user, lost);
+        for (user, losses) in haul.lost {
+            for lost in losses.0 {
+                self.lose(user.clone(), lost);
+            }
         }
     }
 
     /// What is lost of a user comes behind what is not.
     fn lose(&mut self, user: UserId, lost: Lost) {
-        let lane = self.lane(user);
-        lane.lost = Some(lane.lost.map_or(lost, |before| before.and(lost)));
+        self.lane(user).lost.add(lost);
     }
 
     fn batch(&mut self, relay: &Relay) -> Batch {
@@ -144,7 +148,7 @@ impl Backlog {
                     break;
                 }
             }
-            if !lane.events.is_empty() || lane.lost.is_some() {
+            if !lane.events.is_empty() || !lane.lost.0.is_empty() {
                 self.lanes.insert(user.clone(), lane);
                 self.turns.push_back(user);
             }
@@ -157,19 +161,16 @@ impl Batch {
     /// Adds the next of a user, and says how large it is.
     fn add(&mut self, relay: &Relay, user: &UserId, lane: &mut Lane) -> usize {
         let (body, lost) = if let Some(event) = lane.events.pop_front() {
-            let Outgoing { frame, first, .. } = &event;
-            let (key, note) = (event.key.as_deref(), event.note.as_deref());
-            let body = backplane::event(relay.node, *first, key, note, frame);
             let lost = Lost {
                 count: None,
-                last: *first,
+                last: event.first,
             };
             self.confirms.extend(event.confirm);
             if event.is_deferred {
                 self.deferred.push(user.clone());
             }
-            (body, lost)
-        } else if let Some(lost) = lane.lost.take() {
+            (event.body, lost)
+        } else if let Some(lost) = lane.lost.0.pop_front() {
             (backplane::lost(relay.node, lost.last, lost.count), lost)
         } else {
             return 0;

@@ -11,9 +11,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::interest::{self, Interests};
-use super::outbox::Outbox;
-use super::{Outgoing, inbox, publish};
-use crate::backplane::{Backplane, Level, OVERHEAD};
+use super::outbox::{Confirm, Outbox};
+use super::{inbox, publish};
+use crate::backplane::{Backplane, Level, Outbound};
 use crate::error::RelayError;
 use crate::event::Tag;
 use crate::frame::Frame;
@@ -119,18 +119,20 @@ impl Relay {
     /// Hands an event over to be published.
     pub(in crate::broadcaster) fn push(
         &self,
-        hash: u64,
-        event: Outgoing,
+        (hash, user): (u64, &str),
+        event: &Outbound<'_>,
+        is_deferred: bool,
+        confirm: Option<Confirm>,
     ) -> Result<(), RelayError> {
-        let note = event.note.as_ref().map_or(0, |note| note.len());
-        let key = event.key.as_ref().map_or(0, |key| key.len());
-        let len = OVERHEAD + event.frame.as_bytes().len() + note + key;
-        let max = self.max_body;
+        let (len, max) = (event.len(), self.max_body);
         let pushed = if len > max {
-            self.outbox.lose(hash, event.user, event.first);
+            self.outbox.lose(hash, user, event.first);
             Err(RelayError::TooLarge { len, max })
         } else {
-            self.outbox.push(hash, event)
+            let write = |bytes: &mut Vec<u8>| event.write(self.node, bytes);
+            let to = (hash, user);
+            self.outbox
+                .push(to, event.first, is_deferred, confirm, len, write)
         };
         if pushed.is_err() {
             self.counters.refused.add(1);

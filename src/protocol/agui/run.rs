@@ -96,7 +96,28 @@ impl ToSse for AgUiEvent {
         }))
     }
 
+    fn note(&self) -> Option<String> {
+        let run = self.run.as_ref()?;
+        serde_json::to_string(&[run.thread(), run.run()]).ok()
+    }
+
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
         self.event.data(data)
+    }
+}
+
+impl AgUiEvent {
+    /// Makes the tag of an event that comes from another node, for [`Builder::tags`](crate::Builder::tags): a
+    /// [`RunView`](super::RunView) shows what has one.
+    #[must_use]
+    pub fn tag_of(data: &str, note: Option<&str>) -> Option<Tag> {
+        let event: Event = serde_json::from_str(data).ok()?;
+        let run = note.and_then(|note| serde_json::from_str(note).ok());
+        let run = run.map(|[thread, run]: [String; 2]| RunRef::new(thread, run));
+        AgUiEvent {
+            run: run.or_else(|| Self::new(event.clone()).run),
+            event,
+        }
+        .tag()
     }
 }

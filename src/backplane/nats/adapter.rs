@@ -1,0 +1,289 @@
+//! A node's end of it.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, ToServerAddrs};
+use async_trait::async_trait;
+use futures_core::Stream;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::error::ConnectError;
+use super::fence::Fence;
+use super::interest::Interest;
+use super::link::{Command, Good, Link, Signals, State};
+use super::log::Log;
+use super::settings::Settings;
+use super::subjects::Subjects;
+use crate::backplane::{Backplane, BackplaneError, Event, Fetched, Head, Level, Message, Position};
+use crate::id::UserId;
+
+/// So many events wait for the broadcaster at most. What comes then waits in the subscriptions.
+const EVENTS: usize = 1024;
+
+/// What a server's limit for a message has to hold besides the body: the header with the message's id.
+const HEADROOM: usize = 1024;
+
+/// A [`Backplane`] over NATS. See the [module](super) for what it promises.
+pub struct Nats {
+    client: Client,
+    fence: Arc<Fence>,
+    log: Option<Arc<Log>>,
+    subjects: Subjects,
+    limit: Duration,
+    good: Arc<Good>,
+    commands: mpsc::UnboundedSender<Command>,
+    closing: watch::Sender<bool>,
+    events: Mutex<Option<mpsc::Receiver<Event>>>,
+    link: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Nats {
+    /// Connects a node to NATS, over a connection of its own, and finds or makes the log if there is to be one.
+    ///
+    /// The options are those of async-nats, with which it also decides on credentials, TLS, and when to reconnect. Three of
+    /// them matter here. The event callback is replaced. With the subscription capacity (65,536) a node says how many
+    /// messages of one user, or of one bucket, may wait for it before the next one is dropped, which is told. And a server
+    /// that is silently gone is noticed after up to three ping intervals of a minute each: choose a shorter one.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`] when the settings are no good, the server cannot be reached, or the log is another than they say.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends what was begun. A log that was made stays.
+    pub async fn connect(
+        addrs: impl ToServerAddrs,
+        options: ConnectOptions,
+        settings: Settings,
+    ) -> Result<Self, ConnectError> {
+        settings.check()?;
+        let signals = Arc::<Signals>::default();
+        let options = options.event_callback({
+            let signals = Arc::clone(&signals);
+            move |event| {
+                signals.hear(&event);
+                std::future::ready(())
+            }
+        });
+        let client = async_nats::connect_with_options(addrs, options)
+            .await
+            .map_err(ConnectError::Connect)?;
+
+        let limit = settings.timeout;
+        let subjects = Subjects::new(&settings.scope, settings.buckets);
+        let fence = Fence::new(client.clone(), limit)
+            .await
+            .map_err(|error| ConnectError::Log(error.into()))?;
+        let fence = Arc::new(fence);
+        let good = Arc::new(Good::new(fence.connection()));
+        let log = match &settings.log {
+            Some(log) => Some(Arc::new(
+                Log::open(client.clone(), log, &subjects, limit).await?,
+            )),
+            None => None,
+        };
+
+        let (commands_tx, commands) = mpsc::unbounded_channel();
+        let (closing_tx, closing) = watch::channel(false);
+        let (events_tx, events) = mpsc::channel(EVENTS);
+        let link = Link {
+            client: client.clone(),
+            fence: Arc::clone(&fence),
+            log: log.clone(),
+            interest: Interest::new(settings.interest, subjects.clone()),
+            commands,
+            signals,
+            events: events_tx,
+            closing,
+            good: Arc::clone(&good),
+            state: State::new(),
+        };
+        Ok(Self {
+            client,
+            fence,
+            log,
+            subjects,
+            limit,
+            good,
+            commands: commands_tx,
+            closing: closing_tx,
+            events: Mutex::new(Some(events)),
+            link: Mutex::new(Some(tokio::spawn(link.run()))),
+        })
+    }
+
+    fn check_open(&self) -> Result<(), BackplaneError> {
+        if *self.closing.borrow() || self.commands.is_closed() {
+            return Err(BackplaneError::closed());
+        }
+        Ok(())
+    }
+
+    fn log(&self) -> Result<&Log, BackplaneError> {
+        self.check_open()?;
+        let none = || BackplaneError::other("there is no log at this level");
+        self.log.as_deref().ok_or_else(none)
+    }
+
+    /// Asks the log, which must be the one that was told of last.
+    async fn ask<T>(
+        &self,
+        question: impl Future<Output = Result<T, BackplaneError>>,
+    ) -> Result<T, BackplaneError> {
+        let is_good = || self.good.is(self.fence.connection()) && self.fence.is_connected();
+        if !is_good() {
+            return Err(BackplaneError::unavailable());
+        }
+        let answer = question.await;
+        self.check_open()?;
+        match answer {
+            Ok(_) if !is_good() => Err(BackplaneError::unavailable()),
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                // It may have been deleted.
+                let _ = self.commands.send(Command::Look);
+                Err(error)
+            }
+        }
+    }
+
+    async fn publish_live(&self, messages: &[Message]) -> Result<(), BackplaneError> {
+        let connection = self.fence.connection();
+        for message in messages {
+            let subject = self.subjects.live(&message.user);
+            let sent = self.client.publish(subject, message.body.clone());
+            sent.await.map_err(BackplaneError::other)?;
+        }
+        // They may have been on their way.
+        let passed = self.fence.pass(connection).await;
+        passed.map_err(BackplaneError::other)
+    }
+}
+
+#[async_trait]
+impl Backplane for Nats {
+    fn level(&self) -> Level {
+        match self.log {
+            Some(_) => Level::Replayable,
+            None => Level::AtMostOnce,
+        }
+    }
+
+    fn head(&self) -> Option<Head> {
+        self.log.as_ref().map(|log| log.head())
+    }
+
+    fn max_body(&self) -> usize {
+        let max = self.client.server_info().max_payload;
+        max.saturating_sub(HEADROOM)
+    }
+
+    async fn publish(&self, messages: &[Message]) -> Result<Option<Position>, BackplaneError> {
+        self.check_open()?;
+        if messages.is_empty() {
+            return Ok(None);
+        }
+        // Otherwise the client would keep them, and send them after their failure was told.
+        if !self.fence.is_connected() {
+            return Err(BackplaneError::unavailable());
+        }
+        let published = async {
+            match &self.log {
+                Some(log) => log.publish(messages, &self.subjects).await,
+                None => self.publish_live(messages).await.map(|()| None),
+            }
+        };
+        let published = timeout(self.limit, published)
+            .await
+            .unwrap_or_else(|late| Err(BackplaneError::other(late)));
+        self.check_open()?;
+        if published.is_err() && self.log.is_some() {
+            let _ = self.commands.send(Command::Look);
+        }
+        published
+    }
+
+    async fn set_interest(&self, add: &[UserId], remove: &[UserId]) -> Result<(), BackplaneError> {
+        self.check_open()?;
+        let command = Command::Interest {
+            add: add.to_vec(),
+            remove: remove.to_vec(),
+        };
+        let noted = self.commands.send(command);
+        noted.map_err(|_| BackplaneError::closed())
+    }
+
+    fn events(&self) -> Pin<Box<dyn Stream<Item = Event> + Send>> {
+        let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
+        Box::pin(Events(events.take()))
+    }
+
+    async fn fetch(
+        &self,
+        user: &UserId,
+        after: Position,
+        limit: usize,
+    ) -> Result<Fetched, BackplaneError> {
+        let log = self.log()?;
+        let subject = self.subjects.log(user);
+        self.ask(log.fetch(&subject, after, limit)).await
+    }
+
+    async fn ask_head(&self) -> Result<Head, BackplaneError> {
+        let log = self.log()?;
+        let head = self.ask(log.ask_head()).await?;
+        if head.epoch != log.head().epoch {
+            let _ = self.commands.send(Command::Look);
+        }
+        Ok(head)
+    }
+
+    async fn close(&self, deadline: Instant) {
+        self.closing.send_replace(true);
+        let link = {
+            let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+            link.take()
+        };
+        let Some(mut link) = link else { return };
+        if timeout_at(deadline, &mut link).await.is_err() {
+            link.abort();
+        }
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        // The task ends, and with it the connection.
+        self.closing.send_replace(true);
+    }
+}
+
+impl fmt::Debug for Nats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Nats")
+            .field("subjects", &self.subjects)
+            .field("log", &self.log)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What happened. Ends when the task does; a second one has ended from the start.
+struct Events(Option<mpsc::Receiver<Event>>);
+
+impl Stream for Events {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        match &mut self.0 {
+            Some(events) => events.poll_recv(cx),
+            None => Poll::Ready(None),
+        }
+    }
+}

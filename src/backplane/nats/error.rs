@@ -1,0 +1,41 @@
+//! Why a node could not join.
+
+use std::error::Error;
+use std::fmt;
+
+/// A node could not be connected.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The settings are no good, and why.
+    Settings(&'static str),
+    /// The server cannot be reached, or refused the client.
+    Connect(async_nats::ConnectError),
+    /// There is a stream of that name which is not the log that the settings describe, and what is different.
+    Contradiction(&'static str),
+    /// The log could not be made or looked at.
+    Log(Box<dyn Error + Send + Sync>),
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Settings(what) => write!(f, "the settings are not valid: {what}"),
+            Self::Connect(_) => f.write_str("there is no connection to NATS"),
+            Self::Contradiction(what) => {
+                write!(f, "the stream is another one than the settings say: {what}")
+            }
+            Self::Log(_) => f.write_str("JetStream did not give the log"),
+        }
+    }
+}
+
+impl Error for ConnectError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Connect(error) => Some(error),
+            Self::Log(error) => Some(error.as_ref()),
+            Self::Settings(_) | Self::Contradiction(_) => None,
+        }
+    }
+}

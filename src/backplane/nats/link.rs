@@ -1,0 +1,383 @@
+//! The task that keeps one node's subscriptions, and tells what happens.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_nats::header::{NATS_LAST_SEQUENCE, NATS_SEQUENCE, NATS_STREAM};
+use async_nats::{Client, Message};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+
+use super::fence::{Connection, Fence};
+use super::interest::{Interest, Owner, Source, Waiting};
+use super::log::Log;
+use crate::backplane::{BackplaneError, Event, Place, Position, Received};
+use crate::id::UserId;
+
+/// So many subscriptions are made before anything else gets its turn.
+const AT_ONCE: usize = 256;
+
+/// How long a failed question to the server is not asked again, and how soon a signal that got lost is made up for.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// How often the log is looked at, for somebody may have deleted it.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// What the adapter tells the task.
+#[derive(Debug)]
+pub(super) enum Command {
+    Interest {
+        add: Vec<UserId>,
+        remove: Vec<UserId>,
+    },
+    /// The log seems to be another one.
+    Look,
+}
+
+/// What async-nats told, and the task has not yet heard.
+#[derive(Debug, Default)]
+pub(super) struct Signals {
+    /// Whether a subscription was full, and a message for it was dropped.
+    slow: AtomicBool,
+    /// The connection has gone, or is there again, or the above.
+    changed: Notify,
+}
+
+impl Signals {
+    pub(super) fn hear(&self, event: &async_nats::Event) {
+        match event {
+            async_nats::Event::SlowConsumer(_) => self.slow.store(true, Ordering::Release),
+            async_nats::Event::Connected | async_nats::Event::Disconnected => {}
+            _ => return,
+        }
+        self.changed.notify_one();
+    }
+}
+
+/// The node is closed, or nobody listens any more.
+pub(super) struct Ended;
+
+/// Everything that the task has.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) client: Client,
+    pub(super) fence: Arc<Fence>,
+    pub(super) log: Option<Arc<Log>>,
+    pub(super) interest: Interest,
+    pub(super) commands: mpsc::UnboundedReceiver<Command>,
+    pub(super) signals: Arc<Signals>,
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) closing: watch::Receiver<bool>,
+    /// The connection on which everything is known to be in order.
+    pub(super) good: Arc<Good>,
+    pub(super) state: State,
+}
+
+/// The number of a connection that others look at.
+#[derive(Debug)]
+pub(super) struct Good(AtomicU64);
+
+impl Good {
+    pub(super) fn new(connection: Connection) -> Self {
+        Self(AtomicU64::new(connection.number()))
+    }
+
+    fn set(&self, connection: Connection) {
+        // Release pairs with `is`: whoever finds it good finds the log's new head as well.
+        self.0.store(connection.number(), Ordering::Release);
+    }
+
+    pub(super) fn is(&self, connection: Connection) -> bool {
+        self.0.load(Ordering::Acquire) == connection.number()
+    }
+}
+
+/// What is not done yet.
+#[derive(Debug)]
+pub(super) struct State {
+    /// Users to subscribe to.
+    to_add: VecDeque<UserId>,
+    /// Subscribed to; the server may not have heard of it.
+    added: Waiting,
+    /// Behind these a barrier is on its way. Who is taken out meanwhile, and comes again, waits for the next one.
+    passing: Waiting,
+    /// A message that came over a connection that is not in order yet.
+    held: Option<(Source, Message)>,
+    /// Whether it was told that the server cannot be reached.
+    interrupted: bool,
+    /// Whether a message was dropped.
+    slow: bool,
+    /// Whether the log has to be looked at.
+    look: bool,
+    /// When it was looked at last.
+    looked: Instant,
+}
+
+impl State {
+    pub(super) fn new() -> Self {
+        Self {
+            to_add: VecDeque::new(),
+            added: Waiting::new(),
+            passing: Waiting::new(),
+            held: None,
+            interrupted: false,
+            slow: false,
+            look: false,
+            looked: Instant::now(),
+        }
+    }
+}
+
+type Barrier = Pin<Box<dyn Future<Output = Result<(), BackplaneError>> + Send>>;
+
+impl Link {
+    /// Runs until the node is closed.
+    pub(super) async fn run(mut self) {
+        let mut closing = self.closing.clone();
+        tokio::select! {
+            Err(Ended) = self.turns() => {}
+            // Also when the other side is gone.
+            _ = closing.wait_for(|closing| *closing) => {}
+        }
+        // Otherwise it would be there until the last handle of the client has gone.
+        let _ = self.client.drain().await;
+    }
+
+    async fn turns(&mut self) -> Result<std::convert::Infallible, Ended> {
+        let mut barrier: Option<Barrier> = None;
+        let mut tick = interval(RETRY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if !self.good.is(self.fence.connection()) {
+                self.interrupt().await?;
+                if self.fence.is_connected() {
+                    self.restore(true).await?;
+                }
+            } else if let Some((source, message)) = self.state.held.take() {
+                self.deliver(source, message).await?;
+                continue;
+            }
+            let in_order = !self.state.interrupted;
+            if in_order && barrier.is_none() && !self.state.added.is_empty() {
+                self.state.passing = mem::take(&mut self.state.added);
+                barrier = Some(self.barrier());
+            }
+            let passed = async {
+                match &mut barrier {
+                    Some(barrier) => barrier.await,
+                    None => std::future::pending().await,
+                }
+            };
+            // Nothing is taken from the subscriptions while a message of a new connection is held back.
+            let takes = self.state.held.is_none();
+            tokio::select! {
+                () = self.events.closed() => return Err(Ended),
+                command = self.commands.recv() => self.obey(command.ok_or(Ended)?),
+                () = self.signals.changed.notified() => self.hear().await?,
+                result = passed => {
+                    barrier = None;
+                    self.ready(result).await?;
+                }
+                (source, message) = poll_fn(|cx| self.interest.feeds.poll_next(cx)
+                    .map(|(source, message)| (source.clone(), message))), if takes =>
+                {
+                    self.state.held = Some((source, message));
+                }
+                () = std::future::ready(()), if in_order && !self.state.to_add.is_empty() => {
+                    self.subscribe().await?;
+                }
+                _ = tick.tick() => {
+                    self.state.look |= self.log.is_some() && self.state.looked.elapsed() >= LOOK;
+                    if !self.state.interrupted && mem::take(&mut self.state.look) {
+                        self.look().await?;
+                    }
+                    if !self.state.interrupted && mem::take(&mut self.state.slow) {
+                        self.restore(false).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Interest { add, remove } => {
+                for user in &remove {
+                    self.interest.remove(user);
+                    self.state.added.remove(user);
+                    self.state.passing.remove(user);
+                }
+                if !remove.is_empty() && !self.state.to_add.is_empty() {
+                    let gone: Waiting = remove.into_iter().collect();
+                    self.state.to_add.retain(|user| !gone.contains(user));
+                }
+                self.state.to_add.extend(add);
+            }
+            Command::Look => self.state.look = true,
+        }
+    }
+
+    async fn hear(&mut self) -> Result<(), Ended> {
+        self.state.slow |= self.signals.slow.swap(false, Ordering::Acquire);
+        if !self.fence.is_connected() {
+            self.interrupt().await?;
+        }
+        Ok(())
+    }
+
+    async fn subscribe(&mut self) -> Result<(), Ended> {
+        for _ in 0..AT_ONCE {
+            let Some(user) = self.state.to_add.pop_front() else {
+                break;
+            };
+            let added = timeout(RETRY, self.interest.add(&self.client, user.clone())).await;
+            match added {
+                Ok(Ok(())) => {
+                    self.state.added.insert(user);
+                }
+                Ok(Err(_)) => return Err(Ended),
+                // The client takes no commands while it is not connected.
+                Err(_) => {
+                    self.state.to_add.push_front(user);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What shows that the server has heard of all subscriptions so far.
+    fn barrier(&self) -> Barrier {
+        let (fence, log) = (Arc::clone(&self.fence), self.log.clone());
+        let connection = fence.connection();
+        Box::pin(async move {
+            fence.pass(connection).await?;
+            if let Some(log) = log {
+                log.barrier().await?;
+            }
+            Ok(())
+        })
+    }
+
+    async fn ready(&mut self, passed: Result<(), BackplaneError>) -> Result<(), Ended> {
+        let users = mem::take(&mut self.state.passing);
+        // On a new connection the barrier says nothing; there will be another one.
+        let in_order = self.good.is(self.fence.connection()) && !self.state.interrupted;
+        if passed.is_ok() && in_order {
+            if users.is_empty() {
+                return Ok(());
+            }
+            return self.tell(Event::Ready(users.into_iter().collect())).await;
+        }
+        self.state.added.extend(users);
+        if passed.is_err() {
+            self.state.look |= self.log.is_some();
+            self.pause().await;
+        }
+        Ok(())
+    }
+
+    async fn interrupt(&mut self) -> Result<(), Ended> {
+        if !mem::replace(&mut self.state.interrupted, true) {
+            self.tell(Event::Interrupted).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until everything is in order again, as far as it can be on this connection, and tells so.
+    async fn restore(&mut self, reconnected: bool) -> Result<(), Ended> {
+        let connection = self.fence.connection();
+        let mut restored = self.fence.pass(connection).await;
+        if restored.is_ok() && reconnected && self.log.is_some() {
+            restored = self.refresh().await?;
+        }
+        if let (Ok(()), Some(log)) = (&restored, &self.log) {
+            restored = log.barrier().await;
+        }
+        if restored.is_err() || self.fence.connection() != connection {
+            self.state.slow |= !reconnected;
+            self.pause().await;
+            return Ok(());
+        }
+        self.good.set(connection);
+        self.state.interrupted = false;
+        self.tell(Event::Restored { maybe_lost: true }).await
+    }
+
+    /// Looks whether the log is the same still.
+    async fn look(&mut self) -> Result<(), Ended> {
+        if self.refresh().await?.is_err() {
+            self.state.look = true;
+            self.pause().await;
+        }
+        Ok(())
+    }
+
+    async fn refresh(&mut self) -> Result<Result<(), BackplaneError>, Ended> {
+        let Some(log) = &self.log else {
+            return Ok(Ok(()));
+        };
+        self.state.looked = Instant::now();
+        match log.refresh().await {
+            Ok(None) => {}
+            Ok(Some(head)) => {
+                self.interest.reset();
+                self.tell(Event::Reset(head)).await?;
+            }
+            Err(error) => return Ok(Err(error)),
+        }
+        Ok(Ok(()))
+    }
+
+    async fn deliver(&mut self, source: Source, message: Message) -> Result<(), Ended> {
+        let user = match self.interest.owner(&source, &message) {
+            Owner::User(user) => user,
+            Owner::Elsewhere => return Ok(()),
+            Owner::Nobody => return self.tell(Event::Foreign).await,
+        };
+        let mut place = None;
+        if let Some(log) = &self.log {
+            place = place_of(&message, log.name());
+            let Some(place) = place else {
+                return self.tell(Event::Foreign).await;
+            };
+            let is_newer = self.interest.advance(&user, place.position);
+            // Not for each, since anybody may write anything to a subject.
+            if !is_newer && self.state.looked.elapsed() >= RETRY {
+                self.state.look |= self.refresh().await?.is_err();
+            }
+        }
+        let body = message.payload;
+        let received = Received { user, body, place };
+        self.tell(Event::Message(received)).await
+    }
+
+    /// Waits a little, so that a server that does not answer is not asked all the time.
+    async fn pause(&self) {
+        sleep(RETRY).await;
+    }
+
+    async fn tell(&self, event: Event) -> Result<(), Ended> {
+        self.events.send(event).await.map_err(|_| Ended)
+    }
+}
+
+/// What the stream says of a message that it sends on.
+fn place_of(message: &Message, stream: &str) -> Option<Place> {
+    let headers = message.headers.as_ref()?;
+    // By their constants: async-nats does not find by a text what it read as a name that it knows.
+    let number = |name| headers.get(name)?.as_str().parse().ok().map(Position);
+    if headers.get(NATS_STREAM)?.as_str() != stream {
+        return None;
+    }
+    let place = Place {
+        position: number(NATS_SEQUENCE)?,
+        previous: number(NATS_LAST_SEQUENCE)?,
+    };
+    (place.previous < place.position).then_some(place)
+}

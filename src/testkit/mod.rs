@@ -1,0 +1,113 @@
+//! What a service tests its own streams with: a client of event streams that says what it saw, what it missed and what it
+//! waited for in vain. For backplanes there is a suite of tests, in [`backplane`].
+//!
+//! An [`SseRequest`] opens a stream, on a service in the same process ([`open`](SseRequest::open): an axum `Router`, or any
+//! tower service) or on a socket ([`connect`](SseRequest::connect)). The [`SseClient`] reads it as WHATWG HTML, section 9.2,
+//! has clients read. It reads only while one of its methods waits: what nobody waits for stays in the service.
+//!
+//! # In the process, with the clock paused
+//!
+//! No port, no thread, and silence takes no time: in a test, by `#[tokio::test(start_paused = true)]` and tokio's feature
+//! `test-util`. A wait whose end nothing in the process brings about jumps to the next
+//! timer: of the service, say its keep-alive, or else to the [bound](SseRequest::within) of the wait, and that is what one
+//! wants. A bound shorter than the service's own timers comes first.
+//!
+#![cfg_attr(feature = "axum", doc = "```")]
+#![cfg_attr(not(feature = "axum"), doc = "```ignore")]
+//! use std::time::Duration;
+//!
+//! use axum::{Router, extract::State, routing::get};
+//! use tidings::testkit::{Item, SseRequest};
+//! use tidings::{GenericBroadcaster, History, LastEventId, RegisterError, Subscription, Text};
+//!
+//! type Hub = GenericBroadcaster<Text<&'static str>>;
+//!
+//! async fn stream(State(hub): State<Hub>, last: LastEventId) -> Result<Subscription, RegisterError> {
+//!     hub.resume("ann", &last)
+//! }
+//!
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     tokio::time::pause();
+//!     let hub = Hub::builder().history(History::new(10)).build()?;
+//!     let app = Router::new().route("/events", get(stream)).with_state(hub.clone());
+//!
+//!     let mut client = SseRequest::get("/events").open(app).await?;
+//!     hub.broadcast("ann", &Text::new("hello").event("greeting"))?;
+//!     let greeting = client.next().await;
+//!     assert_eq!((&*greeting.event, &*greeting.data), ("greeting", "hello"));
+//!
+//!     // A minute takes no time. Keep-alives are comments, and break no silence.
+//!     client.assert_silent_for(Duration::from_secs(60)).await;
+//!     assert_eq!(client.next_item().await, Item::Comment(String::new()));
+//!
+//!     // Comes back with the id of the last event that it saw.
+//!     client.disconnect();
+//!     hub.broadcast("ann", &Text::new("missed you"))?;
+//!     client.reconnect().await?;
+//!     assert_eq!(client.next().await.data, "missed you");
+//!     client.assert_no_gap();
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Over TCP
+//!
+//! The client speaks HTTP/1.1 on a socket of its own, without a task and without reading ahead. The clock must not be paused
+//! here: a paused clock does not wait for sockets, so that bounds pass at once. The error of one that did says so.
+//!
+#![cfg_attr(feature = "serve", doc = "```")]
+#![cfg_attr(not(feature = "serve"), doc = "```ignore")]
+//! use axum::{Router, extract::State, routing::get, serve::Listener};
+//! use tidings::testkit::SseRequest;
+//! use tidings::serve::{bind, serve};
+//! use tidings::{GenericBroadcaster, RegisterError, Subscription, Text};
+//!
+//! type Hub = GenericBroadcaster<Text<&'static str>>;
+//!
+//! async fn stream(State(hub): State<Hub>) -> Result<Subscription, RegisterError> {
+//!     hub.register("ann")
+//! }
+//!
+//! #[tokio::main(flavor = "current_thread")]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let hub = Hub::new();
+//!     let app = Router::new().route("/events", get(stream)).with_state(hub.clone());
+//!     let listener = bind("127.0.0.1:0").await?;
+//!     let addr = listener.local_addr()?;
+//!     tokio::spawn(async move { serve(listener, app).await });
+//!
+//!     let mut client = SseRequest::get("/events").connect(addr).await?;
+//!     hub.broadcast("ann", &Text::new("one"))?;
+//!     hub.broadcast("ann", &Text::new("two"))?;
+//!     let both = client.collect(2).await;
+//!     assert_eq!([&*both[0].data, &*both[1].data], ["one", "two"]);
+//!
+//!     hub.evict("ann");
+//!     client.expect_end().await;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Clients that do not read
+//!
+//! [`SseClient::stall`] takes the client out of the test's hands with its connection open. What the service sends piles up:
+//! over TCP in the buffers of the two sockets ([`receive_buffer`](SseRequest::receive_buffer) makes its side small), then in
+//! the service.
+
+pub mod backplane;
+mod client;
+mod decoder;
+mod error;
+mod http1;
+mod message;
+mod request;
+mod tcp;
+mod transport;
+mod wait;
+
+pub use client::{SseClient, Stalled};
+pub use decoder::Decoder;
+pub use error::SseError;
+pub use message::{Item, Message, SeenGap};
+pub use request::SseRequest;
