@@ -11,6 +11,7 @@ use self::source::Outbox;
 use super::support::model;
 use crate::error::RelayError;
 use crate::id::Seen;
+use crate::sync::Mutex;
 
 #[path = "../src/broadcaster/relay/outbox.rs"]
 mod source;
@@ -21,11 +22,15 @@ const LANES: usize = 8;
 
 /// The event of this number of the one user's channel, of this length.
 fn push(outbox: &Outbox, count: u64, len: usize) -> Result<(), RelayError> {
+    push_as(outbox, count, len, false)
+}
+
+fn push_as(outbox: &Outbox, count: u64, len: usize, is_deferred: bool) -> Result<(), RelayError> {
     let first = Some(Seen {
         channel: CHANNEL,
         count,
     });
-    outbox.push((0, "u"), first, false, None, len, |buffer| {
+    outbox.push((0, "u"), first, is_deferred, None, len, |buffer| {
         buffer.resize(buffer.len() + len, b'x');
     })
 }
@@ -152,5 +157,32 @@ fn take_meets_a_full_lane() {
             "each is kept or counted"
         );
         assert_eq!(outbox.len(), 0);
+    });
+}
+
+/// A user whose events came from the engine is forgotten while one is pushed under the lock of the log, which says how far
+/// the channel is.
+///
+/// Fails: the_log_is_asked_under_the_lanes_lock.
+#[test]
+fn push_meets_the_end_of_a_detour() {
+    model(5, || {
+        let outbox = Arc::new(Outbox::new(8 * LANES, 1 << 20));
+        let log = Arc::new(Mutex::new(0));
+        assert_eq!(push_as(&outbox, 1, 1, true), Ok(()));
+        outbox.settle(0, &"u".into(), 3);
+        let pusher = {
+            let (outbox, log) = (outbox.clone(), log.clone());
+            thread::spawn(move || {
+                log.with(|at| {
+                    *at = 3;
+                    assert_eq!(push(&outbox, 2, 1), Ok(()));
+                });
+            })
+        };
+        outbox.forget_settled(|_| Some(log.with(|at| *at)));
+        pusher.join().unwrap();
+        outbox.forget_settled(|_| Some(log.with(|at| *at)));
+        assert!(!outbox.defers_any(), "the channel has all of them");
     });
 }

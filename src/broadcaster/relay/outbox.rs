@@ -13,6 +13,7 @@
 //! 4. Nobody sleeps through a push. The task says that it sleeps before it looks into the lanes for the last time, and a
 //!    push looks whether it does after having pushed. The lane's lock orders the two: either the task finds the event, or
 //!    the push finds it asleep.
+//! 5. A push comes under the lock of its channel's log. So nobody asks a log for anything under a lane's lock.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
@@ -280,7 +281,11 @@ impl Outbox {
 
     /// Whether this user's do, whose channel is so far in the engine's log, if there is one.
     pub(super) fn defers(&self, hash: u64, user: &str, at: Option<u64>) -> bool {
-        self.lane(hash).with(|lane| {
+        self.defers_in(self.lane(hash), user, at)
+    }
+
+    fn defers_in(&self, lane: &Mutex<Waiting>, user: &str, at: Option<u64>) -> bool {
+        lane.with(|lane| {
             let Some(deferred) = lane.deferred.get(user) else {
                 return false;
             };
@@ -306,16 +311,16 @@ impl Outbox {
     /// Forgets those who are over. `at` says how far a user's channel is, if there is one.
     pub(super) fn forget_settled(&self, at: impl Fn(&str) -> Option<u64>) {
         for Lane(lane) in &self.lanes {
-            lane.with(|lane| {
-                lane.deferred.retain(|user, deferred| {
-                    let stays =
-                        deferred.waiting > 0 || at(user).is_some_and(|at| at < deferred.until);
-                    if !stays {
-                        self.deferred.fetch_sub(1, Ordering::Relaxed);
-                    }
-                    stays
-                });
+            let settled: Vec<UserId> = lane.with(|lane| {
+                let deferred = lane.deferred.iter();
+                let settled = deferred.filter(|(_, deferred)| deferred.waiting == 0);
+                settled.map(|(user, _)| user.clone()).collect()
             });
+            for user in settled {
+                // Asked outside (invariant 5).
+                let at = at(&user);
+                self.defers_in(lane, &user, at);
+            }
         }
     }
 }
