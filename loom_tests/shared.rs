@@ -3,110 +3,19 @@
 //! What the engine between the nodes sends is taken by one task. The models let two do it where the log's lock shall be
 //! enough, and stand for the engine and for the gate of a stream themselves.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use loom::thread;
-use tokio::time::Instant;
 
+use super::node::*;
 use super::support::{limits, model, poll_all, remembering, wait};
-use crate::channel::{Head, History, Incoming, Resume, Taken, Upstream, Welcome};
+use crate::channel::{Head, History, Resume, Taken, Welcome};
 use crate::gap::{Gap, GapReason};
-use crate::id::{Position, Seen};
-use crate::registry::{Limits, Registry};
+use crate::registry::Limits;
 use crate::subscription::{Gate, Pass, Subscription};
-
-type Hub = Arc<Registry<Event>>;
-
-const EPOCH: u64 = 7;
-/// What is no event but tells of a gap.
-const NOTICE: u32 = 100;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Event {
-    number: u32,
-    id: Position,
-    /// Which of the events that a channel has sent first it is, if it was not the engine.
-    first: Option<Seen>,
-    /// Its position in the engine's log, if that has sent it here.
-    position: u64,
-}
-
-fn hub_with(limits: Limits) -> Hub {
-    let head = Head {
-        epoch: EPOCH,
-        position: 0,
-    };
-    Arc::new(Registry::new(limits, Some(Upstream::new(head))))
-}
-
-fn hub() -> Hub {
-    hub_with(Limits {
-        capacity: 4,
-        ..remembering(8)
-    })
-}
-
-fn open(hub: &Hub, id: &str, from: Resume) -> Subscription<Event> {
-    Subscription::open(hub, "u".into(), id.into(), from, |_| None).expect("there is room")
-}
-
-/// Broadcasts here, to streams first.
-fn publish(hub: &Hub, number: u32) -> usize {
-    let make = |id: Option<Position>| {
-        let id = id.expect("there are marks");
-        Event {
-            number,
-            id,
-            first: id.own,
-            position: 0,
-        }
-    };
-    let sent = hub.with("u", |channel| channel.publish(1, None, make));
-    sent.unwrap_or(0)
-}
-
-/// Takes what the engine sends, which comes behind `previous`. `echo` says which of the channel's own events it is.
-fn take(hub: &Hub, position: u64, previous: u64, number: u32, echo: Option<u64>) -> Taken {
-    let incoming = Incoming { position, previous };
-    let make = |id: Option<Position>| Event {
-        number,
-        id: id.expect("there are marks"),
-        first: None,
-        position,
-    };
-    hub.with("u", |channel| {
-        channel.take(false, incoming, echo, (1, None), make)
-    })
-    .expect("the channel is there")
-}
-
-/// Sends something that tells of a gap.
-fn note(hub: &Hub) {
-    hub.with("u", |channel| channel.note(1, notice));
-}
-
-fn notice(id: Option<Position>) -> Event {
-    Event {
-        number: NOTICE,
-        id: id.expect("there are marks"),
-        first: None,
-        position: 0,
-    }
-}
-
-/// The events that a stream has without waiting.
-fn read(stream: &mut Subscription<Event>) -> Vec<Event> {
-    let (items, _) = poll_all(stream);
-    let events = items.into_iter();
-    events.map(|item| item.expect("nothing is lost")).collect()
-}
-
-fn numbers(events: &[Event]) -> Vec<u32> {
-    events.iter().map(|event| event.number).collect()
-}
+use crate::sync::Mutex;
 
 /// Does a stream that comes back behind each of the events get exactly those that come after it?
 fn assert_resumes(hub: &Hub, events: &[Event]) {
@@ -114,14 +23,6 @@ fn assert_resumes(hub: &Hub, events: &[Event]) {
         let mut back = open(hub, "back", Resume::After(event.id));
         assert_eq!(read(&mut back), events[index + 1..], "behind {event:?}");
     }
-}
-
-/// Nobody is connected and nobody is remembered: nothing may be left behind.
-fn assert_forgotten(hub: &Hub) {
-    hub.sweep(Instant::now() + Duration::from_secs(60));
-    assert_eq!((hub.user_count(), hub.total()), (0, 0));
-    let retention = hub.retention();
-    assert_eq!((retention.away(), retention.kept_for_away()), (0, 0));
 }
 
 /// Something is broadcast here while the engine sends something: do those who are there and those who come back see one
@@ -179,41 +80,6 @@ fn a_resume_meets_a_broadcast_and_the_engine() {
     });
 }
 
-/// What the engine has, as far as the models need it: the events behind the beginning, each with its position.
-type Engine = Arc<loom::sync::Mutex<Vec<Event>>>;
-
-/// A client from another node: it gets what the engine has, and keeps from it what it got there.
-#[derive(Debug)]
-struct Crossing {
-    before: VecDeque<Event>,
-    channel: u64,
-    /// How many of the channel's events the engine gave it.
-    seen: u64,
-    through: u64,
-    /// The numbers of those that the channel had for it, whether it had them or not.
-    raw: Arc<std::sync::Mutex<Vec<u32>>>,
-}
-
-impl Gate<Event> for Crossing {
-    fn poll_before(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Event, Gap>>> {
-        Poll::Ready(self.before.pop_front().map(Ok))
-    }
-
-    fn widen(&mut self, gap: Gap, _: u64) -> Gap {
-        gap
-    }
-
-    fn pass(&mut self, event: Event) -> Pass<Event> {
-        self.raw.lock().unwrap().push(event.number);
-        let is_read = event.position != 0 && event.position <= self.through;
-        let is_own = |first: Seen| first.channel == self.channel && first.count <= self.seen;
-        match is_read || event.first.is_some_and(is_own) {
-            true => Pass::Nothing,
-            false => Pass::Event(event),
-        }
-    }
-}
-
 /// A client comes from another node while something is broadcast here and what was before is confirmed by the engine. It
 /// gets each of them: from the engine what that has, from the channel what is not known to be there. What is known to be
 /// there the channel does not send again, and what both have is known by its channel and its count.
@@ -228,7 +94,7 @@ fn a_client_from_another_node_meets_a_broadcast_and_an_echo() {
         publish(&hub, 2);
         let own = read(&mut one);
         // The first is in the engine, and has come back.
-        let engine = Engine::new(loom::sync::Mutex::new(vec![Event {
+        let engine = Engine::new(Mutex::new(vec![Event {
             position: 1,
             ..own[0]
         }]));
@@ -240,34 +106,16 @@ fn a_client_from_another_node_meets_a_broadcast_and_an_echo() {
         let driver = {
             let (hub, engine, second) = (hub.clone(), engine.clone(), own[1]);
             thread::spawn(move || {
-                engine.lock().unwrap().push(Event {
+                let second = Event {
                     position: 2,
                     ..second
-                });
+                };
+                engine.with(|log| log.push(second));
                 assert_eq!(take(&hub, 2, 1, 2, Some(2)), Taken::Echo);
             })
         };
         let raw = Arc::default();
-        let from = Position {
-            epoch: EPOCH,
-            offset: 0,
-            own: None,
-        };
-        let gate = |welcome: &Welcome| {
-            assert!(welcome.asks);
-            // Asked once it is in.
-            let before = engine.lock().unwrap().clone();
-            let gate: Box<dyn Gate<Event>> = Box::new(Crossing {
-                channel: welcome.channel,
-                seen: before.len() as u64,
-                through: before.len() as u64,
-                before: before.into(),
-                raw: Arc::clone(&raw),
-            });
-            Some(gate)
-        };
-        let opened = Subscription::open(&hub, "u".into(), "b".into(), Resume::After(from), gate);
-        let mut back = opened.expect("there is room");
+        let mut back = come_over(&hub, &engine, &raw);
         let mut got = numbers(&read(&mut back));
         sender.join().unwrap();
         driver.join().unwrap();
