@@ -28,7 +28,7 @@ fn assert_resumes(hub: &Hub, events: &[Event]) {
 /// Something is broadcast here while the engine sends something: do those who are there and those who come back see one
 /// order, and is each id one behind which a stream goes on exactly there?
 ///
-/// Fails: the_own_count_is_raised_outside_the_lock, a_mark_is_compared_by_position_alone, a_mark_is_taken_for_passed.
+/// Fails: the_own_count_is_raised_outside_the_lock.
 #[test]
 fn a_broadcast_meets_the_engine() {
     model(8, || {
@@ -198,7 +198,7 @@ fn a_repair_meets_what_comes() {
 /// The engine's log is another one while something is broadcast: the notice stands between the ids of the old one and those
 /// of the new, and no stream comes back with an old one as if nothing had happened.
 ///
-/// Fails: the_epoch_changes_before_the_notice, a_reset_keeps_the_old_epoch_for_the_notice.
+/// Fails: the_epoch_changes_before_the_notice.
 #[test]
 fn a_reset_meets_a_broadcast() {
     model(8, || {
@@ -384,7 +384,7 @@ const LINGER: Duration = Duration::from_millis(1);
 
 /// A client is not there yet, for its gate waits for the engine: is it woken when it is cut?
 ///
-/// Fails: a_gates_task_is_not_kept, a_gate_is_not_told_of_the_end, the_phase_is_asked_before_the_task_is_kept.
+/// Fails: a_gates_task_is_not_kept, the_phase_is_asked_before_the_task_is_kept.
 #[test]
 fn unregister_meets_a_gate_that_waits() {
     model(40, || {
@@ -396,7 +396,7 @@ fn unregister_meets_a_gate_that_waits() {
 
 /// And when it is asked to finish, although there is something that it has not read?
 ///
-/// Fails: a_gates_task_is_not_kept, the_phase_is_asked_before_the_task_is_kept, finish_does_not_wake.
+/// Fails: a_gates_task_is_not_kept, the_phase_is_asked_before_the_task_is_kept, whoever_asks_to_finish_does_not_look_again.
 #[test]
 fn evict_meets_a_gate_that_waits() {
     model(60, || {

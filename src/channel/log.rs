@@ -135,7 +135,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                 mark = Some((marks.last, true));
             }
             let event = make(self.place(state));
-            self.push(state, (size, key, now, mark), event, send)
+            self.push(state, (size, key), (now, mark), event, send)
         })
     }
 
@@ -167,7 +167,7 @@ impl<T: Clone + Send + 'static> Log<T> {
             }
             let mark = Some((marks.last, true));
             let event = make(self.place(state));
-            Taken::Sent(self.push(state, (size, key, now, mark), event, send))
+            Taken::Sent(self.push(state, (size, key), (now, mark), event, send))
         })
     }
 
@@ -193,7 +193,7 @@ impl<T: Clone + Send + 'static> Log<T> {
             let offset = state.next;
             let place = self.place(state).or_else(|| self.position(offset));
             let event = make(place);
-            self.push(state, (size, None, now, mark), event, send)
+            self.push(state, (size, None), (now, mark), event, send)
         })
     }
 
@@ -219,7 +219,7 @@ impl<T: Clone + Send + 'static> Log<T> {
             let mark = Some((marks.last, false));
             while state.forget_first(&self.retention) {}
             let event = make(self.place(state));
-            self.push(state, (1, None, now, mark), event, send);
+            self.push(state, (1, None), (now, mark), event, send);
         });
     }
 
@@ -251,7 +251,8 @@ impl<T: Clone + Send + 'static> Log<T> {
     fn push(
         &self,
         state: &mut State<T>,
-        (size, key, at, mark): (usize, Option<&str>, Option<Instant>, Option<(Mark, bool)>),
+        (size, key): (usize, Option<&str>),
+        (at, mark): (Option<Instant>, Option<(Mark, bool)>),
         event: T,
         send: impl FnOnce(T) -> usize,
     ) -> usize {
