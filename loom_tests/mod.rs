@@ -1,8 +1,9 @@
 //! Models: loom runs each of them through every interleaving of its threads, up to a bound on preemptions, and through
 //! every value that a load may return under the C11 memory model.
 //!
-//! They run the real sources of `registry`, `channel` and `subscription` over the stand-ins in `src/sync/model.rs`, with
-//! small integers for events. One file per owner of an invariant. Run them with `scripts/models`.
+//! They run the real sources of `registry`, `channel` and `subscription`, and of the broadcaster its outbox, over the
+//! stand-ins in `src/sync/model.rs`, with small integers for events. One file per owner of an invariant. Run them with
+//! `scripts/models`. `node.rs` has what it takes to be one node of several.
 //!
 //! Each says how many iterations it must explore at the least, since loom skips without a word what it takes for
 //! equivalent. And each names, as `Fails:`, up to three of the changes to the code that make it fail. These stand in
@@ -22,10 +23,15 @@ mod fan_out;
 mod large;
 #[cfg(not(shuttle))]
 mod membership;
+mod node;
+#[cfg(not(shuttle))]
+mod outbox;
 #[cfg(shuttle)]
 mod random;
 #[cfg(not(shuttle))]
 mod replay;
 #[cfg(not(shuttle))]
 mod roster;
+#[cfg(not(shuttle))]
+mod shared;
 mod support;

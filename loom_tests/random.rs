@@ -1,6 +1,7 @@
 //! Four threads and whole lives, over thousands of random schedules.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -9,11 +10,13 @@ use shuttle::thread;
 
 use tokio::time::Instant;
 
+use super::node::{self, Engine, Event};
 use super::support::*;
-use crate::channel::Resume;
+use crate::channel::{Resume, Taken};
 use crate::gap::GapReason;
 use crate::id::{LastEventId, Position};
 use crate::registry::Limits;
+use crate::sync::Mutex;
 
 const SCHEDULES: usize = 5_000;
 
@@ -244,5 +247,118 @@ impl Client {
                 Poll::Pending => return,
             }
         }
+    }
+}
+
+/// What was sent here first and waits for the engine, in the order of its places.
+type Outbox = Arc<Mutex<VecDeque<Event>>>;
+
+/// The engine appends an event, the next of the outbox or one of another node, and the channel takes it.
+fn append(hub: &node::Hub, engine: &Engine, event: Event) {
+    let position = engine.with(|log| {
+        let position = log.len() as u64 + 1;
+        log.push(Event { position, ..event });
+        position
+    });
+    let echo = event.first.map(|first| first.count);
+    let taken = node::take(hub, position, position - 1, event.number, echo);
+    assert_eq!(matches!(taken, Taken::Echo), echo.is_some(), "{taken:?}");
+}
+
+/// Two publish four numbers each while the engine sends four of another node and confirms theirs; a client is cut and comes
+/// back behind the last id it saw, again and again; and another one comes from another node. A ring of two is healed from
+/// the history. The one that stays sees all in one order, the one that comes back sees the same from where it began, and the
+/// one from another node gets each of them once, those of one publisher in order.
+#[test]
+fn a_node_among_others() {
+    check(|| {
+        let hub = node::hub_with(remembering(32));
+        let mut stays = node::open(&hub, "stays", Resume::Fresh);
+        let (outbox, engine) = (
+            Outbox::new(Mutex::new(VecDeque::new())),
+            Engine::new(Mutex::new(Vec::new())),
+        );
+        let publishers: Vec<_> = (1..=2)
+            .map(|publisher| {
+                let (hub, outbox) = (hub.clone(), outbox.clone());
+                thread::spawn(move || {
+                    for number in 1..=4 {
+                        let push = |event| outbox.with(|waiting| waiting.push_back(event));
+                        node::publish_to(&hub, publisher * 1_000 + number, push);
+                    }
+                })
+            })
+            .collect();
+        let driver = {
+            let (hub, outbox, engine) = (hub.clone(), outbox.clone(), engine.clone());
+            thread::spawn(move || {
+                for number in 3_001..=3_004 {
+                    let id = Position {
+                        epoch: node::EPOCH,
+                        offset: 0,
+                        own: None,
+                    };
+                    let foreign = Event {
+                        number,
+                        id,
+                        first: None,
+                        position: 0,
+                    };
+                    append(&hub, &engine, foreign);
+                    if let Some(event) = outbox.with(|waiting| waiting.pop_front()) {
+                        append(&hub, &engine, event);
+                    }
+                }
+            })
+        };
+        let returns = {
+            let hub = hub.clone();
+            thread::spawn(move || {
+                let mut got = Vec::new();
+                let mut place = None;
+                for _ in 0..4 {
+                    come_back(&hub, &mut place, &mut got);
+                }
+                (place, got)
+            })
+        };
+        let mut over = node::come_over(&hub, &engine, &Arc::default());
+        let mut crossed = node::numbers(&node::read(&mut over));
+        for publisher in publishers {
+            publisher.join().unwrap();
+        }
+        driver.join().unwrap();
+        while let Some(event) = outbox.with(|waiting| waiting.pop_front()) {
+            append(&hub, &engine, event);
+        }
+        let all = node::read(&mut stays);
+        assert_eq!(all.len(), 12, "each of them, once");
+        let (mut place, mut got) = returns.join().unwrap();
+        come_back(&hub, &mut place, &mut got);
+        assert!(all.ends_with(&got), "{got:?} is no end of {all:?}");
+        crossed.extend(node::numbers(&node::read(&mut over)));
+        for one in 1..=3 {
+            let its: Vec<_> = crossed
+                .iter()
+                .filter(|number| *number / 1_000 == one)
+                .collect();
+            let numbers: Vec<_> = (1..=4).map(|number| one * 1_000 + number).collect();
+            assert_eq!(its, numbers.iter().collect::<Vec<_>>());
+        }
+        drop((stays, over));
+        node::assert_forgotten(&hub);
+    });
+}
+
+/// Opens a stream behind its place, reads what is there, and is cut.
+fn come_back(hub: &node::Hub, place: &mut Option<Position>, got: &mut Vec<Event>) {
+    let from = place.map_or(Resume::Fresh, Resume::After);
+    let mut stream = node::open(hub, "returns", from);
+    if let Some(cursor) = stream.cursor() {
+        *place = LastEventId::new(&cursor).position();
+    }
+    for event in node::read(&mut stream) {
+        *place = Some(event.id);
+        got.push(event);
     }
 }

@@ -108,37 +108,55 @@ pub(super) struct Read {
 }
 
 pub(super) fn read(subscription: &mut Subscription<u32>) -> Read {
-    let mut read = Read::default();
-    loop {
-        match poll_once(subscription) {
-            Poll::Ready(Some(Ok(event))) => read.events.push(event),
-            Poll::Ready(Some(Err(gap))) => {
+    let (items, ended) = poll_all(subscription);
+    let mut read = Read {
+        ended,
+        ..Read::default()
+    };
+    for item in items {
+        match item {
+            Ok(event) => read.events.push(event),
+            Err(gap) => {
                 read.missed += gap.missed.unwrap_or(0);
                 read.gaps.push(gap);
             }
-            Poll::Ready(None) => {
-                read.ended = true;
-                return read;
-            }
-            Poll::Pending => return read,
+        }
+    }
+    read
+}
+
+/// The same as it comes, and whether the stream has ended.
+pub(super) fn poll_all<T: Clone + Send + 'static>(
+    subscription: &mut Subscription<T>,
+) -> (Vec<Result<T, Gap>>, bool) {
+    let mut items = Vec::new();
+    loop {
+        match poll_once(subscription) {
+            Poll::Ready(Some(item)) => items.push(item),
+            Poll::Ready(None) => return (items, true),
+            Poll::Pending => return (items, false),
         }
     }
 }
 
-pub(super) fn poll_once(subscription: &mut Subscription<u32>) -> Poll<Option<Result<u32, Gap>>> {
+pub(super) fn poll_once<T: Clone + Send + 'static>(
+    subscription: &mut Subscription<T>,
+) -> Poll<Option<Result<T, Gap>>> {
     poll(subscription, &mut Context::from_waker(Waker::noop()))
 }
 
 #[cfg(not(shuttle))]
 /// Waits for the next item as a task would.
-pub(super) fn wait(subscription: &mut Subscription<u32>) -> Option<Result<u32, Gap>> {
+pub(super) fn wait<T: Clone + Send + 'static>(
+    subscription: &mut Subscription<T>,
+) -> Option<Result<T, Gap>> {
     loom::future::block_on(std::future::poll_fn(|cx| poll(subscription, cx)))
 }
 
-pub(super) fn poll(
-    subscription: &mut Subscription<u32>,
+pub(super) fn poll<T: Clone + Send + 'static>(
+    subscription: &mut Subscription<T>,
     cx: &mut Context<'_>,
-) -> Poll<Option<Result<u32, Gap>>> {
+) -> Poll<Option<Result<T, Gap>>> {
     std::pin::Pin::new(subscription).poll_next(cx)
 }
 

@@ -200,6 +200,8 @@ impl<T: Clone + Send + 'static> Connection<T> {
         // Whoever sees that it shall finish finds in the ring what was broadcast before.
         self.phase.fetch_or(FINISHING, Ordering::AcqRel);
         let waker = self.reader.try_with(|reader| reader.waker.take());
+        // The stream may have seen it, and have ended while we were in there (invariant 3).
+        self.look_again();
         if let Some(waker) = waker.flatten() {
             waker.wake();
         }

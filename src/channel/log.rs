@@ -136,7 +136,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                 mark = Some((marks.last, true));
             }
             let event = make(self.place(state));
-            self.push(state, event, (size, key, now, mark), send)
+            self.push(state, (size, key), (now, mark), event, send)
         })
     }
 
@@ -168,7 +168,7 @@ impl<T: Clone + Send + 'static> Log<T> {
             }
             let mark = Some((marks.last, true));
             let event = make(self.place(state));
-            Taken::Sent(self.push(state, event, (size, key, now, mark), send))
+            Taken::Sent(self.push(state, (size, key), (now, mark), event, send))
         })
     }
 
@@ -194,7 +194,7 @@ impl<T: Clone + Send + 'static> Log<T> {
             let offset = state.next;
             let place = self.place(state).or_else(|| self.position(offset));
             let event = make(place);
-            self.push(state, event, (size, None, now, mark), send)
+            self.push(state, (size, None), (now, mark), event, send)
         })
     }
 
@@ -220,7 +220,7 @@ impl<T: Clone + Send + 'static> Log<T> {
             let mark = Some((marks.last, false));
             while state.forget_first(&self.retention) {}
             let event = make(self.place(state));
-            self.push(state, event, (1, None, now, mark), send);
+            self.push(state, (1, None), (now, mark), event, send);
         });
     }
 
@@ -252,8 +252,9 @@ impl<T: Clone + Send + 'static> Log<T> {
     fn push(
         &self,
         state: &mut State<T>,
+        (size, key): (usize, Option<&str>),
+        (at, mark): (Option<Instant>, Option<(Mark, bool)>),
         event: T,
-        (size, key, at, mark): About<'_>,
         send: impl FnOnce(T) -> usize,
     ) -> usize {
         let offset = state.next;
@@ -441,14 +442,6 @@ impl<T: Clone + Send + 'static> Log<T> {
         self.state.with(|state| state.come_back(&self.retention));
     }
 }
-
-/// What an event is appended with: its size and key, when, and where a stream is behind it.
-type About<'a> = (
-    usize,
-    Option<&'a str>,
-    Option<Instant>,
-    Option<(Mark, bool)>,
-);
 
 /// Where a stream goes on.
 enum Start {

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 use super::{Connection, Log};
 use crate::id::{ConnectionId, UserId};
-use crate::sync::ArcSwap;
+use crate::sync::{self, ArcSwap};
 
 pub(crate) struct Roster<T> {
     user: UserId,
@@ -38,8 +38,8 @@ pub(crate) struct Roster<T> {
     head: AtomicU64,
     /// How many events its connections have lost, those that have left among them.
     lagged: AtomicU64,
-    /// How many of the events that were sent are none, but tell of a gap.
-    notices: AtomicU64,
+    /// How many of the events that were sent are none, but tell of a gap. Decides what a stream that lagged is told.
+    notices: sync::AtomicU64,
     log: Option<Arc<Log<T>>>,
 }
 
@@ -93,7 +93,7 @@ impl<T: Clone + Send + 'static> Roster<T> {
             }),
             head: AtomicU64::new(0),
             lagged: AtomicU64::new(0),
-            notices: AtomicU64::new(0),
+            notices: sync::AtomicU64::new(0),
             log,
         }
     }

@@ -211,8 +211,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
     /// before, then ends, and gives its own place back when its stream is dropped.
     pub(crate) fn forget(&self, user: &str) -> usize {
         self.roster(user)
-            .and_then(|roster| self.close_channel(&roster))
-            .unwrap_or(0)
+            .map_or(0, |roster| self.finish_channel(&roster))
     }
 
     /// Ends the connections of a user and says how many these are; as [`forget`](Self::forget), but a history stays.
@@ -221,7 +220,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
             return 0;
         };
         if !self.retention.lingers() {
-            return self.close_channel(&roster).unwrap_or(0);
+            return self.finish_channel(&roster);
         }
         let members = roster.members();
         members.iter().for_each(|connection| connection.finish());
@@ -252,6 +251,16 @@ impl<T: Clone + Send + 'static> Registry<T> {
         let count = roster.close()?;
         self.after_close(roster);
         Some(count)
+    }
+
+    /// Closes a channel and has its members end; says how many these are. The ring tells those who read from it; a stream
+    /// whose gate still waits does not.
+    fn finish_channel(&self, roster: &Arc<Roster<T>>) -> usize {
+        let Some(count) = self.close_channel(roster) else {
+            return 0;
+        };
+        roster.for_each(|connection| connection.finish());
+        count
     }
 
     /// Closes a channel that nobody is in.

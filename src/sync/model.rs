@@ -10,13 +10,14 @@
 //!   still alive, an exchange acquires and releases. The real type promises more (each of its operations takes part in
 //!   one total order), so what passes here passes there. It cannot show how the real type frees memory, and does not
 //!   need to: that is the real type's own affair.
-//! - **tokio's broadcast channel** is the real one, behind one scheduling point per call. loom's threads switch only at
-//!   loom's operations, so a call is one atomic step, ordered like the mutex inside it.
+//! - **tokio's broadcast channel** and its **`Notify`** are the real ones, behind one scheduling point per call. loom's
+//!   threads switch only at loom's operations, so a call is one atomic step, ordered like the mutex inside it.
 //! - **Wakers** are wrapped, because tokio clones and drops them under its own mutex, where loom must not switch.
 //!
 //! No loom operation happens while a `std` mutex in here is held.
 
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
@@ -68,57 +69,80 @@ pub(crate) fn spin_loop() {
     thread::yield_now();
 }
 
-pub(crate) struct AtomicUsize {
-    token: Token,
-    value: atomic::AtomicUsize,
-}
-
-impl AtomicUsize {
-    pub(crate) fn new(value: usize) -> Self {
-        Self {
-            token: Token::new(),
-            value: atomic::AtomicUsize::new(value),
+/// An atomic behind a scheduling point.
+macro_rules! atomic {
+    ($name:ident, $value:ty) => {
+        pub(crate) struct $name {
+            token: Token,
+            value: atomic::$name,
         }
-    }
 
-    pub(crate) fn load(&self, order: Ordering) -> usize {
-        self.token.pass();
-        self.value.load(order)
-    }
+        #[allow(dead_code, reason = "for deliberate faults")]
+        impl $name {
+            pub(crate) fn new(value: $value) -> Self {
+                Self {
+                    token: Token::new(),
+                    value: atomic::$name::new(value),
+                }
+            }
 
-    #[allow(dead_code, reason = "for deliberate faults")]
-    pub(crate) fn store(&self, value: usize, order: Ordering) {
-        self.token.pass();
-        self.value.store(value, order);
-    }
+            pub(crate) fn load(&self, order: Ordering) -> $value {
+                self.token.pass();
+                self.value.load(order)
+            }
 
-    #[allow(dead_code, reason = "for deliberate faults")]
-    pub(crate) fn fetch_add(&self, value: usize, order: Ordering) -> usize {
-        self.token.pass();
-        self.value.fetch_add(value, order)
-    }
+            pub(crate) fn store(&self, value: $value, order: Ordering) {
+                self.token.pass();
+                self.value.store(value, order);
+            }
 
-    pub(crate) fn fetch_sub(&self, value: usize, order: Ordering) -> usize {
-        self.token.pass();
-        self.value.fetch_sub(value, order)
-    }
-
-    pub(crate) fn fetch_or(&self, value: usize, order: Ordering) -> usize {
-        self.token.pass();
-        self.value.fetch_or(value, order)
-    }
-
-    pub(crate) fn compare_exchange_weak(
-        &self,
-        current: usize,
-        new: usize,
-        success: Ordering,
-        failure: Ordering,
-    ) -> Result<usize, usize> {
-        self.token.pass();
-        self.value.compare_exchange(current, new, success, failure)
-    }
+            pub(crate) fn swap(&self, value: $value, order: Ordering) -> $value {
+                self.token.pass();
+                self.value.swap(value, order)
+            }
+        }
+    };
 }
+
+/// What numbers can do besides.
+macro_rules! atomic_number {
+    ($name:ident, $value:ty) => {
+        atomic!($name, $value);
+
+        #[allow(dead_code, reason = "not each of them needs all")]
+        impl $name {
+            pub(crate) fn fetch_add(&self, value: $value, order: Ordering) -> $value {
+                self.token.pass();
+                self.value.fetch_add(value, order)
+            }
+
+            pub(crate) fn fetch_sub(&self, value: $value, order: Ordering) -> $value {
+                self.token.pass();
+                self.value.fetch_sub(value, order)
+            }
+
+            pub(crate) fn fetch_or(&self, value: $value, order: Ordering) -> $value {
+                self.token.pass();
+                self.value.fetch_or(value, order)
+            }
+
+            pub(crate) fn compare_exchange_weak(
+                &self,
+                current: $value,
+                new: $value,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$value, $value> {
+                self.token.pass();
+                self.value.compare_exchange(current, new, success, failure)
+            }
+        }
+    };
+}
+
+atomic!(AtomicBool, bool);
+atomic_number!(AtomicU64, u64);
+atomic_number!(AtomicUsize, usize);
 
 pub(crate) struct ArcSwap<T> {
     token: Token,
@@ -244,6 +268,36 @@ impl<T> Mutex<T> {
 
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         f(&mut self.0.lock().unwrap())
+    }
+}
+
+pub(crate) struct Notify {
+    token: Token,
+    notify: tokio::sync::Notify,
+}
+
+impl Notify {
+    pub(crate) fn new() -> Self {
+        Self {
+            token: Token::new(),
+            notify: tokio::sync::Notify::new(),
+        }
+    }
+
+    pub(crate) fn notify_one(&self) {
+        self.token.enter();
+        self.notify.notify_one();
+    }
+
+    pub(crate) async fn notified(&self) {
+        self.token.enter();
+        let mut notified = pin!(self.notify.notified());
+        poll_fn(|cx| {
+            let waker = Wrapped::waker(cx.waker());
+            self.token.enter();
+            notified.as_mut().poll(&mut Context::from_waker(&waker))
+        })
+        .await;
     }
 }
 

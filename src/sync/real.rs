@@ -9,7 +9,9 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 pub(crate) use std::hint::spin_loop;
-pub(crate) use std::sync::atomic::AtomicUsize;
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+
+pub(crate) use tokio::sync::Notify;
 
 /// A copy-on-write cell: readers load a snapshot, writers exchange it against the very snapshot they decided on.
 pub(crate) struct ArcSwap<T>(arc_swap::ArcSwap<T>);

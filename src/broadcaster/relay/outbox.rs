@@ -13,16 +13,17 @@
 //! 4. Nobody sleeps through a push. The task says that it sleeps before it looks into the lanes for the last time, and a
 //!    push looks whether it does after having pushed. The lane's lock orders the two: either the task finds the event, or
 //!    the push finds it asleep.
+//! 5. A push comes under the lock of its channel's log. So nobody asks a log for anything under a lane's lock.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use crate::error::RelayError;
 use crate::id::{Seen, UserId};
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, Notify};
 
 const LANES: usize = 8;
 /// The most room that a lane is given again.
@@ -40,7 +41,7 @@ pub(super) struct Outgoing {
     pub(super) confirm: Option<Confirm>,
 }
 
-pub(in crate::broadcaster) type Confirm = oneshot::Sender<()>;
+pub(crate) type Confirm = oneshot::Sender<()>;
 
 /// So many of a user's events were lost that the same channel sent first, or none did.
 #[derive(Debug, Clone, Copy)]
@@ -101,10 +102,10 @@ struct Room {
 }
 
 /// Alone on its cache lines, like the shards of the registry.
-#[derive(Default)]
 #[repr(align(128))]
 struct Lane(Mutex<Waiting>);
 
+/// What waits in a lane.
 ///
 /// Events are copied into one buffer: what another thread would have to free, or to count down, costs more than that.
 #[derive(Default)]
@@ -129,17 +130,10 @@ struct Record {
     is_confirmed: bool,
 }
 
-impl Lane {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        // Pushing to a vector is the last thing that is done in there.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Outbox {
     pub(super) fn new(events: usize, bytes: usize) -> Self {
         Self {
-            lanes: Default::default(),
+            lanes: std::array::from_fn(|_| Lane(Mutex::new(Waiting::default()))),
             room: Room {
                 events: events.div_ceil(LANES),
                 bytes: bytes.div_ceil(LANES),
@@ -150,9 +144,9 @@ impl Outbox {
         }
     }
 
-    fn lane(&self, hash: u64) -> &Lane {
+    fn lane(&self, hash: u64) -> &Mutex<Waiting> {
         // The registry's shards and maps use other bits.
-        &self.lanes[(hash >> 56) as usize % LANES]
+        &self.lanes[(hash >> 56) as usize % LANES].0
     }
 
     /// Takes an event of this length if there is room for it; otherwise notes that it is lost. `write` writes it.
@@ -165,48 +159,50 @@ impl Outbox {
         len: usize,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), RelayError> {
-        let mut guard = self.lane(hash).lock();
-        let lane = &mut *guard;
-        if lane.is_closed {
-            return Err(RelayError::Closed);
-        }
-        let fits = lane.records.len() < self.room.events
-            && lane.buffer.len() + user.len() + len <= self.room.bytes;
-        if lane.is_full || !fits {
-            lane.is_full = true;
-            lane.lose(user, first);
-            return Err(RelayError::QueueFull);
-        }
-        lane.buffer.extend_from_slice(user.as_bytes());
-        let start = lane.buffer.len();
-        write(&mut lane.buffer);
-        lane.records.push(Record {
-            user_len: user.len(),
-            body_len: lane.buffer.len() - start,
-            first,
-            is_deferred,
-            is_confirmed: confirm.is_some(),
-        });
-        lane.confirms.extend(confirm);
-        if is_deferred {
-            let deferred = lane.deferred.entry(user.into()).or_insert_with(|| {
-                self.deferred.fetch_add(1, Ordering::Relaxed);
-                Deferred::default()
+        let pushed = self.lane(hash).with(|lane| {
+            if lane.is_closed {
+                return Err(RelayError::Closed);
+            }
+            let fits = lane.records.len() < self.room.events
+                && lane.buffer.len() + user.len() + len <= self.room.bytes;
+            if lane.is_full || !fits {
+                lane.is_full = true;
+                lane.lose(user, first);
+                return Err(RelayError::QueueFull);
+            }
+            lane.buffer.extend_from_slice(user.as_bytes());
+            let start = lane.buffer.len();
+            write(&mut lane.buffer);
+            lane.records.push(Record {
+                user_len: user.len(),
+                body_len: lane.buffer.len() - start,
+                first,
+                is_deferred,
+                is_confirmed: confirm.is_some(),
             });
-            deferred.waiting += 1;
-        }
-        drop(guard);
+            lane.confirms.extend(confirm);
+            if is_deferred {
+                let deferred = lane.deferred.entry(user.into()).or_insert_with(|| {
+                    self.deferred.fetch_add(1, Ordering::Relaxed);
+                    Deferred::default()
+                });
+                deferred.waiting += 1;
+            }
+            Ok(())
+        });
+        // Of a loss the task is to learn as well, and it is to empty the lane: one that is full of a single event that has no
+        // room at all has not been pushed to before.
         self.wake();
-        Ok(())
+        pushed
     }
 
     /// Notes that an event is lost that can never be published. What the lane takes until it is emptied is lost as well,
     /// so that what is lost stands behind what is not.
     pub(super) fn lose(&self, hash: u64, user: &str, first: Option<Seen>) {
-        let mut lane = self.lane(hash).lock();
-        lane.is_full = true;
-        lane.lose(user, first);
-        drop(lane);
+        self.lane(hash).with(|lane| {
+            lane.is_full = true;
+            lane.lose(user, first);
+        });
         self.wake();
     }
 
@@ -220,17 +216,17 @@ impl Outbox {
     /// Takes out everything there is.
     pub(super) fn take(&self) -> Haul {
         let mut haul = Haul::default();
-        for lane in &self.lanes {
-            let mut lane = lane.lock();
-            // As much room again, so that it need not grow event by event.
-            let room = Vec::with_capacity(lane.buffer.len().min(SPARE_BYTES));
-            let buffer = Bytes::from(std::mem::replace(&mut lane.buffer, room));
-            let room = Vec::with_capacity(lane.records.len().min(SPARE_RECORDS));
-            let records = std::mem::replace(&mut lane.records, room);
-            let mut confirms = std::mem::take(&mut lane.confirms);
-            let lost = std::mem::take(&mut lane.lost);
-            lane.is_full = false;
-            drop(lane);
+        for Lane(lane) in &self.lanes {
+            let (buffer, records, mut confirms, lost) = lane.with(|lane| {
+                // As much room again, so that it need not grow event by event.
+                let room = Vec::with_capacity(lane.buffer.len().min(SPARE_BYTES));
+                let buffer = Bytes::from(std::mem::replace(&mut lane.buffer, room));
+                let room = Vec::with_capacity(lane.records.len().min(SPARE_RECORDS));
+                let records = std::mem::replace(&mut lane.records, room);
+                lane.is_full = false;
+                let confirms = std::mem::take(&mut lane.confirms);
+                (buffer, records, confirms, std::mem::take(&mut lane.lost))
+            });
             let mut rest = buffer;
             for record in records {
                 let user = rest.split_to(record.user_len);
@@ -249,16 +245,15 @@ impl Outbox {
     }
 
     fn is_empty(&self) -> bool {
-        self.lanes.iter().all(|lane| {
-            let lane = lane.lock();
-            lane.records.is_empty() && lane.lost.is_empty()
-        })
+        self.lanes
+            .iter()
+            .all(|Lane(lane)| lane.with(|lane| lane.records.is_empty() && lane.lost.is_empty()))
     }
 
     pub(super) fn len(&self) -> usize {
         self.lanes
             .iter()
-            .map(|lane| lane.lock().records.len())
+            .map(|Lane(lane)| lane.with(|lane| lane.records.len()))
             .sum()
     }
 
@@ -273,8 +268,8 @@ impl Outbox {
 
     /// Takes nothing from now on.
     pub(super) fn close(&self) {
-        for lane in &self.lanes {
-            lane.lock().is_closed = true;
+        for Lane(lane) in &self.lanes {
+            lane.with(|lane| lane.is_closed = true);
         }
         self.wake.notify_one();
     }
@@ -286,36 +281,46 @@ impl Outbox {
 
     /// Whether this user's do, whose channel is so far in the engine's log, if there is one.
     pub(super) fn defers(&self, hash: u64, user: &str, at: Option<u64>) -> bool {
-        let mut lane = self.lane(hash).lock();
-        let Some(deferred) = lane.deferred.get(user) else {
-            return false;
-        };
-        let is_over = deferred.waiting == 0 && at.is_none_or(|at| at >= deferred.until);
-        if is_over {
-            lane.deferred.remove(user);
-            self.deferred.fetch_sub(1, Ordering::Relaxed);
-        }
-        !is_over
+        self.defers_in(self.lane(hash), user, at)
+    }
+
+    fn defers_in(&self, lane: &Mutex<Waiting>, user: &str, at: Option<u64>) -> bool {
+        lane.with(|lane| {
+            let Some(deferred) = lane.deferred.get(user) else {
+                return false;
+            };
+            let is_over = deferred.waiting == 0 && at.is_none_or(|at| at >= deferred.until);
+            if is_over {
+                lane.deferred.remove(user);
+                self.deferred.fetch_sub(1, Ordering::Relaxed);
+            }
+            !is_over
+        })
     }
 
     /// One of them is published, up to this position.
     pub(super) fn settle(&self, hash: u64, user: &UserId, position: u64) {
-        if let Some(deferred) = self.lane(hash).lock().deferred.get_mut(user) {
-            deferred.waiting = deferred.waiting.saturating_sub(1);
-            deferred.until = deferred.until.max(position);
-        }
+        self.lane(hash).with(|lane| {
+            if let Some(deferred) = lane.deferred.get_mut(user) {
+                deferred.waiting = deferred.waiting.saturating_sub(1);
+                deferred.until = deferred.until.max(position);
+            }
+        });
     }
 
     /// Forgets those who are over. `at` says how far a user's channel is, if there is one.
     pub(super) fn forget_settled(&self, at: impl Fn(&str) -> Option<u64>) {
-        for lane in &self.lanes {
-            lane.lock().deferred.retain(|user, deferred| {
-                let stays = deferred.waiting > 0 || at(user).is_some_and(|at| at < deferred.until);
-                if !stays {
-                    self.deferred.fetch_sub(1, Ordering::Relaxed);
-                }
-                stays
+        for Lane(lane) in &self.lanes {
+            let settled: Vec<UserId> = lane.with(|lane| {
+                let deferred = lane.deferred.iter();
+                let settled = deferred.filter(|(_, deferred)| deferred.waiting == 0);
+                settled.map(|(user, _)| user.clone()).collect()
             });
+            for user in settled {
+                // Asked outside (invariant 5).
+                let at = at(&user);
+                self.defers_in(lane, &user, at);
+            }
         }
     }
 }

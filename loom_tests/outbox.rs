@@ -1,0 +1,188 @@
+//! `broadcaster/relay/outbox.rs`: nothing is slept through, and what is lost stands behind what is not.
+//!
+//! The broadcaster itself is not compiled for the models, its outbox is: the same file, included here.
+
+use std::sync::Arc;
+
+use loom::future::block_on;
+use loom::thread;
+
+use self::source::Outbox;
+use super::support::model;
+use crate::error::RelayError;
+use crate::id::Seen;
+use crate::sync::Mutex;
+
+#[path = "../src/broadcaster/relay/outbox.rs"]
+mod source;
+
+const CHANNEL: u64 = 7;
+/// How many lanes there are, among which the room is divided; all events here are in one of them.
+const LANES: usize = 8;
+
+/// The event of this number of the one user's channel, of this length.
+fn push(outbox: &Outbox, count: u64, len: usize) -> Result<(), RelayError> {
+    push_as(outbox, count, len, false)
+}
+
+fn push_as(outbox: &Outbox, count: u64, len: usize, is_deferred: bool) -> Result<(), RelayError> {
+    let first = Some(Seen {
+        channel: CHANNEL,
+        count,
+    });
+    outbox.push((0, "u"), first, is_deferred, None, len, |buffer| {
+        buffer.resize(buffer.len() + len, b'x');
+    })
+}
+
+/// What the task takes out: the numbers of events, and behind them how many were lost and which was the last of these.
+#[derive(Debug, Default)]
+struct Taken {
+    events: Vec<u64>,
+    lost: u64,
+    /// The highest number so far, of an event or of a loss.
+    last: u64,
+}
+
+impl Taken {
+    fn take(&mut self, outbox: &Outbox) {
+        let haul = outbox.take();
+        for event in haul.events {
+            let count = event.first.expect("each has one").count;
+            assert!(count > self.last, "in order, and before what is lost");
+            self.events.push(count);
+            self.last = count;
+        }
+        for lost in haul.lost.into_values().flat_map(|losses| losses.0) {
+            self.lost += lost.count.expect("each is counted");
+            let last = lost.last.expect("each has one").count;
+            assert!(last > self.last, "behind what is not lost");
+            self.last = last;
+        }
+    }
+
+    fn total(&self) -> u64 {
+        self.events.len() as u64 + self.lost
+    }
+
+    /// As the task does: takes what is there, and sleeps when there is nothing.
+    fn take_until(outbox: &Outbox, total: u64) -> Self {
+        let mut taken = Self::default();
+        taken.take(outbox);
+        while taken.total() < total {
+            block_on(outbox.wait());
+            taken.take(outbox);
+        }
+        taken
+    }
+}
+
+/// An event is pushed just when the task goes to sleep.
+///
+/// Fails: asleep_after_the_last_look, the_push_looks_before_it_pushes.
+#[test]
+fn push_meets_sleep() {
+    model(10, || {
+        let outbox = Arc::new(Outbox::new(8, 1 << 20));
+        let task = {
+            let outbox = outbox.clone();
+            thread::spawn(move || Taken::take_until(&outbox, 1))
+        };
+        assert_eq!(push(&outbox, 1, 1), Ok(()));
+        assert_eq!(task.join().unwrap().events, [1]);
+        assert_eq!(outbox.len(), 0);
+    });
+}
+
+/// One wakes the task, and another pushes when the task has been told already.
+///
+/// Fails: asleep_after_the_last_look, the_push_looks_before_it_pushes.
+#[test]
+fn two_pushes_meet_sleep() {
+    model(190, || {
+        let outbox = Arc::new(Outbox::new(8 * LANES, 1 << 20));
+        let pusher = {
+            let outbox = outbox.clone();
+            thread::spawn(move || {
+                assert_eq!(push(&outbox, 1, 1), Ok(()));
+                assert_eq!(push(&outbox, 2, 1), Ok(()));
+            })
+        };
+        assert_eq!(Taken::take_until(&outbox, 2).events, [1, 2]);
+        pusher.join().unwrap();
+        assert_eq!(outbox.len(), 0);
+    });
+}
+
+/// An event that has no room even in an empty lane: the task learns of the loss, and empties the lane for the next one.
+///
+/// Fails: a_loss_does_not_wake.
+#[test]
+fn a_loss_meets_sleep() {
+    model(50, || {
+        let outbox = Arc::new(Outbox::new(8, 100 * LANES));
+        let pusher = {
+            let outbox = outbox.clone();
+            thread::spawn(move || assert_eq!(push(&outbox, 1, 200), Err(RelayError::QueueFull)))
+        };
+        let taken = Taken::take_until(&outbox, 1);
+        assert_eq!((taken.events.len(), taken.lost), (0, 1));
+        pusher.join().unwrap();
+        assert_eq!(push(&outbox, 2, 1), Ok(()), "there is room again");
+    });
+}
+
+/// A lane that is full is emptied while events are pushed, of which a small one would fit behind a large one that did not.
+///
+/// Fails: a_full_lane_takes_what_fits, a_lane_is_emptied_in_two_steps.
+#[test]
+fn take_meets_a_full_lane() {
+    model(5, || {
+        let outbox = Arc::new(Outbox::new(8 * LANES, 100 * LANES));
+        let pusher = {
+            let outbox = outbox.clone();
+            thread::spawn(move || {
+                let lost = [(1, 40), (2, 80), (3, 1)]
+                    .map(|(count, letters)| u64::from(push(&outbox, count, letters).is_err()));
+                lost.iter().sum::<u64>()
+            })
+        };
+        let mut taken = Taken::default();
+        taken.take(&outbox);
+        let lost = pusher.join().unwrap();
+        taken.take(&outbox);
+        assert_eq!(
+            (taken.total(), taken.lost),
+            (3, lost),
+            "each is kept or counted"
+        );
+        assert_eq!(outbox.len(), 0);
+    });
+}
+
+/// A user whose events came from the engine is forgotten while one is pushed under the lock of the log, which says how far
+/// the channel is.
+///
+/// Fails: the_log_is_asked_under_the_lanes_lock.
+#[test]
+fn push_meets_the_end_of_a_detour() {
+    model(5, || {
+        let outbox = Arc::new(Outbox::new(8 * LANES, 1 << 20));
+        let log = Arc::new(Mutex::new(0));
+        assert_eq!(push_as(&outbox, 1, 1, true), Ok(()));
+        outbox.settle(0, &"u".into(), 3);
+        let pusher = {
+            let (outbox, log) = (outbox.clone(), log.clone());
+            thread::spawn(move || {
+                log.with(|at| {
+                    *at = 3;
+                    assert_eq!(push(&outbox, 2, 1), Ok(()));
+                });
+            })
+        };
+        outbox.forget_settled(|_| Some(log.with(|at| *at)));
+        pusher.join().unwrap();
+        outbox.forget_settled(|_| Some(log.with(|at| *at)));
+        assert!(!outbox.defers_any(), "the channel has all of them");
+    });
+}
