@@ -99,6 +99,8 @@ fn plan(seed: u64) -> Plan {
         history: 0,
         queue: 100_000,
         crashes: true,
+        burst: 5,
+        long_cut: Duration::ZERO,
         longest: Duration::from_secs(2),
         settle: Duration::from_secs(60),
     }

@@ -4,82 +4,20 @@
 //! The seeds are fixed, and few. `TIDINGS_SEEDS=0..200 cargo test --features nats --test backplane_nats_faults` runs others.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::ConnectOptions;
-use async_trait::async_trait;
-use tidings::backplane::nats::{Interest, Log, Nats, Settings};
-use tidings::backplane::{Backplane, Level};
+use tidings::backplane::Level;
+use tidings::backplane::nats::Interest;
 
-use cluster::{Cluster, Engine, Plan};
-use nats::{Network, Server};
+use cluster::{Cluster, Plan};
+use nats_cluster::Real;
 
 #[path = "support/cluster.rs"]
 mod cluster;
 #[path = "support/nats.rs"]
 mod nats;
-
-struct Real {
-    server: Server,
-    level: Level,
-    interest: Interest,
-    networks: Vec<Network>,
-}
-
-impl Real {
-    fn start(level: Level, interest: Interest) -> Self {
-        Self {
-            server: Server::start(),
-            level,
-            interest,
-            networks: Vec::new(),
-        }
-    }
-}
-
-#[async_trait]
-impl Engine for Real {
-    fn level(&self) -> Level {
-        self.level
-    }
-
-    async fn node(&mut self) -> Arc<dyn Backplane> {
-        let network = Network::to(self.server.address()).await;
-        let options = ConnectOptions::new()
-            .reconnect_delay_callback(|_| Duration::from_millis(50))
-            .ping_interval(Duration::from_secs(1));
-        let settings = Settings::new("faults")
-            .interest(self.interest)
-            .timeout(Duration::from_secs(2));
-        let settings = match self.level {
-            Level::Replayable => settings.replayable(Log::new("FAULTS").max_per_user(1_000_000)),
-            _ => settings,
-        };
-        let nats = Nats::connect(network.url(), options, settings).await;
-        self.networks.push(network);
-        Arc::new(nats.expect("the server is there"))
-    }
-
-    async fn stop(&mut self) {
-        self.server.kill();
-    }
-
-    async fn start(&mut self) {
-        self.server.restart();
-    }
-
-    async fn cut(&mut self, node: usize) {
-        self.networks[node].cut();
-    }
-
-    async fn mend(&mut self, node: usize) {
-        self.networks[node].mend();
-    }
-
-    /// The network does that, when it is cut.
-    fn lose_acknowledgements(&mut self, _: usize) {}
-}
+#[path = "support/nats_cluster.rs"]
+mod nats_cluster;
 
 fn seeds() -> Range<u64> {
     let Ok(seeds) = std::env::var("TIDINGS_SEEDS") else {
@@ -127,6 +65,8 @@ fn plan(seed: u64) -> Plan {
         history: 0,
         queue: 100_000,
         crashes: true,
+        burst: 5,
+        long_cut: Duration::ZERO,
         longest: Duration::from_millis(400),
         settle: Duration::from_secs(2),
     }

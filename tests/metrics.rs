@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tidings::backplane::{InProcess, Level};
 use tidings::sse::{Chunks, View};
 use tidings::{
     Builder, ConnectionId, Frame, GenericBroadcaster, History, LagPolicy, LastEventId,
@@ -240,7 +241,9 @@ mod recorder {
         let recorder = recorder();
         let page = metrics::with_local_recorder(&recorder, || {
             tidings::metrics::describe();
-            let hub = named("hub").build().expect("the settings are valid");
+            let node = InProcess::new(Level::AtMostOnce).node();
+            let hub = named("hub").backplane(node);
+            let hub = hub.build().expect("the settings are valid");
             let mut body = SseBody::new(hub.register("ann").expect("there is no cap"));
             // The first of a thread, so it is sampled.
             hub.broadcast("ann", &text("hello")).expect("text");

@@ -51,8 +51,12 @@ pub(crate) struct Plan {
     pub(crate) queue: usize,
     /// Whether nodes die.
     pub(crate) crashes: bool,
+    /// The most events of one step.
+    pub(crate) burst: usize,
     /// The longest that anything lasts.
     pub(crate) longest: Duration,
+    /// How long a node is cut off halfway.
+    pub(crate) long_cut: Duration,
     /// How long it takes until nothing happens any more.
     pub(crate) settle: Duration,
 }
@@ -274,7 +278,7 @@ impl<E: Engine> Cluster<E> {
         let node = self.rng.usize(..self.nodes.len());
         match self.rng.u32(..100) {
             0..45 => {
-                for _ in 0..self.rng.usize(1..6) {
+                for _ in 0..self.rng.usize(1..=self.plan.burst) {
                     self.publish();
                 }
             }
@@ -331,6 +335,27 @@ impl<E: Engine> Cluster<E> {
         }
     }
 
+    /// A node is cut off, while everything goes on.
+    async fn cut_for_long(&mut self) {
+        self.faults += 1;
+        let index = self.nodes[0].index;
+        self.engine.cut(index).await;
+        let pause = Duration::from_millis(20);
+        for _ in 0..self.plan.long_cut.as_millis() / pause.as_millis() {
+            sleep(pause).await;
+            for _ in 0..self.rng.usize(1..=self.plan.burst) {
+                self.publish();
+            }
+            let number = self.rng.usize(..self.clients.len());
+            self.read(number, 20);
+        }
+        if !std::mem::take(&mut self.nodes[0].is_cut) {
+            self.engine.mend(index).await;
+        } else {
+            self.nodes[0].is_cut = true;
+        }
+    }
+
     /// A node dies, and another takes its place.
     async fn crash(&mut self, number: usize) {
         if !self.is_up {
@@ -362,7 +387,10 @@ impl<E: Engine> Cluster<E> {
 
     /// Runs all steps, then lets everything come to rest, and checks.
     pub(crate) async fn run(&mut self) {
-        for _ in 0..self.plan.steps {
+        for step in 0..self.plan.steps {
+            if step == self.plan.steps / 2 && !self.plan.long_cut.is_zero() {
+                self.cut_for_long().await;
+            }
             self.step().await;
         }
         if !self.is_up {

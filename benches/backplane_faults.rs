@@ -1,0 +1,71 @@
+//! Does everything arrive once, and in order, through all that can fail?
+//!
+//! Two and then three nodes over a real NATS server, 1,000 users with clients that move between the nodes, 100,000 events.
+//! Meanwhile the server is killed with SIGKILL and restarted, networks are cut for moments and one for ten seconds, and nodes
+//! die. At both levels: replayable, every client gets every event once and in order, without a gap; at most once, everything
+//! that is missing was announced. A violation ends the program with what the client got, and the seed.
+//!
+//!     cargo bench --features nats --bench backplane_faults
+
+#[path = "../tests/support/cluster.rs"]
+mod cluster;
+#[path = "../tests/support/nats.rs"]
+mod nats;
+#[path = "../tests/support/nats_cluster.rs"]
+mod nats_cluster;
+mod support;
+
+use std::time::{Duration, Instant};
+
+use tidings::backplane::Level;
+use tidings::backplane::nats::Interest;
+
+use cluster::{Cluster, Plan};
+use nats_cluster::Real;
+use support::{Mode, option};
+
+fn main() {
+    let mode = Mode::of_args();
+    if mode == Mode::List {
+        return;
+    }
+    let seed = option("seed", 1) as u64;
+    for level in [Level::Replayable, Level::AtMostOnce] {
+        for nodes in [2, 3] {
+            let plan = Plan {
+                seed: seed + nodes as u64,
+                nodes,
+                users: mode.pick(1_000, 20),
+                clients: mode.pick(1_500, 30),
+                steps: mode.pick(6_000, 60),
+                history: 5_000,
+                queue: 1_000_000,
+                crashes: true,
+                burst: 60,
+                longest: Duration::from_millis(400),
+                long_cut: mode.pick(Duration::from_secs(10), Duration::from_millis(100)),
+                settle: Duration::from_secs(3),
+            };
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            let begin = Instant::now();
+            runtime.block_on(async {
+                let engine = Real::start(level, Interest::Buckets);
+                let mut cluster = Cluster::new(plan, engine).await;
+                cluster.run().await;
+                println!(
+                    "{level:?}, {nodes} nodes: {} events, {} deliveries, {} faults, {} gaps, no violation, {:.0} s",
+                    cluster.events,
+                    cluster.deliveries,
+                    cluster.faults,
+                    cluster.gaps,
+                    begin.elapsed().as_secs_f64(),
+                );
+            });
+            runtime.shutdown_background();
+        }
+    }
+}
