@@ -9,6 +9,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use axum::serve::Listener;
+use tidings::protocol::a2a::A2aEvent;
+use tidings::protocol::agui::AgUiEvent;
 use tidings::serve::{bind, serve};
 use tidings::{Builder, EventRouter, GenericBroadcaster, History, LagPolicy, Text};
 use tracing_subscriber::EnvFilter;
@@ -61,14 +63,16 @@ async fn run(settings: &Settings) -> io::Result<()> {
     // A client that can still read all of it is not one to give up on.
     let behind = settings.history.max(64) as u64;
     let patience = (behind, settings.stall);
-    let text: GenericBroadcaster<Text> = open("text", patience, history, LagPolicy::default());
-    let events = EventRouter::over(
-        // Their clients do not resume. A history heals a stream that lags, and goes with the user's last connection.
-        open("agui", patience, history.map(healing), LagPolicy::End),
-        open("a2a", patience, history.map(healing), LagPolicy::End),
-        open("context", patience, history, LagPolicy::default()),
-        open("analytics", patience, history, LagPolicy::default()),
-    );
+    let opening = Opening { patience, settings };
+    let (plain, strict) = (LagPolicy::default(), LagPolicy::End);
+    let text: GenericBroadcaster<Text> = opening.open("text", history, plain, |hub| hub).await?;
+    // Their clients do not resume. A history heals a stream that lags, and goes with the user's last connection.
+    let healing = history.map(|history| history.linger(Duration::ZERO));
+    let agui = opening.open("agui", healing, strict, |hub| hub.tags(AgUiEvent::tag_of));
+    let a2a = opening.open("a2a", healing, strict, |hub| hub.tags(A2aEvent::tag_of));
+    let context = opening.open("context", history, plain, |hub| hub);
+    let analytics = opening.open("analytics", history, plain, |hub| hub);
+    let events = EventRouter::over(agui.await?, a2a.await?, context.await?, analytics.await?);
     // Where nothing is lost by it, clients may come back soon.
     let retry = history.map(|_| Duration::from_secs(1));
     let hub = Hub::new(text.clone(), events.clone(), settings.heartbeat, retry);
@@ -102,25 +106,56 @@ async fn run(settings: &Settings) -> io::Result<()> {
     Ok(())
 }
 
-fn open<E>(
-    name: &'static str,
-    (behind, time): (u64, Duration),
-    history: Option<History>,
-    lag: LagPolicy,
-) -> GenericBroadcaster<E> {
-    let builder: Builder<E> = GenericBroadcaster::builder();
-    builder
-        .name(name)
-        .history(history)
-        .lag_policy(lag)
-        .patience(behind, time)
-        .sweep_every(Duration::from_secs(1))
-        .build()
-        .expect("the settings are valid")
+/// What all broadcasters are opened with.
+struct Opening<'a> {
+    patience: (u64, Duration),
+    settings: &'a Settings,
 }
 
-fn healing(history: History) -> History {
-    history.linger(Duration::ZERO)
+impl Opening<'_> {
+    async fn open<E>(
+        &self,
+        name: &'static str,
+        history: Option<History>,
+        lag: LagPolicy,
+        more: impl FnOnce(Builder<E>) -> Builder<E>,
+    ) -> io::Result<GenericBroadcaster<E>> {
+        let (behind, time) = self.patience;
+        let builder: Builder<E> = GenericBroadcaster::builder();
+        let builder = more(builder)
+            .name(name)
+            .history(history)
+            .lag_policy(lag)
+            .patience(behind, time)
+            .sweep_every(Duration::from_secs(1));
+        let builder = match &self.settings.nats {
+            None => builder,
+            Some(url) => join(builder, url, name).await?,
+        };
+        Ok(builder.build().expect("the settings are valid"))
+    }
+}
+
+/// Lets a broadcaster share its events with those of other hubs. The engine keeps them, so that a client that comes back
+/// continues on any hub.
+#[cfg(feature = "nats")]
+async fn join<E>(builder: Builder<E>, url: &str, name: &str) -> io::Result<Builder<E>> {
+    use tidings::backplane::nats::{Log, Nats, Settings};
+
+    let log = Log::new(format!("agent_hub_{name}"));
+    let settings = Settings::new(format!("agent_hub.{name}")).replayable(log);
+    let nats = Nats::connect(url, async_nats::ConnectOptions::new(), settings).await;
+    let nats = nats.map_err(|error| {
+        let why = std::error::Error::source(&error).map_or(String::new(), |why| format!(": {why}"));
+        io::Error::other(format!("NATS at {url}: {error}{why}"))
+    })?;
+    Ok(builder.backplane(nats))
+}
+
+/// The arguments do not let it come to this.
+#[cfg(not(feature = "nats"))]
+async fn join<E>(_: Builder<E>, _: &str, _: &str) -> io::Result<Builder<E>> {
+    Err(io::Error::other("built without the feature nats"))
 }
 
 /// What Ctrl-C or SIGTERM resolves. They are caught from now on, not from when it is first polled.
