@@ -5,6 +5,9 @@
 //! queue is full: at both levels, each against a broadcaster without a backplane and with the same history. All take turns
 //! in the same run.
 //!
+//! `--scene N` runs one of them alone, for callgrind with `--toggle-collect='*broadcast_as*'`: instructions repeat where times
+//! do not.
+//!
 //! The engine does nothing, but the task that publishes does what it always does, on another core.
 
 mod support;
@@ -15,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
-use support::{Messages, Mode, median};
+use support::{Messages, Mode, median, option};
 use tidings::backplane::{
     Backplane, BackplaneError, Event, Fetched, Head, Level, Message, Missing, Position,
 };
@@ -157,6 +160,11 @@ fn compare<E: ToSse + Send + Sync + 'static>(what: &str, event: &E, streams: usi
             streams,
         ),
     ];
+    // From 1; 0 for all.
+    let only = option("scene", 0);
+    if only > 0 {
+        scenes = vec![scenes.swap_remove(only - 1)];
+    }
     for _ in 0..rounds {
         for scene in &mut scenes {
             scene.run(event);

@@ -52,7 +52,7 @@
 //! - With a [`History`], what a client saw and what its [gaps](Gap) announced is what was broadcast, however often it
 //!   reconnected ([`resume`]).
 //!
-//! The interleavings behind these are checked by [loom] models of the real sources, and 68 deliberate faults show that
+//! The interleavings behind these are checked by [loom] models of the real sources, and 89 deliberate faults show that
 //! the models notice.
 //!
 //! # What is not
@@ -65,7 +65,8 @@
 //!   on `ArcSwap` and atomics. The cell of one connection's receiving side is a mutex that is only ever tried, never
 //!   waited for. tokio's ring takes a mutex of its own for some tens of nanoseconds inside each send and receive. With a
 //!   history, or keys to coalesce by, one short lock per user orders the offsets; users do not meet in it.
-//! - One process: users of another process are not reached.
+//! - Without a [`backplane`](Builder::backplane), users of another process are not reached. With one, [levels](backplane::Level)
+//!   say what that means.
 //!
 //! # Memory
 //!
@@ -85,7 +86,8 @@
 //! | `agui` | no | `protocol::agui`: AG-UI 1.0, all its events as types; `AgUiBroadcaster` |
 //! | `a2a` | no | `protocol::a2a`: A2A 1.0, and bodies of 0.3; `A2ABroadcaster` |
 //! | `agents` | no | both, events of the application's own (`protocol::context`, `system`, `analytics`), and `EventRouter`, which feeds all their streams |
-//! | `testkit` | no | `testkit`: a client of event streams for a service's own tests, in the process or over TCP |
+//! | `nats` | no | `backplane::nats`: several nodes over NATS; Cargo takes async-nats 0.46 for Rust 1.85, newer ones from 1.89 on |
+//! | `testkit` | no | `testkit`: a client of event streams for a service's own tests, in the process or over TCP, and tests for backplanes |
 //!
 //! Without any of them the crate needs no HTTP server: [`SseBody`] is an [`http_body::Body`] for any of them.
 //!

@@ -28,7 +28,9 @@ impl Draft {
         event: &E,
         ids: Option<Ids>,
     ) -> Result<Self, EncodeError> {
-        let mut wire = Vec::with_capacity(256);
+        // An event of some words fits without growing, with an id of either kind.
+        let is_shared = ids.is_some_and(|ids| ids.channel.is_some());
+        let mut wire = Vec::with_capacity(if is_shared { 304 } else { 256 });
         if let Some(ids) = &ids {
             ids.write(&mut wire);
         }
@@ -56,8 +58,10 @@ impl Draft {
         event.data(&mut Data::new(&mut wire))?;
         split_lines(&mut wire, start);
         wire.extend_from_slice(END);
-        // A frame is kept until it is overwritten: with what it needs, not with what the buffer had grown to.
-        wire.shrink_to_fit();
+        // A frame is kept until it is overwritten: with about what it needs, not with what the buffer had grown to.
+        if wire.capacity() - wire.len() > wire.len() / 4 {
+            wire.shrink_to_fit();
+        }
         Ok(Self {
             data_len: wire.len() - start,
             wire,

@@ -47,14 +47,24 @@ impl Ids {
 /// The longest number.
 const NUMBER_ROOM: usize = 20;
 
-/// The number's sixteen digits. Written out, because this is done for each event.
+/// The number's sixteen digits. Eight at a time, because this is done for each event.
 fn hex(number: u64) -> [u8; Position::EPOCH_LEN] {
-    let bytes = number.to_be_bytes();
-    std::array::from_fn(|at| {
-        let byte = bytes[at / 2];
-        let digit = if at % 2 == 0 { byte >> 4 } else { byte & 15 };
-        b"0123456789abcdef"[usize::from(digit)]
-    })
+    let mut digits = [0; Position::EPOCH_LEN];
+    let (high, low) = digits.split_at_mut(8);
+    high.copy_from_slice(&half_hex(number >> 32).to_be_bytes());
+    low.copy_from_slice(&half_hex(number & 0xFFFF_FFFF).to_be_bytes());
+    digits
+}
+
+/// Eight digits, the first in the highest byte, of a number of 32 bits.
+fn half_hex(number: u64) -> u64 {
+    // A byte for each four bits.
+    let spread = (number | number << 16) & 0x0000_FFFF_0000_FFFF;
+    let spread = (spread | spread << 8) & 0x00FF_00FF_00FF_00FF;
+    let spread = (spread | spread << 4) & 0x0F0F_0F0F_0F0F_0F0F;
+    // One in each byte that is a letter.
+    let letters = (spread + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+    spread + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'0' - 10)
 }
 
 /// Writes a number so that it ends before `end`, and says where it begins.
@@ -76,6 +86,28 @@ fn decimal(mut number: u64, buffer: &mut [u8; NUMBER_ROOM]) -> &[u8] {
         number /= 10;
         if number == 0 {
             return &buffer[start..];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hex;
+
+    #[test]
+    fn digits_are_those_of_the_standard_library() {
+        let numbers = [
+            0,
+            1,
+            9,
+            10,
+            15,
+            16,
+            0x0123_4567_89ab_cdef,
+            0xfedc_ba98_7654_3210,
+        ];
+        for number in numbers.into_iter().chain([u64::MAX, u64::MAX / 3]) {
+            assert_eq!(hex(number), *format!("{number:016x}").as_bytes());
         }
     }
 }
