@@ -496,8 +496,8 @@ async fn events_grow_too_old() {
 
 #[test]
 fn a_history_keeps_to_its_bytes() {
-    // Each frame counts 128 bytes besides its own, so three of these fit, and never four.
-    let hub = hub(History::new(100).bytes(3 * 300));
+    // Each frame counts 192 bytes besides its own, so three of these fit, and never four.
+    let hub = hub(History::new(100).bytes(3 * 360));
     let tab = join(&hub);
     let first = LastEventId::new(&tab.cursor().expect("a history"));
     let padded = |number: u64| Text::new(format!("{number:0100}"));

@@ -55,7 +55,7 @@ fn a_history_costs_no_more_than_its_events_and_no_more_than_its_bytes() {
         let text = Text::new("x".repeat(size));
         let broadcast = || hub.broadcast("ann", &text).expect("text");
         // What the fields around the data take, ids included, is part of an event.
-        let of_event = size + 40 + 128;
+        let of_event = size + 40 + 192;
         let said = bytes.min(events * of_event);
         let made = allocation_counter::measure(|| {
             for _ in 0..3 * events {

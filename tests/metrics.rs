@@ -160,7 +160,7 @@ fn history_bytes_are_what_is_kept_and_none_when_all_is_forgotten() {
         }
     });
     let kept = hub.stats().history_bytes;
-    assert!((20 * 3 * 128..20 * 3 * 256).contains(&kept), "{kept}");
+    assert!((20 * 3 * 192..20 * 3 * 320).contains(&kept), "{kept}");
     assert_eq!(hub.stats().away_bytes, 0);
     drop(tabs);
     let stats = hub.stats();

@@ -402,7 +402,7 @@ pub(super) fn stats_of(registry: &Registry<Arc<Frame>>) -> Stats {
 }
 
 /// What a frame in a history takes besides its bytes: its place in the history, its counts and what the allocator adds.
-pub(super) const FRAME_OVERHEAD: usize = 128;
+pub(super) const FRAME_OVERHEAD: usize = 192;
 
 impl<E: ?Sized> Clone for GenericBroadcaster<E> {
     fn clone(&self) -> Self {

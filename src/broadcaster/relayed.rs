@@ -115,7 +115,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         let note = event.note();
         let push = |hash: u64, frame: &Frame, is_deferred: bool| {
             let event = Outbound {
-                first: frame.route().first,
+                first: frame.first(),
                 key,
                 note: note.as_deref(),
                 frame,

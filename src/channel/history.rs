@@ -13,7 +13,7 @@ use std::time::Duration;
 /// # Memory
 ///
 /// A user costs at most [`events`](Self::new) frames and [`bytes`](Self::bytes) bytes, each frame counted with its bytes
-/// and 128 more for its management. Users who are away cost that as well, in all at most [`away_bytes`](Self::away_bytes),
+/// and 192 more for its management. Users who are away cost that as well, in all at most [`away_bytes`](Self::away_bytes),
 /// and for each of [`away_users`](Self::away_users) a channel (2.8 KB with a ring of 64).
 ///
 /// # Time

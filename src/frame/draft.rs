@@ -59,7 +59,7 @@ impl Draft {
         split_lines(&mut wire, start);
         wire.extend_from_slice(END);
         // A frame is kept until it is overwritten: with about what it needs, not with what the buffer had grown to.
-        if wire.capacity() - wire.len() > wire.len() / 4 {
+        if wire.capacity() - wire.len() > wire.len() / 8 {
             wire.shrink_to_fit();
         }
         Ok(Self {
@@ -71,6 +71,7 @@ impl Draft {
                 Arc::new(Aside {
                     trace_parent: Some(parent),
                     sample: None,
+                    gap: None,
                 })
             }),
         })
@@ -146,6 +147,7 @@ impl Draft {
             self.aside = Some(Arc::new(Aside {
                 trace_parent,
                 sample,
+                gap: None,
             }));
         }
         self

@@ -33,21 +33,20 @@ pub struct Frame {
     pub(super) aside: Option<Arc<Aside>>,
 }
 
-/// What a frame knows of its way between nodes.
+/// What a frame knows of its way between nodes. Zeros stand for what there is not, since every frame has it.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Route {
-    /// Which event it is of the channel that sent it first, if one did.
-    pub(crate) first: Option<Seen>,
-    /// Its position in the engine's log; zero if it was not there when it was sent.
-    pub(crate) position: u64,
-    /// It is no event: it tells of a gap.
-    pub(crate) gap: Option<(GapReason, Option<u64>)>,
+pub(super) struct Route {
+    channel: u64,
+    count: u64,
+    position: u64,
 }
 
 /// What few frames have besides.
 pub(crate) struct Aside {
     pub(crate) trace_parent: Option<TraceParent>,
     pub(crate) sample: Option<Sample>,
+    /// It is no event: it tells of a gap.
+    pub(super) gap: Option<(GapReason, Option<u64>)>,
 }
 
 impl Frame {
@@ -71,8 +70,20 @@ impl Frame {
         &self.wire[self.body_start..]
     }
 
-    pub(crate) fn route(&self) -> &Route {
-        &self.route
+    /// Which event it is of the channel that sent it first, if one did.
+    pub(crate) fn first(&self) -> Option<Seen> {
+        let Route { channel, count, .. } = self.route;
+        (channel != 0).then_some(Seen { channel, count })
+    }
+
+    /// Its position in the engine's log, if it was there when it was sent.
+    pub(crate) fn place(&self) -> Option<u64> {
+        Some(self.route.position).filter(|position| *position != 0)
+    }
+
+    /// The gap that it tells of, if it is no event.
+    pub(crate) fn told(&self) -> Option<(GapReason, Option<u64>)> {
+        self.aside.as_ref()?.gap
     }
 
     /// Stands in a user's channel for a gap that all streams have.
@@ -83,7 +94,11 @@ impl Frame {
             position: id,
         };
         let mut frame = Self::gap(&gap);
-        frame.route.gap = Some((reason, missed));
+        frame.aside = Some(Arc::new(Aside {
+            trace_parent: None,
+            sample: None,
+            gap: Some((reason, missed)),
+        }));
         frame
     }
 
@@ -96,8 +111,11 @@ impl Frame {
 
     /// Says which event it is of the channel that sent it first, and where it is in the engine's log.
     pub(crate) fn routed(mut self, first: Option<Seen>, position: u64) -> Self {
-        self.route.first = first;
-        self.route.position = position;
+        self.route = Route {
+            channel: first.map_or(0, |first| first.channel),
+            count: first.map_or(0, |first| first.count),
+            position,
+        };
         self
     }
 

@@ -17,7 +17,7 @@ pub struct Stats {
     /// Bytes that are kept for those.
     pub away_bytes: usize,
     /// Bytes that are kept in all [histories](crate::History), those of users who are away among them. Counted as there:
-    /// each frame with its bytes and 128 more.
+    /// each frame with its bytes and 192 more.
     pub history_bytes: usize,
     /// Connections that are open now.
     pub connections: usize,

@@ -283,22 +283,20 @@ impl Gate<Arc<Frame>> for Crossing {
     }
 
     fn pass(&mut self, frame: Arc<Frame>) -> Pass<Arc<Frame>> {
-        let route = *frame.route();
-        if route.gap.is_some() {
+        let (first, place, told) = (frame.first(), frame.place(), frame.told());
+        if told.is_some() {
             self.notices += 1;
         }
-        let is_read = route.position != 0 && route.position <= self.through;
-        if is_read || self.has_seen(route.first) {
-            if route.position != 0 {
-                self.settle(route.first);
-            }
+        let is_read = place.is_some_and(|place| place <= self.through);
+        let has_seen = is_read || self.has_seen(first);
+        if place.is_some() {
+            self.settle(first);
+        }
+        if has_seen {
             return Pass::Nothing;
         }
-        if route.position != 0 {
-            self.settle(route.first);
-        }
         let frame = self.stamp(frame);
-        match route.gap {
+        match told {
             None => Pass::Event(frame),
             Some((reason, missed)) => Pass::Gap(Gap {
                 reason,
