@@ -84,6 +84,7 @@
 //! | `agui` | no | `protocol::agui`: AG-UI 1.0, all its events as types; `AgUiBroadcaster` |
 //! | `a2a` | no | `protocol::a2a`: A2A 1.0, and bodies of 0.3; `A2ABroadcaster` |
 //! | `agents` | no | both, events of the application's own (`protocol::context`, `system`, `analytics`), and `EventRouter`, which feeds all their streams |
+//! | `console` | no | `console`: a page for operators, with live figures, users and connections, to be guarded by the service |
 //! | `testkit` | no | `testkit`: a client of event streams for a service's own tests, in the process or over TCP |
 //!
 //! Without any of them the crate needs no HTTP server: [`SseBody`] is an [`http_body::Body`] for any of them.
@@ -111,6 +112,8 @@ pub mod backplane;
 #[cfg(not(all(test, loom)))]
 mod broadcaster;
 mod channel;
+#[cfg(all(feature = "console", not(loom)))]
+pub mod console;
 mod error;
 mod event;
 mod frame;

@@ -25,6 +25,7 @@ const ORDER: &[&str] = &[
     "serve",
     "protocol",
     "router",
+    "console",
     "testkit",
 ];
 
