@@ -103,8 +103,8 @@ impl Feed {
         *running
     }
 
-    pub(super) async fn shutdown(&self) -> usize {
-        self.live.shutdown(Duration::ZERO).await
+    pub(super) async fn shutdown(&self) {
+        self.live.shutdown(Duration::ZERO).await;
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) async fn guard(request: Request, next: Next) -> Response {
 }
 
 fn check(method: &Method, headers: &HeaderMap, path: &str) -> Result<(), Refusal> {
-    let is_page = method == Method::GET && matches!(path, "" | "/");
+    let is_page = method == Method::GET && matches!(path, "" | "/" | "/page");
     // A link to the page may stand anywhere. Everything else is the page's own business, streams included: opening one
     // takes a place under the caps, whether or not its events can be read.
     if !is_page && is_of_another_site(headers) {

@@ -46,7 +46,8 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>(
     rows: usize,
 ) -> Router<S> {
     Router::new()
-        .route("/", get(assets::page))
+        .route("/", get(assets::entrance))
+        .route("/page", get(assets::page))
         .route("/console.css", get(assets::style))
         .route("/console.js", get(assets::script))
         .route("/live", get(live))
@@ -54,7 +55,7 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>(
         .route("/watch", get(watch))
         .route("/disconnect", post(actions::disconnect))
         .route("/send", post(actions::send))
-        .fallback(assets::elsewhere)
+        .fallback(assets::nothing)
         .layer(DefaultBodyLimit::max(MOST_BODY))
         .layer(from_fn(guard::guard))
         .with_state(Shared {

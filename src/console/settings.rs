@@ -86,21 +86,21 @@ impl Console {
 
     /// The routes, to be nested at any path or served alone. **Guard them**: see the [module](self).
     ///
-    /// The page itself is at the path with a slash at its end, and a request without it is sent there.
+    /// The path that it is nested at leads to the page, which is at `page` below it. axum's `nest` does not know that path
+    /// with a slash at its end; `nest_service` does.
     pub fn router<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
         let sources = Arc::new(self.sources.clone());
         routes::router(sources, self.feed.clone(), self.interval, self.rows)
     }
 
     /// Ends the pages' own streams, and refuses new ones: when the service stops. Streams by which users are watched end
-    /// with those of their broadcaster. Returns how many there are still, as
-    /// [`GenericBroadcaster::shutdown`] does.
+    /// with those of their broadcaster.
     ///
     /// # Cancel safety
     ///
     /// The streams end also if this is given up on.
-    pub async fn shutdown(&self) -> usize {
-        self.feed.shutdown().await
+    pub async fn shutdown(&self) {
+        self.feed.shutdown().await;
     }
 }
 
