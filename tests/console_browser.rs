@@ -369,7 +369,7 @@ async fn the_page_fits_wide_and_narrow_screens_in_light_and_dark() {
 }
 
 async fn shots(page: &Page, what: &str) {
-    for (width, height) in [(1280, 900), (390, 844)] {
+    for (width, height) in [(1280, 900), (390, 1700)] {
         let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
         page.browser
             .devtools("Emulation.setDeviceMetricsOverride", metrics)

@@ -17,6 +17,8 @@ Usage: agent_hub [OPTIONS]
   --history N         how many events of each user are kept for clients that
                       come back; 0 keeps none [0]
   --linger-ms N       how long they are kept after a user has gone [60000]
+  --console           serves a page for operators at /console, to whoever asks:
+                      for trying it out, not for the open internet
   --help              shows this text
 
 RUST_LOG chooses what is logged, for example RUST_LOG=tidings=debug.
@@ -35,6 +37,7 @@ pub(crate) struct Settings {
     /// Events of each user.
     pub(crate) history: usize,
     pub(crate) linger: Duration,
+    pub(crate) console: bool,
 }
 
 /// Reads the arguments of this process.
@@ -46,6 +49,7 @@ pub(crate) fn parse() -> Result<Command, lexopt::Error> {
         drain: Duration::from_secs(2),
         history: 0,
         linger: Duration::from_secs(60),
+        console: false,
     };
     let mut args = lexopt::Parser::from_env();
     while let Some(arg) = args.next()? {
@@ -56,6 +60,7 @@ pub(crate) fn parse() -> Result<Command, lexopt::Error> {
             Long("drain-ms") => settings.drain = args.value()?.parse_with(milliseconds)?,
             Long("history") => settings.history = args.value()?.parse_with(count)?,
             Long("linger-ms") => settings.linger = args.value()?.parse_with(milliseconds)?,
+            Long("console") => settings.console = true,
             Long("help") | Short('h') => return Ok(Command::Help),
             other => return Err(other.unexpected()),
         }

@@ -29,9 +29,9 @@ const rate = (read) => (now, before) =>
 const FIGURES = [
   ["Connections", level((s) => s.connections)],
   ["Users", level((s) => s.users)],
-  ["Broadcasts per second", rate((s) => s.broadcasts)],
-  ["Deliveries per second", rate((s) => s.deliveries)],
-  ["Lost by lag per second", rate((s) => s.lagged)],
+  ["Broadcasts / s", rate((s) => s.broadcasts)],
+  ["Deliveries / s", rate((s) => s.deliveries)],
+  ["Lost by lag / s", rate((s) => s.lagged)],
   ["Refused, in all", level((s) => s.refused)],
   ["Pruned, in all", level((s) => s.pruned)],
 ];
