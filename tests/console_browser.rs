@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use serde_json::{Value, json};
+use tidings::backplane::{InProcess, Level};
 use tidings::console::Console;
 use tidings::{GenericBroadcaster, Subscription, Text};
 use tokio::net::TcpListener;
@@ -248,6 +249,31 @@ async fn a_watched_stream_shows_events_as_text_and_its_gaps() {
     page.assert_clean().await;
 }
 
+#[tokio::test]
+async fn the_backplane_is_shown_where_there_is_one() {
+    let engine = InProcess::new(Level::Replayable);
+    let hub: Hub = Hub::builder()
+        .backplane(engine.node())
+        .build()
+        .expect("valid");
+    let page = Page::open(console(&hub).broadcaster("alone", &Hub::new())).await;
+    page.wait("document.querySelector('#backplane-state').textContent === 'connected'")
+        .await;
+    page.wait_for_figure("Queued", "0").await;
+    assert_eq!(
+        page.eval("document.querySelector('#backplane').hidden")
+            .await,
+        false
+    );
+    page.eval("document.querySelector('#broadcaster').value = 'alone'")
+        .await;
+    page.eval("document.querySelector('#broadcaster').dispatchEvent(new Event('change'))")
+        .await;
+    page.wait("document.querySelector('#backplane').hidden")
+        .await;
+    page.assert_clean().await;
+}
+
 /// 3,600 updates stand for one hour of a page at the default interval of a second.
 #[tokio::test]
 async fn a_page_does_not_grow() {
@@ -359,6 +385,11 @@ async fn the_page_fits_wide_and_narrow_screens_in_light_and_dark() {
     page.wait("document.querySelectorAll('#events li').length === 5")
         .await;
     shots(&page, "watch").await;
+    page.eval("document.querySelector('#events').scrollTop = 0")
+        .await;
+    page.click("[aria-label='Send a test event to ann']").await;
+    shots(&page, "send").await;
+    page.click("#send-no").await;
     page.click("[aria-label='Disconnect all of ann']").await;
     shots(&page, "confirm").await;
     page.click("#confirm-yes").await;

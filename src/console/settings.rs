@@ -70,7 +70,7 @@ impl Console {
     }
 
     /// Sets how often figures are read and sent to the pages; 1 second by default, and 10 milliseconds at the least. Each
-    /// time costs a read of all counters, some microseconds for each broadcaster, and about 600 bytes for each page and
+    /// time costs a read of all counters, some microseconds for each broadcaster, and about 300 bytes for each page and
     /// broadcaster. The graphs hold 120 points, so that a longer interval shows a longer time.
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval.max(Duration::from_millis(10));
@@ -78,7 +78,8 @@ impl Console {
     }
 
     /// Sets how many connections a list shows; 200 by default, and 1 at the least. The page says when there are more, and
-    /// its search finds them. A row costs some 20 elements in the page and 150 bytes each time that it is sent.
+    /// its search finds them. A row costs the page about a dozen elements, and 120 bytes each time
+    /// that it is sent.
     pub fn rows(mut self, rows: usize) -> Self {
         self.rows = rows.max(1);
         self
