@@ -796,3 +796,49 @@ async fn curl_streams_and_posts_and_tells_an_end_from_a_break() {
     // CURLE_PARTIAL_FILE.
     assert_eq!(breaks.exit_code().await, Some(18));
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_console_is_there_if_asked_for_and_does_not_hold_up_the_end() {
+    let plain = Process::start(&[]).await;
+    let found = plain
+        .hub
+        .client
+        .get(plain.hub.url(&["console"]))
+        .send()
+        .await;
+    assert_eq!(found.expect("a response").status(), 404);
+
+    let mut process = Process::start(&["--console", "--drain-ms", "100"]).await;
+    let page = process
+        .hub
+        .client
+        .get(process.hub.url(&["console"]))
+        .send()
+        .await;
+    let page = page.expect("a response");
+    assert_eq!(
+        (page.status().as_u16(), page.url().path()),
+        (200, "/console/page")
+    );
+    let live = process
+        .hub
+        .client
+        .get(process.hub.url(&["console", "live"]));
+    let mut live = live.send().await.expect("a response");
+    let mut first = String::new();
+    while !first.contains("\n\n") {
+        let chunk = within("figures", live.chunk()).await.expect("a chunk");
+        first += std::str::from_utf8(&chunk.expect("a chunk")).expect("UTF-8");
+    }
+    for name in ["text", "agui", "a2a", "context", "analytics"] {
+        assert!(first.contains(&format!("\"name\":\"{name}\"")), "{first}");
+    }
+    process.signal("TERM").await;
+    assert_eq!(process.exit().await.code(), Some(0));
+    while within("the end", live.chunk())
+        .await
+        .expect("a clean end")
+        .is_some()
+    {}
+}

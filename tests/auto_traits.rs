@@ -128,6 +128,12 @@ fn clients_of_the_test_kit_can_be_spawned() {
 }
 
 #[test]
+fn a_console_can_be_shared() {
+    all::<tidings::console::Console>();
+    value(tidings::console::Console::new().shutdown());
+}
+
+#[test]
 fn errors_can_be_boxed_and_sent() {
     error::<EncodeError>();
     error::<BroadcastError>();

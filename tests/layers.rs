@@ -26,6 +26,7 @@ const ORDER: &[&str] = &[
     "serve",
     "protocol",
     "router",
+    "console",
     "testkit",
     "guide",
 ];

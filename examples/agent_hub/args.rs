@@ -19,6 +19,8 @@ Usage: agent_hub [OPTIONS]
   --linger-ms N       how long they are kept after a user has gone [60000]
   --nats URL          share events with other hubs over this NATS server, which
                       needs JetStream; of this example with the feature nats
+  --console           serves a page for operators at /console, to whoever asks:
+                      for trying it out, not for the open internet
   --help              shows this text
 
 RUST_LOG chooses what is logged, for example RUST_LOG=tidings=debug.
@@ -39,6 +41,7 @@ pub(crate) struct Settings {
     pub(crate) linger: Duration,
     /// The server that other hubs use as well.
     pub(crate) nats: Option<String>,
+    pub(crate) console: bool,
 }
 
 /// Reads the arguments of this process.
@@ -51,6 +54,7 @@ pub(crate) fn parse() -> Result<Command, lexopt::Error> {
         history: 0,
         linger: Duration::from_secs(60),
         nats: None,
+        console: false,
     };
     let mut args = lexopt::Parser::from_env();
     while let Some(arg) = args.next()? {
@@ -65,6 +69,7 @@ pub(crate) fn parse() -> Result<Command, lexopt::Error> {
             Long("nats") => {
                 return Err("--nats needs the feature nats: cargo run --features nats ...".into());
             }
+            Long("console") => settings.console = true,
             Long("help") | Short('h') => return Ok(Command::Help),
             other => return Err(other.unexpected()),
         }

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use axum::serve::Listener;
+use tidings::console::Console;
 use tidings::protocol::a2a::A2aEvent;
 use tidings::protocol::agui::AgUiEvent;
 use tidings::serve::{bind, serve};
@@ -82,15 +83,24 @@ async fn run(settings: &Settings) -> io::Result<()> {
     // Before the address is printed: whoever reads it may stop us from then on.
     let stop_signal = stop_signal()?;
     let listener = bind(&settings.addr).await?.stall_limit(settings.stall);
-    print_what_to_try(&format!("http://{}", listener.local_addr()?));
+    let base = format!("http://{}", listener.local_addr()?);
+    print_what_to_try(&base);
+    let mut app = routes;
+    let console = console(&text, &events);
+    if settings.console {
+        println!("\nThe console is at {base}/console");
+        // A service puts a layer around it that lets operators through only.
+        app = app.nest("/console", console.router());
+    }
 
     let drain = settings.drain;
-    let ended = serve(listener, routes)
+    let ended = serve(listener, app)
         .with_graceful_shutdown(async move {
             stop_signal.await;
             tracing::info!("stopping");
             // The server waits for its responses, and a stream is one that does not end of its own accord.
             tokio::join!(
+                console.shutdown(),
                 text.shutdown(drain),
                 events.agui().shutdown(drain),
                 events.a2a().shutdown(drain),
@@ -156,6 +166,16 @@ async fn join<E>(builder: Builder<E>, url: &str, name: &str) -> io::Result<Build
 #[cfg(not(feature = "nats"))]
 async fn join<E>(_: Builder<E>, _: &str, _: &str) -> io::Result<Builder<E>> {
     Err(io::Error::other("built without the feature nats"))
+}
+
+/// A page for operators, over all broadcasters.
+fn console(text: &GenericBroadcaster<Text>, events: &EventRouter) -> Console {
+    Console::new()
+        .broadcaster_with("text", text, |text| Text::new(text.into()).event("text"))
+        .broadcaster("agui", events.agui())
+        .broadcaster("a2a", events.a2a())
+        .broadcaster("context", events.context())
+        .broadcaster("analytics", events.analytics())
 }
 
 /// What Ctrl-C or SIGTERM resolves. They are caught from now on, not from when it is first polled.

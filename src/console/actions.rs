@@ -1,0 +1,89 @@
+//! What an operator does to a user.
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::routes::{Refusal, Shared, answer};
+use crate::error::BroadcastError;
+use crate::id::ConnectionId;
+
+#[derive(Deserialize)]
+struct Disconnect {
+    broadcaster: String,
+    user: String,
+    /// All of the user's, if none is named.
+    connection: Option<String>,
+}
+
+/// Ends a connection, or all of a user, and says how many that were.
+pub(super) async fn disconnect(
+    State(shared): State<Shared>,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    let request: Disconnect = parse(&body)?;
+    let source = shared.source(&request.broadcaster)?;
+    let user = &*request.user;
+    let ended = match request.connection {
+        Some(connection) => {
+            let connection = ConnectionId::from(connection);
+            usize::from(source.disconnect_connection(user, &connection))
+        }
+        None => source.disconnect_user(user),
+    };
+    if ended == 0 {
+        return Err(Refusal::new(
+            StatusCode::NOT_FOUND,
+            "There is no such connection any more.",
+        ));
+    }
+    tracing::info!(
+        broadcaster = request.broadcaster,
+        user,
+        ended,
+        "disconnected by an operator"
+    );
+    Ok(answer(&json!({ "ended": ended })))
+}
+
+#[derive(Deserialize)]
+struct Send {
+    broadcaster: String,
+    user: String,
+    text: String,
+}
+
+/// Sends a test event, and says how many streams it reached.
+pub(super) async fn send(State(shared): State<Shared>, body: Bytes) -> Result<Response, Refusal> {
+    let request: Send = parse(&body)?;
+    let source = shared.source(&request.broadcaster)?;
+    let Some(sent) = source.send(&request.user, &request.text) else {
+        return Err(Refusal::new(
+            StatusCode::NOT_FOUND,
+            "The service has said of no event of this broadcaster how it is made of text.",
+        ));
+    };
+    match sent {
+        Ok(reached) => Ok(answer(&json!({ "reached": reached }))),
+        Err(error) => {
+            let status = match error {
+                BroadcastError::Encode(_) => StatusCode::UNPROCESSABLE_ENTITY,
+                BroadcastError::NotRelayed { .. } => StatusCode::BAD_GATEWAY,
+            };
+            Err(Refusal::new(status, format!("Not sent: {error}.")))
+        }
+    }
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| {
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            format!("The body is not what it has to be: {error}."),
+        )
+    })
+}

@@ -1,0 +1,119 @@
+//! The figures, live: a broadcaster of the console's own, and the task that feeds it while somebody watches.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::source::{Source, Sources};
+use crate::broadcaster::GenericBroadcaster;
+use crate::error::RegisterError;
+use crate::event::Json;
+use crate::metrics::Stats;
+use crate::subscription::{LagPolicy, Subscription};
+
+/// All pages are connections of this user.
+const PAGES: &str = "pages";
+
+/// More pages than this are refused: nobody has so many operators.
+const MOST_PAGES: usize = 64;
+
+/// What the pages get.
+pub(super) struct Feed {
+    live: GenericBroadcaster<Json<Snapshot>>,
+    /// Whether the task runs. It is taken after a page is in, and by the task to look whether one is.
+    running: Mutex<bool>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Snapshot {
+    /// Since the task was started, by a clock that nobody sets: what rates are made of.
+    at_ms: u64,
+    interval_ms: u64,
+    broadcasters: Vec<Figures>,
+}
+
+#[derive(Serialize)]
+struct Figures {
+    name: String,
+    sends: bool,
+    stats: Stats,
+}
+
+impl Default for Feed {
+    fn default() -> Self {
+        let live = GenericBroadcaster::builder()
+            .capacity(4)
+            .connections_per_user(MOST_PAGES)
+            .total_connections(MOST_PAGES)
+            .lag_policy(LagPolicy::Coalesce)
+            .build();
+        Self {
+            live: live.expect("the settings are valid"),
+            running: Mutex::new(false),
+        }
+    }
+}
+
+impl Feed {
+    /// Opens a page's stream, and sees to it that it is fed.
+    ///
+    /// The page is in before the lock is taken. Either the task is yet to look whether anybody is there, and finds the page;
+    /// or it has found nobody and said that it ends, and another one is started here.
+    pub(super) fn open(
+        self: &Arc<Self>,
+        sources: &Arc<Sources>,
+        every: Duration,
+    ) -> Result<Subscription, RegisterError> {
+        let page = self.live.register(PAGES)?;
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*running {
+            *running = true;
+            tokio::spawn(self.clone().run(sources.clone(), every));
+        }
+        Ok(page)
+    }
+
+    async fn run(self: Arc<Self>, sources: Arc<Sources>, every: Duration) {
+        let start = Instant::now();
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if !self.is_watched() {
+                return;
+            }
+            let snapshot = Snapshot {
+                at_ms: start.elapsed().as_millis() as u64,
+                interval_ms: every.as_millis() as u64,
+                broadcasters: sources.iter().map(Figures::of).collect(),
+            };
+            let event = Json::new(snapshot).event("snapshot").key("snapshot");
+            if let Err(error) = self.live.broadcast(PAGES, &event) {
+                tracing::warn!(%error, "no snapshot");
+            }
+        }
+    }
+
+    /// Whether there is a page. If there is none, the task counts as ended from now on.
+    fn is_watched(&self) -> bool {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        *running = self.live.total_connections() > 0;
+        *running
+    }
+
+    pub(super) async fn shutdown(&self) {
+        self.live.shutdown(Duration::ZERO).await;
+    }
+}
+
+impl Figures {
+    fn of((name, source): (&str, &dyn Source)) -> Self {
+        Self {
+            name: name.to_owned(),
+            sends: source.sends(),
+            stats: source.stats(),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! One broadcaster of the service, whatever its events are.
+
+use std::sync::Arc;
+
+use crate::broadcaster::{ConnectionInfo, GenericBroadcaster};
+use crate::error::{BroadcastError, RegisterError};
+use crate::event::ToSse;
+use crate::id::{ConnectionId, UserId};
+use crate::metrics::Stats;
+use crate::subscription::{LagPolicy, Subscription};
+
+/// What the console asks of a broadcaster.
+pub(super) trait Source: Send + Sync {
+    fn stats(&self) -> Stats;
+    fn users(&self) -> Vec<UserId>;
+    fn connections_of(&self, user: &str) -> Vec<ConnectionInfo>;
+    fn disconnect_user(&self, user: &str) -> usize;
+    fn disconnect_connection(&self, user: &str, connection: &ConnectionId) -> bool;
+    fn watch(&self, user: &str) -> Result<Subscription, RegisterError>;
+    fn sends(&self) -> bool;
+    /// `None` where the service has said of no event what it is made of.
+    fn send(&self, user: &str, text: &str) -> Option<Result<usize, BroadcastError>>;
+}
+
+type SendText = dyn Fn(&str, &str) -> Result<usize, BroadcastError> + Send + Sync;
+
+pub(super) struct Shown<E: ?Sized> {
+    broadcaster: GenericBroadcaster<E>,
+    send: Option<Box<SendText>>,
+}
+
+impl<E: ?Sized + 'static> Shown<E> {
+    pub(super) fn new(broadcaster: &GenericBroadcaster<E>) -> Self {
+        Self {
+            broadcaster: broadcaster.clone(),
+            send: None,
+        }
+    }
+}
+
+impl<E: ToSse + 'static> Shown<E> {
+    pub(super) fn sending(
+        broadcaster: &GenericBroadcaster<E>,
+        make: impl Fn(&str) -> E + Send + Sync + 'static,
+    ) -> Self {
+        let sender = broadcaster.clone();
+        let send = move |user: &str, text: &str| sender.broadcast(user, &make(text));
+        Self {
+            broadcaster: broadcaster.clone(),
+            send: Some(Box::new(send)),
+        }
+    }
+}
+
+impl<E: ?Sized + 'static> Source for Shown<E> {
+    fn stats(&self) -> Stats {
+        self.broadcaster.stats()
+    }
+
+    fn users(&self) -> Vec<UserId> {
+        self.broadcaster.connected_users()
+    }
+
+    fn connections_of(&self, user: &str) -> Vec<ConnectionInfo> {
+        self.broadcaster.connection_info_of(user)
+    }
+
+    fn disconnect_user(&self, user: &str) -> usize {
+        self.broadcaster.disconnect_user(user)
+    }
+
+    fn disconnect_connection(&self, user: &str, connection: &ConnectionId) -> bool {
+        self.broadcaster.disconnect_connection(user, connection)
+    }
+
+    fn watch(&self, user: &str) -> Result<Subscription, RegisterError> {
+        let id = format!("console-{}", ConnectionId::generate());
+        let subscription = self.broadcaster.register_as(user, id)?;
+        // An operator wants to see that something was lost, also where clients are rather cut off.
+        Ok(subscription.lag_policy(LagPolicy::Gap))
+    }
+
+    fn sends(&self) -> bool {
+        self.send.is_some()
+    }
+
+    fn send(&self, user: &str, text: &str) -> Option<Result<usize, BroadcastError>> {
+        self.send.as_ref().map(|send| send(user, text))
+    }
+}
+
+/// The broadcasters that are shown, in their order, by their names.
+#[derive(Clone, Default)]
+pub(super) struct Sources(Vec<(String, Arc<dyn Source>)>);
+
+impl Sources {
+    /// Two of the same name could not be told apart by whoever acts on one: the newer one takes the place.
+    pub(super) fn put(&mut self, name: String, source: Arc<dyn Source>) {
+        match self.0.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, place)) => *place = source,
+            None => self.0.push((name, source)),
+        }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Arc<dyn Source>> {
+        let (_, source) = self.0.iter().find(|(other, _)| other == name)?;
+        Some(source)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &dyn Source)> {
+        self.0
+            .iter()
+            .map(|(name, source)| (name.as_str(), source.as_ref()))
+    }
+}
