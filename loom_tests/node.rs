@@ -171,6 +171,7 @@ pub(super) fn come_over(
         epoch: EPOCH,
         offset: 0,
         own: None,
+        settled: false,
     };
     let gate = |welcome: &Welcome| -> Option<Box<dyn Gate<Event>>> {
         assert!(welcome.asks);

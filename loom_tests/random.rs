@@ -297,6 +297,7 @@ fn a_node_among_others() {
                         epoch: node::EPOCH,
                         offset: 0,
                         own: None,
+                        settled: false,
                     };
                     let foreign = Event {
                         number,

@@ -21,6 +21,7 @@ fn after(stream: &Subscription<u32>, offset: u64) -> Resume {
         epoch,
         offset,
         own: None,
+        settled: false,
     })
 }
 

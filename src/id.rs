@@ -262,7 +262,7 @@ const MAX_SEEN: usize = 3;
 ///   in one is none in another: neither in that of another user nor in that of the same user after a restart.
 /// - `<epoch>-<channel>-<offset>-<count>`, where several nodes have the history in common: epoch and offset are those of
 ///   the backplane's engine, and behind them the client has seen the first so many events that this channel sent before the
-///   engine had them.
+///   engine had them; `<epoch>-<channel>-<offset>.<count>` when by then the engine has them, up to the offset.
 /// - `<epoch>-<offset>.<channel>.<count>`, the latter two any number of times up to [`MAX_SEEN`]: the same for a client that has been
 ///   with several channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -272,6 +272,8 @@ pub(crate) struct Position {
     pub(crate) offset: u64,
     /// The channel that made the id, in the second form.
     pub(crate) own: Option<Seen>,
+    /// The engine has all of these, up to the offset.
+    pub(crate) settled: bool,
 }
 
 impl Position {
@@ -304,17 +306,21 @@ impl Position {
                 epoch,
                 offset,
                 own: None,
+                settled: false,
             };
             return Some((position, also));
         };
-        let own = Seen {
-            channel: parse_epoch(second)?,
-            count: parse_number(parts.next()?)?,
+        let channel = parse_epoch(second)?;
+        let (offset, count, settled) = match offset.split_once('.') {
+            Some((offset, count)) => (offset, count, true),
+            None => (offset, parts.next()?, false),
         };
+        let count = parse_number(count)?;
         let position = Self {
             epoch,
             offset: parse_number(offset)?,
-            own: Some(own),
+            own: Some(Seen { channel, count }),
+            settled,
         };
         parts.next().is_none().then_some((position, also))
     }
@@ -338,7 +344,8 @@ impl fmt::Display for Position {
         match self.own {
             None => write!(f, "{epoch:016x}-{offset}"),
             Some(Seen { channel, count }) => {
-                write!(f, "{epoch:016x}-{channel:016x}-{offset}-{count}")
+                let point = if self.settled { '.' } else { '-' };
+                write!(f, "{epoch:016x}-{channel:016x}-{offset}{point}{count}")
             }
         }
     }

@@ -448,7 +448,8 @@ async fn stats_count_what_happened() {
         "encoded_bytes": 2 * "event: text\ndata: one\n\n".len(),
         "refusals": { "user_full": 0, "total_full": 0, "id_in_use": 0, "shutting_down": 0 },
         "prunes": { "behind": 0, "deadline": 0 },
-        "gaps": { "lagged": 0, "evicted": 0, "epoch": 0 },
+        "gaps": { "lagged": 0, "evicted": 0, "epoch": 0, "backplane": 0 },
+        "backplane": null,
     });
     // The other kinds have figures of their own.
     let mut idle = expected.clone();

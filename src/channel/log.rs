@@ -113,6 +113,7 @@ impl<T: Clone + Send + 'static> Log<T> {
             epoch: self.epoch,
             offset,
             own: None,
+            settled: false,
         })
     }
 
@@ -233,19 +234,20 @@ impl<T: Clone + Send + 'static> Log<T> {
     /// The id of the event that is appended next, where `append` has raised the mark already.
     fn place(&self, state: &State<T>) -> Option<Position> {
         match state.marks {
-            Some(marks) => Some(self.shared_position(marks.epoch, marks.last)),
+            Some(marks) => Some(self.shared_position(&marks, marks.last)),
             None => self.position(state.next),
         }
     }
 
-    fn shared_position(&self, epoch: u64, mark: Mark) -> Position {
+    fn shared_position(&self, marks: &Marks, mark: Mark) -> Position {
         Position {
-            epoch,
+            epoch: marks.epoch,
             offset: mark.remote,
             own: Some(Seen {
                 channel: self.epoch,
                 count: mark.own,
             }),
+            settled: mark == marks.last && marks.confirmed >= mark.own,
         }
     }
 
@@ -295,7 +297,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                 Resume::Unknown => Start::Unknown,
             };
             let cursor = match state.marks {
-                Some(marks) => Some(self.shared_position(marks.epoch, marks.last)),
+                Some(marks) => Some(self.shared_position(&marks, marks.last)),
                 None => self.position(live - 1),
             };
             let next = match start {
@@ -370,7 +372,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                 let position = match state.marks {
                     None => None,
                     Some(marks) if until == first => {
-                        Some(self.shared_position(marks.epoch, marks.dropped))
+                        Some(self.shared_position(&marks, marks.dropped))
                     }
                     Some(_) => None,
                 };

@@ -179,7 +179,7 @@ impl Draft {
             let mut at = room - 1;
             if let Some(own) = id.own {
                 at = put_number(&mut self.wire, at, own.count) - 1;
-                self.wire[at] = b'-';
+                self.wire[at] = if id.settled { b'.' } else { b'-' };
             }
             at = put_number(&mut self.wire, at, id.offset);
             start = at - ids.prefix();

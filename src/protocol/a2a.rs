@@ -265,7 +265,7 @@ impl ToSse for A2aEvent {
 
 impl A2aEvent {
     /// Makes the tag of an event that comes from another node, for [`Builder::tags`](crate::Builder::tags): a
-    /// [`TaskView`](super::a2a::TaskView) shows what has one.
+    /// [`TaskView`] shows what has one.
     #[must_use]
     pub fn tag_of(data: &str, _: Option<&str>) -> Option<Tag> {
         serde_json::from_str::<Self>(data).ok()?.tag()

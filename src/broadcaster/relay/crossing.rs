@@ -75,7 +75,8 @@ impl Crossing {
         if let Some(position) = from.position().filter(|_| welcome.asks) {
             crossing.epoch = position.epoch;
             crossing.through = position.offset;
-            crossing.seen = position.own.into_iter().chain(from.also()).collect();
+            let own = position.own.filter(|_| !position.settled);
+            crossing.seen = own.into_iter().chain(from.also()).collect();
             crossing.seen.retain(|seen| seen.count > 0);
             crossing.ask();
         }
@@ -152,6 +153,7 @@ impl Crossing {
             epoch: self.epoch,
             offset,
             own: None,
+            settled: false,
         };
         Some(match what {
             What::Lost(missed) => Err(Gap {
@@ -228,7 +230,9 @@ impl Crossing {
             return frame;
         }
         // What it has seen of the channel here comes last, so that it is the last to be left out.
-        seen.push(own);
+        if !position.settled {
+            seen.push(own);
+        }
         let offset = position.offset.max(self.through);
         Arc::new(frame.under(&self.composite(offset, &seen).to_id()))
     }
