@@ -292,7 +292,8 @@ fn ids_that_are_not_of_this_history_give_a_gap_and_nobody_elses_events() {
         "x".repeat(8192),
         format!("{epoch}-{}", "0".repeat(8192)),
     ];
-    for bad in bad {
+    // One epoch in two thousand has no letters, and its capitals are itself.
+    for bad in bad.into_iter().filter(|bad| *bad != format!("{epoch}-0")) {
         let seen = seen(&mut back(&hub, &LastEventId::new(&bad)));
         assert_eq!(seen.missed(), [(GapReason::Epoch, None)], "{bad:?}");
         assert_eq!(seen.numbers, NONE, "{bad:?}");
@@ -535,7 +536,7 @@ fn users_who_are_away_keep_to_their_room() {
 
 #[test]
 fn bytes_of_users_who_are_away_keep_to_their_room() {
-    let each = 300;
+    let each = 360;
     let hub = hub(History::new(100).away_bytes(4 * each));
     let padded = |number: u64| Text::new(format!("{number:0100}"));
     let cursors = ["a", "b"].map(|user| {
