@@ -5,7 +5,7 @@
 //!
 //! Starts a `nats-server` of its own (Debian's package of that name) in a temporary folder, or uses that of `--nats URL`,
 //! which needs JetStream. In production each node is a process of its own, on a machine of its own; here both are in one, each
-//! with its own connection to the server.
+//! with its own connection to the server. `node` is one of them.
 //!
 //! The page opens its stream on one node. When that ends, it opens one on the next, and names the last id that it saw: ids are
 //! the same everywhere. `POST /stop` stops a node, as a deployment does; it comes back after five seconds.
@@ -14,29 +14,15 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
-use axum::response::{Html, IntoResponse};
-use axum::routing::{get, post};
-use axum::serve::Listener;
-use tidings::backplane::nats::{Log, Nats, Settings};
-use tidings::serve::{bind, serve};
-use tidings::{BroadcastError, GenericBroadcaster, LastEventId, RegisterError, Text};
-use tokio::sync::mpsc;
+use node::Anything;
+use tidings::serve::bind;
 
-type Hub = GenericBroadcaster<Text>;
-type Anything = Box<dyn std::error::Error>;
+mod node;
+
+const NODES: [&str; 2] = ["127.0.0.1:3001", "127.0.0.1:3002"];
 
 /// How long a node that was stopped stays away.
 const AWAY: Duration = Duration::from_secs(5);
-
-#[derive(Clone)]
-struct Node {
-    hub: Hub,
-    stop: mpsc::Sender<()>,
-}
 
 #[tokio::main]
 async fn main() -> Result<(), Anything> {
@@ -48,8 +34,7 @@ async fn main() -> Result<(), Anything> {
             (Some(server), url)
         }
     };
-    let nodes =
-        ["127.0.0.1:3001", "127.0.0.1:3002"].map(|addr| tokio::spawn(run(addr, url.clone())));
+    let [one, two] = NODES.map(|addr| tokio::spawn(run(addr, url.clone())));
     println!(
         "\
 Two nodes, http://127.0.0.1:3001 and http://127.0.0.1:3002, over {url}
@@ -62,7 +47,6 @@ Open http://127.0.0.1:3001 in a browser and send something; or:
 
 Ctrl-C stops it."
     );
-    let [one, two] = nodes;
     tokio::select! {
         ended = one => ended??,
         ended = two => ended??,
@@ -73,75 +57,14 @@ Ctrl-C stops it."
 }
 
 /// One node, which comes back when it was stopped.
-async fn run(addr: &'static str, url: String) -> Result<(), String> {
+async fn run(addr: &'static str, nats: String) -> Result<(), Anything> {
+    let nodes = NODES.map(|addr| format!("http://{addr}")).join(",");
     loop {
-        let once = serve_until_stopped(addr, &url).await;
-        once.map_err(|error| format!("{addr}: {error}"))?;
+        node::run(bind(addr).await?, &nats, nodes.clone()).await?;
         println!("{addr} is stopped");
         tokio::time::sleep(AWAY).await;
         println!("{addr} is back");
     }
-}
-
-async fn serve_until_stopped(addr: &str, url: &str) -> Result<(), Anything> {
-    // Options of async-nats: credentials, TLS, how to reconnect.
-    let options = async_nats::ConnectOptions::new();
-    let settings = Settings::new("cluster").replayable(Log::new("CLUSTER"));
-    let nats = Nats::connect(url, options, settings).await?;
-    let hub = Hub::builder().backplane(nats).build()?;
-
-    let (stop, mut stopped) = mpsc::channel(1);
-    let app = Router::new()
-        .route("/", get(async || Html(PAGE)))
-        .route("/events/{user}", get(stream).post(send))
-        .route(
-            "/stop",
-            post(async |State(node): State<Node>| {
-                // If it is stopping already, that is what was asked for.
-                let _ = node.stop.try_send(());
-            }),
-        )
-        .with_state(Node {
-            hub: hub.clone(),
-            stop,
-        });
-    let listener = bind(addr).await?;
-    listener.local_addr()?;
-    serve(listener, app)
-        .with_graceful_shutdown(async move {
-            stopped.recv().await;
-            hub.shutdown(Duration::from_secs(1)).await;
-        })
-        .drain(Duration::from_millis(500))
-        .await;
-    Ok(())
-}
-
-/// The user stands in the path, so that one can play with it. A service takes it from what it has authenticated.
-async fn stream(
-    State(node): State<Node>,
-    Path(user): Path<String>,
-    last_event_id: LastEventId,
-) -> Result<impl IntoResponse, RegisterError> {
-    let subscription = node.hub.resume(user, &last_event_id)?;
-    // The page of one node opens streams of the other.
-    Ok(([(ACCESS_CONTROL_ALLOW_ORIGIN, "*")], subscription))
-}
-
-async fn send(
-    State(node): State<Node>,
-    Path(user): Path<String>,
-    text: String,
-) -> Result<impl IntoResponse, (StatusCode, String)> {
-    let sent = node.hub.broadcast_confirmed(&user, &Text::new(text)).await;
-    let sentence = match sent {
-        Ok(here) => format!("accepted; {here} streams of this node have it\n"),
-        Err(error @ BroadcastError::Encode(_)) => {
-            return Err((StatusCode::BAD_REQUEST, format!("{error}\n")));
-        }
-        Err(error) => return Err((StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"))),
-    };
-    Ok(([(ACCESS_CONTROL_ALLOW_ORIGIN, "*")], sentence))
 }
 
 /// A NATS server of our own, which ends with us.
@@ -189,5 +112,3 @@ impl Drop for Server {
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
-
-const PAGE: &str = include_str!("page.html");

@@ -71,6 +71,8 @@ struct Log {
 struct Node {
     events: mpsc::UnboundedSender<Event>,
     interest: HashSet<UserId>,
+    /// Added while the engine could not be reached.
+    unready: Vec<UserId>,
     is_cut: bool,
     is_closed: bool,
 }
@@ -108,6 +110,7 @@ impl InProcess {
         state.nodes.push(Node {
             events,
             interest: HashSet::new(),
+            unready: Vec::new(),
             is_cut: false,
             is_closed: false,
         });
@@ -134,8 +137,8 @@ impl InProcess {
     pub fn start(&self) {
         let mut state = self.state();
         state.is_up = true;
-        let reachable = state.nodes.iter().filter(|node| !node.is_cut);
-        reachable.for_each(|node| node.tell(Event::Restored { maybe_lost: true }));
+        let reachable = state.nodes.iter_mut().filter(|node| !node.is_cut);
+        reachable.for_each(Node::restore);
     }
 
     /// It starts again, with nothing.
@@ -167,7 +170,7 @@ impl InProcess {
         let mut state = self.state();
         state.nodes[node.index].is_cut = false;
         if state.is_up {
-            state.nodes[node.index].tell(Event::Restored { maybe_lost: true });
+            state.nodes[node.index].restore();
         }
     }
 
@@ -221,6 +224,18 @@ impl State {
 }
 
 impl Node {
+    fn restore(&mut self) {
+        self.tell(Event::Restored { maybe_lost: true });
+        self.tell_ready();
+    }
+
+    fn tell_ready(&mut self) {
+        if !self.unready.is_empty() {
+            let ready = std::mem::take(&mut self.unready);
+            self.tell(Event::Ready(ready));
+        }
+    }
+
     fn tell(&self, event: Event) {
         // A node that was dropped does not listen any more.
         drop(self.events.send(event));
@@ -295,6 +310,7 @@ impl Backplane for InProcessNode {
 
     async fn set_interest(&self, add: &[UserId], remove: &[UserId]) -> Result<(), BackplaneError> {
         let mut state = self.engine.state();
+        let is_reachable = state.is_up && !state.nodes[self.index].is_cut;
         let node = &mut state.nodes[self.index];
         if node.is_closed {
             return Err(BackplaneError::closed());
@@ -303,8 +319,9 @@ impl Backplane for InProcessNode {
             node.interest.remove(user);
         }
         node.interest.extend(add.iter().cloned());
-        if !add.is_empty() {
-            node.tell(Event::Ready(add.to_vec()));
+        node.unready.extend(add.iter().cloned());
+        if is_reachable {
+            node.tell_ready();
         }
         Ok(())
     }

@@ -1,7 +1,5 @@
 //! The example `agent_hub`, served by the test itself, and how to talk to it.
 
-use std::time::Duration;
-
 use reqwest::{Client, Url};
 use serde_json::{Value, json};
 use tidings::{EventRouter, GenericBroadcaster, HEARTBEAT_INTERVAL, Text};
@@ -9,13 +7,11 @@ use tokio::net::TcpListener;
 
 #[path = "../../examples/agent_hub/app/mod.rs"]
 mod app;
+#[path = "within.rs"]
+mod within;
 
-/// Waits for something that is going to happen. The limit only says when to give up on it.
-pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), future)
-        .await
-        .unwrap_or_else(|_| panic!("{what}: nothing within 30 seconds"))
-}
+#[allow(unused_imports, reason = "each test file uses a part of it")]
+pub(crate) use within::within;
 
 /// Where an agent hub listens, and a client for it.
 pub(crate) struct Hub {
