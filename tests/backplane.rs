@@ -369,3 +369,32 @@ async fn histories_of_nodes_have_what_came_from_others() {
     let mut tab = b.resume("ann", &id(&one)).expect("room");
     assert_eq!(data(&mut tab).await, "2");
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_an_engine_that_is_gone_is_told_at_the_end() {
+    let engine = InProcess::new(Level::Replayable);
+    let a = hub(engine.node());
+    engine.stop();
+    let confirmed = tokio::spawn({
+        let a = a.clone();
+        async move { a.broadcast_confirmed("ann", &text("1")).await }
+    });
+    let late = tokio::spawn({
+        let a = a.clone();
+        async move {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            a.broadcast_confirmed("bob", &text("2")).await
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    a.shutdown(Duration::from_secs(1)).await;
+    for waiting in [confirmed, late] {
+        let answer = timeout(Duration::from_secs(10), waiting).await;
+        let answer = answer.expect("an answer").expect("no panic");
+        let unconfirmed = RelayError::Unconfirmed;
+        assert!(matches!(
+            answer,
+            Err(BroadcastError::NotRelayed { reason, .. }) if reason == unconfirmed
+        ));
+    }
+}

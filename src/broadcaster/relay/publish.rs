@@ -27,9 +27,19 @@ const LOOK: Duration = Duration::from_millis(1);
 const RETRY: Duration = Duration::from_millis(20);
 const LONGEST_RETRY: Duration = Duration::from_millis(500);
 
-/// Runs until `stop` says until when, and everything is published that can be.
+/// Runs until `stop` says until when, and everything is published that can be. Who waits for the rest is told.
 pub(super) async fn run(
     relay: Arc<Relay>,
+    registry: Weak<Users>,
+    stop: watch::Receiver<Option<Instant>>,
+) {
+    publish_all(&relay, registry, stop).await;
+    relay.outbox.close();
+    drop(relay.outbox.take());
+}
+
+async fn publish_all(
+    relay: &Relay,
     registry: Weak<Users>,
     mut stop: watch::Receiver<Option<Instant>>,
 ) {
@@ -47,9 +57,9 @@ pub(super) async fn run(
         }
         if !backlog.is_empty() {
             busy = Instant::now();
-            let batch = backlog.batch(&relay);
+            let batch = backlog.batch(relay);
             let deadline = *stop.borrow();
-            if publish(&relay, &registry, batch, &mut backlog, &mut stop)
+            if publish(relay, &registry, batch, &mut backlog, &mut stop)
                 .await
                 .is_err()
                 || deadline.is_some_and(|at| at <= Instant::now())
