@@ -242,7 +242,18 @@ struct Driver {
 }
 
 impl Driver {
+    /// It takes the same free port twice, for IPv4 and for IPv6, and gives up when somebody has taken one of them meanwhile.
     async fn start(temp: &Path) -> Self {
+        for _ in 0..10 {
+            if let Some(driver) = Self::try_start(temp).await {
+                return driver;
+            }
+        }
+        panic!("chromedriver ended ten times without having told its port");
+    }
+
+    /// `None` if it ended at once.
+    async fn try_start(temp: &Path) -> Option<Self> {
         let mut child = Command::new("chromedriver")
             .arg("--port=0")
             // The browser has it from here, and does not always clear up what it puts there.
@@ -255,13 +266,13 @@ impl Driver {
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         loop {
             let line = within("chromedriver's port", stdout.next_line()).await;
-            let line = line.expect("UTF-8").expect("chromedriver tells its port");
+            let line = line.expect("UTF-8")?;
             if let Some((_, port)) = line.split_once("started successfully on port ") {
-                return Self {
+                return Some(Self {
                     port: port.trim_end_matches('.').parse().expect("a port"),
                     _child: child,
                     _stdout: stdout,
-                };
+                });
             }
         }
     }
