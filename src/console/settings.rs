@@ -12,7 +12,7 @@ use super::source::{Shown, Sources};
 use crate::broadcaster::GenericBroadcaster;
 use crate::event::ToSse;
 
-/// A page for operators, over one or several broadcasters. See the [module](self) for how to guard it.
+/// A page for operators, over one or several broadcasters. See the [module](crate::console) for how to guard it.
 ///
 /// ```
 /// use tidings::console::Console;
@@ -85,7 +85,7 @@ impl Console {
         self
     }
 
-    /// The routes, to be nested at any path or served alone. **Guard them**: see the [module](self).
+    /// The routes, to be nested at any path or served alone. **Guard them**: see the [module](crate::console).
     ///
     /// The path that it is nested at leads to the page, which is at `page` below it. axum's `nest` does not know that path
     /// with a slash at its end; `nest_service` does.
