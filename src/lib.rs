@@ -90,6 +90,9 @@
 //! | `console` | no | `console`: a page for operators, with live figures, users and connections, to be guarded by the service |
 //! | `testkit` | no | `testkit`: a client of event streams for a service's own tests, in the process or over TCP, and tests for backplanes |
 //!
+//! Guides on migration, proxies, capacity and memory, several nodes, HTTP/2 with TLS and cookies are in the module `guide` of
+//! this documentation.
+//!
 //! Without any of them the crate needs no HTTP server: [`SseBody`] is an [`http_body::Body`] for any of them.
 //!
 //! [sse]: https://html.spec.whatwg.org/multipage/server-sent-events.html
