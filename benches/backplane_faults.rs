@@ -1,8 +1,8 @@
 //! Does everything arrive once, and in order, through all that can fail?
 //!
 //! Two and then three nodes over a real NATS server, 1,000 users with clients that move between the nodes, 100,000 events.
-//! Meanwhile the server is killed with SIGKILL and restarted, networks are cut for moments and one for ten seconds, and nodes
-//! die. At both levels: replayable, every client gets every event once and in order, without a gap; at most once, everything
+//! Meanwhile the server is killed with SIGKILL and restarted, networks are cut for moments and one for ten seconds, and a node
+//! dies. At both levels: replayable, every client gets every event once and in order, without a gap; at most once, everything
 //! that is missing was announced. A violation ends the program with what the client got, and the seed.
 //!
 //!     cargo bench --features nats --bench backplane_faults
@@ -40,7 +40,8 @@ fn main() {
                 steps: mode.pick(1_500, 60),
                 history: 5_000,
                 queue: 1_000_000,
-                crashes: true,
+                // One does, halfway: all clients of a node take their time to come back.
+                crashes: false,
                 burst: mode.pick(180, 20),
                 longest: Duration::from_millis(400),
                 long_cut: mode.pick(Duration::from_secs(10), Duration::from_millis(100)),

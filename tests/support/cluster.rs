@@ -55,7 +55,7 @@ pub(crate) struct Plan {
     pub(crate) burst: usize,
     /// The longest that anything lasts.
     pub(crate) longest: Duration,
-    /// How long a node is cut off halfway.
+    /// How long a node is cut off halfway; another one dies then.
     pub(crate) long_cut: Duration,
     /// How long it takes until nothing happens any more.
     pub(crate) settle: Duration,
@@ -161,6 +161,8 @@ impl<E: Engine> Cluster<E> {
         let builder = GenericBroadcaster::builder()
             .backplane(backplane)
             .backplane_queue(self.plan.queue, 64 << 20)
+            // Longer than any outage: whoever waits so long gets everything.
+            .backplane_patience(Duration::from_secs(600))
             .capacity(8)
             .connections_per_user(None);
         let keeps = self.engine.level() == Level::Replayable || self.plan.history > 0;
@@ -390,6 +392,7 @@ impl<E: Engine> Cluster<E> {
         for step in 0..self.plan.steps {
             if step == self.plan.steps / 2 && !self.plan.long_cut.is_zero() {
                 self.cut_for_long().await;
+                self.crash(self.nodes.len() - 1).await;
             }
             self.step().await;
         }

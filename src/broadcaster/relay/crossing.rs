@@ -48,7 +48,6 @@ pub(in crate::broadcaster) struct Crossing {
     ready: VecDeque<Result<Arc<Frame>, Gap>>,
     /// What the engine is asked for.
     asked: Option<oneshot::Receiver<Option<Fetched>>>,
-    patient_until: Instant,
     /// How many notices of gaps it has seen, or been told that it may have lost.
     notices: u64,
 }
@@ -61,7 +60,6 @@ impl Crossing {
         welcome: &Welcome,
     ) -> Self {
         let mut crossing = Self {
-            patient_until: Instant::now() + relay.patience,
             relay,
             user,
             channel: welcome.channel,
@@ -90,7 +88,8 @@ impl Crossing {
         let relay = self.relay.clone();
         let user = self.user.clone();
         let after = crate::backplane::Position(self.through);
-        let until = self.patient_until;
+        // From now: the client may have taken its time for what it got before.
+        let until = Instant::now() + self.relay.patience;
         self.relay.runtime.spawn(async move {
             let mut answer = answer;
             let fetched = tokio::select! {
