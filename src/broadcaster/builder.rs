@@ -41,6 +41,9 @@ pub struct Builder<E: ?Sized> {
     event: PhantomData<fn(&E)>,
 }
 
+/// Thirty years: a longer time could not be added to the one that it begins at.
+pub(super) const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
 impl<E: ?Sized> Builder<E> {
     /// The largest [`capacity`](Self::capacity).
     pub const MAX_CAPACITY: usize = 1 << 20;
@@ -205,9 +208,10 @@ impl<E: ?Sized> Builder<E> {
     }
 
     /// For how long a stream whose client comes from another node waits for the engine to say what the client has missed.
-    /// Default 30 seconds; then it is told of a gap, and goes on. Until then it gets nothing but keep-alives.
+    /// Default 30 seconds, at most thirty years; then it is told of a gap, and goes on. Until then it gets nothing but
+    /// keep-alives.
     pub fn backplane_patience(mut self, patience: Duration) -> Self {
-        self.relay.patience = patience;
+        self.relay.patience = patience.min(LONGEST);
         self
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::GenericBroadcaster;
+use super::builder::LONGEST;
 
 /// How often a shutdown looks whether all have left.
 const LOOK: Duration = Duration::from_millis(5);
@@ -13,7 +14,8 @@ const LOOK: Duration = Duration::from_millis(5);
 const LAST_WORDS: Duration = Duration::from_millis(250);
 
 impl<E: ?Sized> GenericBroadcaster<E> {
-    /// Ends every stream within `over`, and says how many had to be cut because they did not end in time.
+    /// Ends every stream within `over`, at most thirty years, and says how many had to be cut because they did not end in
+    /// time.
     ///
     /// From the first moment on, registrations are refused ([`RegisterError::ShuttingDown`](crate::RegisterError::ShuttingDown)). Each
     /// stream is asked to end at a moment of its own in the first three quarters of the time; it first yields what was
@@ -48,6 +50,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     /// Call it again to end them.
     pub async fn shutdown(&self, over: Duration) -> usize {
         let registry = &self.registry;
+        let over = over.min(LONGEST);
         let deadline = Instant::now() + over;
         registry.close(over);
         tracing::debug!(connections = registry.total(), ?over, "shutting down");
