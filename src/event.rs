@@ -162,6 +162,10 @@ impl<E: ToSse + ?Sized> ToSse for Traced<'_, E> {
         self.event.tag()
     }
 
+    fn note(&self) -> Option<String> {
+        self.event.note()
+    }
+
     fn trace_parent(&self) -> Option<TraceParent> {
         Some(self.parent)
     }

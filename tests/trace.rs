@@ -187,3 +187,43 @@ fn a_trace_parent_is_what_the_standard_says() {
         assert!(wrong.parse::<TraceParent>().is_err(), "{wrong:?}");
     }
 }
+
+/// An event whose tag is made of its note on other nodes.
+struct Noted;
+
+impl ToSse for Noted {
+    fn note(&self) -> Option<String> {
+        Some("a note".to_owned())
+    }
+
+    fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
+        data.text("noted");
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trace_does_not_cost_the_event_its_note() {
+    use tidings::backplane::{InProcess, Level};
+    use tokio_stream::StreamExt;
+
+    let _alone = ALONE.lock().await;
+    let engine = InProcess::new(Level::AtMostOnce);
+    let node = || {
+        GenericBroadcaster::<Noted>::builder()
+            .backplane(engine.node())
+            .tags(|_, note| Some(Arc::new(note.map(str::to_owned))))
+            .build()
+            .expect("valid settings")
+    };
+    let (here, there) = (node(), node());
+    let mut tab = there.register_when_ready("ann").await.expect("room");
+    here.broadcast("ann", &Noted).expect("text");
+    here.broadcast_traced("ann", &Noted, parent(PARENT))
+        .expect("text");
+    for way in ["without a trace", "with one"] {
+        let frame = tab.next().await.expect("it is open").expect("no gap");
+        let note = frame.tag::<Option<String>>().expect("a tag").as_deref();
+        assert_eq!(note, Some("a note"), "{way}");
+    }
+}
