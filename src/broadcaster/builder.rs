@@ -223,7 +223,8 @@ impl<E: ?Sized> Builder<E> {
     }
 
     /// Makes the [tags](crate::ToSse::tag) of events that come from other nodes, of an event's data and its
-    /// [note](crate::ToSse::note). Default: they have none, and views that look for one do not show them.
+    /// [note](crate::ToSse::note). Default: they have none, and views that look for one do not show them. An event for which
+    /// it panics has none either.
     pub fn tags(mut self, make: fn(&str, Option<&str>) -> Option<Tag>) -> Self {
         self.relay.tags = Some(make as Tags);
         self

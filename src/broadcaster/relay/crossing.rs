@@ -161,8 +161,7 @@ impl Crossing {
                 position: Some(id).filter(|_| self.seen.is_empty()),
             }),
             What::Event { note, draft, .. } => {
-                let tags = self.relay.tags;
-                let tag = tags.and_then(|make| make(&draft.data(), note.as_deref()));
+                let tag = self.relay.tag(&draft, note.as_deref());
                 let ids = Ids {
                     epoch: self.epoch,
                     channel: None,

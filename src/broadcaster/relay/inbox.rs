@@ -152,9 +152,7 @@ impl Relay {
     }
 
     fn prepare(&self, channel: &Channel<Arc<Frame>>, draft: Draft, note: Option<String>) -> Draft {
-        let tag = self
-            .tags
-            .and_then(|make| make(&draft.data(), note.as_deref()));
+        let tag = self.tag(&draft, note.as_deref());
         draft
             .with_ids(channel.id_prefix().map(Ids::of))
             .with_tag(tag)

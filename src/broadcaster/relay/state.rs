@@ -1,6 +1,7 @@
 //! What the tasks of a broadcaster and its callers have in common.
 
 use std::fmt;
+use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use super::{inbox, publish};
 use crate::backplane::{Backplane, Level, Outbound};
 use crate::error::RelayError;
 use crate::event::Tag;
-use crate::frame::Frame;
+use crate::frame::{Draft, Frame};
 use crate::id::UserId;
 use crate::metrics::{BackplaneStats, Counter};
 use crate::registry::Registry;
@@ -57,7 +58,7 @@ pub(in crate::broadcaster) struct Relay {
     pub(super) outbox: Outbox,
     pub(super) interests: Interests,
     pub(super) counters: Counters,
-    pub(super) tags: Option<Tags>,
+    tags: Option<Tags>,
     pub(super) patience: Duration,
     pub(super) runtime: Handle,
     /// The engine can be reached again.
@@ -199,6 +200,17 @@ impl Relay {
 
     fn is_connected(&self) -> bool {
         self.is_connected.load(Ordering::Relaxed)
+    }
+
+    /// Makes the tag of an event that comes from elsewhere. The service's own code does that, in a task that others' events
+    /// come through as well: if it panics, this event has none.
+    pub(super) fn tag(&self, draft: &Draft, note: Option<&str>) -> Option<Tag> {
+        let make = self.tags?;
+        let data = draft.data();
+        catch_unwind(|| make(&data, note)).unwrap_or_else(|_| {
+            tracing::error!("making the tag of an event of another node panicked");
+            None
+        })
     }
 
     /// Something waits since then, or nothing does.
