@@ -1,5 +1,7 @@
 //! The example `agent_hub`, served by the test itself, and how to talk to it.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
 use reqwest::{Client, Url};
 use serde_json::{Value, json};
 use tidings::{EventRouter, GenericBroadcaster, HEARTBEAT_INTERVAL, Text};
@@ -40,6 +42,13 @@ impl Hub {
         let hub = app::Hub::new(text, EventRouter::new(), HEARTBEAT_INTERVAL, None);
         tokio::spawn(async { axum::serve(listener, app::router(hub)).await });
         Self::at(&format!("http://{addr}"))
+    }
+
+    /// The routes of another hub, to be called without a server.
+    pub(crate) fn router() -> axum::Router {
+        let text = GenericBroadcaster::new();
+        let hub = app::Hub::new(text, EventRouter::new(), HEARTBEAT_INTERVAL, None);
+        app::router(hub)
     }
 
     /// The URL with these segments as its path, each percent-encoded.

@@ -1,6 +1,5 @@
 //! What AG-UI's HttpAgent talks to: a POST that is answered with one run.
 
-use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -12,6 +11,7 @@ use tidings::sse::SseResponse;
 
 use super::agent::Job;
 use super::body::{self, Refusal, bad};
+use super::limits::{self, Posted};
 use super::{Hub, refused};
 
 #[derive(Deserialize)]
@@ -26,12 +26,17 @@ pub(super) async fn run(
     Path(user): Path<String>,
     Query(choice): Query<Choice>,
     headers: HeaderMap,
-    body: Bytes,
+    Posted(body): Posted,
 ) -> Result<Response, Refusal> {
     let input: RunAgentInput = body::json(&headers, &body, "RunAgentInput")?;
-    let has_agent = match choice.agent.as_deref() {
-        None => false,
-        Some("echo") => true,
+    limits::names([&*input.thread_id, &*input.run_id])?;
+    let run = input.run_ref();
+    let job = match choice.agent.as_deref() {
+        None => None,
+        Some("echo") => {
+            let job = job(input);
+            Some((hub.work.take(&user, &job.text)?, job))
+        }
         Some(other) => {
             let sentence = format!("There is no agent {other:?}, only \"echo\".");
             return Err(bad(sentence));
@@ -46,9 +51,9 @@ pub(super) async fn run(
     let connection = subscription.guard().connection_id().clone();
     let response = SseResponse::new(subscription)
         .keep_alive(&KeepAlive::comment().interval(hub.heartbeat))
-        .view(RunView::new(input.run_ref()));
-    if has_agent {
-        hub.start_agent(user, job(input));
+        .view(RunView::new(run));
+    if let Some((place, job)) = job {
+        hub.start_agent(place, user, job);
     }
     Ok(hub.cuts.watch(connection, response))
 }

@@ -1,7 +1,6 @@
 //! Events that are sent to all streams of a user that they concern.
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
@@ -13,6 +12,7 @@ use tidings::protocol::system::SystemEvent;
 use tidings::{BroadcastError, Text};
 
 use super::body::{self, Refusal, bad};
+use super::limits::{self, Posted};
 use super::{Hub, unknown_kind};
 
 /// Which run an AG-UI event belongs to. Most events do not say.
@@ -28,7 +28,7 @@ pub(super) async fn publish(
     Path((user, kind)): Path<(String, String)>,
     Query(run): Query<Run>,
     headers: HeaderMap,
-    body: Bytes,
+    Posted(body): Posted,
 ) -> Result<Json<Value>, Refusal> {
     let routed = match &*kind {
         "text" => {
@@ -47,6 +47,7 @@ pub(super) async fn publish(
                     "The body is an A2A event of 0.3, and the streams are of 1.0.",
                 ));
             }
+            limits::names(event.task_id().into_iter().chain(event.context_id()))?;
             hub.publish_a2a(&user, &event)
         }
         "system" => {

@@ -5,13 +5,15 @@
 //!
 //! - `streams` opens streams of events, `events` sends some, both one kind at a time.
 //! - `agui` and `a2a` are what the official clients of these protocols talk to.
-//! - `agent` is an agent for them, a small one.
+//! - `agent` is an agent for them, a small one, and `work` how much it does at a time.
+//! - `limits` is what a request may be at the most. It is served behind `tidings::serve`, which bounds its head.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{StatusCode, Uri};
+use axum::middleware::from_fn;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -28,12 +30,15 @@ mod agui;
 mod body;
 mod cut;
 mod events;
+mod limits;
 mod streams;
+mod work;
 
 use a2a::tasks::Tasks;
 use agent::{Job, Outlet};
 use body::Refusal;
 use cut::Cuts;
+use work::{Place, Work};
 
 /// What the routes share.
 #[derive(Clone)]
@@ -41,6 +46,7 @@ pub(crate) struct Hub {
     text: GenericBroadcaster<Text>,
     events: EventRouter,
     tasks: Arc<Tasks>,
+    work: Work,
     /// How long a stream may be silent.
     heartbeat: Duration,
     /// How long clients shall wait before they reconnect.
@@ -59,6 +65,7 @@ impl Hub {
             text,
             events,
             tasks: Arc::default(),
+            work: Work::default(),
             heartbeat,
             retry,
             cuts: Cuts::default(),
@@ -72,11 +79,12 @@ impl Hub {
     }
 
     /// Lets the agent work. It goes on whether or not somebody listens.
-    fn start_agent(&self, user: String, job: Job) {
+    fn start_agent(&self, place: Place, user: String, job: Job) {
         let outlet = UserOutlet {
             hub: self.clone(),
             user,
             task: job.id.clone(),
+            _place: place,
         };
         tokio::spawn(async move {
             if let Err(error) = agent::work(job, outlet).await {
@@ -91,6 +99,7 @@ struct UserOutlet {
     hub: Hub,
     user: String,
     task: String,
+    _place: Place,
 }
 
 impl Outlet for UserOutlet {
@@ -103,8 +112,7 @@ impl Outlet for UserOutlet {
     }
 
     fn is_canceled(&self) -> bool {
-        let task = self.hub.tasks.get(&self.user, &self.task);
-        task.is_some_and(|task| task.status.state.is_terminal())
+        self.hub.tasks.has_ended(&self.user, &self.task)
     }
 }
 
@@ -120,6 +128,8 @@ pub(crate) fn router(hub: Hub) -> Router {
         .route("/agui/{user}", post(agui::run))
         .merge(a2a::router())
         .fallback(unknown_path)
+        .layer(DefaultBodyLimit::max(limits::MOST_BODY))
+        .layer(from_fn(limits::uri))
         .with_state(hub)
 }
 

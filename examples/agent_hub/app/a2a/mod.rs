@@ -15,7 +15,8 @@ use tidings::sse::SseResponse;
 use tidings::{KeepAlive, RegisterError, Subscription};
 
 use super::agent::Job;
-use super::{Hub, refused};
+use super::body::Refusal;
+use super::{Hub, limits, refused};
 
 mod card;
 mod rest;
@@ -58,6 +59,18 @@ impl From<RegisterError> for Failure {
     }
 }
 
+impl From<Refusal> for Failure {
+    fn from((status, sentence): Refusal) -> Self {
+        if status == StatusCode::BAD_REQUEST {
+            return A2AError::invalid_params(sentence).into();
+        }
+        Self {
+            error: A2AError::internal(sentence),
+            status: Some(status),
+        }
+    }
+}
+
 /// How a stream is written.
 #[derive(Clone, Copy)]
 enum Binding<'a> {
@@ -79,6 +92,8 @@ impl Client<'_> {
     /// A message that names a task follows that task. One that names none is what the agent is to work on.
     fn send(&self, request: SendMessageRequest) -> Result<Response, Failure> {
         let message = request.message;
+        let names = [&message.task_id, &message.context_id];
+        limits::names(names.into_iter().flatten().map(String::as_str))?;
         let named = |id: &Option<String>| id.clone().filter(|id| !id.is_empty());
         match named(&message.task_id) {
             Some(id) => self.follow(&id, |task| match task {
@@ -88,14 +103,16 @@ impl Client<'_> {
             }),
             None => {
                 let id = new_task_id();
-                let stream = self.hub.events.a2a().register(self.user)?;
                 let job = Job {
                     conversation: named(&message.context_id).unwrap_or_else(new_context_id),
                     id: id.clone(),
                     text: text_of(&message),
                     state: Map::new(),
                 };
-                self.hub.start_agent(self.user.into(), job);
+                let place = self.hub.work.take(self.user, &job.text)?;
+                // Before the agent starts, or the task would begin without its reader.
+                let stream = self.hub.events.a2a().register(self.user)?;
+                self.hub.start_agent(place, self.user.into(), job);
                 Ok(self.respond(&id, None, stream))
             }
         }

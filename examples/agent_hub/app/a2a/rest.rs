@@ -2,12 +2,12 @@
 
 use ::a2a::{A2AError, SendMessageRequest, errors::error_reason};
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use super::super::limits::Posted;
 use super::super::{Hub, body};
 use super::{Binding, Client, Failure, check_version};
 
@@ -56,7 +56,7 @@ pub(super) async fn send(
     State(hub): State<Hub>,
     Path(user): Path<String>,
     headers: HeaderMap,
-    body: Bytes,
+    Posted(body): Posted,
 ) -> Answer {
     let client = client(&hub, &user, &headers)?;
     let request = body::json::<SendMessageRequest>(&headers, &body, "SendMessageRequest");

@@ -6,7 +6,6 @@ use ::a2a::{
     A2AError, CancelTaskRequest, GetTaskRequest, SendMessageRequest, SubscribeToTaskRequest,
     methods,
 };
-use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
@@ -16,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::super::Hub;
+use super::super::limits::Posted;
 use super::{Binding, Client, Failure, check_version, v03};
 
 /// The methods of 0.3 that there are. They have other names there.
@@ -43,7 +43,7 @@ pub(super) async fn call(
     State(hub): State<Hub>,
     Path(user): Path<String>,
     headers: HeaderMap,
-    body: Bytes,
+    Posted(body): Posted,
 ) -> Response {
     let call = match parse(&body) {
         Ok(call) => call,

@@ -1,22 +1,36 @@
 //! The last that is known of each task.
 
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::sync::{Mutex, MutexGuard};
 
+use serde::Serialize;
 use tidings::protocol::a2a::{
-    A2aEvent, StreamResponse, Task, TaskArtifactUpdateEvent, TaskStatusUpdateEvent,
+    A2aEvent, StreamResponse, Task, TaskArtifactUpdateEvent, TaskState, TaskStatus,
+    TaskStatusUpdateEvent,
 };
 
 /// Of each user. One too many takes the place of the oldest that has ended, or else of the oldest.
 const MOST_TASKS: usize = 100;
 
 /// Whose tasks are remembered. One too many takes the place of another one, whichever that is.
-const MOST_USERS: usize = 10_000;
+const MOST_USERS: usize = 1_000;
 
 /// Of the artifacts of a task. What comes on top is sent, and not remembered.
 const MOST_PARTS: usize = 1_000;
 
-type TasksOfUser = VecDeque<Task>;
+/// Of each user's tasks, as JSON; in memory it may be some twenty times as much. A task that is larger is remembered by its
+/// status alone.
+const MOST_BYTES: usize = 64 * 1024;
+
+/// A task, and how large it is as JSON: its status, which is replaced, and what is added to.
+struct Known {
+    task: Task,
+    status: usize,
+    rest: usize,
+}
+
+type TasksOfUser = VecDeque<Known>;
 
 /// Each user's tasks, the oldest first, those that have ended among them: clients are told so.
 ///
@@ -48,11 +62,17 @@ impl Tasks {
     /// Looks at a task. Nothing is sent meanwhile.
     pub(super) fn look<T>(&self, user: &str, id: &str, look: impl FnOnce(Option<&Task>) -> T) -> T {
         let users = self.lock();
-        look(users.get(user).and_then(|tasks| find(tasks, id)))
+        let known = users.get(user).and_then(|tasks| find(tasks, id));
+        look(known.map(|known| &known.task))
     }
 
     pub(crate) fn get(&self, user: &str, id: &str) -> Option<Task> {
         self.look(user, id, |task| task.cloned())
+    }
+
+    pub(crate) fn has_ended(&self, user: &str, id: &str) -> bool {
+        let has_ended = |task: &Task| task.status.state.is_terminal();
+        self.look(user, id, |task| task.is_some_and(has_ended))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, TasksOfUser>> {
@@ -60,70 +80,130 @@ impl Tasks {
     }
 }
 
-fn find<'a>(tasks: &'a TasksOfUser, id: &str) -> Option<&'a Task> {
-    tasks.iter().find(|task| task.id == id)
+fn find<'a>(tasks: &'a TasksOfUser, id: &str) -> Option<&'a Known> {
+    tasks.iter().find(|known| known.task.id == id)
 }
 
 fn apply(tasks: &mut TasksOfUser, response: &StreamResponse) {
-    match response {
-        StreamResponse::Task(task) => match tasks.iter_mut().find(|known| known.id == task.id) {
-            Some(known) => known.clone_from(task),
-            None => add(tasks, task.clone()),
-        },
-        StreamResponse::StatusUpdate(update) => {
-            let known = tasks.iter_mut().find(|task| task.id == update.task_id);
-            match known {
-                Some(task) if task.status.state.is_terminal() => {}
-                Some(task) => task.status.clone_from(&update.status),
-                None => add(tasks, begun_by(update)),
-            }
+    let id = match response {
+        StreamResponse::Task(task) => &task.id,
+        StreamResponse::StatusUpdate(update) => &update.task_id,
+        StreamResponse::ArtifactUpdate(update) => &update.task_id,
+        StreamResponse::Message(_) => return,
+    };
+    let known = tasks.iter_mut().find(|known| known.task.id == *id);
+    match (response, known) {
+        (StreamResponse::Task(task), Some(known)) => *known = Known::new(task),
+        (StreamResponse::Task(task), None) => tasks.push_back(Known::new(task)),
+        // What has ended stays as it is.
+        (_, Some(known)) if known.task.status.state.is_terminal() => {}
+        (StreamResponse::StatusUpdate(update), Some(known)) => known.set_status(&update.status),
+        (StreamResponse::StatusUpdate(update), None) => {
+            tasks.push_back(Known::new(&begun_by(update)));
         }
-        StreamResponse::ArtifactUpdate(update) => {
-            let known = tasks.iter_mut().find(|task| task.id == update.task_id);
-            if let Some(task) = known.filter(|task| !task.status.state.is_terminal()) {
-                add_artifact(task, update);
-            }
-        }
-        StreamResponse::Message(_) => {}
+        (StreamResponse::ArtifactUpdate(update), Some(known)) => known.add_artifact(update),
+        _ => {}
+    }
+    let bytes = |tasks: &TasksOfUser| tasks.iter().map(Known::bytes).sum::<usize>();
+    while tasks.len() > MOST_TASKS || (tasks.len() > 1 && bytes(tasks) > MOST_BYTES) {
+        let ended = |known: &Known| known.task.status.state.is_terminal();
+        tasks.remove(tasks.iter().position(ended).unwrap_or_default());
     }
 }
 
-fn add(tasks: &mut TasksOfUser, task: Task) {
-    if tasks.len() >= MOST_TASKS {
-        let ended = tasks
-            .iter()
-            .position(|task| task.status.state.is_terminal());
-        tasks.remove(ended.unwrap_or_default());
+impl Known {
+    fn new(task: &Task) -> Self {
+        let all = bytes_of(task);
+        let mut known = Self {
+            task: begun(&task.id, &task.context_id),
+            status: 0,
+            rest: 0,
+        };
+        if all <= MOST_BYTES {
+            known.task.clone_from(task);
+            known.rest = all;
+        } else {
+            known.set_status(&task.status);
+        }
+        known
     }
-    tasks.push_back(task);
+
+    fn bytes(&self) -> usize {
+        self.status + self.rest
+    }
+
+    /// A status whose message is too long is remembered without it.
+    fn set_status(&mut self, status: &TaskStatus) {
+        self.status = bytes_of(status);
+        self.task.status.clone_from(status);
+        if self.status > MOST_BYTES {
+            self.task.status.message = None;
+            self.status = bytes_of(&self.task.status);
+        }
+    }
+
+    fn add_artifact(&mut self, update: &TaskArtifactUpdateEvent) {
+        let bytes = bytes_of(&update.artifact);
+        let artifacts = self.task.artifacts.get_or_insert_default();
+        let parts: usize = artifacts.iter().map(|artifact| artifact.parts.len()).sum();
+        let is_too_much = parts + update.artifact.parts.len() > MOST_PARTS
+            || artifacts.len() >= MOST_PARTS
+            || self.rest + bytes > MOST_BYTES;
+        if is_too_much {
+            return;
+        }
+        // Also where it takes the place of another one: that is no more than the truth.
+        self.rest += bytes;
+        let known = artifacts
+            .iter_mut()
+            .find(|artifact| artifact.artifact_id == update.artifact.artifact_id);
+        match known {
+            Some(known) if update.append == Some(true) => {
+                known.parts.extend_from_slice(&update.artifact.parts);
+            }
+            Some(known) => known.clone_from(&update.artifact),
+            None => artifacts.push(update.artifact.clone()),
+        }
+    }
+}
+
+/// How long it is as JSON, without making that.
+fn bytes_of(value: &impl Serialize) -> usize {
+    struct Count(usize);
+    impl io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    serde_json::to_writer(&mut count, value).expect("what was read can be written");
+    count.0
 }
 
 /// What is known of a task of which only the status is.
 fn begun_by(update: &TaskStatusUpdateEvent) -> Task {
     Task {
-        id: update.task_id.clone(),
-        context_id: update.context_id.clone(),
         status: update.status.clone(),
-        artifacts: None,
-        history: None,
-        metadata: None,
+        ..begun(&update.task_id, &update.context_id)
     }
 }
 
-fn add_artifact(task: &mut Task, update: &TaskArtifactUpdateEvent) {
-    let artifacts = task.artifacts.get_or_insert_default();
-    let parts: usize = artifacts.iter().map(|artifact| artifact.parts.len()).sum();
-    if parts + update.artifact.parts.len() > MOST_PARTS || artifacts.len() >= MOST_PARTS {
-        return;
-    }
-    let known = artifacts
-        .iter_mut()
-        .find(|artifact| artifact.artifact_id == update.artifact.artifact_id);
-    match known {
-        Some(known) if update.append == Some(true) => {
-            known.parts.extend_from_slice(&update.artifact.parts);
-        }
-        Some(known) => known.clone_from(&update.artifact),
-        None => artifacts.push(update.artifact.clone()),
+fn begun(id: &str, context: &str) -> Task {
+    Task {
+        id: id.into(),
+        context_id: context.into(),
+        status: TaskStatus {
+            state: TaskState::Unspecified,
+            message: None,
+            timestamp: None,
+        },
+        artifacts: None,
+        history: None,
+        metadata: None,
     }
 }
