@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::chance::Chance;
 use super::overtime::{GRACE, Overtime};
 use crate::metrics::SOCKETS;
 
@@ -32,6 +33,9 @@ pub(super) fn settable(time: Duration) -> Duration {
 ///
 /// The time counts while a write, flush or shutdown is pending. Any byte that the IO accepts starts it anew, and it stands
 /// still while there is nothing to write: a quiet client is never cut.
+///
+/// When the runtime itself has stood still, because its threads were blocked or the machine was suspended, the time begins
+/// anew, once: what the client has taken meanwhile is still to be seen.
 ///
 /// A slow client is cut when it does not make room within the limit. On a socket that is more than a byte: Linux lets the
 /// next write through when a third of the send buffer is free. With a buffer of 64 KiB and a limit of 30 s, a client must
@@ -66,6 +70,7 @@ pub struct StallGuard<T> {
     waiting: Option<(Operation, Instant)>,
     /// Set to the limit after some earlier wait began, never to later than the present one demands.
     timer: Option<Pin<Box<Sleep>>>,
+    chance: Chance,
     on_stall: fn(&T),
     /// Of the streams that are sent, if somebody tells which these are.
     overtime: Option<Arc<Overtime>>,
@@ -91,6 +96,7 @@ impl<T> StallGuard<T> {
             limit: settable(limit),
             waiting: None,
             timer: None,
+            chance: Chance::default(),
             on_stall,
             overtime: None,
         }
@@ -140,25 +146,30 @@ impl<T> StallGuard<T> {
 
     /// It is not waited for any longer. Says whether that is because the stream is over.
     fn poll_stalled(&mut self, operation: Operation, cx: &mut Context<'_>) -> Poll<bool> {
-        let limit = self.limit;
         let start = || (operation, Instant::now());
-        let stalled = self.waiting.get_or_insert_with(start).1 + limit;
+        let stalled = self.waiting.get_or_insert_with(start).1 + self.limit;
         let overtime = self.overtime.as_ref().and_then(|overtime| overtime.end(cx));
         let deadline = overtime.map_or(stalled, |end| end.min(stalled));
+        let is_over = deadline < stalled;
+        let wait = if is_over { GRACE } else { self.limit };
+        let mut end = self.chance.end_of(deadline);
         let timer = self
             .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        if timer.deadline() > deadline {
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
+        if timer.deadline() > end {
             // The stream is over since it was set.
-            timer.as_mut().reset(deadline);
+            timer.as_mut().reset(end);
         }
         loop {
             ready!(timer.as_mut().poll(cx));
-            if timer.deadline() >= deadline {
-                return Poll::Ready(deadline < stalled);
+            if timer.deadline() >= end {
+                if !self.chance.give(deadline, wait) {
+                    return Poll::Ready(is_over);
+                }
+                end = self.chance.end_of(deadline);
             }
-            // It was set for an earlier wait.
-            timer.as_mut().reset(deadline);
+            // It was set for an earlier wait, or for the first chance.
+            timer.as_mut().reset(end);
         }
     }
 }

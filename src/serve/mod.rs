@@ -54,6 +54,7 @@
 //! # }
 //! ```
 
+mod chance;
 mod connection;
 mod guard;
 mod handover;

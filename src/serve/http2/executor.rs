@@ -11,7 +11,8 @@ use tokio::time::{Instant, Sleep};
 
 use super::chunk::Load;
 use crate::metrics::STREAMS;
-use crate::serve::overtime::Overtime;
+use crate::serve::chance::Chance;
+use crate::serve::overtime::{GRACE, Overtime};
 
 tokio::task_local! {
     /// The load of the stream that is being polled.
@@ -81,6 +82,7 @@ where
             load: Load::new(),
             limit: self.limit,
             timer: None,
+            chance: Chance::default(),
         });
     }
 }
@@ -93,14 +95,18 @@ struct Guarded<F> {
     /// Set, at the latest, to when the load will have stood still for too long. Left alone by a load that moves; looked
     /// at when it fires: one timer operation per limit, not per event.
     timer: Option<Pin<Box<Sleep>>>,
+    chance: Chance,
 }
 
 impl<F> Guarded<F> {
-    /// When what the stream has handed over will have waited for long enough, unless some of it goes.
-    fn deadline(&self, cx: &Context<'_>) -> Option<Instant> {
+    /// When what the stream has handed over will have waited for long enough, unless some of it goes, and how long that is.
+    fn deadline(&self, cx: &Context<'_>) -> Option<(Instant, Duration)> {
         let stalled = self.load.stalled_at(self.limit)?;
         let overtime = self.load.overtime().end(cx);
-        Some(overtime.map_or(stalled, |end| end.min(stalled)))
+        Some(match overtime {
+            Some(end) if end < stalled => (end, GRACE),
+            _ => (stalled, self.limit),
+        })
     }
 }
 
@@ -121,22 +127,23 @@ impl<F: Future> Future for Guarded<F> {
             return Poll::Ready(());
         }
         // Only a poll adds to the load, so there is none to watch until the next one.
-        while let Some(deadline) = this.deadline(cx) {
+        while let Some((deadline, wait)) = this.deadline(cx) {
+            let end = this.chance.end_of(deadline);
             let timer = this
                 .timer
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-            if timer.deadline() > deadline {
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
+            if timer.deadline() > end {
                 // The stream is over since it was set.
-                timer.as_mut().reset(deadline);
+                timer.as_mut().reset(end);
             }
             ready!(timer.as_mut().poll(cx));
-            if timer.deadline() >= deadline {
+            if timer.deadline() >= end && !this.chance.give(deadline, wait) {
                 let is_over = this.load.overtime().end(cx).is_some();
                 STREAMS.count(is_over);
                 tracing::debug!(is_over, limit = ?this.limit, "a client withholds the window of a stream, which is reset");
                 return Poll::Ready(());
             }
-            timer.as_mut().reset(deadline);
+            timer.as_mut().reset(this.chance.end_of(deadline));
         }
         Poll::Pending
     }
