@@ -37,9 +37,15 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         runtime.spawn(async move {
             let mut ticks = tokio::time::interval(interval);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut was_late = false;
             loop {
-                ticks.tick().await;
+                let due = ticks.tick().await;
                 let now = Instant::now();
+                // Nobody was polled meanwhile, and whoever is behind may be so because of that: the next sweep shows.
+                was_late = !was_late && now.saturating_duration_since(due) > interval;
+                if was_late {
+                    continue;
+                }
                 for shard in 0..SHARDS {
                     // Not held while others go on: the last clone of the broadcaster ends this.
                     let Some(registry) = registry.upgrade() else {
