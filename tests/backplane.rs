@@ -334,6 +334,32 @@ async fn a_shutdown_publishes_what_was_broadcast_before() {
     ));
 }
 
+/// Whoever ends it a second time waits for what the first one waited for.
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_that_is_given_up_or_asked_for_twice_publishes_no_less() {
+    const OVER: Duration = Duration::from_secs(10);
+    for is_given_up in [true, false] {
+        let engine = InProcess::new(Level::Replayable);
+        let (a, b) = (hub(engine.node()), hub(engine.node()));
+        let mut there = b.register_when_ready("ann").await.expect("room");
+        engine.stop();
+        a.broadcast("ann", &text("1")).expect("kept");
+        let engine_comes_back = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            engine.start();
+        };
+        let first = a.shutdown(OVER);
+        if is_given_up {
+            let first = timeout(Duration::from_millis(100), first).await;
+            first.expect_err("the engine is away");
+            tokio::join!(a.shutdown(OVER), engine_comes_back);
+        } else {
+            tokio::join!(first, a.shutdown(OVER), engine_comes_back);
+        }
+        assert_eq!(data(&mut there).await, "1");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_node_forgets_users_who_have_gone() {
     let engine = InProcess::new(Level::AtMostOnce);

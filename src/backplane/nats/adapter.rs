@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_nats::{Client, ConnectOptions, ToServerAddrs};
 use async_trait::async_trait;
 use futures_core::Stream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -40,7 +40,8 @@ pub struct Nats {
     commands: mpsc::UnboundedSender<Command>,
     closing: watch::Sender<bool>,
     events: Mutex<Option<mpsc::Receiver<Event>>>,
-    link: Mutex<Option<JoinHandle<()>>>,
+    /// Until it has been waited for. It stays here meanwhile, for whoever waits next if one gives up.
+    link: AsyncMutex<Option<JoinHandle<()>>>,
 }
 
 impl Nats {
@@ -115,7 +116,7 @@ impl Nats {
             commands: commands_tx,
             closing: closing_tx,
             events: Mutex::new(Some(events)),
-            link: Mutex::new(Some(tokio::spawn(link.run()))),
+            link: AsyncMutex::new(Some(tokio::spawn(link.run()))),
         })
     }
 
@@ -247,14 +248,14 @@ impl Backplane for Nats {
 
     async fn close(&self, deadline: Instant) {
         self.closing.send_replace(true);
-        let link = {
-            let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
-            link.take()
+        let Ok(mut link) = timeout_at(deadline, self.link.lock()).await else {
+            return;
         };
-        let Some(mut link) = link else { return };
-        if timeout_at(deadline, &mut link).await.is_err() {
-            link.abort();
+        let Some(task) = link.as_mut() else { return };
+        if timeout_at(deadline, &mut *task).await.is_err() {
+            task.abort();
         }
+        *link = None;
     }
 }
 

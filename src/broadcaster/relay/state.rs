@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
@@ -69,7 +69,8 @@ pub(in crate::broadcaster) struct Relay {
     /// Since when the oldest of what waits has been waiting, about.
     behind: Mutex<Option<Instant>>,
     stop: watch::Sender<Option<Instant>>,
-    publishing: Mutex<Option<JoinHandle<()>>>,
+    /// Until it has been waited for. It stays here meanwhile, for whoever waits next if one gives up.
+    publishing: AsyncMutex<Option<JoinHandle<()>>>,
 }
 
 impl Relay {
@@ -96,7 +97,7 @@ impl Relay {
             messages: AtomicU64::new(0),
             behind: Mutex::new(None),
             stop,
-            publishing: Mutex::new(None),
+            publishing: AsyncMutex::new(None),
             backplane,
         });
         let registry: Weak<_> = Arc::downgrade(registry);
@@ -104,17 +105,12 @@ impl Relay {
         let inbox = inbox::run(relay.clone(), registry.clone(), events, stopped.clone());
         runtime.spawn(inbox);
         let publish = publish::run(relay.clone(), registry.clone(), stopped.clone());
-        let publishing = runtime.spawn(publish);
-        *relay.publishing() = Some(publishing);
+        let mut publishing = relay.publishing.try_lock().expect("nobody closes it yet");
+        *publishing = Some(runtime.spawn(publish));
+        drop(publishing);
         let interest = interest::run(relay.clone(), registry, settings.linger, stopped.clone());
         runtime.spawn(interest);
         relay
-    }
-
-    fn publishing(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {
-        self.publishing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hands an event over to be published.
@@ -242,15 +238,21 @@ impl Relay {
         }
     }
 
-    /// Publishes what waits, until the deadline, and ends the backplane.
+    /// Publishes what waits, until the deadline, and ends the backplane. Of several that do so each waits, and whoever gives
+    /// up takes nothing away from the others.
     pub(in crate::broadcaster) async fn close(&self, deadline: Instant) {
         self.outbox.close();
         self.stop.send_replace(Some(deadline));
-        let publishing = self.publishing().take();
-        if let Some(publishing) = publishing {
-            if timeout_at(deadline, publishing).await.is_err() {
-                tracing::warn!(events = self.outbox.len(), "not published before the end");
+        let published = async {
+            let mut publishing = self.publishing.lock().await;
+            if let Some(task) = publishing.as_mut() {
+                // However it ended, there is nothing more to wait for.
+                let _ = task.await;
+                *publishing = None;
             }
+        };
+        if timeout_at(deadline, published).await.is_err() {
+            tracing::warn!(events = self.outbox.len(), "not published before the end");
         }
         self.backplane.close(deadline).await;
     }
