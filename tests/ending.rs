@@ -391,6 +391,18 @@ async fn a_shutdown_cuts_who_does_not_read() {
     assert_eq!(stalled.next().await, None);
 }
 
+/// Whoever gives up on it after the first poll, as a process does that exits, has ended all of them.
+#[tokio::test]
+async fn a_shutdown_that_has_no_time_waits_for_nothing() {
+    let hub = Hub::new();
+    let streams = [(); 3].map(|()| join(&hub));
+    let shutdown = hub.shutdown(Duration::ZERO).now_or_never();
+    assert_eq!(shutdown, Some(3));
+    for mut stream in streams {
+        assert_eq!(stream.next().now_or_never(), Some(None));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_that_is_given_up_can_be_taken_up_again() {
     let hub = Hub::new();

@@ -47,7 +47,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     /// # Cancel safety
     ///
     /// When the future is dropped, registrations stay refused and streams that were asked to end do so; the others go on.
-    /// Call it again to end them.
+    /// Call it again to end them, and to have the rest published and the backplane closed. With no time at all, every stream
+    /// has ended after the first poll.
     pub async fn shutdown(&self, over: Duration) -> usize {
         let registry = &self.registry;
         let over = over.min(LONGEST);
@@ -64,7 +65,10 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             .collect();
         plan.sort_unstable_by_key(|(at, _)| *at);
         for (at, connection) in plan {
-            sleep_until(at).await;
+            // A timer for a moment that is over already fires a moment later.
+            if at > Instant::now() {
+                sleep_until(at).await;
+            }
             connection.finish();
         }
 

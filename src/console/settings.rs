@@ -99,7 +99,7 @@ impl Console {
     ///
     /// # Cancel safety
     ///
-    /// The streams end also if this is given up on.
+    /// The streams end with the first poll, also if this is given up on.
     pub async fn shutdown(&self) {
         self.feed.shutdown().await;
     }
