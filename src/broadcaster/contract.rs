@@ -13,6 +13,13 @@ use crate::subscription::Subscription;
 /// [`GenericBroadcaster`] has the same operations as plain methods, which is what to call where the type is known: they
 /// never wait, so nothing is gained by an `async` around them.
 ///
+/// # Cancel safety
+///
+/// When the future of [`register`](Self::register) is dropped, nothing was registered. With a `GenericBroadcaster` the others
+/// are ready with their first poll.
+///
+/// # Examples
+///
 /// ```
 /// use std::sync::Arc;
 /// use tidings::{Broadcaster, ConnectionId, GenericBroadcaster, Text, UserId};

@@ -46,6 +46,13 @@ pub(super) fn settable(time: Duration) -> Duration {
 /// It costs no timer operation for a write that succeeds: a timer is set by the first write that has to wait, and then at
 /// most once per limit. It needs the timer of a tokio runtime while it is polled.
 ///
+/// # Cancel safety
+///
+/// To give up on a read, write or flush is as safe as it is with the IO inside. A write that was given up counts as pending
+/// until the next one: whoever writes again after the limit, and finds that the peer has still taken nothing, is told so.
+///
+/// # Examples
+///
 /// [`StallListener`](super::StallListener) puts it around each connection. By hand:
 ///
 /// ```

@@ -88,6 +88,12 @@ pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<StallListener<TcpListe
 ///
 /// Errors of `accept` are handled by the listener inside: those of axum log them, wait for a second, and go on.
 ///
+/// # Cancel safety
+///
+/// To give up on `accept` loses no client if the listener inside loses none; those of axum do not.
+///
+/// # The peer's address
+///
 /// For the peer's address under [`axum::serve()`], tap the listener: axum offers `ConnectInfo` for its own listeners only.
 ///
 /// ```no_run

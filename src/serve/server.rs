@@ -218,6 +218,10 @@ impl<L: Listener + fmt::Debug, S> fmt::Debug for Server<L, S> {
 }
 
 /// A running [`Server`].
+///
+/// # Cancel safety
+///
+/// As [`Server`].
 #[must_use = "a server does nothing until it is awaited"]
 pub struct ServerFuture(Pin<Box<dyn Future<Output = Drained> + Send>>);
 

@@ -33,6 +33,10 @@ use crate::subscription::Subscription;
 /// [shutdown](crate::GenericBroadcaster::shutdown) stands a `retry:` line.
 ///
 /// The keep-alive needs the timer of a tokio runtime when the body is polled.
+///
+/// # Cancel safety
+///
+/// Waiting for the next frame can be given up at any time; no event is lost by it.
 #[derive(Debug)]
 pub struct SseBody {
     /// Gone once it has ended, so that the connection leaves even if the body is kept.

@@ -53,6 +53,12 @@ impl Subscription {
     /// told as there. axum's events cannot say that their data is empty: such an event arrives without
     /// data, and clients ignore it.
     ///
+    /// # Cancel safety
+    ///
+    /// As a [`Subscription`].
+    ///
+    /// # Examples
+    ///
     /// ```
     /// use axum::extract::State;
     /// use axum::response::{IntoResponse, Sse};

@@ -14,7 +14,7 @@ const PARAMETERS: [&str; 2] = ["last_event_id", "lastEventId"];
 
 /// Never refuses a request. Takes the header `Last-Event-ID`; without it the query's `last_event_id` or `lastEventId`, for
 /// clients that cannot set the header. Of no id more than 128 bytes are looked at. If there are several that differ, or one
-/// that is no text, the client has seen something that nobody can name.
+/// that is no text, the client has seen something that nobody can name. It never waits.
 ///
 /// ```
 /// use axum::extract::{Path, State};

@@ -7,6 +7,10 @@ use async_trait::async_trait;
 use crate::backplane::Backplane;
 
 /// Nodes of one service.
+///
+/// # Cancel safety
+///
+/// The tests wait for each of these futures, and drop one only if they are given up themselves.
 #[async_trait]
 pub trait Cluster: Send + Sync {
     /// Connects another node.
@@ -19,6 +23,10 @@ pub trait Cluster: Send + Sync {
 }
 
 /// A cluster whose engine can be made to fail.
+///
+/// # Cancel safety
+///
+/// As [`Cluster`].
 #[async_trait]
 pub trait Faults: Cluster {
     /// Ends the engine, as a crash does. Returns when it is gone.

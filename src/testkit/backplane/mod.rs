@@ -4,6 +4,13 @@
 //! panics and says what was not kept. Each needs a cluster on which nothing else goes on, but may be given one that others
 //! have used before. [`every_level`], [`replayable`] and [`failures`] run all of a kind.
 //!
+//! # Cancel safety
+//!
+//! A test that is given up drops its nodes, and says nothing about the backplane. The cluster can be used again; after those of
+//! [`failures`] the engine may be stopped, or nodes of theirs cut off.
+//!
+//! # Examples
+//!
 //! ```no_run
 //! use std::sync::Arc;
 //! use tidings::backplane::Backplane;
