@@ -391,6 +391,22 @@ async fn a_shutdown_cuts_who_does_not_read() {
     assert_eq!(stalled.next().await, None);
 }
 
+/// tokio lets a task that has had its turn hear "not yet" although there is more. That is not where its streams end.
+#[tokio::test]
+async fn a_stream_that_finishes_does_so_over_several_turns_of_its_task() {
+    const EVENTS: usize = 500;
+    for history in [None, Some(History::new(EVENTS))] {
+        let hub = Hub::builder().capacity(EVENTS).history(history).build();
+        let hub = hub.expect("valid settings");
+        let stream = join(&hub);
+        for _ in 0..EVENTS {
+            send(&hub, "event");
+        }
+        hub.evict("ann");
+        assert_eq!(stream.count().await, EVENTS);
+    }
+}
+
 /// Whoever gives up on it after the first poll, as a process does that exits, has ended all of them.
 #[tokio::test]
 async fn a_shutdown_that_has_no_time_waits_for_nothing() {

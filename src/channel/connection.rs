@@ -13,7 +13,8 @@
 //!    nobody will read must not be kept in the ring for it.
 //! 3. Nobody waits for the reader. Two parties meet there, the stream that polls and the call that ends it; whoever
 //!    comes second leaves the rest to the first. So whoever has used the feed looks at the phase after letting go of it.
-//! 4. A stream that finishes looks into the feed after it learned that it shall, so that it misses nothing from before.
+//! 4. A stream that finishes looks into the feed after it learned that it shall, so that it misses nothing from before. Nor
+//!    does it take "not yet" for the end when its task has had its turn: the feed says so then whatever there is.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +26,7 @@ use tokio::time::Instant;
 use super::{Missed, Replay};
 use crate::gap::GapReason;
 use crate::id::ConnectionId;
-use crate::sync::{AtomicUsize, Feed, TryCell, spin_loop};
+use crate::sync::{AtomicUsize, Feed, TryCell, has_turn, spin_loop};
 
 /// Bits of the phase. Ended outweighs finishing; cut says that it was ended from outside, and never stands without ended.
 const FINISHING: usize = 1;
@@ -173,11 +174,12 @@ impl<T: Clone + Send + 'static> Connection<T> {
                     return Poll::Pending;
                 }
                 Some(Poll::Ready(None)) | None => return Poll::Ready(None),
+                // With no turn left it is woken at once, and looks again (invariant 4).
+                Some(Poll::Pending) if phase == 0 || !has_turn() => return Poll::Pending,
                 Some(Poll::Pending) if phase_then & FINISHING != 0 => {
                     self.end();
                     return Poll::Ready(None);
                 }
-                Some(Poll::Pending) if phase == 0 => return Poll::Pending,
                 // The phase has moved on meanwhile.
                 Some(Poll::Pending) => {}
             }

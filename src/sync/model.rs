@@ -69,6 +69,11 @@ pub(crate) fn spin_loop() {
     thread::yield_now();
 }
 
+/// A thread of a model is no task of tokio's, whose turn could be over.
+pub(crate) fn has_turn() -> bool {
+    true
+}
+
 /// An atomic behind a scheduling point.
 macro_rules! atomic {
     ($name:ident, $value:ty) => {

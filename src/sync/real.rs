@@ -13,6 +13,10 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 pub(crate) use tokio::sync::Notify;
 
+/// Whether the task that is polled now still has its turn. When it has not, tokio's own "not yet" says nothing: the task is
+/// woken at once.
+pub(crate) use tokio::task::coop::has_budget_remaining as has_turn;
+
 /// A copy-on-write cell: readers load a snapshot, writers exchange it against the very snapshot they decided on.
 pub(crate) struct ArcSwap<T>(arc_swap::ArcSwap<T>);
 
