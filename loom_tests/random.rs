@@ -18,6 +18,9 @@ use crate::id::{LastEventId, Position};
 use crate::registry::Limits;
 use crate::sync::Mutex;
 
+mod lives;
+mod relayed;
+
 const SCHEDULES: usize = 5_000;
 
 /// Runs a scenario through random schedules. A failure prints the schedule to replay.

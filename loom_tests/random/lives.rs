@@ -1,0 +1,164 @@
+//! Several users with histories, and everything that can end a connection.
+
+use std::task::Poll;
+use std::time::Duration;
+
+use shuttle::rand::{Rng, thread_rng};
+use shuttle::thread;
+
+use tokio::time::Instant;
+
+use super::super::support::*;
+use super::check;
+use crate::channel::Resume;
+use crate::error::RegisterError;
+use crate::gap::GapReason;
+use crate::id::{LastEventId, Position};
+use crate::registry::Limits;
+use crate::subscription::Subscription;
+
+const USERS: [&str; 2] = ["u", "v"];
+const PER_USER: usize = 2;
+const TOTAL: usize = 3;
+
+/// A client of one user, that knows its place in the history, as a client does from ids.
+struct Client {
+    user: &'static str,
+    id: String,
+    stream: Option<Subscription<u32>>,
+    place: Option<Position>,
+    /// The number that comes next, where that is known.
+    next: Option<u32>,
+}
+
+impl Client {
+    fn new(number: usize) -> Self {
+        Self {
+            user: USERS[number % USERS.len()],
+            id: format!("client {number}"),
+            stream: None,
+            place: None,
+            next: None,
+        }
+    }
+
+    /// Comes back behind its place, if it is let in.
+    fn come(&mut self, hub: &Hub) -> Result<(), RegisterError> {
+        self.stream = None;
+        let from = self.place.map_or(Resume::Fresh, Resume::After);
+        let id = self.id.as_str().into();
+        let stream = Subscription::open(hub, self.user.into(), id, from, |_| None)?;
+        if let Some(cursor) = stream.cursor() {
+            self.place = LastEventId::new(&cursor).position();
+        }
+        self.stream = Some(stream);
+        Ok(())
+    }
+
+    /// Reads at most so many items of what is there. What it sees comes next, and what it misses is told.
+    fn read(&mut self, at_most: usize) {
+        for _ in 0..at_most {
+            let Some(stream) = &mut self.stream else {
+                return;
+            };
+            match poll_once(stream) {
+                Poll::Ready(Some(Ok(number))) => {
+                    if let Some(next) = self.next {
+                        assert_eq!(number, next, "lost in silence, doubled, or out of order");
+                    }
+                    self.next = Some(number + 1);
+                    self.place.as_mut().expect("it has a place").offset += 1;
+                }
+                Poll::Ready(Some(Err(gap))) => {
+                    let missed = gap.missed.and_then(|missed| u32::try_from(missed).ok());
+                    assert_eq!(missed.is_none(), gap.reason == GapReason::Epoch);
+                    self.next = self.next.zip(missed).map(|(next, missed)| next + missed);
+                    self.place = gap.position;
+                }
+                Poll::Ready(None) => self.stream = None,
+                Poll::Pending => return,
+            }
+        }
+    }
+}
+
+/// Two publish to two users, whose clients come, read slowly, are cut and come back, while somebody ends connections in
+/// every way there is and histories are forgotten; then it is all shut down. What each client saw and what its gaps announced
+/// is what was broadcast to it, in order; the caps hold; after the shutdown nobody comes in, and nothing is left.
+///
+/// Fails: the_receiver_is_taken_before_the_backlog_is_cut.
+#[test]
+fn users_live_through_everything() {
+    check(|| {
+        let hub = hub_with(Limits {
+            capacity: 2,
+            per_user: PER_USER,
+            total: TOTAL,
+            ..remembering(4)
+        });
+        let publishers = USERS.map(|user| {
+            let hub = hub.clone();
+            thread::spawn(move || {
+                for number in 1..=8 {
+                    publish(&hub, user, number);
+                }
+            })
+        });
+        let clients: Vec<_> = (0..3)
+            .map(|number| {
+                let hub = hub.clone();
+                thread::spawn(move || {
+                    let mut client = Client::new(number);
+                    for _ in 0..4 {
+                        // The caps are for all, and somebody may hold the last place.
+                        let _ = client.come(&hub);
+                        client.read(thread_rng().gen_range(0..6));
+                        client.read(thread_rng().gen_range(0..6));
+                        assert!(count(&hub, client.user) <= PER_USER, "the user's cap holds");
+                        assert!(hub.total() <= TOTAL, "the total cap holds");
+                    }
+                    client
+                })
+            })
+            .collect();
+        let operator = {
+            let hub = hub.clone();
+            thread::spawn(move || {
+                for _ in 0..4 {
+                    let user = USERS[thread_rng().gen_range(0..USERS.len())];
+                    match thread_rng().gen_range(0..5) {
+                        0 => drop(hub.evict(user)),
+                        1 => drop(hub.disconnect(user)),
+                        2 => drop(hub.forget(user)),
+                        3 => drop(unregister(&hub, user, "client 0")),
+                        _ => drop(hub.sweep(Instant::now() + Duration::from_secs(60))),
+                    }
+                }
+            })
+        };
+        operator.join().unwrap();
+        hub.close(Duration::ZERO);
+        for roster in hub.rosters() {
+            roster.for_each(|connection| connection.finish());
+        }
+        for publisher in publishers {
+            publisher.join().unwrap();
+        }
+        // Who was on the way in has come in; then the rest is cut.
+        let mut clients: Vec<_> = clients.into_iter().map(|it| it.join().unwrap()).collect();
+        hub.disconnect_all();
+        assert_eq!(hub.total(), 0);
+        for client in &mut clients {
+            client.read(usize::MAX);
+            assert!(client.stream.is_none(), "every stream has ended");
+            let refused = client.come(&hub).expect_err("nobody comes in any more");
+            assert!(
+                matches!(refused, RegisterError::ShuttingDown { .. }),
+                "{refused:?}"
+            );
+        }
+        assert_empty(&hub);
+        assert_eq!(hub.retention().away(), 0);
+        assert_eq!(hub.retention().kept_for_away(), 0);
+    });
+}
