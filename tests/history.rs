@@ -597,6 +597,17 @@ async fn events_may_be_kept_for_users_who_were_never_there() {
     );
 }
 
+#[test]
+fn a_first_stream_that_is_cut_before_its_first_event_loses_nothing() {
+    let hub = hub(History::new(3).keep_for_unconnected());
+    send_all(&hub, 0..5);
+    // What a client has by then is the id that the stream begins with.
+    let cursor = join(&hub).cursor().expect("there is a history");
+    let client = seen(&mut back(&hub, &LastEventId::new(&cursor)));
+    assert_eq!(client.missed(), [(GapReason::Evicted, Some(2))]);
+    assert_eq!(client.numbers, [2, 3, 4]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_can_still_read_everything_is_not_pruned() {
     let hub = hub_of_capacity(4, History::new(100));

@@ -218,6 +218,7 @@ impl<T: Clone + Send + 'static> Log<T> {
             marks.last.remote = head.position;
             marks.dropped = marks.last;
             marks.confirmed = marks.last.own;
+            marks.begun = marks.last;
             let mark = Some((marks.last, false));
             while state.forget_first(&self.retention) {}
             let event = make(self.place(state));
@@ -296,9 +297,13 @@ impl<T: Clone + Send + 'static> Log<T> {
                 Resume::After(position) => self.find(state, position),
                 Resume::Unknown => Start::Unknown,
             };
-            let cursor = match state.marks {
-                Some(marks) => Some(self.shared_position(&marks, marks.last)),
-                None => self.position(live - 1),
+            // Who is given everything has yet to get it, and comes back from before it if cut off until then.
+            let gets_all = unclaimed && resume == Resume::Fresh;
+            let cursor = match (state.marks, gets_all) {
+                (Some(marks), true) => Some(self.shared_position(&marks, marks.begun)),
+                (Some(marks), false) => Some(self.shared_position(&marks, marks.last)),
+                (None, true) => self.position(0),
+                (None, false) => self.position(live - 1),
             };
             let next = match start {
                 Start::At(next) | Start::Ask(next) => next,

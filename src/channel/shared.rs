@@ -35,6 +35,8 @@ pub(super) struct Marks {
     /// Which log of the engine the positions are of.
     pub(super) epoch: u64,
     pub(super) last: Mark,
+    /// Before the first event of this log.
+    pub(super) begun: Mark,
     /// Behind the last event that was dropped.
     pub(super) dropped: Mark,
     /// How many of the events that were sent here first the engine is known to have, or to have been told that they are
@@ -51,6 +53,7 @@ impl Marks {
         Self {
             epoch: head.epoch,
             last: start,
+            begun: start,
             dropped: start,
             confirmed: 0,
         }
