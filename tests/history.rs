@@ -706,6 +706,17 @@ fn coalescing_comes_after_the_history() {
     assert_eq!(tab.guard().lagged(), 15);
 }
 
+#[test]
+fn without_keys_coalescing_is_telling() {
+    let hub = hub_of_capacity(2, History::new(4));
+    let mut tab = join(&hub).lag_policy(LagPolicy::Coalesce);
+    let mut client = seen(&mut tab);
+    send_all(&hub, 0..20);
+    client.read(&mut tab);
+    assert_eq!(client.missed(), [(GapReason::Lagged, Some(16))]);
+    assert_eq!(client.numbers, [16, 17, 18, 19]);
+}
+
 /// What may happen to a user's events, streams and history.
 #[derive(Debug, Clone)]
 enum Step {

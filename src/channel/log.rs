@@ -368,6 +368,8 @@ impl<T: Clone + Send + 'static> Log<T> {
     /// for what is gone.
     pub(super) fn read(&self, next: u64, end: u64, coalesce: bool) -> Excerpt<T> {
         let now = self.retention.age().map(|_| Instant::now());
+        // Where no keys are kept nothing stands for anything.
+        let coalesce = coalesce && self.retention.keys > 0;
         self.state.with(|state| {
             state.forget_old(now, &self.retention);
             let first = state.next - state.kept.len() as u64;
