@@ -18,3 +18,6 @@ pub(crate) use draft::Draft;
 #[allow(unused_imports, reason = "for the broadcaster, which loom leaves out")]
 pub(crate) use id_room::Ids;
 pub use whole::Frame;
+
+#[cfg(test)]
+mod tests;
