@@ -12,6 +12,19 @@ pub(crate) fn rss_kb(pid: u32) -> f64 {
     number.unwrap_or(f64::NAN)
 }
 
+/// The most of it since [`reset_peak`], in KB.
+pub(crate) fn peak_kb(pid: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    number.unwrap_or(f64::NAN)
+}
+
+pub(crate) fn reset_peak(pid: u32) {
+    // Where that is not allowed, the peak is that of the whole life, and so no smaller.
+    let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
+}
+
 /// The time that a process, all threads of it, has spent on a CPU, in user space and in the kernel, in seconds.
 pub(crate) fn cpu_seconds(pid: u32) -> f64 {
     /// `USER_HZ`, which is 100 on every architecture that matters.
