@@ -191,3 +191,16 @@ impl Hasher for Prehashed {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody outside can know which ids collide: not from the source, and not from another process.
+    #[test]
+    fn each_map_has_hashes_of_its_own() {
+        let (one, other) = (Users::<u8>::new(), Users::<u8>::new());
+        assert_eq!(one.hash("ann"), one.hash("ann"));
+        assert_ne!(one.hash("ann"), other.hash("ann"));
+    }
+}
