@@ -130,6 +130,7 @@ fn fairness(report: &mut Report, mode: Mode) {
     for _ in 0..big {
         read("big", None);
     }
+    let case = format!("{small} users beside one with {big} streams");
     let mut found = Vec::new();
     for with_big in [false, true, false, true] {
         let done = Arc::new(AtomicBool::new(false));
@@ -165,7 +166,7 @@ fn fairness(report: &mut Report, mode: Mode) {
         let mut late: Vec<f64> = told.try_iter().collect();
         report.check(
             late.len() == sent,
-            format!("fairness: {} of {sent} events", late.len()),
+            format!("{case}: {} of {sent} events", late.len()),
         );
         let [p50, p99, most] = [0.5, 0.99, 1.0].map(|q| quantile(&mut late, q));
         found.push((
@@ -174,10 +175,9 @@ fn fairness(report: &mut Report, mode: Mode) {
             took,
         ));
     }
-    let case = format!("{small} users beside one with {big} streams");
     // The second of each: the first has warmed up.
-    let (_, without, _) = &found[2];
-    let (p99, with, took) = &found[3];
+    let (p99_without, without, _) = &found[2];
+    let (p99_with, with, took) = &found[3];
     let took = took.unwrap_or(f64::NAN);
     report.row(
         &case,
@@ -186,9 +186,11 @@ fn fairness(report: &mut Report, mode: Mode) {
             "without the big one: {without}; a broadcast to that takes {took:.1} ms of its caller"
         ),
     );
+    // They wait while its streams are woken and have their turn, on however busy a machine.
+    let most = p99_without + 10.0 * took + mode.pick(20.0, 2_000.0);
     report.check(
-        *p99 < mode.pick(100.0, 2_000.0),
-        format!("{case}: p99 {p99:.1} ms"),
+        *p99_with < most,
+        format!("{case}: p99 {p99_with:.1} ms, without {p99_without:.1}"),
     );
     hub.disconnect_user("big");
 }

@@ -3,7 +3,8 @@
 //! One row for each case: floods of headers, ids of events that are too long, requests that come byte by byte, a storm of
 //! connections over the cap, users whose ids look alike, many publishers on one user, one user with ten thousand streams,
 //! and too little memory. A server whose memory or time is measured is a process of its own. The time on a CPU is that of
-//! all its threads; what is said of memory is RSS, and "back" is what it has more than before, a moment after.
+//! all its threads; what is said of memory is RSS, and "back" is what it has more than before, a moment after, of which
+//! most is what the allocator keeps for the next time.
 //!
 //! Where a bound is broken, the program says so and fails.
 //!

@@ -94,7 +94,7 @@ fn flood(
         case,
         &seen.join(", "),
         &format!(
-            "{} KB at most are taken of each, peak +{:.1} MB, back +{:.1} MB, {:.0} µs of CPU each",
+            "{} KB at most are taken of each, peak {:+.1} MB, back {:+.1} MB, {:.0} µs of CPU each",
             flooded.most_sent / 1024,
             bill.peak,
             bill.back,
@@ -231,7 +231,7 @@ fn ids(report: &mut Report, server: &mut Process, mode: Mode) {
             &case,
             &format!("200 and a gap ({gaps})"),
             &format!(
-                "{each:.1} KB for each stream, {:.0} µs of CPU each",
+                "{each:.1} KB more for each stream, {:.0} µs of CPU each",
                 bill.cpu * 1e6 / count as f64
             ),
         );

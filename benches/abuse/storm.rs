@@ -133,7 +133,7 @@ fn one(report: &mut Report, mode: Mode, comes_back: bool, form: &str) {
             quantile(&mut calm, 0.99),
         ),
         &format!(
-            "{:.0} µs of CPU each, peak +{:.1} MB, back +{:.1} MB",
+            "{:.0} µs of CPU each, peak {:+.1} MB, back {:+.1} MB",
             bill.cpu * 1e6 / refused.max(1) as f64,
             bill.peak,
             bill.back
