@@ -11,12 +11,8 @@ use crate::report::Report;
 use crate::support::Mode;
 use crate::support::process::part_command;
 
-/// Of address space, in KB: what `ulimit -v` takes.
-const LIMIT: usize = 512 * 1024;
-
-/// Bytes of an event: in all, far more than the limit.
+/// Bytes of an event.
 const SIZE: usize = 64 * 1024;
-const EVENTS: usize = 16_000;
 
 type Hub = GenericBroadcaster<Text>;
 
@@ -31,7 +27,8 @@ pub(crate) fn run(report: &mut Report, mode: Mode) {
     );
     report.check(is_refused, "a ring of any size can be had");
 
-    let events = mode.pick(EVENTS, EVENTS / 2);
+    // Of address space, and events that are far more than that.
+    let (megabytes, events) = mode.pick((512, 16_000), (256, 6_000));
     let gigabytes = (events * SIZE) as f64 / 1e9;
     for (name, what, survives) in [
         ("ring", "a ring of 64", true),
@@ -42,12 +39,15 @@ pub(crate) fn run(report: &mut Report, mode: Mode) {
         let part = part_command(["scarce", name, &events.to_string()]);
         let mut limited = Command::new("sh");
         limited
-            .args(["-c", &format!(r#"ulimit -v {LIMIT} && exec "$0" "$@""#)])
+            .args([
+                "-c",
+                &format!(r#"ulimit -v {} && exec "$0" "$@""#, megabytes * 1024),
+            ])
             .arg(part.get_program())
             .args(part.get_args());
         let output = limited.output().expect("a shell");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let case = format!("512 MB, nobody reads {gigabytes:.1} GB, {what}");
+        let case = format!("{megabytes} MB, nobody reads {gigabytes:.1} GB, {what}");
         let has_aborted = said.contains("memory allocation of");
         let (sees, pays) = match (output.status.success(), has_aborted) {
             (true, _) => {
