@@ -150,6 +150,9 @@ async fn no_route_takes_a_path_beyond_the_limit() {
     assert_status(&send(&hub, Method::GET, &path, "").await, 414);
 }
 
+/// Makes a body that has these two names.
+type Make<'a> = &'a dyn Fn(&str, &str) -> Value;
+
 #[tokio::test]
 async fn names_that_the_hub_remembers_have_an_end() {
     let hub = Hub::start().await;
@@ -167,7 +170,7 @@ async fn names_that_the_hub_remembers_have_an_end() {
         json!({ "statusUpdate": { "taskId": task, "contextId": context, "status": status } })
     };
     let (longest, too_long) = ("n".repeat(MOST_NAME), "n".repeat(MOST_NAME + 1));
-    let cases: [(&[&str], &dyn Fn(&str, &str) -> Value); 3] = [
+    let cases: [(&[&str], Make); 3] = [
         (&["agui", "ann"], &input),
         (&["a2a", "ann", "message:stream"], &message),
         (&["users", "ann", "events", "a2a"], &status),

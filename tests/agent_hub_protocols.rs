@@ -11,7 +11,6 @@ use hub::{Hub, within};
 use process::Process;
 
 #[path = "support/hub.rs"]
-#[allow(dead_code, reason = "shared with tests that need more of it")]
 mod hub;
 #[path = "support/process.rs"]
 mod process;

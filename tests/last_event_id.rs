@@ -11,7 +11,6 @@ use tidings::{GenericBroadcaster, History};
 use hub::{Hub, within};
 use process::Process;
 
-#[allow(dead_code, reason = "the hubs here have histories")]
 #[path = "support/hub.rs"]
 mod hub;
 #[path = "support/process.rs"]

@@ -15,7 +15,6 @@ use process::Process;
 
 #[path = "support/clients.rs"]
 mod clients;
-#[allow(dead_code, reason = "the hub is a process of its own here")]
 #[path = "support/hub.rs"]
 mod hub;
 #[path = "support/process.rs"]
