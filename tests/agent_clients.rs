@@ -17,7 +17,6 @@ use official::same;
 use process::Process;
 
 #[path = "support/hub.rs"]
-#[allow(dead_code, reason = "shared with tests that need more of it")]
 mod hub;
 #[path = "support/official.rs"]
 mod official;

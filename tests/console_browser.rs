@@ -15,10 +15,6 @@ use hub::within;
 use webdriver::Browser;
 
 #[path = "support/hub.rs"]
-#[allow(
-    dead_code,
-    reason = "it is the hub of an example, and this file needs its clock only"
-)]
 mod hub;
 #[path = "support/webdriver.rs"]
 mod webdriver;
