@@ -52,7 +52,7 @@ fn a_broadcast_meets_the_engine() {
 
 /// And one that comes back in the midst of it, behind an event of this channel: does it get each of them, once?
 ///
-/// Fails: the_own_count_is_raised_outside_the_lock, the_receiver_is_taken_before_the_backlog_is_cut, the_receiver_is_taken_after_the_backlog_is_cut.
+/// Fails: the_receiver_is_taken_before_the_backlog_is_cut, the_receiver_is_taken_after_the_backlog_is_cut.
 #[test]
 fn a_resume_meets_a_broadcast_and_the_engine() {
     model(115, || {
