@@ -9,7 +9,8 @@
 //! equivalent. And each names, as `Fails:`, up to three of the changes to the code that make it fail. These stand in
 //! `loom_tests/faults/`, each with the model that must notice it, and `scripts/faults` checks that it does.
 //!
-//! `random.rs` has scenarios too large for that, which shuttle runs through thousands of random schedules.
+//! `random.rs` has scenarios too large for that, which shuttle runs through thousands of random schedules. What they name was
+//! seen to make them fail by hand: `scripts/faults` runs the models only.
 
 #[cfg(not(shuttle))]
 mod caps;

@@ -58,6 +58,8 @@ fn repair(hub: &node::Hub, engine: &Engine) {
 /// Two broadcast while the task publishes what waits and goes to sleep in between, another node publishes, some of what the
 /// engine sends is lost on its way and read from its log, and clients come back and come over from the other node. Each gets
 /// everything once, and all those who are with the node see one order.
+///
+/// Fails: an_echo_is_appended_again, the_receiver_is_taken_before_the_backlog_is_cut.
 #[test]
 fn a_node_loses_some_of_what_the_engine_sends() {
     check(|| {
