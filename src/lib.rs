@@ -124,6 +124,9 @@ pub mod console;
 mod error;
 mod event;
 mod frame;
+#[cfg(all(fuzzing, not(loom)))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gap;
 #[cfg(all(any(doc, doctest), feature = "serve"))]
 pub mod guide;

@@ -29,6 +29,7 @@ const ORDER: &[&str] = &[
     "console",
     "testkit",
     "guide",
+    "fuzzing",
 ];
 
 /// What these may not name, although some of it stands above them: the models run them with small integers.

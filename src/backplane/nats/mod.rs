@@ -46,7 +46,7 @@ mod link;
 mod log;
 mod settings;
 mod subjects;
-mod token;
+pub(crate) mod token;
 
 pub use adapter::Nats;
 pub use error::ConnectError;

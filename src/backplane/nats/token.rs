@@ -20,7 +20,7 @@ const DIGEST: &str = "==";
 
 /// What a token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Token<'a> {
+pub(crate) enum Token<'a> {
     /// An id.
     Id(Cow<'a, str>),
     /// The digest of one, as the whole token.
@@ -44,7 +44,7 @@ fn written_len(id: &str) -> usize {
 }
 
 /// Writes an id behind what is there.
-pub(super) fn encode(id: &str, out: &mut String) {
+pub(crate) fn encode(id: &str, out: &mut String) {
     if is_long(id) {
         out.push_str(DIGEST);
         for byte in Sha256::digest(id) {
@@ -69,7 +69,7 @@ fn push_hex(byte: u8, out: &mut String) {
 }
 
 /// Reads what [`encode`] wrote, and nothing else.
-pub(super) fn decode(token: &str) -> Option<Token<'_>> {
+pub(crate) fn decode(token: &str) -> Option<Token<'_>> {
     if let Some(digits) = token.strip_prefix(DIGEST) {
         let is_digest = digits.len() == 64 && digits.bytes().all(|digit| hex(digit).is_some());
         return is_digest.then_some(Token::Digest(token));
