@@ -110,6 +110,9 @@ impl Envelope {
         let node = bytes.try_get_u64().ok()?;
         let channel = bytes.try_get_u64().ok()?;
         let count = bytes.try_get_u64().ok()?;
+        if channel == 0 && count != 0 {
+            return None;
+        }
         let first = (channel != 0).then_some(Seen { channel, count });
         let what = match kind {
             0 => {
@@ -142,4 +145,17 @@ fn text(bytes: &mut Bytes, len: usize) -> Option<String> {
         return None;
     }
     String::from_utf8(bytes.split_to(len).into()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_of_no_channel_is_refused() {
+        let bytes = |channel, count| lost(7, Some(Seen { channel, count }), None);
+        assert!(Envelope::parse(bytes(0, 0)).is_some());
+        assert!(Envelope::parse(bytes(3, 5)).is_some());
+        assert!(Envelope::parse(bytes(0, 5)).is_none());
+    }
 }
