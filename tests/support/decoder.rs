@@ -74,8 +74,9 @@ impl Decoder {
                 self.data.push('\n');
             }
             "id" if !value.contains('\0') => self.last_event_id = value.to_owned(),
-            "retry" if value.bytes().all(|byte| byte.is_ascii_digit()) => {
-                self.retry = value.parse().ok().or(self.retry);
+            "retry" if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) => {
+                // There is no limit to the digits; what does not fit is the longest.
+                self.retry = Some(value.parse().unwrap_or(u128::MAX));
             }
             _ => {}
         }
