@@ -99,6 +99,23 @@ pub(crate) fn clients_of(pid: u32, server: SocketAddr) -> Vec<SocketAddr> {
     table.lines().filter_map(of_row).collect()
 }
 
+/// The rows of that table that are of this server, with their states and queues.
+pub(crate) fn sockets_of(pid: u32, server: SocketAddr) -> Vec<String> {
+    let path = format!("/proc/{pid}/net/tcp");
+    let table = fs::read_to_string(path).unwrap_or_default();
+    let is_of = |row: &&str| {
+        let mut ends = row.split_whitespace().skip(1).take(2).filter_map(address);
+        ends.any(|end| end == server)
+    };
+    // The listener, and those that wait for the last packets, say nothing.
+    let is_open = |row: &&str| {
+        let state = row.split_whitespace().nth(3);
+        !matches!(state, Some("0A" | "06"))
+    };
+    let rows = table.lines().filter(is_of).filter(is_open);
+    rows.map(str::to_owned).collect()
+}
+
 fn address(column: &str) -> Option<SocketAddr> {
     let (ip, port) = column.split_once(':')?;
     let ip = u32::from_str_radix(ip, 16).ok()?;

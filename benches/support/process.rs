@@ -43,6 +43,18 @@ fn say(line: &str) {
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }
 
+fn signal(name: &str, pid: u32) {
+    let kill = Command::new("kill")
+        .args(["-s", name, &pid.to_string()])
+        .status();
+    assert!(kill.expect("kill runs").success());
+}
+
+/// Ends a process without a word, for those who cannot have its handle.
+pub(crate) fn kill(pid: u32) {
+    signal("KILL", pid);
+}
+
 /// A process that was started, and ends with its handle.
 pub(crate) struct Process {
     child: Child,
@@ -105,10 +117,13 @@ impl Process {
 
     /// Asks it to stop, as a process manager does.
     pub(crate) fn terminate(&self) {
-        let kill = Command::new("kill")
-            .args(["-s", "TERM", &self.pid().to_string()])
-            .status();
-        assert!(kill.expect("kill runs").success());
+        signal("TERM", self.pid());
+    }
+
+    /// Ends it without a word.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it can be waited for");
     }
 
     /// Waits for its exit, and says when that was; `None` if it takes longer than that.
