@@ -86,7 +86,7 @@ impl Client {
 /// every way there is and histories are forgotten; then it is all shut down. What each client saw and what its gaps announced
 /// is what was broadcast to it, in order; the caps hold; after the shutdown nobody comes in, and nothing is left.
 ///
-/// Fails: the_receiver_is_taken_before_the_backlog_is_cut, lag_is_not_healed.
+/// Fails: the_receiver_is_taken_before_the_backlog_is_cut, lag_is_not_healed, the_registry_is_not_closed.
 #[test]
 fn users_live_through_everything() {
     check(|| {
