@@ -90,6 +90,14 @@
 //! | `console` | no | `console`: a page for operators, with live figures, users and connections, to be guarded by the service |
 //! | `testkit` | no | `testkit`: a client of event streams for a service's own tests, in the process or over TCP, and tests for backplanes |
 //!
+//! # Security
+//!
+//! The crate delivers to the user it is told and authenticates nobody: a handler takes the user from a session or a verified
+//! token, never from a path, a query or a body. Beyond that, users do not get each other's events, whatever names, ids or
+//! `Last-Event-ID` they come with; no field of an event can forge another; clients that do nothing, or too much, cost bounded
+//! memory and time. There is no `unsafe` in the crate. `guide::security` says what is defended, what is not, and the limits
+//! with their defaults; `guide::assurance` has for each promise the tests, models and fuzz targets that hold it.
+//!
 //! Guides on migration, proxies, capacity and memory, several nodes, HTTP/2 with TLS and cookies are in the module `guide` of
 //! this documentation.
 //!
