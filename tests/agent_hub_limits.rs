@@ -16,7 +16,7 @@ use hub::{Hub, within};
 #[path = "support/hub.rs"]
 mod hub;
 
-const MOST_BODY: usize = 1024 * 1024;
+const MOST_BODY: usize = 2 * 1024 * 1024;
 const MOST_URI: usize = 2048;
 const MOST_NAME: usize = 256;
 const MOST_TEXT: usize = 16 * 1024;

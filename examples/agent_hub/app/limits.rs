@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use super::body::{Refusal, bad};
 
 /// Of a body.
-pub(super) const MOST_BODY: usize = 1024 * 1024;
+pub(super) const MOST_BODY: usize = 2 * 1024 * 1024;
 
 /// How long a body may take to come.
 const BODY_TIME: Duration = Duration::from_secs(30);
