@@ -17,7 +17,7 @@ use hub::{Hub, within};
 mod hub;
 
 const MOST_BODY: usize = 2 * 1024 * 1024;
-const MOST_URI: usize = 2048;
+const MOST_URI: usize = 16 * 1024;
 const MOST_NAME: usize = 256;
 const MOST_TEXT: usize = 16 * 1024;
 

@@ -195,7 +195,8 @@ async fn who_is_disconnected_is_cut_at_once_though_it_does_not_read() {
     let before = Stalls::now().overtime_sockets;
     assert_eq!(site.hub.disconnect_user("ann"), 1);
     let gone = || !server_socket_exists(addr, stalled.addr());
-    eventually(SECOND, "the socket is gone", gone).await;
+    // A quarter of a second, or twice that where the machine is late; long before the stall limit in any case.
+    eventually(BOUND, "the socket is gone", gone).await;
     // Other tests of this process may add to it.
     assert!(Stalls::now().overtime_sockets > before);
 }

@@ -17,7 +17,7 @@ pub(super) const MOST_BODY: usize = 2 * 1024 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(30);
 
 /// Of a path with its query, and so of a user's name.
-const MOST_URI: usize = 2048;
+const MOST_URI: usize = 16 * 1024;
 
 /// Of what a body names and the hub remembers: a task, a run, a conversation.
 const MOST_NAME: usize = 256;
