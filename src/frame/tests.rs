@@ -153,10 +153,7 @@ fn a_gap_is_an_event_of_one_line() {
             let frame = Frame::gap(&gap);
             let data = format!(r#"{{"reason":"evicted","missed":{number}}}"#);
             let id = position.map_or(String::new(), |id| format!("id: {id}\n"));
-            assert_eq!(
-                text(&frame),
-                format!("{id}event: gap\ndata: {data}\n\n")
-            );
+            assert_eq!(text(&frame), format!("{id}event: gap\ndata: {data}\n\n"));
             assert_eq!(frame.data_line(), Some(Bytes::from(data)));
             assert_eq!(frame.body(), &frame.as_bytes()[id.len()..]);
             assert_eq!(frame.told(), None);

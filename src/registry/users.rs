@@ -203,4 +203,26 @@ mod tests {
         assert_eq!(one.hash("ann"), one.hash("ann"));
         assert_ne!(one.hash("ann"), other.hash("ann"));
     }
+    /// Equal hashes are rare, and no reason to take one user for another.
+    #[test]
+    fn users_of_one_hash_are_kept_apart() {
+        let users = Users::<u8>::new();
+        for user in ["ann", "bob"] {
+            let channel = Arc::new(Channel::open(user.into(), 7, 4, None, None));
+            users.update(7, user, |there| {
+                assert!(there.is_none());
+                Change::Put(channel.clone(), ())
+            });
+        }
+        let find = |user| users.with(7, user, |channel| channel.roster().user().to_string());
+        assert_eq!(find("ann").as_deref(), Some("ann"));
+        assert_eq!(find("bob").as_deref(), Some("bob"));
+        assert_eq!(find("eve"), None);
+        users.update(7, "ann", |there| {
+            assert!(there.is_some_and(|ann| &**ann.roster().user() == "ann"));
+            Change::Remove(())
+        });
+        assert_eq!((find("ann"), users.len()), (None, 1));
+        assert_eq!(find("bob").as_deref(), Some("bob"));
+    }
 }
