@@ -597,6 +597,50 @@ async fn events_may_be_kept_for_users_who_were_never_there() {
     );
 }
 
+/// What is counted of an event of one digit.
+fn counted_bytes() -> usize {
+    let hub = hub(History::new(10));
+    let _tab = join(&hub);
+    send_all(&hub, 0..1);
+    hub.stats().history_bytes
+}
+
+#[test]
+fn a_history_is_filled_to_its_last_byte() {
+    let size = counted_bytes();
+    for (bytes, fit) in [(size - 1, 0), (size, 1), (2 * size - 1, 1), (2 * size, 2)] {
+        let hub = hub(History::new(10).bytes(bytes));
+        let tab = join(&hub);
+        let cursor = tab.cursor().expect("there is a history");
+        send_all(&hub, 0..4);
+        assert_eq!(hub.stats().history_bytes, fit * size, "{bytes}");
+        let client = seen(&mut back(&hub, &LastEventId::new(&cursor)));
+        assert_eq!(client.numbers, (4 - fit as u64..4).collect::<Vec<_>>());
+        assert_eq!(
+            client.missed(),
+            [(GapReason::Evicted, Some(4 - fit as u64))]
+        );
+        drop(tab);
+        hub.forget("ann");
+        assert_eq!(hub.stats().history_bytes, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_is_kept_until_it_is_older_than_the_age() {
+    let age = Duration::from_secs(60);
+    let hub = hub(History::new(10).age(age));
+    let tab = join(&hub);
+    let cursor = LastEventId::new(&tab.cursor().expect("there is a history"));
+    send_all(&hub, 0..1);
+    advance(age).await;
+    assert_eq!(seen(&mut back(&hub, &cursor)).numbers, [0]);
+    advance(Duration::from_millis(1)).await;
+    let client = seen(&mut back(&hub, &cursor));
+    assert_eq!(client.numbers, NONE);
+    assert_eq!(client.missed(), [(GapReason::Evicted, Some(1))]);
+}
+
 #[test]
 fn a_first_stream_that_is_cut_before_its_first_event_loses_nothing() {
     let hub = hub(History::new(3).keep_for_unconnected());
