@@ -41,8 +41,8 @@ pub struct Builder<E: ?Sized> {
     event: PhantomData<fn(&E)>,
 }
 
-/// Thirty years: a longer time could not be added to the one that it begins at.
-pub(super) const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+/// Thirty years, for whatever is timed: a longer time could not be added to the one that it begins at.
+pub(crate) const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 impl<E: ?Sized> Builder<E> {
     /// The largest [`capacity`](Self::capacity).

@@ -12,6 +12,7 @@ mod shutdown;
 mod sweep;
 
 pub use builder::Builder;
+pub(crate) use builder::LONGEST;
 pub use contract::Broadcaster;
 pub use generic::{ConnectionInfo, GenericBroadcaster};
 pub use publisher::{PublishError, Publisher};

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::GenericBroadcaster;
-use super::builder::LONGEST;
+use super::{GenericBroadcaster, LONGEST};
 
 /// How often a shutdown looks whether all have left.
 const LOOK: Duration = Duration::from_millis(5);

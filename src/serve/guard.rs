@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::chance::Chance;
 use super::overtime::{GRACE, Overtime};
+use crate::broadcaster::LONGEST;
 use crate::metrics::SOCKETS;
 
 /// The default stall limit.
@@ -20,10 +21,7 @@ pub(super) const STALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// Brings a time into the range that a timer can be set to: a millisecond to thirty years.
 pub(super) fn settable(time: Duration) -> Duration {
-    time.clamp(
-        Duration::from_millis(1),
-        Duration::from_secs(30 * 365 * 24 * 3600),
-    )
+    time.clamp(Duration::from_millis(1), LONGEST)
 }
 
 /// An IO whose writes fail with [`io::ErrorKind::TimedOut`] when its peer takes nothing for too long.

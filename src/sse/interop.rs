@@ -9,8 +9,9 @@ use axum::response::sse;
 use futures_core::Stream;
 
 use super::KeepAlive;
-use super::keep_alive::{Form, LONGEST};
+use super::keep_alive::Form;
 use super::taken::taken;
+use crate::broadcaster::LONGEST;
 use crate::frame::Frame;
 use crate::subscription::Subscription;
 

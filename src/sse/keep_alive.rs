@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::broadcaster::LONGEST;
 use crate::event::Text;
 use crate::frame::Frame;
 
@@ -12,9 +13,6 @@ pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The data of the heartbeat event.
 pub const HEARTBEAT_JSON: &str = r#"{"type":"heartbeat"}"#;
-
-/// The longest interval, thirty years: a longer one could not be added to the time that a timer starts from.
-pub(super) const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// The heartbeat as an event, every [`HEARTBEAT_INTERVAL`]: see [`KeepAlive::heartbeat_event`].
 #[must_use]
