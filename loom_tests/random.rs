@@ -13,9 +13,10 @@ use tokio::time::Instant;
 use super::node::{self, Engine, Event};
 use super::support::*;
 use crate::channel::{Resume, Taken};
-use crate::gap::GapReason;
+use crate::gap::{Gap, GapReason};
 use crate::id::{LastEventId, Position};
 use crate::registry::Limits;
+use crate::subscription::Subscription;
 use crate::sync::Mutex;
 
 mod lives;
@@ -184,7 +185,7 @@ fn clients_come_back_while_events_are_published_and_histories_forgotten() {
             .map(|id| {
                 let hub = hub.clone();
                 thread::spawn(move || {
-                    let mut client = Client::default();
+                    let mut client = Account::default();
                     for _ in 0..5 {
                         client.come(&hub, id);
                     }
@@ -215,37 +216,53 @@ fn clients_come_back_while_events_are_published_and_histories_forgotten() {
     });
 }
 
-/// Knows its place in the history, as a client does from ids.
+/// What a client knows: its place in the history, as from ids, and the number that comes next.
 #[derive(Default)]
-struct Client {
+struct Account {
     place: Option<Position>,
-    /// The number that comes next, where that is known.
+    /// `None` where nobody can know.
     next: Option<u32>,
 }
 
-impl Client {
-    /// Opens a stream behind its place, reads what is there, and is cut.
-    fn come(&mut self, hub: &Hub, id: &str) {
-        let from = self.place.map_or(Resume::Fresh, Resume::After);
-        let mut stream = resume(hub, "u", id, from);
+impl Account {
+    /// Where a stream is to go on.
+    fn from(&self) -> Resume {
+        self.place.map_or(Resume::Fresh, Resume::After)
+    }
+
+    /// A stream begins.
+    fn begin(&mut self, stream: &Subscription<u32>) {
         if let Some(cursor) = stream.cursor() {
             self.place = LastEventId::new(&cursor).position();
         }
+    }
+
+    /// What it sees comes next, and what it misses is told.
+    fn take(&mut self, item: Result<u32, Gap>) {
+        match item {
+            Ok(number) => {
+                if let Some(next) = self.next {
+                    assert_eq!(number, next, "lost in silence, doubled, or out of order");
+                }
+                self.next = Some(number + 1);
+                self.place.as_mut().expect("it has a place").offset += 1;
+            }
+            Err(gap) => {
+                let missed = gap.missed.and_then(|missed| u32::try_from(missed).ok());
+                assert_eq!(missed.is_none(), gap.reason == GapReason::Epoch);
+                self.next = self.next.zip(missed).map(|(next, missed)| next + missed);
+                self.place = gap.position;
+            }
+        }
+    }
+
+    /// Opens a stream behind its place, reads what is there, and is cut.
+    fn come(&mut self, hub: &Hub, id: &str) {
+        let mut stream = resume(hub, "u", id, self.from());
+        self.begin(&stream);
         loop {
             match poll_once(&mut stream) {
-                Poll::Ready(Some(Ok(number))) => {
-                    if let Some(next) = self.next {
-                        assert_eq!(number, next, "lost in silence, doubled, or out of order");
-                    }
-                    self.next = Some(number + 1);
-                    self.place.as_mut().expect("it has a place").offset += 1;
-                }
-                Poll::Ready(Some(Err(gap))) => {
-                    let missed = gap.missed.and_then(|missed| u32::try_from(missed).ok());
-                    assert_eq!(missed.is_none(), gap.reason == GapReason::Epoch);
-                    self.next = self.next.zip(missed).map(|(next, missed)| next + missed);
-                    self.place = gap.position;
-                }
+                Poll::Ready(Some(item)) => self.take(item),
                 Poll::Ready(None) => panic!("nobody ends it"),
                 Poll::Pending => return,
             }

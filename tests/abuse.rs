@@ -8,6 +8,9 @@
 
 #![cfg(feature = "serve")]
 
+#[cfg(feature = "http2")]
+#[path = "support/http2_by_hand.rs"]
+mod http2_by_hand;
 #[path = "support/site.rs"]
 mod site;
 
@@ -250,50 +253,15 @@ fn of_many_publishers_each_keeps_its_order() {
 
 #[cfg(feature = "http2")]
 mod http2 {
-    //! Frames by hand: no client library would send them.
-
     use super::*;
+    use crate::http2_by_hand::*;
 
-    const HEADERS: u8 = 1;
-    const RST_STREAM: u8 = 3;
-    const GOAWAY: u8 = 7;
-    const CONTINUATION: u8 = 9;
-    const END_STREAM: u8 = 1;
-    const END_HEADERS: u8 = 4;
-
-    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-        let len = u32::try_from(payload.len()).expect("a frame is short");
-        let mut frame = len.to_be_bytes()[1..].to_vec();
-        frame.extend([kind, flags]);
-        frame.extend(stream.to_be_bytes());
-        frame.extend(payload);
-        frame
-    }
-
-    fn preface() -> Vec<u8> {
-        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-        bytes.extend(frame(4, 0, 0, &[]));
-        bytes
-    }
-
-    /// `GET /peer`, in HPACK.
     fn request() -> Vec<u8> {
-        let mut block = vec![0x82, 0x86, 0x44, 11];
-        block.extend(b"/events/ann");
-        block.extend([0x41, 4]);
-        block.extend(b"test");
-        block
+        get("/events/ann")
     }
 
-    /// The kinds of the frames of an answer.
-    fn kinds(mut answer: &[u8]) -> Vec<u8> {
-        let mut kinds = Vec::new();
-        while let [a, b, c, kind, _, _, _, _, _, rest @ ..] = answer {
-            let len = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
-            kinds.push(*kind);
-            answer = rest.get(len..).unwrap_or_default();
-        }
-        kinds
+    fn kinds(answer: &[u8]) -> Vec<u8> {
+        frames(answer).into_iter().map(|(kind, _)| kind).collect()
     }
 
     #[tokio::test]

@@ -199,18 +199,29 @@ async fn read(mut stream: Subscription) -> (usize, u64) {
     (got, missed)
 }
 
+/// With room for everything that is broadcast.
+fn roomy_hub() -> Hub {
+    let hub = Hub::builder().capacity(ALL).build();
+    hub.expect("valid settings")
+}
+
+/// Opens streams that are read to the end in tasks of their own.
+fn open_and_read<F: Flavour>(
+    flavour: F,
+    hub: &Hub,
+    count: usize,
+) -> Vec<impl Future<Output = (usize, u64)> + Send + use<F>> {
+    let open = |_| flavour.spawn(read(hub.register("ann").expect("room")));
+    (0..count).map(open).collect()
+}
+
 fn assert_empty(hub: &Hub) {
     assert_eq!((hub.total_connections(), hub.stats().users), (0, 0));
 }
 
 async fn every_stream_gets_every_event_in_order(flavour: impl Flavour) {
-    let hub = Hub::builder()
-        .capacity(ALL)
-        .build()
-        .expect("valid settings");
-    let readers: Vec<_> = (0..8)
-        .map(|_| flavour.spawn(read(hub.register("ann").expect("room"))))
-        .collect();
+    let hub = roomy_hub();
+    let readers = open_and_read(flavour, &hub, 8);
     broadcast_all(flavour, &hub).await;
     hub.evict("ann");
     for reader in join_all(readers).await {
@@ -222,9 +233,7 @@ async fn every_stream_gets_every_event_in_order(flavour: impl Flavour) {
 async fn who_is_slow_is_told_how_much_it_lost(flavour: impl Flavour) {
     let hub = Hub::builder().capacity(8).build().expect("valid settings");
     let slow = hub.register("ann").expect("room");
-    let readers: Vec<_> = (0..3)
-        .map(|_| flavour.spawn(read(hub.register("ann").expect("room"))))
-        .collect();
+    let readers = open_and_read(flavour, &hub, 3);
     broadcast_all(flavour, &hub).await;
     hub.evict("ann");
     assert_eq!(read(slow).await, (8, (ALL - 8) as u64));
@@ -328,13 +337,8 @@ async fn clients_come_back_to_a_history(flavour: impl Flavour) {
 }
 
 async fn a_shutdown_ends_all(flavour: impl Flavour) {
-    let hub = Hub::builder()
-        .capacity(ALL)
-        .build()
-        .expect("valid settings");
-    let readers: Vec<_> = (0..8)
-        .map(|_| flavour.spawn(read(hub.register("ann").expect("room"))))
-        .collect();
+    let hub = roomy_hub();
+    let readers = open_and_read(flavour, &hub, 8);
     broadcast_all(flavour, &hub).await;
     let cut = hub.shutdown(Duration::from_secs(8)).await;
     assert_eq!(cut, 0, "all have left before the time was over");
@@ -346,10 +350,7 @@ async fn a_shutdown_ends_all(flavour: impl Flavour) {
 }
 
 async fn a_publisher_broadcasts_all(flavour: impl Flavour) {
-    let hub = Hub::builder()
-        .capacity(ALL)
-        .build()
-        .expect("valid settings");
+    let hub = roomy_hub();
     let reader = flavour.spawn(read(hub.register("ann").expect("room")));
     let publisher = hub.publisher(2).expect("a runtime");
     let publishers = (0..PUBLISHERS).map(|number| {
@@ -408,10 +409,7 @@ async fn a_server_serves_all(flavour: impl Flavour) {
     async fn stream(State(hub): State<Hub>) -> Result<Subscription, RegisterError> {
         hub.register("ann")
     }
-    let hub = Hub::builder()
-        .capacity(ALL)
-        .build()
-        .expect("valid settings");
+    let hub = roomy_hub();
     let app = Router::new()
         .route("/", get(stream))
         .with_state(hub.clone());

@@ -5,7 +5,6 @@ mod decoder;
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -122,28 +121,16 @@ fn decode_by_eventsource_stream(chunks: &[Bytes]) -> Vec<eventsource_stream::Eve
     events.collect().now_or_never().expect("all of it is there")
 }
 
-/// The test kit's, for services' own tests. It tells a comment and a retry as they come.
+/// The test kit's, for services' own tests.
 fn decode_by_testkit(chunks: &[Bytes]) -> Vec<Dispatched> {
     let mut decoder = tidings::testkit::Decoder::new();
     for chunk in chunks {
         decoder.push(chunk);
     }
-    let (mut dispatched, mut comments, mut retry) = (Vec::new(), Vec::new(), None);
-    for item in decoder {
-        match item {
-            Item::Comment(comment) => comments.push(comment),
-            Item::Retry(after) => retry = Some(after.as_millis()),
-            Item::Message(message) => dispatched.push(Dispatched {
-                event: message.event,
-                data: message.data,
-                id: message.id,
-                retry,
-                comments: mem::take(&mut comments),
-            }),
-            other => panic!("no frame has {other:?}"),
-        }
-    }
-    dispatched
+    let items: Vec<Item> = decoder.collect();
+    let has_bare_id = items.iter().any(|item| matches!(item, Item::Id(_)));
+    assert!(!has_bare_id, "no frame has an id alone: {items:?}");
+    Dispatched::of_items(items)
 }
 
 /// All four decoders see these events in this stream: no more, no less and nothing else.

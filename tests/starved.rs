@@ -61,6 +61,15 @@ fn start(runtime: &Runtime, site: &Site) -> SocketAddr {
     })
 }
 
+/// Each stream has been sent what the buffers take, and the server waits for room.
+async fn all_wait(site: &Site) {
+    let waits = || {
+        let streams = site.hub.connection_info();
+        streams.iter().all(|info| info.behind == 0)
+    };
+    eventually(BOUND, "all wait", waits).await;
+}
+
 #[test]
 fn who_reads_while_nobody_is_served_is_not_taken_for_one_that_stalls() {
     const CLIENTS: usize = 24;
@@ -89,14 +98,7 @@ fn who_reads_while_nobody_is_served_is_not_taken_for_one_that_stalls() {
     for n in 0..CLIENTS {
         site.send(&n.to_string(), &"x".repeat(SIZE));
     }
-    // Each has been sent what the buffers take, and the server waits for room.
-    let waits = || {
-        site.hub
-            .connection_info()
-            .iter()
-            .all(|info| info.behind == 0)
-    };
-    reading.block_on(eventually(BOUND, "all wait", waits));
+    reading.block_on(all_wait(&site));
     for mut client in clients {
         let (may_read, whole) = (Arc::clone(&may_read), Arc::clone(&whole));
         reading.spawn(async move {
@@ -225,13 +227,7 @@ fn a_stream_of_http2_that_is_read_meanwhile_is_not_taken_for_one_that_stalls() {
     for n in 0..STREAMS {
         site.send(&n.to_string(), &"x".repeat(SIZE));
     }
-    let waits = || {
-        site.hub
-            .connection_info()
-            .iter()
-            .all(|info| info.behind == 0)
-    };
-    reading.block_on(eventually(BOUND, "all wait", waits));
+    reading.block_on(all_wait(&site));
     let mut readers = Vec::new();
     block(&serving, || {
         for mut body in bodies.drain(..) {

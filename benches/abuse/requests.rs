@@ -1,5 +1,9 @@
 //! Requests that are too much: heads of megabytes, heads without end, ids of events that nobody sent.
 
+#[cfg(feature = "http2")]
+#[path = "../../tests/support/http2_by_hand.rs"]
+mod http2_by_hand;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -252,22 +256,7 @@ fn ids(report: &mut Report, server: &mut Process, mode: Mode) {
 
 #[cfg(feature = "http2")]
 mod http2 {
-    //! Frames by hand: no client library would send them.
-
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    const HEADERS: u8 = 1;
-    const CONTINUATION: u8 = 9;
-    const END_STREAM: u8 = 1;
-    const END_HEADERS: u8 = 4;
-
-    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-        let len = u32::try_from(payload.len()).expect("a frame is short");
-        let mut frame = len.to_be_bytes()[1..].to_vec();
-        frame.extend([kind, flags]);
-        frame.extend(stream.to_be_bytes());
-        frame.extend(payload);
-        frame
-    }
+    use super::http2_by_hand::*;
 
     /// A header that is written out and not kept: lengths of less than 127.
     fn literal(name: &str, value: &str) -> Vec<u8> {
@@ -278,26 +267,16 @@ mod http2 {
         bytes
     }
 
-    /// `GET /ann` as HPACK has it in its table, as far as it does.
-    fn request() -> Vec<u8> {
-        let mut block = vec![0x82, 0x86];
-        block.extend([0x44, 4]);
-        block.extend(b"/ann");
-        block.extend([0x41, 4]);
-        block.extend(b"test");
-        block
-    }
-
     /// A case, what is sent first, and what is sent again and again.
     pub(super) fn floods() -> [(&'static str, Vec<u8>, Vec<u8>); 3] {
-        let begin = [PREFACE, &frame(4, 0, 0, &[])].concat();
+        let begin = preface();
         let filling = literal("x", &"y".repeat(100)).repeat(100);
 
-        let endless = [&begin[..], &frame(HEADERS, END_STREAM, 1, &request())].concat();
+        let endless = [&begin[..], &frame(HEADERS, END_STREAM, 1, &get("/ann"))].concat();
         let more = frame(CONTINUATION, 0, 1, &filling);
 
         // An entry of 4 KB is put into the table, and then named by one byte each time.
-        let mut bomb = request();
+        let mut bomb = get("/ann");
         let value = "z".repeat(4000);
         bomb.extend([0x40, 1, b'b', 0x7F]);
         // 4000 - 127, in groups of seven bits.
@@ -306,12 +285,12 @@ mod http2 {
         bomb.extend(std::iter::repeat_n(0xBE, 12_000));
         let bomb = frame(HEADERS, END_STREAM | END_HEADERS, 1, &bomb);
 
-        let mut broad = request();
+        let mut broad = get("/ann");
         for _ in 0..140 {
             broad.extend(literal("x", &"y".repeat(110)));
         }
         let broad = frame(HEADERS, END_STREAM | END_HEADERS, 1, &broad);
-        let last = frame(7, 0, 0, &[0; 8]);
+        let last = frame(GOAWAY, 0, 0, &[0; 8]);
         [
             ("CONTINUATION without end", endless, more),
             (
@@ -328,27 +307,23 @@ mod http2 {
     }
 
     /// What the first frame says that is an answer or an end.
-    pub(super) fn what(mut response: &[u8]) -> Option<String> {
-        while let [a, b, c, kind, _, _, _, _, _, rest @ ..] = response {
-            let len = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
-            let payload = rest.get(..len)?;
-            match kind {
-                1 => {
+    pub(super) fn what(response: &[u8]) -> Option<String> {
+        frames(response)
+            .into_iter()
+            .find_map(|(kind, payload)| match kind {
+                HEADERS => {
                     // Three digits in Huffman's code.
                     const TOO_LARGE: &[u8] = &[0x83, 0x69, 0x90, 0xFF];
                     let is_431 = payload.windows(4).any(|bytes| bytes == TOO_LARGE);
-                    return Some(match payload.first() {
+                    Some(match payload.first() {
                         _ if is_431 => "431".to_owned(),
                         Some(0x88) => "200".to_owned(),
                         _ => format!("{payload:?}"),
-                    });
+                    })
                 }
-                3 => return Some(format!("RST_STREAM {}", payload.last()?)),
-                7 => return Some(format!("GOAWAY {}", payload.get(7)?)),
-                _ => {}
-            }
-            response = &rest[len..];
-        }
-        None
+                RST_STREAM => Some(format!("RST_STREAM {}", payload.last()?)),
+                GOAWAY => Some(format!("GOAWAY {}", payload.get(7)?)),
+                _ => None,
+            })
     }
 }

@@ -1,7 +1,6 @@
 //! Three decoders of event streams that know nothing of each other, brought to one form.
 
 use std::convert::Infallible;
-use std::mem;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
@@ -26,18 +25,23 @@ pub struct Dispatched {
     pub comments: Vec<String>,
 }
 
+impl From<standard::Dispatched> for Dispatched {
+    fn from(event: standard::Dispatched) -> Self {
+        Self {
+            event: event.event,
+            data: event.data,
+            id: event.id,
+            retry: event.retry,
+            comments: event.comments,
+        }
+    }
+}
+
 /// By the decoder that was written from the standard.
 pub fn by_standard(chunks: &[&[u8]]) -> Vec<Dispatched> {
     let mut decoder = standard::Decoder::default();
     chunks.iter().for_each(|chunk| decoder.push(chunk));
-    let dispatched = decoder.take().into_iter().map(|event| Dispatched {
-        event: event.event,
-        data: event.data,
-        id: event.id,
-        retry: event.retry,
-        comments: event.comments,
-    });
-    dispatched.collect()
+    decoder.take().into_iter().map(Dispatched::from).collect()
 }
 
 /// By the test kit's.
@@ -49,22 +53,8 @@ pub fn items(chunks: &[&[u8]]) -> Vec<Item> {
 
 /// What a listener gets of what the test kit's decoder tells.
 pub fn dispatched(items: Vec<Item>) -> Vec<Dispatched> {
-    let (mut dispatched, mut comments, mut retry) = (Vec::new(), Vec::new(), None);
-    for item in items {
-        match item {
-            Item::Comment(comment) => comments.push(comment),
-            Item::Retry(after) => retry = Some(after.as_millis()),
-            Item::Message(message) => dispatched.push(Dispatched {
-                event: message.event,
-                data: message.data,
-                id: message.id,
-                retry,
-                comments: mem::take(&mut comments),
-            }),
-            _ => {}
-        }
-    }
-    dispatched
+    let dispatched = standard::Dispatched::of_items(items);
+    dispatched.into_iter().map(Dispatched::from).collect()
 }
 
 /// Blocks by the crate sse-stream: what each says itself, nothing that stays from one to the next.

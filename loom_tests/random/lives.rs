@@ -9,11 +9,8 @@ use shuttle::thread;
 use tokio::time::Instant;
 
 use super::super::support::*;
-use super::check;
-use crate::channel::Resume;
+use super::{Account, check};
 use crate::error::RegisterError;
-use crate::gap::GapReason;
-use crate::id::{LastEventId, Position};
 use crate::registry::Limits;
 use crate::subscription::Subscription;
 
@@ -21,14 +18,12 @@ const USERS: [&str; 2] = ["u", "v"];
 const PER_USER: usize = 2;
 const TOTAL: usize = 3;
 
-/// A client of one user, that knows its place in the history, as a client does from ids.
+/// A client of one user.
 struct Client {
     user: &'static str,
     id: String,
     stream: Option<Subscription<u32>>,
-    place: Option<Position>,
-    /// The number that comes next, where that is known.
-    next: Option<u32>,
+    account: Account,
 }
 
 impl Client {
@@ -37,44 +32,28 @@ impl Client {
             user: USERS[number % USERS.len()],
             id: format!("client {number}"),
             stream: None,
-            place: None,
-            next: None,
+            account: Account::default(),
         }
     }
 
     /// Comes back behind its place, if it is let in.
     fn come(&mut self, hub: &Hub) -> Result<(), RegisterError> {
         self.stream = None;
-        let from = self.place.map_or(Resume::Fresh, Resume::After);
-        let id = self.id.as_str().into();
+        let (id, from) = (self.id.as_str().into(), self.account.from());
         let stream = Subscription::open(hub, self.user.into(), id, from, |_| None)?;
-        if let Some(cursor) = stream.cursor() {
-            self.place = LastEventId::new(&cursor).position();
-        }
+        self.account.begin(&stream);
         self.stream = Some(stream);
         Ok(())
     }
 
-    /// Reads at most so many items of what is there. What it sees comes next, and what it misses is told.
+    /// Reads at most so many items of what is there.
     fn read(&mut self, at_most: usize) {
         for _ in 0..at_most {
             let Some(stream) = &mut self.stream else {
                 return;
             };
             match poll_once(stream) {
-                Poll::Ready(Some(Ok(number))) => {
-                    if let Some(next) = self.next {
-                        assert_eq!(number, next, "lost in silence, doubled, or out of order");
-                    }
-                    self.next = Some(number + 1);
-                    self.place.as_mut().expect("it has a place").offset += 1;
-                }
-                Poll::Ready(Some(Err(gap))) => {
-                    let missed = gap.missed.and_then(|missed| u32::try_from(missed).ok());
-                    assert_eq!(missed.is_none(), gap.reason == GapReason::Epoch);
-                    self.next = self.next.zip(missed).map(|(next, missed)| next + missed);
-                    self.place = gap.position;
-                }
+                Poll::Ready(Some(item)) => self.account.take(item),
                 Poll::Ready(None) => self.stream = None,
                 Poll::Pending => return,
             }

@@ -3,6 +3,8 @@
 
 use std::mem;
 
+use tidings::testkit::Item;
+
 /// A dispatched event, as a browser's listener sees it, and the comments that stood in its block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Dispatched {
@@ -13,6 +15,29 @@ pub(crate) struct Dispatched {
     /// The reconnection time in milliseconds: it stays as well.
     pub(crate) retry: Option<u128>,
     pub(crate) comments: Vec<String>,
+}
+
+impl Dispatched {
+    /// What a listener gets of what the test kit's decoder tells: that tells comments and times as they come.
+    #[allow(dead_code, reason = "not every file compares the two")]
+    pub(crate) fn of_items(items: impl IntoIterator<Item = Item>) -> Vec<Self> {
+        let (mut dispatched, mut comments, mut retry) = (Vec::new(), Vec::new(), None);
+        for item in items {
+            match item {
+                Item::Comment(comment) => comments.push(comment),
+                Item::Retry(after) => retry = Some(after.as_millis()),
+                Item::Message(message) => dispatched.push(Self {
+                    event: message.event,
+                    data: message.data,
+                    id: message.id,
+                    retry,
+                    comments: mem::take(&mut comments),
+                }),
+                _ => {}
+            }
+        }
+        dispatched
+    }
 }
 
 /// Takes bytes in whatever pieces they come.
