@@ -286,6 +286,30 @@ async fn a_stream_that_began_too_early_is_told() {
     assert_eq!(data(&mut second).await, "1");
 }
 
+/// What its client has by then is the id that the stream begins with.
+#[tokio::test(start_paused = true)]
+async fn a_first_stream_that_is_cut_before_its_first_event_loses_nothing() {
+    let engine = InProcess::new(Level::Replayable);
+    let hub: Hub = GenericBroadcaster::builder()
+        .backplane(engine.node())
+        .history(History::new(10).keep_for_unconnected())
+        .build()
+        .expect("valid settings");
+    for n in 0..3 {
+        hub.broadcast_confirmed("ann", &text(&n.to_string()))
+            .await
+            .expect("the engine is there");
+    }
+    let first = hub.register("ann").expect("room");
+    let cursor = LastEventId::new(&first.cursor().expect("there is a history"));
+    drop(first);
+    let mut back = hub.resume("ann", &cursor).expect("room");
+    for n in 0..3 {
+        assert_eq!(data(&mut back).await, n.to_string());
+    }
+    assert!(is_silent(&mut back).await);
+}
+
 #[tokio::test(start_paused = true)]
 async fn garbage_is_counted_and_stops_nothing() {
     use tidings::backplane::{Place, Position, Received};
