@@ -6,3 +6,4 @@ pub mod model;
 pub mod protocol;
 pub mod rig;
 pub mod script;
+mod words;

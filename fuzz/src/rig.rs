@@ -8,16 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use tidings::{
-    ConnectionId, Data, EncodeError, Frame, GapReason, GenericBroadcaster, History, LagPolicy,
-    LastEventId, RegisterError, Subscription, ToSse,
-};
+use tidings::{Data, EncodeError, GenericBroadcaster, LastEventId, Subscription, ToSse};
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, advance};
 use tokio_stream::Stream;
 
-use crate::model::{Came, Counted, Gap, Model, Place, Polled, Reason, Refused, UserView, View};
+use crate::model::{Came, Counted, Gap, Model, Place, Polled, UserView, View};
 use crate::script::{Form, Operation, Policy, Script, Settings, Token, USERS};
+use crate::words::{build, connection_id, id_in, policy_of, reason_of, refused_of, user_of};
 
 const NAMES: [&str; USERS] = ["ann", "bob", ""];
 /// More would only take long.
@@ -479,77 +477,4 @@ impl<'a> Rig<'a> {
         );
         assert_eq!((left, stats.connections), ((0, 0, 0, 0), 0), "what is left");
     }
-}
-
-fn build(settings: &Settings) -> GenericBroadcaster<Event> {
-    let millis = Duration::from_millis;
-    let history = settings.history.as_ref().map(|kept| {
-        let history = History::new(kept.events)
-            .bytes(kept.bytes)
-            .age(kept.age.map(millis))
-            .linger(millis(kept.linger))
-            .away_users(kept.away_users)
-            .away_bytes(kept.away_bytes);
-        if kept.keeps_for_unconnected {
-            history.keep_for_unconnected()
-        } else {
-            history
-        }
-    });
-    let mut builder = GenericBroadcaster::builder()
-        .capacity(settings.capacity)
-        .connections_per_user(settings.per_user)
-        .total_connections(settings.total)
-        .history(history)
-        .lag_policy(policy_of(settings.policy));
-    if let Some(keys) = settings.coalesce_keys {
-        builder = builder.coalesce_keys(keys);
-    }
-    if let Some((behind, time)) = settings.patience {
-        builder = builder.patience(behind, millis(time));
-    }
-    builder.build().expect("the settings are valid")
-}
-
-fn user_of(choice: u8) -> usize {
-    usize::from(choice) % USERS
-}
-
-fn connection_id(connection: u8) -> ConnectionId {
-    connection.to_string().into()
-}
-
-fn policy_of(policy: Policy) -> LagPolicy {
-    match policy {
-        Policy::Gap => LagPolicy::Gap,
-        Policy::Disconnect => LagPolicy::Disconnect,
-        Policy::Coalesce => LagPolicy::Coalesce,
-        Policy::End => LagPolicy::End,
-    }
-}
-
-fn reason_of(reason: GapReason) -> Reason {
-    match reason {
-        GapReason::Lagged => Reason::Lagged,
-        GapReason::Evicted => Reason::Evicted,
-        GapReason::Epoch => Reason::Epoch,
-        other => panic!("there is one node: {other:?}"),
-    }
-}
-
-fn refused_of(error: RegisterError) -> Refused {
-    match error {
-        RegisterError::ShuttingDown { .. } => Refused::ShuttingDown,
-        RegisterError::TotalFull { .. } => Refused::TotalFull,
-        RegisterError::UserFull { .. } => Refused::UserFull,
-        RegisterError::ConnectionIdInUse => Refused::IdInUse,
-        other => panic!("not known: {other:?}"),
-    }
-}
-
-fn id_in(frame: &Frame) -> Option<&str> {
-    frame
-        .fields()
-        .find(|(name, _)| *name == "id")
-        .map(|(_, id)| id)
 }
