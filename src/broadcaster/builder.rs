@@ -174,7 +174,8 @@ impl<E: ?Sized> Builder<E> {
     }
 
     /// Sweeps at this interval, in a task of its own that ends with the last clone of the broadcaster. Default `None`:
-    /// call [`sweep`](GenericBroadcaster::sweep) yourself. A second is a good interval.
+    /// call [`sweep`](GenericBroadcaster::sweep) yourself. A second is a good interval. A sweep that comes late by more than
+    /// the interval, because the runtime stood still, leaves it to the next: nobody was served meanwhile.
     pub fn sweep_every(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.sweep_every = interval.into();
         self
