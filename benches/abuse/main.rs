@@ -11,8 +11,8 @@
 //!     cargo bench --all-features --bench abuse
 //!     cargo bench --all-features --bench abuse -- --only storm
 //!
-//! A machine with two cores cannot connect 10,000 times a second and answer that as well; the row has the rate that it came
-//! to.
+//! The storm tries 10,000 connections a second. Two cores can make and answer as many only when they have nothing else to
+//! do; the row has the number that it came to.
 
 #[path = "../support/mod.rs"]
 mod support;
