@@ -161,7 +161,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             }
             Err(error) => {
                 self.registry.counters().refused.count(&error);
-                tracing::warn!(%user, connection = %id, %error, "refused");
+                // Counted. No louder, since a client can have it as often as it likes.
+                tracing::debug!(%user, connection = %id, %error, "refused");
                 Err(error)
             }
         }
