@@ -208,19 +208,21 @@ impl<T: Clone + Send + 'static> Log<T> {
     ) {
         let now = self.now();
         self.state.with(|state| {
-            let Some(marks) = &mut state.marks else {
+            let Some(mut marks) = state.marks else {
                 return;
             };
             if marks.epoch == head.epoch {
                 return;
             }
+            // Before the marks are anew: whatever is forgotten leaves its own.
+            while state.forget_first(&self.retention) {}
             marks.epoch = head.epoch;
             marks.last.remote = head.position;
             marks.dropped = marks.last;
             marks.confirmed = marks.last.own;
             marks.begun = marks.last;
+            state.marks = Some(marks);
             let mark = Some((marks.last, false));
-            while state.forget_first(&self.retention) {}
             let event = make(self.place(state));
             self.push(state, (1, None), (now, mark), event, send);
         });

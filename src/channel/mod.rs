@@ -17,6 +17,8 @@ mod replay;
 mod retention;
 mod roster;
 mod shared;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 pub(crate) use connection::Connection;
 pub(crate) use fanout::{Channel, Welcome};
