@@ -658,6 +658,8 @@ async fn who_can_still_read_everything_is_not_pruned() {
     let _slow = join(&hub);
     for (sent, pruned) in [(100, 0), (1, 1)] {
         send_all(&hub, 0..sent);
+        // Nor who came late.
+        let _late = join(&hub);
         hub.sweep();
         advance(Duration::from_secs(31)).await;
         assert_eq!(hub.sweep(), pruned);
@@ -710,6 +712,13 @@ fn coalescing_keeps_the_newest_of_each_key() {
         broadcast(keyed("y", number));
     }
     assert_eq!(numbers(&mut tab), (vec![30, 34, 35], vec![Some(3)]));
+
+    // Also if it is the first that is lost.
+    broadcast(Text::new("36".into()));
+    for number in 37..40 {
+        broadcast(keyed("y", number));
+    }
+    assert_eq!(numbers(&mut tab), (vec![38, 39], vec![Some(2)]));
 
     // And so it is if there are more keys than are kept.
     for number in 100..200 {

@@ -48,8 +48,8 @@ pub(super) struct Joined<T> {
 
 /// What a log has for a stream that is behind.
 pub(super) struct Excerpt<T> {
-    /// Events in order, each with its offset.
-    pub(super) events: VecDeque<(u64, T)>,
+    /// Events in order.
+    pub(super) events: VecDeque<T>,
     /// Events that come before these, and are not to be had.
     pub(super) missed: u64,
     /// Whether the client is to know of that.
@@ -264,9 +264,7 @@ impl<T: Clone + Send + 'static> Log<T> {
     ) -> usize {
         let offset = state.next;
         state.next += 1;
-        if self.retention.keys > 0 {
-            state.latest.note(offset, key, &event);
-        }
+        state.latest.note(offset, key, &event);
         let entry = Entry {
             event: event.clone(),
             size,
@@ -358,11 +356,11 @@ impl<T: Clone + Send + 'static> Log<T> {
             }
         }
         // The events that were sent here first and are not in the engine yet cannot be had from there.
-        let unconfirmed = |entry: &Entry<T>| {
+        let is_confirmed = |entry: &Entry<T>| {
             let own = entry.mark.map_or(0, |(mark, _)| mark.own);
             own <= marks.confirmed
         };
-        let confirmed = state.kept.partition_point(unconfirmed);
+        let confirmed = state.kept.partition_point(is_confirmed);
         Start::Ask(first + confirmed as u64)
     }
 
@@ -370,8 +368,6 @@ impl<T: Clone + Send + 'static> Log<T> {
     /// for what is gone.
     pub(super) fn read(&self, next: u64, end: u64, coalesce: bool) -> Excerpt<T> {
         let now = self.retention.age().map(|_| Instant::now());
-        // Where no keys are kept nothing stands for anything.
-        let coalesce = coalesce && self.retention.keys > 0;
         self.state.with(|state| {
             state.forget_old(now, &self.retention);
             let first = state.next - state.kept.len() as u64;
@@ -400,7 +396,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                         // What is left of the stretch is still to come.
                         false => self.position(before - 1),
                     },
-                    events: latest.into(),
+                    events: latest.into_iter().map(|(_, event)| event).collect(),
                     until,
                 };
             }
@@ -409,7 +405,7 @@ impl<T: Clone + Send + 'static> Log<T> {
             let range = (next - first) as usize..(until - first) as usize;
             let events = state.kept.range(range).map(|entry| entry.event.clone());
             Excerpt {
-                events: (next..).zip(events).collect(),
+                events: events.collect(),
                 missed: 0,
                 told: false,
                 until,

@@ -50,16 +50,14 @@ impl Missed {
 
 pub(super) struct Replay<T> {
     log: Arc<Log<T>>,
-    /// The next event to yield.
+    /// The next event to yield, once the excerpt is.
     next: u64,
     /// The next event that the ring yields. Those in between are read from the log.
     live: u64,
     /// What the ring began with. Before it, the stream reads what was broadcast when it was not there.
     joined: u64,
     coalesce: bool,
-    excerpt: VecDeque<(u64, T)>,
-    /// The next event to yield when the excerpt is read.
-    until: u64,
+    excerpt: VecDeque<T>,
 }
 
 impl<T: Clone + Send + 'static> Replay<T> {
@@ -71,11 +69,10 @@ impl<T: Clone + Send + 'static> Replay<T> {
             joined: live,
             coalesce: false,
             excerpt: VecDeque::new(),
-            until: next,
         }
     }
 
-    /// How many of the channel's events lie behind the stream.
+    /// How many of the channel's events lie behind a stream that begins.
     pub(super) fn position(&self) -> u64 {
         self.next - 1
     }
@@ -98,7 +95,6 @@ impl<T: Clone + Send + 'static> Replay<T> {
                 Poll::Ready(Some(Ok(event))) => {
                     self.live += 1;
                     self.next = self.live;
-                    self.until = self.live;
                     return Poll::Ready(Some(Ok(event)));
                 }
                 Poll::Ready(Some(Err(missed))) => self.live += missed,
@@ -110,11 +106,9 @@ impl<T: Clone + Send + 'static> Replay<T> {
 
     /// The next event from the log; `None` when it is the ring's turn.
     fn read_log(&mut self) -> Option<Result<T, Box<Missed>>> {
-        if let Some((offset, event)) = self.excerpt.pop_front() {
-            self.next = offset + 1;
+        if let Some(event) = self.excerpt.pop_front() {
             return Some(Ok(event));
         }
-        self.next = self.until;
         if self.next == self.live {
             // Give back what a long replay had made it grow to.
             self.excerpt = VecDeque::new();
@@ -131,7 +125,7 @@ impl<T: Clone + Send + 'static> Replay<T> {
         };
         count.add(excerpt.events.len() as u64);
         self.excerpt = excerpt.events;
-        self.until = excerpt.until;
+        self.next = excerpt.until;
         if excerpt.missed == 0 {
             return self.read_log();
         }

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use super::latest::Latest;
 use super::{Head, History, Incoming, Log, Resume, Retention, Taken, Upstream};
 use crate::id::{Position, Seen};
 use crate::sync::Sender;
@@ -266,13 +267,35 @@ fn what_a_slow_stream_has_lost_is_told_with_the_place_behind_it() {
     assert_eq!((gone.missed, gone.until), (2, 3));
     assert_eq!(gone.position, None, "of places in between nothing is known");
     let there = node.log.read(4, 6, false);
-    let numbers: Vec<_> = there
-        .events
-        .iter()
-        .map(|(at, event)| (*at, event.0))
-        .collect();
-    assert_eq!(numbers, [(4, 4), (5, 5)]);
+    let numbers: Vec<_> = there.events.iter().map(|event| event.0).collect();
+    assert_eq!(numbers, [4, 5]);
     assert_eq!((there.missed, there.told, there.until), (0, false, 6));
+}
+
+#[test]
+fn a_replay_takes_a_few_events_at_a_time() {
+    let node = node(History::new(100));
+    for number in 1..=100 {
+        node.publish(number, 1);
+    }
+    let some = node.log.read(7, 101, false);
+    assert_eq!((some.events.len(), some.until), (32, 39));
+    let last = node.log.read(71, 101, false);
+    assert_eq!((last.events.len(), last.until), (30, 101));
+}
+
+#[test]
+fn where_no_keys_are_kept_nothing_stands_for_an_event() {
+    let mut none = Latest::new(0);
+    let mut one = Latest::new(1);
+    for offset in 1..=3 {
+        none.note(offset, Some("key"), &());
+        one.note(offset, Some("key"), &());
+    }
+    assert_eq!(none.within(&(1..4)), []);
+    assert!(!none.accounts_from(3));
+    assert_eq!(one.within(&(1..4)), [(3, ())]);
+    assert!(one.accounts_from(1));
 }
 
 #[test]
