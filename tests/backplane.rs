@@ -226,6 +226,29 @@ async fn what_the_engine_has_dropped_is_told_with_its_number() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_the_engine_has_dropped_is_told_once() {
+    let engine = InProcess::keeping(Level::Replayable, 0);
+    let a = hub(engine.node());
+    let cut = engine.node();
+    let b = hub(cut.clone());
+    let mut tab = b.register_when_ready("ann").await.expect("room");
+    engine.cut(&cut);
+    for n in 1..=3 {
+        a.broadcast_confirmed("ann", &text(&n.to_string()))
+            .await
+            .expect("sent");
+    }
+    engine.mend(&cut);
+    let gap = item(&mut tab).await.expect_err("a gap");
+    assert_eq!((gap.reason, gap.missed), (GapReason::Backplane, Some(3)));
+    engine.cut(&cut);
+    engine.mend(&cut);
+    assert!(is_silent(&mut tab).await, "it is the same gap");
+    a.broadcast("ann", &text("4")).expect("sent");
+    assert_eq!(data(&mut tab).await, "4");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_log_that_is_another_one_is_told_to_everyone() {
     let engine = InProcess::new(Level::Replayable);
     let (a, b) = (hub(engine.node()), hub(engine.node()));
