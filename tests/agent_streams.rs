@@ -43,8 +43,8 @@ fn read(body: &mut SseBody) -> (Vec<Value>, bool) {
 }
 
 fn types(events: &[Value]) -> Vec<&str> {
-    let name = |event: &'_ Value| event["type"].as_str().expect("a type").to_owned();
-    events.iter().map(|event| &*name(event).leak()).collect()
+    let name = |event| Value::as_str(event).expect("a type");
+    events.iter().map(|event| name(&event["type"])).collect()
 }
 
 fn route(router: &EventRouter, run: &RunRef, event: Event) {
