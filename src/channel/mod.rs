@@ -17,7 +17,7 @@ mod replay;
 mod retention;
 mod roster;
 mod shared;
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests;
 
 pub(crate) use connection::Connection;

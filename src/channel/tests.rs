@@ -273,7 +273,7 @@ fn what_a_slow_stream_has_lost_is_told_with_the_place_behind_it() {
 }
 
 #[test]
-fn a_replay_takes_a_few_events_at_a_time() {
+fn the_log_gives_a_few_events_at_a_time() {
     let node = node(History::new(100));
     for number in 1..=100 {
         node.publish(number, 1);
