@@ -367,6 +367,19 @@ async fn a_shutdown_ends_every_stream_after_what_was_broadcast_before() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_whose_time_is_up_in_a_shutdown_says_when_to_come_back() {
+    let hub = Hub::new();
+    let at = Instant::now() + Duration::from_millis(1);
+    let body = SseBody::new(join(&hub).deadline(at));
+    let reader = tokio::spawn(read_to_end(body));
+    hub.shutdown(Duration::from_secs(60)).await;
+    let text = reader.await.expect("no panic");
+    let (events, retry) = split_retry(&text);
+    assert_eq!(events, "");
+    assert!((1_000..=61_000).contains(&retry), "{retry}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_shutdown_refuses_whoever_comes() {
     let hub = Hub::new();
     hub.shutdown(Duration::from_secs(1)).await;

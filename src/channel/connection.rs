@@ -262,10 +262,6 @@ impl<T: Clone + Send + 'static> Connection<T> {
         }
         phase
     }
-
-    pub(crate) fn is_finishing(&self) -> bool {
-        self.phase.load(Ordering::Acquire) & FINISHING != 0
-    }
 }
 
 /// What the stream reads from, and the task that polled it last.

@@ -72,11 +72,9 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
         self.connection.age()
     }
 
-    /// Over what time the client shall spread its reconnect, if the stream ended because of a shutdown. A stream that was
-    /// evicted has finished too.
+    /// Over what time the client shall spread its reconnect, if there is a shutdown, whatever its stream ends for.
     pub(crate) fn reconnect_spread(&self) -> Option<Duration> {
-        let finishing = self.connection.is_finishing();
-        finishing.then(|| self.registry.spread()).flatten()
+        self.registry.spread()
     }
 
     /// Says from outside whether the stream is over.
