@@ -30,7 +30,8 @@ use crate::subscription::Subscription;
 /// Where events are missing, and the [`LagPolicy`](crate::LagPolicy) says so, an event `gap` stands in their place, with
 /// `{"reason":"lagged","missed":n}` for data; see [`Gap`](crate::Gap). With a [history](crate::History) every event has an
 /// id, the gap has the one from which the stream goes on, and in front stands the [`cursor`](Self::cursor). A stream that
-/// ends once there is a [shutdown](crate::GenericBroadcaster::shutdown) ends with a `retry:` line.
+/// ends once there is a [shutdown](crate::GenericBroadcaster::shutdown) ends with a `retry:` line; with a
+/// [`view`](Self::view) it ends as that says.
 ///
 /// The keep-alive needs the timer of a tokio runtime when the body is polled.
 ///
