@@ -1,4 +1,4 @@
-//! Where nodes have a history in common: what a log has for a client that comes back, place by place. How these meet in
+//! What a log has for a client that comes back, place by place, where nodes have a history in common. How these meet in
 //! threads is modelled, see `loom_tests/shared.rs`.
 
 use std::cell::RefCell;
@@ -156,25 +156,18 @@ fn the_engine_is_asked_for_what_the_channel_has_dropped() {
 
 #[test]
 fn the_engine_is_asked_for_what_was_never_kept() {
-    let node = node(History::new(100).bytes(10));
-    let small = node.publish(1, 1);
-    let large = node.publish(2, 11);
-    let last = node.publish(3, 1);
-    assert_eq!(node.back(small), Asked(vec![3]));
-    assert_eq!(node.back(large), Events(vec![3]));
-    assert_eq!(node.back(last), Events(vec![]));
-}
-
-#[test]
-fn the_engine_is_asked_for_what_came_while_there_was_no_room() {
-    let node = node(History::new(100).away_bytes(10));
-    let kept = node.publish(1, 1);
-    assert!(node.log.linger(|| true));
-    let large = node.publish(2, 11);
-    let last = node.publish(3, 1);
-    assert_eq!(node.back(kept), Asked(vec![3]));
-    assert_eq!(node.back(large), Events(vec![3]));
-    assert_eq!(node.back(last), Events(vec![]));
+    let too_large = History::new(100).bytes(10);
+    let no_room = History::new(100).away_bytes(10);
+    for (history, is_away) in [(too_large, false), (no_room, true)] {
+        let node = node(history);
+        let small = node.publish(1, 1);
+        assert!(!is_away || node.log.linger(|| true));
+        let large = node.publish(2, 11);
+        let last = node.publish(3, 1);
+        assert_eq!(node.back(small), Asked(vec![3]));
+        assert_eq!(node.back(large), Events(vec![3]));
+        assert_eq!(node.back(last), Events(vec![]));
+    }
 }
 
 #[test]
