@@ -178,7 +178,10 @@ pub use router::{
     EventRouter, Routed,
 };
 #[cfg(not(all(test, loom)))]
-pub use sse::{HEARTBEAT_INTERVAL, HEARTBEAT_JSON, KeepAlive, SseBody, standard_keep_alive};
+pub use sse::{
+    AGENT_HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL, HEARTBEAT_JSON, KeepAlive, SseBody,
+    standard_keep_alive,
+};
 pub use subscription::{ConnectionGuard, LagPolicy, Subscription};
 pub use trace::{NoTraceParent, TraceParent};
 

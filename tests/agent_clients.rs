@@ -542,3 +542,27 @@ async fn a2a_clients_give_the_agent_a_task() {
     ids.dedup();
     assert_eq!(ids.len(), A2A.len(), "to each its own");
 }
+
+#[tokio::test]
+async fn a2a_clients_at_their_defaults_wait_for_a_silent_agent() {
+    let process = Process::start(&[]).await;
+    let hub = &process.hub;
+    let mut at_work = Vec::new();
+    for (index, of) in A2A.into_iter().enumerate() {
+        let call = ["send", "task-1", ""];
+        at_work.push(Client::a2a(
+            &format!("silent-{index}"),
+            of,
+            hub,
+            "ann",
+            call,
+        ));
+    }
+    connected(hub, "a2a", 6).await;
+    let sent = [task("task-1"), status("task-1", "COMPLETED")];
+    publish(hub, "ann", "a2a", None, &sent[0]).await;
+    // The client in Python gives up after five seconds without a byte.
+    tokio::time::sleep(Duration::from_millis(6500)).await;
+    publish(hub, "ann", "a2a", None, &sent[1]).await;
+    assert_all_understood(at_work, &sent).await;
+}

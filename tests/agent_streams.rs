@@ -1,6 +1,8 @@
 //! One run, or one task, out of all that a user is sent, in the form that the official clients read.
 #![cfg(feature = "agents")]
 
+use std::time::Duration;
+
 use futures_util::FutureExt;
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -10,7 +12,10 @@ use tidings::protocol::a2a::{A2aEvent, Task, TaskState, TaskStatus, TaskView};
 use tidings::protocol::agui::{
     Event, Outcome, RunError, RunFinished, RunRef, RunView, StepStarted, SuccessOutcome,
 };
-use tidings::{EventRouter, KeepAlive, SseBody, Subscription, standard_keep_alive};
+use tidings::{
+    A2ABroadcaster, AgUiBroadcaster, EventRouter, KeepAlive, SseBody, Subscription,
+    standard_keep_alive,
+};
 
 #[path = "support/decoder.rs"]
 #[allow(dead_code, reason = "shared with tests that need more of it")]
@@ -232,6 +237,49 @@ fn a_task_is_shown_as_it_is_and_to_its_end_in_both_bindings() {
     }
     assert_eq!(text.matches("\n\n").count(), 3);
     assert_eq!(router.a2a().connection_count("ann"), 0);
+}
+
+/// After how many seconds of silence there is a keep-alive.
+async fn silence(body: SseBody) -> u64 {
+    let start = tokio::time::Instant::now();
+    let mut body = body;
+    let chunk = body.frame().await.expect("not ended").expect("no error");
+    assert!(chunk.is_data());
+    start.elapsed().as_secs()
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_of_agents_are_silent_for_four_seconds_at_most() {
+    let router = EventRouter::new();
+    let id: Box<RawValue> = serde_json::from_str("1").expect("a number");
+    // Broadcasters that are not strict.
+    let (agui, a2a) = (AgUiBroadcaster::new(), A2ABroadcaster::new());
+    let run = || SseBody::new(agui.register("ann").expect("no cap"));
+    let task = || SseBody::new(a2a.register("ann").expect("no cap"));
+    let view = || RunView::new(RunRef::new("t", "r"));
+    for body in [
+        run().view(view()),
+        run().keep_alive(&KeepAlive::comment()).view(view()),
+        run().view(view()).keep_alive(&standard_keep_alive()),
+        task().view(TaskView::rest("t")),
+        task().view(TaskView::json_rpc("t", &id)),
+        SseBody::new(router.agui().register("ann").expect("no cap")),
+        SseBody::new(router.a2a().register("ann").expect("no cap")),
+        SseBody::new(router.a2a().register("ann").expect("no cap"))
+            .keep_alive(&standard_keep_alive()),
+    ] {
+        assert_eq!(silence(body).await, 4);
+    }
+
+    let context = || SseBody::new(router.context().register("ann").expect("no cap"));
+    assert_eq!(silence(context()).await, 15);
+    assert_eq!(
+        silence(context().keep_alive(&standard_keep_alive())).await,
+        15
+    );
+    let asked = KeepAlive::comment().interval(Duration::from_secs(20));
+    assert_eq!(silence(run().view(view()).keep_alive(&asked)).await, 20);
+    assert_eq!(silence(run().keep_alive(&asked).view(view())).await, 20);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use lexopt::prelude::*;
-use tidings::HEARTBEAT_INTERVAL;
 
 pub(crate) const HELP: &str = "\
 Passes events on to users over server-sent events.
@@ -11,7 +10,8 @@ Passes events on to users over server-sent events.
 Usage: agent_hub [OPTIONS]
 
   --addr HOST:PORT    where to listen; port 0 takes a free one [127.0.0.1:3000]
-  --heartbeat-ms N    how long a stream may be silent before a keep-alive [15000]
+  --heartbeat-ms N    how long a stream may be silent before a keep-alive
+                      [15000; of AG-UI and A2A: 4000]
   --stall-ms N        how long a client may take nothing of what is sent [30000]
   --drain-ms N        over how long streams are ended when it stops [2000]
   --history N         how many events of each user are kept for clients that
@@ -33,7 +33,7 @@ pub(crate) enum Command {
 
 pub(crate) struct Settings {
     pub(crate) addr: String,
-    pub(crate) heartbeat: Duration,
+    pub(crate) heartbeat: Option<Duration>,
     pub(crate) stall: Duration,
     pub(crate) drain: Duration,
     /// Events of each user.
@@ -48,7 +48,7 @@ pub(crate) struct Settings {
 pub(crate) fn parse() -> Result<Command, lexopt::Error> {
     let mut settings = Settings {
         addr: "127.0.0.1:3000".into(),
-        heartbeat: HEARTBEAT_INTERVAL,
+        heartbeat: None,
         stall: Duration::from_secs(30),
         drain: Duration::from_secs(2),
         history: 0,
@@ -60,7 +60,9 @@ pub(crate) fn parse() -> Result<Command, lexopt::Error> {
     while let Some(arg) = args.next()? {
         match arg {
             Long("addr") => settings.addr = args.value()?.parse_with(address)?,
-            Long("heartbeat-ms") => settings.heartbeat = args.value()?.parse_with(milliseconds)?,
+            Long("heartbeat-ms") => {
+                settings.heartbeat = Some(args.value()?.parse_with(milliseconds)?);
+            }
             Long("stall-ms") => settings.stall = args.value()?.parse_with(milliseconds)?,
             Long("drain-ms") => settings.drain = args.value()?.parse_with(milliseconds)?,
             Long("history") => settings.history = args.value()?.parse_with(count)?,

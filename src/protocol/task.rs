@@ -1,13 +1,14 @@
 //! The stream of one A2A task.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::a2a::{A2aEvent, Task};
 use crate::frame::Frame;
-use crate::sse::{Chunks, View};
+use crate::sse::{AGENT_HEARTBEAT_INTERVAL, Chunks, View};
 
 /// What a [`TaskView`] has to know of an event; its tag.
 #[derive(Debug)]
@@ -135,5 +136,9 @@ impl View for TaskView {
         } else {
             ControlFlow::Continue(())
         }
+    }
+
+    fn keep_alive_interval(&self) -> Duration {
+        AGENT_HEARTBEAT_INTERVAL
     }
 }

@@ -23,7 +23,7 @@ pub type AgUiBroadcaster = GenericBroadcaster<AgUiEvent>;
 ///
 /// A2A clients end a stream with an error when an event is there that the protocol does not know. So give it
 /// [`LagPolicy::End`], and leave the keep-alive of its responses at the default,
-/// [`KeepAlive::comment`](crate::KeepAlive::comment).
+/// [`KeepAlive::comment`](crate::KeepAlive::comment) every 4 seconds.
 #[cfg(feature = "a2a")]
 pub type A2ABroadcaster = GenericBroadcaster<A2aEvent>;
 

@@ -15,9 +15,9 @@ use http_body::{Body, Frame as Chunk};
 use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep};
 
-use super::KeepAlive;
 use super::taken::taken;
 use super::view::{Chunks, View};
+use super::{AGENT_HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL, KeepAlive};
 use crate::frame::Frame;
 use crate::gap::Gap;
 use crate::subscription::Subscription;
@@ -44,7 +44,10 @@ pub struct SseBody {
     subscription: Option<Subscription>,
     /// What the client is shown of it; everything if there is none.
     view: Option<Viewed>,
-    keep_alive: Option<Silence>,
+    /// As it was asked for.
+    keep_alive: KeepAlive,
+    /// What it comes to for this stream, if it is on.
+    silence: Option<Silence>,
     /// A piece that was taken and did not fit.
     held: Option<Bytes>,
     has_begun: bool,
@@ -56,26 +59,42 @@ impl SseBody {
     /// The body of this subscription, with the keep-alive that is the default.
     #[must_use]
     pub fn new(subscription: Subscription) -> Self {
-        Self {
+        let body = Self {
             held: None,
             has_begun: false,
             cursor: !subscription.is_strict(),
             retry: None,
             subscription: Some(subscription),
             view: None,
-            keep_alive: Silence::new(&KeepAlive::default()),
-        }
+            keep_alive: KeepAlive::default(),
+            silence: None,
+        };
+        body.with_keep_alive()
     }
 
     /// Sets the keep-alive. A stream whose policy is [`LagPolicy::End`](crate::LagPolicy::End), because its clients would take
     /// an event they do not know for an error, gets a comment in place of the heartbeat event.
     #[must_use]
     pub fn keep_alive(mut self, keep_alive: &KeepAlive) -> Self {
+        self.keep_alive = keep_alive.clone();
+        self.with_keep_alive()
+    }
+
+    fn with_keep_alive(mut self) -> Self {
         let is_strict = self
             .subscription
             .as_ref()
             .is_some_and(Subscription::is_strict);
-        self.keep_alive = Silence::new(&keep_alive.clone().for_strict_clients(is_strict));
+        let of_view = self
+            .view
+            .as_ref()
+            .map(|view| view.view.keep_alive_interval());
+        let mut default = of_view.unwrap_or(HEARTBEAT_INTERVAL);
+        if is_strict {
+            default = default.min(AGENT_HEARTBEAT_INTERVAL);
+        }
+        let keep_alive = self.keep_alive.clone().for_strict_clients(is_strict);
+        self.silence = Silence::new(&keep_alive, default);
         self
     }
 }
@@ -90,7 +109,7 @@ impl SseBody {
             view: Box::new(view),
             chunks: Chunks::default(),
         });
-        self
+        self.with_keep_alive()
     }
 
     /// Sets whether the stream begins with a block that has an id and no data, so that a client that is cut off before its
@@ -233,7 +252,7 @@ impl Body for SseBody {
             Some(held) => Poll::Ready(Some(held)),
             None => this.poll_piece(cx),
         };
-        match (first, &mut this.keep_alive) {
+        match (first, &mut this.silence) {
             (Poll::Ready(Some(first)), silence) => {
                 if let Some(silence) = silence {
                     silence.broken();
@@ -336,10 +355,10 @@ impl Timer {
 }
 
 impl Silence {
-    fn new(keep_alive: &KeepAlive) -> Option<Self> {
+    fn new(keep_alive: &KeepAlive, default: Duration) -> Option<Self> {
         let bytes = keep_alive.bytes()?;
         Some(Self {
-            interval: keep_alive.interval,
+            interval: keep_alive.interval.unwrap_or(default),
             bytes,
             since: None,
             timer: None,

@@ -8,9 +8,9 @@ use std::time::Duration;
 use axum::response::sse;
 use futures_core::Stream;
 
-use super::KeepAlive;
 use super::keep_alive::Form;
 use super::taken::taken;
+use super::{HEARTBEAT_INTERVAL, KeepAlive};
 use crate::broadcaster::LONGEST;
 use crate::frame::Frame;
 use crate::subscription::Subscription;
@@ -42,7 +42,7 @@ impl From<KeepAlive> for sse::KeepAlive {
             None => return sse::KeepAlive::new().interval(LONGEST),
         };
         sse::KeepAlive::new()
-            .interval(keep_alive.interval)
+            .interval(keep_alive.interval.unwrap_or(HEARTBEAT_INTERVAL))
             .event(event)
     }
 }

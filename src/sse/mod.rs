@@ -16,7 +16,9 @@ mod taken;
 mod view;
 
 pub use body::SseBody;
-pub use keep_alive::{HEARTBEAT_INTERVAL, HEARTBEAT_JSON, KeepAlive, standard_keep_alive};
+pub use keep_alive::{
+    AGENT_HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL, HEARTBEAT_JSON, KeepAlive, standard_keep_alive,
+};
 #[cfg(all(feature = "axum", not(loom)))]
 pub use response::{ComeBack, SseResponse};
 pub use view::{Chunks, View};

@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::HEARTBEAT_INTERVAL;
 use crate::frame::Frame;
 use crate::gap::Gap;
 
@@ -53,6 +55,12 @@ pub trait View: Send + Sync + 'static {
     /// Shows something at the end of a stream that is ended from outside; by default nothing.
     fn end(&mut self, chunks: &mut Chunks) {
         let _ = chunks;
+    }
+
+    /// How long the clients may see nothing, where the [`KeepAlive`](crate::KeepAlive) names no interval; by default
+    /// [`HEARTBEAT_INTERVAL`].
+    fn keep_alive_interval(&self) -> Duration {
+        HEARTBEAT_INTERVAL
     }
 }
 

@@ -4,7 +4,7 @@
 
 use reqwest::{Client, Url};
 use serde_json::{Value, json};
-use tidings::{EventRouter, GenericBroadcaster, HEARTBEAT_INTERVAL, Text};
+use tidings::{EventRouter, GenericBroadcaster, Text};
 use tokio::net::TcpListener;
 
 #[path = "../../examples/agent_hub/app/mod.rs"]
@@ -39,7 +39,7 @@ impl Hub {
     pub(crate) async fn serving(text: GenericBroadcaster<Text>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let addr = listener.local_addr().expect("an address");
-        let hub = app::Hub::new(text, EventRouter::new(), HEARTBEAT_INTERVAL, None);
+        let hub = app::Hub::new(text, EventRouter::new(), None, None);
         tokio::spawn(async { axum::serve(listener, app::router(hub)).await });
         Self::at(&format!("http://{addr}"))
     }
@@ -47,7 +47,7 @@ impl Hub {
     /// The routes of another hub, to be called without a server.
     pub(crate) fn router() -> axum::Router {
         let text = GenericBroadcaster::new();
-        let hub = app::Hub::new(text, EventRouter::new(), HEARTBEAT_INTERVAL, None);
+        let hub = app::Hub::new(text, EventRouter::new(), None, None);
         app::router(hub)
     }
 

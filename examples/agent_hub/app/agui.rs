@@ -50,7 +50,7 @@ pub(super) async fn run(
     };
     let connection = subscription.guard().connection_id().clone();
     let response = SseResponse::new(subscription)
-        .keep_alive(&KeepAlive::comment().interval(hub.heartbeat))
+        .keep_alive(&hub.keep_alive(KeepAlive::comment()))
         .view(RunView::new(run));
     if let Some((place, job)) = job {
         hub.start_agent(place, user, job);

@@ -21,7 +21,8 @@ use serde_json::{Value, json};
 use tidings::protocol::a2a::A2aEvent;
 use tidings::protocol::agui::AgUiEvent;
 use tidings::{
-    BroadcastError, EventRouter, GenericBroadcaster, RefusalForm, RegisterError, Routed, Text,
+    BroadcastError, EventRouter, GenericBroadcaster, KeepAlive, RefusalForm, RegisterError, Routed,
+    Text,
 };
 
 mod a2a;
@@ -47,8 +48,8 @@ pub(crate) struct Hub {
     events: EventRouter,
     tasks: Arc<Tasks>,
     work: Work,
-    /// How long a stream may be silent.
-    heartbeat: Duration,
+    /// How long a stream may be silent, if not as long as its kind may by default.
+    heartbeat: Option<Duration>,
     /// How long clients shall wait before they reconnect.
     retry: Option<Duration>,
     cuts: Cuts,
@@ -58,7 +59,7 @@ impl Hub {
     pub(crate) fn new(
         text: GenericBroadcaster<Text>,
         events: EventRouter,
-        heartbeat: Duration,
+        heartbeat: Option<Duration>,
         retry: Option<Duration>,
     ) -> Self {
         Self {
@@ -69,6 +70,13 @@ impl Hub {
             heartbeat,
             retry,
             cuts: Cuts::default(),
+        }
+    }
+
+    fn keep_alive(&self, form: KeepAlive) -> KeepAlive {
+        match self.heartbeat {
+            Some(interval) => form.interval(interval),
+            None => form,
         }
     }
 

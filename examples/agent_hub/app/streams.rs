@@ -52,7 +52,7 @@ pub(super) async fn open(
                 Heartbeat::Event => KeepAlive::heartbeat_event(),
             };
             let mut response =
-                SseResponse::new(subscription).keep_alive(&keep_alive.interval(hub.heartbeat));
+                SseResponse::new(subscription).keep_alive(&hub.keep_alive(keep_alive));
             if let Some(after) = hub.retry {
                 response = response.retry(after);
             }

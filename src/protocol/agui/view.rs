@@ -1,13 +1,14 @@
 //! The stream of one run.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use super::event::Event;
 use super::order::{Order, Verdict};
 use super::run::{Moment, RunRef};
 use crate::frame::Frame;
 use crate::gap::Gap;
-use crate::sse::{Chunks, View};
+use crate::sse::{AGENT_HEARTBEAT_INTERVAL, Chunks, View};
 
 /// Shows one run to an AG-UI client: the answer to the POST of a `RunAgentInput`, which the official clients read to the
 /// end of that run.
@@ -105,5 +106,9 @@ impl View for RunView {
             "the stream was ended before the run began"
         };
         Self::cut_off(chunks, why);
+    }
+
+    fn keep_alive_interval(&self) -> Duration {
+        AGENT_HEARTBEAT_INTERVAL
     }
 }

@@ -159,7 +159,7 @@ impl Client<'_> {
     fn respond(&self, id: &str, first: Option<Task>, stream: Subscription) -> Response {
         let connection = stream.guard().connection_id().clone();
         let response =
-            SseResponse::new(stream).keep_alive(&KeepAlive::comment().interval(self.hub.heartbeat));
+            SseResponse::new(stream).keep_alive(&self.hub.keep_alive(KeepAlive::comment()));
         let begin = |view: TaskView| match first.clone() {
             Some(task) => view.starting_with(task),
             None => view,

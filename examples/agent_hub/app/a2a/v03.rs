@@ -2,6 +2,7 @@
 //! for each stream, which is more than clients of 1.0 cost.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use ::a2a::{A2AError, SendMessageRequest};
 use serde_json::{Map, Value, json};
@@ -39,6 +40,10 @@ impl View for V03View {
             Ok(event) => self.show_event(&event, chunks),
             Err(_) => ControlFlow::Continue(()),
         }
+    }
+
+    fn keep_alive_interval(&self) -> Duration {
+        self.view.keep_alive_interval()
     }
 }
 
