@@ -7,9 +7,17 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use axum::extract::Path;
+use axum::http::{HeaderMap, Uri};
+use axum::routing::{get, post};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tidings::protocol::a2a::{A2aEvent, TaskState, TaskView};
 use tidings::protocol::agui::Body;
+use tidings::sse::SseResponse;
+use tidings::{A2ABroadcaster, LagPolicy};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStdout, Command};
 
 use hub::{Hub, within};
@@ -543,6 +551,111 @@ async fn a2a_clients_give_the_agent_a_task() {
     assert_eq!(ids.len(), A2A.len(), "to each its own");
 }
 
+/// What a client says of a stream that has ended with an error: the sentence, and the reason that programs look at. The one
+/// in Python has a type for errors over JSON-RPC that tells the sentence alone.
+#[track_caller]
+fn assert_cut_off(of: (&str, &str), end: &Value, sentence: &str) {
+    let why = end["failed"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{of:?} takes it for the end of the task: {end}"));
+    assert!(why.contains(sentence), "{of:?}: {why}");
+    let names_reason = of != ("a2a_stream.py", "JSONRPC") && of != ("a2a_stream.py", "JSONRPC-0.3");
+    let is_silent = of == ("a2a_stream.mjs", "HTTP+JSON");
+    if names_reason && !is_silent {
+        assert!(why.contains(TaskView::CUT_OFF), "{of:?}: {why}");
+    }
+}
+
+#[tokio::test]
+async fn a_task_whose_stream_is_ended_is_an_error_to_a2a_clients_that_says_so() {
+    let process = hub().await;
+    let hub = &process.hub;
+    let mut at_work = Vec::new();
+    for (index, of) in A2A.into_iter().enumerate() {
+        let call = ["send", "task-1", ""];
+        at_work.push(Client::a2a(&format!("cut-{index}"), of, hub, "ann", call));
+    }
+    connected(hub, "a2a", 6).await;
+    let sent = [task("task-1"), status("task-1", "WORKING")];
+    for event in &sent {
+        publish(hub, "ann", "a2a", None, event).await;
+    }
+    hub.post(&["users", "ann", "end"]).await;
+    for (client, of) in at_work.into_iter().zip(A2A) {
+        let (events, end) = client.events().await;
+        assert_eq!(events, sent, "{of:?}");
+        assert_cut_off(of, &end, "the stream was ended before the task");
+    }
+}
+
+/// An agent whose answers have all lost events before they begin. Its users' names are what their streams do then.
+async fn losing_agent() -> Hub {
+    async fn card(uri: Uri, headers: HeaderMap) -> axum::Json<Value> {
+        let host = headers["host"].to_str().expect("a name");
+        let path = uri.path().strip_suffix("/.well-known/agent-card.json");
+        let base = format!("http://{host}{}", path.expect("the card"));
+        let interface = |url, binding: &str| json!({ "url": url, "protocolBinding": binding, "protocolVersion": "1.0" });
+        axum::Json(json!({
+            "name": "losing", "description": "", "version": "1", "skills": [], "capabilities": { "streaming": true },
+            "defaultInputModes": ["text/plain"], "defaultOutputModes": ["text/plain"],
+            "supportedInterfaces": [interface(format!("{base}/rpc"), "JSONRPC"), interface(base, "HTTP+JSON")],
+        }))
+    }
+    fn answer(policy: &str, view: TaskView) -> SseResponse {
+        let policy = match policy {
+            "gap" => LagPolicy::Gap,
+            _ => LagPolicy::End,
+        };
+        let agent = A2ABroadcaster::new();
+        let stream = agent.register("ann").expect("no cap").lag_policy(policy);
+        for _ in 0..100 {
+            let working = A2aEvent::status("task-1", "context", TaskState::Working);
+            agent.broadcast("ann", &working).expect("JSON");
+        }
+        SseResponse::new(stream).view(view)
+    }
+    async fn rpc(Path(policy): Path<String>, body: String) -> SseResponse {
+        #[derive(serde::Deserialize)]
+        struct Call {
+            id: Box<RawValue>,
+        }
+        let call: Call = serde_json::from_str(&body).expect("a call");
+        answer(&policy, TaskView::json_rpc("task-1", &call.id))
+    }
+    async fn rest(Path(policy): Path<String>) -> SseResponse {
+        answer(&policy, TaskView::rest("task-1"))
+    }
+    let app = axum::Router::new()
+        .route("/a2a/{policy}/.well-known/agent-card.json", get(card))
+        .route("/a2a/{policy}/rpc", post(rpc))
+        .route("/a2a/{policy}/message:stream", post(rest));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let base = format!("http://{}", listener.local_addr().expect("an address"));
+    tokio::spawn(async { axum::serve(listener, app).await });
+    Hub::at(&base)
+}
+
+#[tokio::test]
+async fn a_task_whose_events_are_lost_is_an_error_to_a2a_clients_that_says_so() {
+    let agent = losing_agent().await;
+    for (policy, sentence) in [
+        ("gap", "events were lost"),
+        ("end", "the stream was ended before the task"),
+    ] {
+        let mut at_work = Vec::new();
+        for (index, of) in A2A.into_iter().enumerate() {
+            let name = format!("lost-{policy}-{index}");
+            let call = ["send", "task-1", ""];
+            at_work.push(Client::a2a(&name, of, &agent, policy, call));
+        }
+        for (client, of) in at_work.into_iter().zip(A2A) {
+            let (events, end) = client.events().await;
+            assert_eq!(events, [] as [Value; 0], "{of:?}");
+            assert_cut_off(of, &end, sentence);
+        }
+    }
+}
+
 #[tokio::test]
 async fn a2a_clients_at_their_defaults_wait_for_a_silent_agent() {
     let process = Process::start(&[]).await;
@@ -565,4 +678,35 @@ async fn a2a_clients_at_their_defaults_wait_for_a_silent_agent() {
     tokio::time::sleep(Duration::from_millis(6500)).await;
     publish(hub, "ann", "a2a", None, &sent[1]).await;
     assert_all_understood(at_work, &sent).await;
+}
+
+#[tokio::test]
+async fn a_stream_of_0_3_ends_where_the_task_waits_for_its_client() {
+    let process = hub().await;
+    let hub = &process.hub;
+    // One of 1.0, whose stream goes on, and those of 0.3.
+    let clients = [A2A[0], A2A[4], A2A[5]];
+    for (nth, state) in ["INPUT_REQUIRED", "AUTH_REQUIRED"].into_iter().enumerate() {
+        let id = format!("task-{nth}");
+        let mut at_work = Vec::new();
+        for (index, of) in clients.into_iter().enumerate() {
+            let name = format!("waits-{nth}-{index}");
+            at_work.push(Client::a2a(&name, of, hub, "ann", ["send", &id, ""]));
+        }
+        connected(hub, "a2a", 3).await;
+        let asked = [task(&id), status(&id, state)];
+        for event in &asked {
+            publish(hub, "ann", "a2a", None, event).await;
+        }
+        connected(hub, "a2a", 1).await;
+        let last = status(&id, "COMPLETED");
+        publish(hub, "ann", "a2a", None, &last).await;
+        for (client, of) in at_work.into_iter().zip(clients) {
+            let (events, end) = client.events().await;
+            assert_eq!(end, json!({ "done": true }), "{of:?}");
+            assert_eq!(events[..2], asked, "{of:?}");
+            let goes_on = usize::from(of.1 != "JSONRPC-0.3");
+            assert_eq!(events[2..], [last.clone()][..goes_on], "{of:?}");
+        }
+    }
 }

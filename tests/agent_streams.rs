@@ -13,7 +13,7 @@ use tidings::protocol::agui::{
     Event, Outcome, RunError, RunFinished, RunRef, RunView, StepStarted, SuccessOutcome,
 };
 use tidings::{
-    A2ABroadcaster, AgUiBroadcaster, EventRouter, KeepAlive, SseBody, Subscription,
+    A2ABroadcaster, AgUiBroadcaster, EventRouter, KeepAlive, LagPolicy, SseBody, Subscription,
     standard_keep_alive,
 };
 
@@ -237,6 +237,74 @@ fn a_task_is_shown_as_it_is_and_to_its_end_in_both_bindings() {
     }
     assert_eq!(text.matches("\n\n").count(), 3);
     assert_eq!(router.a2a().connection_count("ann"), 0);
+}
+
+#[test]
+fn a_task_that_cannot_be_shown_to_its_end_ends_with_an_error_in_both_bindings() {
+    // A name that needs care in a frame, and in JSON.
+    const TASK: &str = "t\u{2028}\"";
+    let id: Box<RawValue> = serde_json::from_str("\"call\"").expect("a string");
+    let working = || A2aEvent::status(TASK, "c", TaskState::Working);
+    let open = |view: TaskView, policy: LagPolicy, is_read: bool| {
+        let hub = A2ABroadcaster::new();
+        let stream = hub.register("ann").expect("no cap").lag_policy(policy);
+        let mut body = body(stream).view(view);
+        for _ in 0..if is_read { 1 } else { 100 } {
+            hub.broadcast("ann", &working()).expect("JSON");
+        }
+        if is_read {
+            hub.evict("ann");
+        }
+        let mut text = String::new();
+        while let Some(Some(chunk)) = body.frame().now_or_never() {
+            let chunk = chunk.expect("no error").into_data().expect("data");
+            text.push_str(std::str::from_utf8(&chunk).expect("UTF-8"));
+        }
+        assert!(body.is_end_stream());
+        assert!(!text.contains('\u{2028}'), "{text:?}");
+        text
+    };
+    for (policy, is_read, sentence) in [
+        (LagPolicy::Gap, true, "the stream was ended before the task"),
+        (LagPolicy::End, true, "the stream was ended before the task"),
+        (LagPolicy::Gap, false, "events were lost"),
+        (LagPolicy::Disconnect, false, "events were lost"),
+        (
+            LagPolicy::End,
+            false,
+            "the stream was ended before the task",
+        ),
+    ] {
+        let message = format!("{sentence}; subscribe to the task for the rest");
+        let details = json!([{
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+            "reason": "STREAM_CUT_OFF",
+            "domain": "tidings",
+            "metadata": { "taskId": TASK },
+        }]);
+        let last = |text: &str, before: &str| {
+            let events: Vec<_> = text.split_terminator("\n\n").collect();
+            assert_eq!(events.len(), 1 + usize::from(is_read), "{text}");
+            let last = events.last().expect("an event").strip_prefix(before);
+            let json = last.unwrap_or_else(|| panic!("{text}"));
+            serde_json::from_str::<Value>(json).expect("JSON")
+        };
+
+        let rpc = open(TaskView::json_rpc(TASK, &id), policy, is_read);
+        let error = json!({ "code": -32603, "message": message, "data": details });
+        assert_eq!(
+            last(&rpc, "data: "),
+            json!({ "jsonrpc": "2.0", "id": "call", "error": error })
+        );
+
+        let rest = open(TaskView::rest(TASK), policy, is_read);
+        let error =
+            json!({ "code": 503, "status": "UNAVAILABLE", "message": message, "details": details });
+        assert_eq!(
+            last(&rest, "event: error\ndata: "),
+            json!({ "error": error })
+        );
+    }
 }
 
 /// After how many seconds of silence there is a keep-alive.

@@ -4,10 +4,13 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::a2a::{A2aEvent, Task};
+use crate::event::Json;
 use crate::frame::Frame;
+use crate::gap::Gap;
 use crate::sse::{AGENT_HEARTBEAT_INTERVAL, Chunks, View};
 
 /// What a [`TaskView`] has to know of an event; its tag.
@@ -35,6 +38,11 @@ impl Moment {
 /// A message of the task is shown like other events, but the official client in Python takes any message for the end of the
 /// stream. What the agent says in the course of a task belongs into its status, as the protocol has it.
 ///
+/// If events are lost, or the stream is ended from outside before the task, the client gets an error that says so, and the
+/// response ends. Over JSON-RPC it is the error of the call, with the code -32603; over REST an event `error` with the
+/// protocol's error object, and the status `UNAVAILABLE`. The reason in its details is [`CUT_OFF`](Self::CUT_OFF). It is the
+/// same in 0.3. The official clients raise it, and may subscribe to the task again.
+///
 /// Register first, then look up the task that the stream [begins with](Self::starting_with): what happens in between is
 /// then told twice rather than never. Subscribing to a task that has ended is an error of the protocol, which the caller
 /// answers.
@@ -57,11 +65,20 @@ impl Moment {
 pub struct TaskView {
     task: Box<str>,
     first: Option<Frame>,
-    /// What stands around each event, if something does.
-    call: Option<Bytes>,
+    call: Option<Call>,
+}
+
+/// What stands before each answer to a call of JSON-RPC.
+#[derive(Debug)]
+struct Call {
+    result: Bytes,
+    error: Bytes,
 }
 
 impl TaskView {
+    /// The reason of the error that tells the client that it does not get the rest of the task.
+    pub const CUT_OFF: &str = "STREAM_CUT_OFF";
+
     /// Shows this task over the REST binding: events as they are.
     #[must_use]
     pub fn rest(task: impl Into<String>) -> Self {
@@ -76,12 +93,15 @@ impl TaskView {
     /// byte.
     #[must_use]
     pub fn json_rpc(task: impl Into<String>, id: &RawValue) -> Self {
-        let prefix = format!(
-            "data: {{\"jsonrpc\":\"2.0\",\"id\":{},\"result\":",
-            one_line(id)
-        );
+        let before = |member| {
+            let id = one_line(id);
+            Bytes::from(format!(r#"data: {{"jsonrpc":"2.0","id":{id},"{member}":"#))
+        };
         Self {
-            call: Some(prefix.into()),
+            call: Some(Call {
+                result: before("result"),
+                error: before("error"),
+            }),
             ..Self::rest(task)
         }
     }
@@ -99,16 +119,47 @@ impl TaskView {
     }
 
     fn push(&self, frame: &Frame, chunks: &mut Chunks) {
-        match (&self.call, frame.data_line()) {
-            (Some(prefix), Some(json)) => {
-                chunks.push(prefix.clone());
-                chunks.push(json);
-                chunks.push("}\n\n");
-            }
-            (Some(_), None) => tracing::debug!("an event that is not JSON on one line"),
-            (None, _) => chunks.push(frame.to_bytes()),
+        match &self.call {
+            Some(call) => answer(&call.result, frame, chunks),
+            None => chunks.push(frame.to_bytes()),
         }
     }
+
+    fn cut_off(&self, why: &str, chunks: &mut Chunks) {
+        let message = format!("{why}; subscribe to the task for the rest");
+        let details = json!([{
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+            "reason": Self::CUT_OFF,
+            "domain": "tidings",
+            "metadata": { "taskId": self.task },
+        }]);
+        let encode = |error| Frame::encode(&error).expect("a name and JSON can be encoded");
+        match &self.call {
+            Some(call) => {
+                let error = json!({ "code": INTERNAL_ERROR, "message": message, "data": details });
+                answer(&call.error, &encode(Json::new(error)), chunks);
+            }
+            // Clients of this binding take data without a name for an event that has no member they know.
+            None => {
+                let error = json!({
+                    "error": { "code": 503, "status": "UNAVAILABLE", "message": message, "details": details }
+                });
+                chunks.push(encode(Json::new(error).event("error")).to_bytes());
+            }
+        }
+    }
+}
+
+/// JSON-RPC's own code for what is the server's fault.
+const INTERNAL_ERROR: i32 = -32603;
+
+fn answer(before: &Bytes, frame: &Frame, chunks: &mut Chunks) {
+    let Some(json) = frame.data_line() else {
+        return tracing::debug!("an event that is not JSON on one line");
+    };
+    chunks.push(before.clone());
+    chunks.push(json);
+    chunks.push("}\n\n");
 }
 
 /// An id as it was sent. White space can stand in it if it is something else than an id should be.
@@ -136,6 +187,15 @@ impl View for TaskView {
         } else {
             ControlFlow::Continue(())
         }
+    }
+
+    fn gap(&mut self, _: &Gap, chunks: &mut Chunks) -> ControlFlow<()> {
+        self.cut_off("events were lost", chunks);
+        ControlFlow::Break(())
+    }
+
+    fn end(&mut self, chunks: &mut Chunks) {
+        self.cut_off("the stream was ended before the task", chunks);
     }
 
     fn keep_alive_interval(&self) -> Duration {

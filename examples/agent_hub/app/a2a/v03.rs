@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use ::a2a::{A2AError, SendMessageRequest};
 use serde_json::{Map, Value, json};
-use tidings::Frame;
 use tidings::protocol::a2a::{A2aEvent, Task, TaskView};
 use tidings::sse::{Chunks, View};
+use tidings::{Frame, Gap};
 
 /// Shows a task as [`TaskView`] does, in the objects of 0.3.
 pub(super) struct V03View {
@@ -40,6 +40,15 @@ impl View for V03View {
             Ok(event) => self.show_event(&event, chunks),
             Err(_) => ControlFlow::Continue(()),
         }
+    }
+
+    // Errors are those of JSON-RPC, and so the same.
+    fn gap(&mut self, gap: &Gap, chunks: &mut Chunks) -> ControlFlow<()> {
+        self.view.gap(gap, chunks)
+    }
+
+    fn end(&mut self, chunks: &mut Chunks) {
+        self.view.end(chunks);
     }
 
     fn keep_alive_interval(&self) -> Duration {
@@ -105,7 +114,11 @@ fn event_of(mut event: Value) -> Value {
     update["kind"] = "status-update".into();
     status(&mut update["status"]);
     let state = update["status"]["state"].as_str().unwrap_or_default();
-    let is_final = matches!(state, "completed" | "canceled" | "failed" | "rejected");
+    // A stream ended not only with its task, but also where the task waits for its client.
+    let is_final = matches!(
+        state,
+        "completed" | "canceled" | "failed" | "rejected" | "input-required" | "auth-required"
+    );
     update["final"] = is_final.into();
     update
 }
