@@ -73,8 +73,8 @@ impl Listener for TlsListener {
                 }
                 Some(ended) = self.handshakes.join_next() => match ended {
                     Ok(Ok(accepted)) => return accepted,
-                    Ok(Err(error)) => tracing::debug!(%error, "no handshake"),
-                    Err(error) => tracing::warn!(%error, "a handshake panicked"),
+                    Ok(Err(error)) => tracing::debug!(error = error.to_string(), "no handshake"),
+                    Err(error) => tracing::warn!(error = error.to_string(), "a handshake panicked"),
                 }
             }
         }

@@ -30,6 +30,20 @@ impl fmt::Display for Field {
 
 type Source = Box<dyn Error + Send + Sync>;
 
+/// An error and what caused it, for a field of a line of the log.
+///
+/// As a string, which a subscriber writes escaped. It writes an error's own text as it is, and that may be of anybody.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
 /// An event could not be put into the form of a server-sent event. Nothing of it was sent.
 #[derive(Debug)]
 pub struct EncodeError(Reason);

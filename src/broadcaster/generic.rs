@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Builder;
 use super::relay::Running;
 use crate::channel::{Connection, Resume, Roster, Upstream};
-use crate::error::{BroadcastError, EncodeError, RegisterError};
+use crate::error::{BroadcastError, EncodeError, RegisterError, with_causes};
 use crate::event::{ToSse, Traced};
 use crate::frame::{Draft, Frame, Ids};
 use crate::id::{ConnectionId, LastEventId, UserId};
@@ -162,7 +162,12 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             Err(error) => {
                 self.registry.counters().refused.count(&error);
                 // Counted. No louder, since a client can have it as often as it likes.
-                tracing::debug!(%user, connection = %id, %error, "refused");
+                tracing::debug!(
+                    user = user.as_str(),
+                    connection = id.as_str(),
+                    error = error.to_string(),
+                    "refused"
+                );
                 Err(error)
             }
         }
@@ -174,7 +179,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     pub fn unregister(&self, user: &str, connection: &ConnectionId) -> bool {
         let found = self.registry.unregister(user, connection);
         if found {
-            tracing::debug!(user, %connection, "unregistered");
+            tracing::debug!(user, connection = connection.as_str(), "unregistered");
         }
         found
     }
@@ -379,11 +384,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             Ok(None) => Ok(None),
             Err(error) => {
                 counters.failed.add(1);
-                tracing::warn!(
-                    user,
-                    error = &error as &dyn std::error::Error,
-                    "not encoded"
-                );
+                tracing::warn!(user, error = with_causes(&error), "not encoded");
                 Err(BroadcastError::Encode(error))
             }
         }

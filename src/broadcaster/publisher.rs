@@ -78,7 +78,7 @@ impl<E: ToSse + Send + 'static> GenericBroadcaster<E> {
         // What cannot be encoded, the broadcast itself counts and logs. The event is only read, and not used again.
         let broadcast = AssertUnwindSafe(|| drop(self.broadcast(user, event)));
         if catch_unwind(broadcast).is_err() {
-            tracing::error!(%user, "the event of a publisher panicked");
+            tracing::error!(user = user.as_str(), "the event of a publisher panicked");
         }
     }
 }

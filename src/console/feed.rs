@@ -91,7 +91,7 @@ impl Feed {
             };
             let event = Json::new(snapshot).event("snapshot").key("snapshot");
             if let Err(error) = self.live.broadcast(PAGES, &event) {
-                tracing::warn!(%error, "no snapshot");
+                tracing::warn!(error = error.to_string(), "no snapshot");
             }
         }
     }

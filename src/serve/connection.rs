@@ -227,7 +227,7 @@ where
         match phase.during(connection).await {
             Ok(Ok(output)) => return Some(output),
             Ok(Err(error)) => {
-                tracing::debug!(%error, "a connection failed");
+                tracing::debug!(error = error.to_string(), "a connection failed");
                 return None;
             }
             Err(Phase::Aborted) => return None,

@@ -109,7 +109,10 @@ impl TcpSettings {
     /// Sets all of it on a socket that was just accepted. A socket that refuses is served as it is.
     pub(super) fn apply(&self, stream: &TcpStream, stall_limit: Duration) {
         if let Err(error) = self.try_apply(stream, stall_limit) {
-            tracing::debug!(%error, "could not set the options of a socket");
+            tracing::debug!(
+                error = error.to_string(),
+                "could not set the options of a socket"
+            );
         }
     }
 

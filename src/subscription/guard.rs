@@ -41,8 +41,8 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
         guard.span = tracing::debug_span!(
             parent: None,
             "connection",
-            user = %guard.user(),
-            id = %guard.connection_id(),
+            user = guard.user().as_str(),
+            id = guard.connection_id().as_str(),
         );
         guard.span.follows_from(Span::current());
         tracing::debug!(parent: &guard.span, "registered");

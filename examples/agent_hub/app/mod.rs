@@ -96,7 +96,7 @@ impl Hub {
         };
         tokio::spawn(async move {
             if let Err(error) = agent::work(job, outlet).await {
-                tracing::warn!(%error, "the agent has failed");
+                tracing::warn!(error = error.to_string(), "the agent has failed");
             }
         });
     }

@@ -70,7 +70,7 @@ impl Relay {
         let Received { user, body, place } = received;
         let Some(envelope) = Envelope::parse(body) else {
             self.counters.foreign.add(1);
-            tracing::debug!(%user, "no node of ours has sent this");
+            tracing::debug!(user = user.as_str(), "no node of ours has sent this");
             return;
         };
         self.counters.received.add(1);

@@ -182,7 +182,7 @@ pub(super) async fn run(
         }
         if let Err(error) = relay.backplane.set_interest(&add, &remove).await {
             if !error.is_closed() {
-                tracing::warn!(error = &error as &dyn std::error::Error, "interest");
+                tracing::warn!(error = crate::error::with_causes(&error), "interest");
             }
         }
     }

@@ -229,7 +229,7 @@ async fn publish(
         };
         tracing::debug!(
             messages = batch.messages.len(),
-            error = &error as &dyn std::error::Error,
+            error = crate::error::with_causes(&error),
             "not published"
         );
         if error.is_closed() {

@@ -56,7 +56,9 @@ impl Repairs {
             match self.tasks.join_next().await {
                 None => std::future::pending().await,
                 Some(Ok(done)) => return done,
-                Some(Err(error)) => tracing::error!(%error, "asking the backplane panicked"),
+                Some(Err(error)) => {
+                    tracing::error!(error = error.to_string(), "asking the backplane panicked")
+                }
             }
         }
     }

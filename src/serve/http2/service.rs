@@ -70,7 +70,7 @@ pub(in crate::serve) async fn serve_either<I, S, A, B>(
                 .await
             });
         }
-        Ok(Err(error)) => tracing::debug!(%error, "a connection failed"),
+        Ok(Err(error)) => tracing::debug!(error = error.to_string(), "a connection failed"),
         Err(_) => tracing::debug!("a client did not begin in time"),
     }
 }
