@@ -170,6 +170,8 @@ impl Protocols {
             .timer(TokioTimer::new())
             .header_read_timeout(self.header_read_timeout)
             .max_buf_size(BUFFER)
+            // By itself hyper takes a longer head if it comes at once.
+            .max_header_size(BUFFER)
             .serve_connection(io, service)
             .with_upgrades();
         let mut until_handed = UntilHanded {

@@ -6,16 +6,17 @@
 //! it has written everything else, the connection is taken apart; the [stream](super::stream) goes on with the socket. When
 //! it has come to its end, a new hyper connection reads the next request.
 //!
-//! Only what is simple leaves: an event stream of unknown length, in answer to an HTTP/1.1 request without a body. All
-//! others hyper serves to their end.
+//! Only what is simple leaves: an event stream that hyper has begun in chunks, in answer to a request without a body, and
+//! of which it has nothing more to do, such as to send trailers or to give the connection to another protocol. All others
+//! hyper serves to their end. `tests/differential.rs` compares the bytes.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -54,7 +55,7 @@ impl<B: Body> Slot<B> {
         request: Asked,
         response: Response<B>,
     ) -> Response<Outgoing<B>> {
-        if !request.may_leave || !is_event_stream(&response) {
+        if !request.may_leave || !is_event_stream(response.headers()) || !is_in_chunks(&response) {
             return response.map(|body| Outgoing::Whole(Box::pin(body)));
         }
         let is_reusable = request.is_reusable && !says_close(response.headers());
@@ -102,32 +103,43 @@ pub(super) struct Asked {
 impl Asked {
     pub(super) fn of(request: &Request<Incoming>) -> Self {
         Self {
-            // What is left of a request's body must not be taken for the next request.
+            // What is left of a request's body must not be taken for the next request. And hyper has the connection for
+            // whoever waits for an upgrade.
             may_leave: request.version() == Version::HTTP_11
                 && request.method() != Method::HEAD
                 && request.method() != Method::CONNECT
+                && !request.headers().contains_key(UPGRADE)
                 && request.body().is_end_stream(),
             is_reusable: !says_close(request.headers()),
         }
     }
 }
 
-fn is_event_stream<B: Body>(response: &Response<B>) -> bool {
-    let headers = response.headers();
+fn is_event_stream(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).map(|value| value.as_bytes());
-    let is_sse = content_type.is_some_and(|value| value.starts_with(b"text/event-stream"));
-    is_sse
+    content_type.is_some_and(|value| value.starts_with(b"text/event-stream"))
+}
+
+/// Whether hyper sends this in chunks, without trailers, to a client of HTTP/1.1. Later versions it sends as 1.1, but
+/// streams of these are rare.
+fn is_in_chunks<B: Body>(response: &Response<B>) -> bool {
+    let headers = response.headers();
+    response.version() == Version::HTTP_11
         && response.status() == StatusCode::OK
         && !headers.contains_key(CONTENT_LENGTH)
         && !headers.contains_key(TRANSFER_ENCODING)
+        && !headers.contains_key(TRAILER)
         && !response.body().is_end_stream()
         && response.body().size_hint().exact().is_none()
 }
 
+/// As hyper reads it: a line that is no text says nothing.
 fn says_close(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(CONNECTION).iter();
-    let mut tokens = values.flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
-    tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
+    let lines = headers.get_all(CONNECTION).iter();
+    let mut tokens = lines
+        .filter_map(|line| HeaderValue::to_str(line).ok())
+        .flat_map(|line| line.split(','));
+    tokens.any(|token| token.trim().eq_ignore_ascii_case("close"))
 }
 
 /// A body for hyper.

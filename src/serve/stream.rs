@@ -83,18 +83,18 @@ where
         loop {
             match &mut self.state {
                 State::Asking => {
-                    let next = match self.body.as_mut().poll_frame(cx) {
-                        Poll::Ready(next) => next.transpose().map_err(io::Error::other)?,
+                    let frame = match self.body.as_mut().poll_frame(cx) {
+                        Poll::Ready(frame) => frame.transpose().map_err(io::Error::other)?,
                         // What was written may wait in the IO, if that is TLS.
                         Poll::Pending => {
                             ready!(Pin::new(&mut self.io).poll_flush(cx))?;
                             return Poll::Pending;
                         }
                     };
+                    // Trailers are the end. They are not sent: a response that announces some is left to hyper.
+                    let data = frame.and_then(|frame| frame.into_data().ok());
                     // Not every body may be asked again after it said that this is the end.
-                    let is_last = next.is_none() || self.body.is_end_stream();
-                    // Trailers are for clients that ask for them, and no client of event streams does.
-                    let data = next.and_then(|frame| frame.into_data().ok());
+                    let is_last = data.is_none() || self.body.is_end_stream();
                     self.state = match data {
                         Some(data) if data.has_remaining() => {
                             let chunk = in_chunks(data, is_last);
@@ -189,7 +189,7 @@ fn poll_write_all<I: AsyncWrite + Unpin>(
     Poll::Ready(Ok(()))
 }
 
-/// The line in front of a chunk: how many bytes it has, in hexadecimal digits.
+/// The line in front of a chunk: how many bytes it has, in hexadecimal digits, as hyper writes them.
 struct Length {
     line: [u8; Self::ROOM],
     start: u8,
@@ -205,7 +205,7 @@ impl Length {
         let mut start = Self::ROOM - 2;
         loop {
             start -= 1;
-            line[start] = b"0123456789abcdef"[len % 16];
+            line[start] = b"0123456789ABCDEF"[len % 16];
             len /= 16;
             if len == 0 {
                 break;
@@ -246,16 +246,16 @@ mod tests {
             String::from_utf8(bytes.to_vec()).unwrap()
         };
         assert_eq!(wire(1, false), "1\r\nx\r\n");
-        assert_eq!(wire(10, true), "a\r\nxxxxxxxxxx\r\n0\r\n\r\n");
+        assert_eq!(wire(10, true), "A\r\nxxxxxxxxxx\r\n0\r\n\r\n");
         for len in [15, 16, 17, 255, 256, 4095, 4096, 70_000] {
             assert_eq!(
                 wire(len, false),
-                format!("{len:x}\r\n{}\r\n", "x".repeat(len))
+                format!("{len:X}\r\n{}\r\n", "x".repeat(len))
             );
         }
         assert_eq!(
             Length::of(usize::MAX).chunk(),
-            format!("{:x}\r\n", usize::MAX).as_bytes()
+            format!("{:X}\r\n", usize::MAX).as_bytes()
         );
     }
 }
