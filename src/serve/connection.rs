@@ -23,6 +23,7 @@ use tower_service::Service;
 
 use super::guard::StallGuard;
 use super::handover::{Asked, Handed, Slot, Watched};
+use super::leash::leash;
 use super::overtime::Overtime;
 use super::phase::{Phase, Watcher};
 use super::rewound::Rewound;
@@ -165,14 +166,14 @@ impl Protocols {
                 Ok::<_, S::Error>(slot.split(asked, response))
             }
         });
-        let io = TokioIo::new(Watched::new(io, Arc::clone(&slot)));
+        let (io, leash) = leash(Watched::new(io, Arc::clone(&slot)));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.header_read_timeout)
             .max_buf_size(BUFFER)
             // By itself hyper takes a longer head if it comes at once.
             .max_header_size(BUFFER)
-            .serve_connection(io, service)
+            .serve_connection(TokioIo::new(io), service)
             .with_upgrades();
         let mut until_handed = UntilHanded {
             connection,
@@ -181,9 +182,14 @@ impl Protocols {
         let handed = drive(&mut until_handed, phase, |until_handed| {
             Pin::new(&mut until_handed.connection).graceful_shutdown();
         });
-        let handed = handed.await??;
+        let Some(handed) = handed.await.flatten() else {
+            // The IO goes with the connection, unless an upgrade has it.
+            drop(until_handed);
+            leash.hold(phase).await;
+            return None;
+        };
         let parts = until_handed.connection.into_parts()?;
-        let Rewound { io, first } = parts.io.into_inner().io;
+        let Rewound { io, first } = parts.io.into_inner().into_inner()?.io;
         // A copy, so that hyper's buffer goes.
         let mut read = BytesMut::from(&parts.read_buf[..]);
         read.extend_from_slice(&first);

@@ -1,7 +1,6 @@
 //! A write that waits too long fails.
 
 use std::fmt;
-use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,10 +8,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
-use super::chance::Chance;
 use super::overtime::{GRACE, Overtime};
+use super::patience::Patience;
 use crate::broadcaster::LONGEST;
 use crate::metrics::SOCKETS;
 
@@ -40,6 +39,9 @@ pub(super) fn settable(time: Duration) -> Duration {
 /// take about 1.5 KB/s; with a buffer that may grow to 4 MB, 50 KB/s.
 ///
 /// Put it next to the socket: above TLS, bytes count as taken when they are in the buffer of the TLS session.
+///
+/// The guards of a [TCP listener](super::listener()) close by a reset when they are dropped while something is pending, for
+/// whatever reason: the kernel then forgets what the client did not take. TLS around such a guard needs nothing for it.
 ///
 /// It costs no timer operation for a write that succeeds: a timer is set by the first write that has to wait, and then at
 /// most once per limit. It needs the timer of a tokio runtime while it is polled.
@@ -69,14 +71,14 @@ pub(super) fn settable(time: Duration) -> Duration {
 /// # }
 /// ```
 pub struct StallGuard<T> {
-    io: T,
+    /// Taken by `into_inner` alone.
+    io: Option<T>,
     limit: Duration,
     /// What is pending, and since when nothing was accepted.
     waiting: Option<(Operation, Instant)>,
-    /// Set to the limit after some earlier wait began, never to later than the present one demands.
-    timer: Option<Pin<Box<Sleep>>>,
-    chance: Chance,
-    on_stall: fn(&T),
+    patience: Patience,
+    /// Lets the IO be closed by a reset.
+    reset: fn(&T),
     /// Of the streams that are sent, if somebody tells which these are.
     overtime: Option<Arc<Overtime>>,
 }
@@ -91,18 +93,17 @@ enum Operation {
 impl<T> StallGuard<T> {
     /// Guards this IO; at least a millisecond, at most thirty years.
     pub fn new(io: T, limit: Duration) -> Self {
-        Self::with_hook(io, limit, |_| {})
+        Self::with_reset(io, limit, |_| {})
     }
 
-    /// Calls `on_stall` before a write fails.
-    pub(super) fn with_hook(io: T, limit: Duration, on_stall: fn(&T)) -> Self {
+    /// Calls `reset` when the guard is dropped while something is pending.
+    pub(super) fn with_reset(io: T, limit: Duration, reset: fn(&T)) -> Self {
         Self {
-            io,
+            io: Some(io),
             limit: settable(limit),
             waiting: None,
-            timer: None,
-            chance: Chance::default(),
-            on_stall,
+            patience: Patience::default(),
+            reset,
             overtime: None,
         }
     }
@@ -114,12 +115,19 @@ impl<T> StallGuard<T> {
 
     /// The guarded IO.
     pub fn get_ref(&self) -> &T {
-        &self.io
+        self.io.as_ref().expect(PRESENT)
     }
 
     /// The IO without its guard.
-    pub fn into_inner(self) -> T {
-        self.io
+    pub fn into_inner(mut self) -> T {
+        self.io.take().expect(PRESENT)
+    }
+
+    fn io(&mut self) -> Pin<&mut T>
+    where
+        T: Unpin,
+    {
+        Pin::new(self.io.as_mut().expect(PRESENT))
     }
 
     /// Passes on what the IO said, unless that was "not yet" for too long.
@@ -132,7 +140,7 @@ impl<T> StallGuard<T> {
         if polled.is_ready() {
             // A flush that has nothing to do says nothing about the write that waits.
             let is_progress =
-                |&(waiting, _): &_| operation == Operation::Write || operation == waiting;
+                |&(waiting, _): &_| operation != Operation::Flush || operation == waiting;
             if self.waiting.as_ref().is_some_and(is_progress) {
                 self.waiting = None;
             }
@@ -145,7 +153,6 @@ impl<T> StallGuard<T> {
             format!("the peer took no bytes for {:?}", self.limit)
         };
         SOCKETS.count(is_over);
-        (self.on_stall)(&self.io);
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)))
     }
 
@@ -157,24 +164,20 @@ impl<T> StallGuard<T> {
         let deadline = overtime.map_or(stalled, |end| end.min(stalled));
         let is_over = deadline < stalled;
         let wait = if is_over { GRACE } else { self.limit };
-        let mut end = self.chance.end_of(deadline);
-        let timer = self
-            .timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
-        if timer.deadline() > end {
-            // The stream is over since it was set.
-            timer.as_mut().reset(end);
-        }
-        loop {
-            ready!(timer.as_mut().poll(cx));
-            if timer.deadline() >= end {
-                if !self.chance.give(deadline, wait) {
-                    return Poll::Ready(is_over);
-                }
-                end = self.chance.end_of(deadline);
-            }
-            // It was set for an earlier wait, or for the first chance.
-            timer.as_mut().reset(end);
+        self.patience.poll(deadline, wait, cx).map(|()| is_over)
+    }
+}
+
+/// Where the IO is when it is asked for.
+const PRESENT: &str = "only `into_inner` takes the IO, and the guard ends there";
+
+/// What the client has not taken is of no use to it any more: a part of it is missing, that which is pending. A plain close
+/// would leave the rest with the kernel, which offers it to the client for as long as that answers. This is the guard next
+/// to the socket, so it sees every way in which a connection ends, under TLS too: whoever cut it, it is dropped.
+impl<T> Drop for StallGuard<T> {
+    fn drop(&mut self) {
+        if let (Some(io), Some(_)) = (&self.io, &self.waiting) {
+            (self.reset)(io);
         }
     }
 }
@@ -200,7 +203,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for StallGuard<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        self.io().poll_read(cx, buf)
     }
 }
 
@@ -210,7 +213,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for StallGuard<T> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.io).poll_write(cx, buf);
+        let polled = self.io().poll_write(cx, buf);
         self.judge(Operation::Write, polled, cx)
     }
 
@@ -220,7 +223,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for StallGuard<T> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let mut piece = [0; PIECE];
-        let io = Pin::new(&mut self.io);
+        let io = self.io();
         let polled = match in_one_piece(bufs, &mut piece) {
             Some(bytes) => io.poll_write(cx, bytes),
             None => io.poll_write_vectored(cx, bufs),
@@ -229,16 +232,16 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for StallGuard<T> {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        self.get_ref().is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.io).poll_flush(cx);
+        let polled = self.io().poll_flush(cx);
         self.judge(Operation::Flush, polled, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.io).poll_shutdown(cx);
+        let polled = self.io().poll_shutdown(cx);
         self.judge(Operation::Shutdown, polled, cx)
     }
 }
@@ -246,7 +249,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for StallGuard<T> {
 impl<T: fmt::Debug> fmt::Debug for StallGuard<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StallGuard")
-            .field("io", &self.io)
+            .field("io", self.get_ref())
             .field("limit", &self.limit)
             .field("waiting", &self.waiting)
             .finish_non_exhaustive()

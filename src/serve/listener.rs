@@ -28,7 +28,7 @@ pub fn listener(tcp: TcpListener) -> StallListener<TcpListener> {
         stall_limit: STALL_LIMIT,
         settings: TcpSettings::default(),
         on_accept: |stream: &TcpStream, settings, limit| settings.apply(stream, limit),
-        on_stall: close_by_reset,
+        reset: close_by_reset,
     }
 }
 
@@ -84,7 +84,8 @@ pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<StallListener<TcpListe
 ///   one before.)
 /// - [TCP keep-alive](Self::keep_alive), to find clients that vanished;
 /// - a [bounded send buffer](Self::send_buffer);
-/// - and are reset when they are cut, so that the kernel too forgets what the client did not take.
+/// - and are reset when they are cut, so that the kernel too forgets what the client did not take. Under TLS as well, if
+///   this listener is inside.
 ///
 /// Errors of `accept` are handled by the listener inside: those of axum log them, wait for a second, and go on.
 ///
@@ -112,7 +113,7 @@ pub struct StallListener<L: Listener = TcpListener> {
     stall_limit: Duration,
     settings: TcpSettings,
     on_accept: fn(&L::Io, &TcpSettings, Duration),
-    on_stall: fn(&L::Io),
+    reset: fn(&L::Io),
 }
 
 impl<L: Listener> StallListener<L> {
@@ -126,7 +127,7 @@ impl<L: Listener> StallListener<L> {
             stall_limit: STALL_LIMIT,
             settings: TcpSettings::default(),
             on_accept: |_, _, _| {},
-            on_stall: |_| {},
+            reset: |_| {},
         }
     }
 
@@ -175,7 +176,7 @@ impl<L: Listener> Listener for StallListener<L> {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         let (io, addr) = self.listener.accept().await;
         (self.on_accept)(&io, &self.settings, self.stall_limit);
-        let io = StallGuard::with_hook(io, self.stall_limit, self.on_stall);
+        let io = StallGuard::with_reset(io, self.stall_limit, self.reset);
         (io, addr)
     }
 

@@ -13,7 +13,7 @@
 //! | `TCP_NODELAY`, a bounded send buffer | yes | yes |
 //! | a request head that does not come: cut after the [header read time-out](Server::header_read_timeout) | no | yes |
 //! | HTTP/2 streams whose client withholds the window: reset after the stall limit | no | yes, feature `http2` |
-//! | a shutdown that ends by a [deadline](Server::drain) whatever clients do | no | yes |
+//! | a shutdown that ends by a [deadline](Server::drain) whatever clients do, also on upgraded connections | no | yes |
 //! | an HTTP/1.1 stream is sent without hyper: no buffers of its own, fewer steps for an event | no | yes |
 //! | the peer's address for handlers (`ConnectInfo`) | see [`StallListener`] | yes |
 //!
@@ -54,14 +54,15 @@
 //! # }
 //! ```
 
-mod chance;
 mod connection;
 mod guard;
 mod handover;
 #[cfg(feature = "http2")]
 mod http2;
+mod leash;
 mod listener;
 mod overtime;
+mod patience;
 mod phase;
 mod rewound;
 mod server;

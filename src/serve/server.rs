@@ -78,7 +78,7 @@ pub struct Server<L: Listener = TcpListener, S = axum::Router> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Drained {
-    /// The connections that had not ended by the deadline, and were aborted.
+    /// The connections that had not ended by the deadline, and were aborted, upgraded ones included.
     pub aborted: usize,
 }
 
@@ -125,6 +125,9 @@ impl<L: Listener, S> Server<L, S> {
     /// Sets how long connections may take to finish after the signal; those that are left are aborted, whatever they or
     /// their clients do. At most thirty years; default 10 s. Process managers kill after 30 s (Kubernetes) or 10 s
     /// (Docker): stay below.
+    ///
+    /// Upgraded connections, such as WebSockets, are waited for and aborted like all others. Their handlers then get an
+    /// error from the next read or write.
     pub fn drain(mut self, time: Duration) -> Self {
         self.drain = settable(time);
         self

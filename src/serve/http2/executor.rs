@@ -7,12 +7,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::rt::Executor;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::chunk::Load;
 use crate::metrics::STREAMS;
-use crate::serve::chance::Chance;
 use crate::serve::overtime::{GRACE, Overtime};
+use crate::serve::patience::Patience;
 
 tokio::task_local! {
     /// The load of the stream that is being polled.
@@ -81,8 +81,7 @@ where
             streams: Arc::clone(&self.streams),
             load: Load::new(),
             limit: self.limit,
-            timer: None,
-            chance: Chance::default(),
+            patience: Patience::default(),
         });
     }
 }
@@ -92,10 +91,7 @@ struct Guarded<F> {
     streams: Arc<Streams>,
     load: Arc<Load>,
     limit: Duration,
-    /// Set, at the latest, to when the load will have stood still for too long. Left alone by a load that moves; looked
-    /// at when it fires: one timer operation per limit, not per event.
-    timer: Option<Pin<Box<Sleep>>>,
-    chance: Chance,
+    patience: Patience,
 }
 
 impl<F> Guarded<F> {
@@ -127,24 +123,13 @@ impl<F: Future> Future for Guarded<F> {
             return Poll::Ready(());
         }
         // Only a poll adds to the load, so there is none to watch until the next one.
-        while let Some((deadline, wait)) = this.deadline(cx) {
-            let end = this.chance.end_of(deadline);
-            let timer = this
-                .timer
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(end)));
-            if timer.deadline() > end {
-                // The stream is over since it was set.
-                timer.as_mut().reset(end);
-            }
-            ready!(timer.as_mut().poll(cx));
-            if timer.deadline() >= end && !this.chance.give(deadline, wait) {
-                let is_over = this.load.overtime().end(cx).is_some();
-                STREAMS.count(is_over);
-                tracing::debug!(is_over, limit = ?this.limit, "a client withholds the window of a stream, which is reset");
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(this.chance.end_of(deadline));
-        }
-        Poll::Pending
+        let Some((deadline, wait)) = this.deadline(cx) else {
+            return Poll::Pending;
+        };
+        ready!(this.patience.poll(deadline, wait, cx));
+        let is_over = this.load.overtime().end(cx).is_some();
+        STREAMS.count(is_over);
+        tracing::debug!(is_over, limit = ?this.limit, "a client withholds the window of a stream, which is reset");
+        Poll::Ready(())
     }
 }

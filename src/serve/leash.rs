@@ -1,0 +1,185 @@
+//! An IO that can be taken away from whoever has it.
+//!
+//! hyper gives the IO of a connection to the handler that upgrades it, to a WebSocket for instance. The task of the
+//! connection keeps its leash: it counts as a connection until the IO is dropped, and is cut when the server ends, whatever
+//! the handler does with it, be that nothing.
+
+use std::future::poll_fn;
+use std::io::{self, ErrorKind, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::phase::{Phase, Watcher};
+
+/// The IO. Its operations fail once it was cut.
+#[derive(Debug)]
+pub(super) struct Leashed<T>(Arc<Shared<T>>);
+
+/// The other end.
+#[derive(Debug)]
+pub(super) struct Leash<T>(Arc<Shared<T>>);
+
+/// Held for the length of a poll of the IO; nobody else wants it unless the IO is being cut.
+#[derive(Debug)]
+struct Shared<T>(Mutex<State<T>>);
+
+#[derive(Debug)]
+struct State<T> {
+    /// `None` when it was cut, dropped or taken out.
+    io: Option<T>,
+    wakers: Wakers,
+    /// Waits for the IO to be dropped.
+    keeper: Option<Waker>,
+}
+
+/// Who waits for the IO.
+#[derive(Debug, Default)]
+struct Wakers {
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+/// Puts an IO on a leash.
+pub(super) fn leash<T>(io: T) -> (Leashed<T>, Leash<T>) {
+    let shared = Arc::new(Shared(Mutex::new(State {
+        io: Some(io),
+        wakers: Wakers::default(),
+        keeper: None,
+    })));
+    (Leashed(Arc::clone(&shared)), Leash(shared))
+}
+
+impl<T> Shared<T> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        // An IO that panicked is as good as any that failed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Leash<T> {
+    /// Waits until the IO is dropped, and cuts it when the server ends before that.
+    pub(super) async fn hold(self, phase: &mut Watcher) {
+        let mut dropped = poll_fn(|cx| {
+            let mut state = self.0.lock();
+            state.keeper = Some(cx.waker().clone());
+            match state.io {
+                Some(_) => Poll::Pending,
+                None => Poll::Ready(()),
+            }
+        });
+        while phase.now() != Phase::Aborted {
+            match phase.during(&mut dropped).await {
+                Ok(()) => return,
+                Err(Phase::Aborted) => break,
+                Err(_) => {}
+            }
+        }
+        let (io, wakers) = {
+            let mut state = self.0.lock();
+            (state.io.take(), std::mem::take(&mut state.wakers))
+        };
+        drop(io);
+        for waker in [wakers.reader, wakers.writer].into_iter().flatten() {
+            waker.wake();
+        }
+    }
+}
+
+impl<T> Leashed<T> {
+    /// The IO by itself. The leash has nothing to hold any more.
+    pub(super) fn into_inner(self) -> Option<T> {
+        self.0.lock().io.take()
+    }
+}
+
+impl<T> Drop for Leashed<T> {
+    fn drop(&mut self) {
+        let (io, keeper) = {
+            let mut state = self.0.lock();
+            (state.io.take(), state.keeper.take())
+        };
+        drop(io);
+        if let Some(keeper) = keeper {
+            keeper.wake();
+        }
+    }
+}
+
+impl<T: Unpin> Leashed<T> {
+    fn poll<R>(
+        &self,
+        cx: &mut Context<'_>,
+        waker: impl FnOnce(&mut Wakers) -> &mut Option<Waker>,
+        poll: impl FnOnce(Pin<&mut T>, &mut Context<'_>) -> Poll<io::Result<R>>,
+    ) -> Poll<io::Result<R>> {
+        let state = &mut *self.0.lock();
+        let Some(io) = &mut state.io else {
+            let error = io::Error::new(ErrorKind::ConnectionAborted, "the server has ended");
+            return Poll::Ready(Err(error));
+        };
+        let polled = poll(Pin::new(io), cx);
+        if polled.is_pending() {
+            match waker(&mut state.wakers) {
+                Some(waker) => waker.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
+        }
+        polled
+    }
+
+    fn poll_writer<R>(
+        &self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(Pin<&mut T>, &mut Context<'_>) -> Poll<io::Result<R>>,
+    ) -> Poll<io::Result<R>> {
+        self.poll(cx, |wakers| &mut wakers.writer, poll)
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Leashed<T> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.poll(
+            cx,
+            |wakers| &mut wakers.reader,
+            |io, cx| io.poll_read(cx, buf),
+        )
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Leashed<T> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_writer(cx, |io, cx| io.poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_writer(cx, |io, cx| io.poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        let state = self.0.lock();
+        state.io.as_ref().is_some_and(T::is_write_vectored)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_writer(cx, |io, cx| io.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_writer(cx, |io, cx| io.poll_shutdown(cx))
+    }
+}
