@@ -20,7 +20,7 @@ use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
 use support::{Messages, Mode, median, option};
 use tidings::backplane::{
-    Backplane, BackplaneError, Event, Fetched, Head, Level, Message, Missing, Position,
+    Backplane, BackplaneError, Event, Fetched, Head, Level, Message, Missing, Position, Published,
 };
 use tidings::{GenericBroadcaster, History, Subscription, Text, ToSse, UserId};
 use tokio_stream::Stream;
@@ -41,10 +41,10 @@ impl Backplane for Sink {
         self.level
     }
 
-    fn head(&self) -> Option<Head> {
-        (self.level == Level::Replayable).then_some(Head {
+    fn horizon(&self) -> Option<Position> {
+        (self.level == Level::Replayable).then_some(Position {
             epoch: 1,
-            position: Position(0),
+            offset: 0,
         })
     }
 
@@ -52,10 +52,11 @@ impl Backplane for Sink {
         1 << 20
     }
 
-    async fn publish(&self, messages: &[Message]) -> Result<Option<Position>, BackplaneError> {
+    async fn publish(&self, messages: &[Message]) -> Result<Vec<Published>, BackplaneError> {
         black_box(messages);
         if self.is_there {
-            Ok(None)
+            let accepted = |_| Published::Accepted(self.horizon());
+            Ok(messages.iter().map(accepted).collect())
         } else {
             Err(BackplaneError::unavailable())
         }
@@ -78,13 +79,15 @@ impl Backplane for Sink {
         Ok(Fetched {
             messages: Vec::new(),
             through: after,
-            has_more: false,
+            head: after,
             missing: Missing::Nothing,
         })
     }
 
-    async fn ask_head(&self) -> Result<Head, BackplaneError> {
-        self.head().ok_or_else(BackplaneError::unavailable)
+    async fn heads(&self, users: &[UserId]) -> Result<Vec<Head>, BackplaneError> {
+        let newest = self.horizon().ok_or_else(BackplaneError::unavailable)?;
+        let head = Head { newest, through: 0 };
+        Ok(users.iter().map(|_| head).collect())
     }
 
     async fn close(&self, _: tokio::time::Instant) {}

@@ -163,7 +163,11 @@ async fn fetches(total: usize, counts: &[usize], rounds: usize) {
         let mut times = Vec::new();
         for _ in 0..rounds {
             let start = Instant::now();
-            let fetched = node.fetch(user, Position(0), usize::MAX).await;
+            let after = Position {
+                offset: 0,
+                ..node.horizon().expect("there is a log")
+            };
+            let fetched = node.fetch(user, after, usize::MAX).await;
             assert_eq!(fetched.expect("the log answers").messages.len(), *count);
             times.push(start.elapsed().as_secs_f64() * 1e3);
         }

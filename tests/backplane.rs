@@ -335,7 +335,7 @@ async fn a_first_stream_that_is_cut_before_its_first_event_loses_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn garbage_is_counted_and_stops_nothing() {
-    use tidings::backplane::{Place, Position, Received};
+    use tidings::backplane::{Backplane, Place, Position, Received};
 
     for level in [Level::AtMostOnce, Level::Replayable] {
         let engine = InProcess::new(level);
@@ -348,8 +348,11 @@ async fn garbage_is_counted_and_stops_nothing() {
                 user: "ann".into(),
                 body: body.to_vec().into(),
                 place: Some(Place {
-                    position: Position(7),
-                    previous: Position(0),
+                    position: Position {
+                        epoch: node.horizon().map_or(0, |horizon| horizon.epoch),
+                        offset: 7,
+                    },
+                    previous: 0,
                 }),
             });
         }

@@ -14,7 +14,9 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tidings::UserId;
 use tidings::backplane::nats::{ConnectError, Interest, Log, Nats, Settings, Storage};
-use tidings::backplane::{Backplane, Event, Fetched, Message, Missing, Position, Received};
+use tidings::backplane::{
+    Backplane, Event, Fetched, Message, Missing, Position, Published, Received,
+};
 use tidings::testkit::backplane::{self, Cluster, Faults};
 use tokio::time::timeout;
 
@@ -354,25 +356,29 @@ async fn a_log_that_was_deleted_is_made_again_and_told() {
         .await
         .unwrap();
     assert!(is_of(&scene.event().await, "old"));
-    let old = scene.node.head().unwrap();
+    let old = scene.node.horizon().unwrap();
 
     let jetstream = async_nats::jetstream::new(scene.client.clone());
     jetstream.delete_stream("TEST").await.unwrap();
     let refused = scene.node.publish(&[message(&ann, 2, "new")]).await;
-    refused.expect_err("there is no log");
-    let Event::Reset(head) = scene.event().await else {
+    let refused = refused.expect("it says so of each");
+    assert!(
+        matches!(refused[..], [Published::Unknown(_)]),
+        "{refused:?}"
+    );
+    let Event::Reset(new) = scene.event().await else {
         panic!("the log is another");
     };
-    assert_ne!(head.epoch, old.epoch);
-    assert_eq!(scene.node.head(), Some(head));
+    assert_ne!(new.epoch, old.epoch);
+    assert_eq!(scene.node.horizon(), Some(new));
     scene
         .node
         .publish(&[message(&ann, 2, "new")])
         .await
         .unwrap();
     assert!(is_of(&scene.event().await, "new"));
-    let now = scene.node.ask_head().await.unwrap();
-    assert_eq!((now.epoch, now.position), (head.epoch, Position(1)));
+    let now = scene.node.heads(from_ref(&ann)).await.unwrap()[0];
+    assert_eq!(now.newest, Position { offset: 1, ..new });
 }
 
 #[tokio::test]
@@ -402,14 +408,18 @@ async fn ten_thousand_messages_can_be_read() {
     for ack in acks {
         ack.await.unwrap();
     }
-    let fetched = scene.node.fetch(&ann, Position(0), COUNT).await.unwrap();
+    let after = Position {
+        offset: 0,
+        ..scene.node.horizon().unwrap()
+    };
+    let fetched = scene.node.fetch(&ann, after, COUNT).await.unwrap();
     let is_all = |fetched: &Fetched, from: usize| {
         let bodies = fetched.messages.iter().map(|(_, body)| body.clone());
         bodies.eq((from..COUNT).map(|number| Bytes::from(number.to_string())))
     };
     assert!(is_all(&fetched, 0));
     assert_eq!(fetched.missing, Missing::Nothing);
-    assert!(!fetched.has_more);
+    assert!(fetched.is_complete());
     assert_eq!(fetched.through, fetched.messages[COUNT - 1].0);
     let behind = fetched.messages[99].0;
     let fetched = scene.node.fetch(&ann, behind, COUNT).await.unwrap();

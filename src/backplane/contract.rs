@@ -1,8 +1,10 @@
-//! What an engine between nodes has to do.
+//! What an engine between nodes must do.
 
+use std::cmp::Ordering;
 use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,53 +13,83 @@ use tokio::time::Instant;
 
 use crate::id::UserId;
 
-/// What carries events between the nodes of a service: an engine such as NATS, seen from one node.
+/// Carries events between the nodes of a service: an engine such as NATS, seen from one node.
 ///
-/// For [`Builder::backplane`](crate::Builder::backplane). An implementation moves messages and knows nothing of what is in
-/// them. It is given to one broadcaster, which is the only one to call it; broadcasters of different events need one each,
-/// with subjects of their own.
+/// For [`Builder::backplane`](crate::Builder::backplane). An implementation moves messages and does not interpret them. It
+/// belongs to one broadcaster, which is the only caller; broadcasters of different events need one each, with subjects of
+/// their own. `testkit::backplane` has the tests that every implementation must pass.
 ///
-/// `testkit::backplane` has the tests that every implementation must pass.
+/// # The log
+///
+/// At [`Level::Replayable`] the engine keeps a log of each user's messages, and the order of the log is the order in which
+/// every node sends them to streams. What a broadcaster relies on:
+///
+/// 1. A message has a [`Position`] in the log. Of two messages to the same user, the later one has the larger offset.
+///    Offsets of different users need not be comparable: an engine may count per user, per shard or per log.
+/// 2. A log has one epoch, the same on all nodes. A log that was emptied, replaced, or restored from an older copy is
+///    another log with another epoch, even if the engine calls it by the same name: an offset must never be used twice in
+///    an epoch. An adapter that finds a log shorter than it was changes the epoch.
+/// 3. Answers come from a copy of the log that has every accepted message, or they say how far they go. A
+///    [fetch](Self::fetch) without the newest messages is an unfinished answer, which the broadcaster asks for again;
+///    it never means that there are none.
+/// 4. A message that was accepted stays in the log until the log drops it for its age or for a newer one.
+///
+/// Messages may fail to arrive although the log has them. The broadcaster compares its place in the log of each user with
+/// [`heads`](Self::heads) about once a minute, and immediately after [`Event::Ready`], [`Event::Restored`] and
+/// [`Event::Changed`], and fetches what is missing.
 ///
 /// # Cancel safety
 ///
-/// Every future may be dropped. What it was to do may then be done, in part or not at all, and can be asked for again.
+/// Every future may be dropped. Its work may then be done, in part or not at all, and can be requested again.
 #[async_trait]
 pub trait Backplane: Send + Sync + 'static {
-    /// What becomes of messages when nodes or the engine fail.
+    /// What is guaranteed when nodes or the engine fail.
     fn level(&self) -> Level;
 
-    /// Where the engine's log was when this was made, or after the last [`Event::Reset`]. `None` at
-    /// [`Level::AtMostOnce`].
-    fn head(&self) -> Option<Head>;
+    /// At [`Level::Replayable`], a place in the current log: every message published from now on, to any user, has a
+    /// larger offset. `None` at [`Level::AtMostOnce`].
+    ///
+    /// Answered from memory, so it may be behind the log. It is where a stream begins that is registered without waiting:
+    /// by as much as it is behind, such a stream may begin with older events. Keep it within about a second. An engine
+    /// that counts offsets per user answers with offset 0, and such streams begin with everything the log has of the user.
+    fn horizon(&self) -> Option<Position>;
 
-    /// The longest body of a message, in bytes.
+    /// The longest body of a message, in bytes. Read again after each [`Event::Restored`].
     fn max_body(&self) -> usize;
 
-    /// Publishes messages in this order, to every node that is interested, and returns when the engine has accepted all
-    /// of them: at [`Level::Replayable`] the largest of their positions.
+    /// At [`Level::Replayable`], for how long the engine recognizes a message that is published a second time. A message
+    /// whose outcome is [unknown](Published::Unknown) is published again within this time only. Default two minutes.
+    fn duplicate_window(&self) -> Duration {
+        Duration::from_secs(120)
+    }
+
+    /// Publishes messages in this order to every node that is interested, and returns the outcome of each, in the same
+    /// order. One that fails does not affect the others.
     ///
     /// At [`Level::Replayable`] no two of them are for the same user.
     ///
     /// # Errors
     ///
-    /// When it is not known whether the engine has accepted all. It may have accepted some. At [`Level::Replayable`] the
-    /// caller publishes the same messages again, and those that the engine has already are not appended a second time.
-    async fn publish(&self, messages: &[Message]) -> Result<Option<Position>, BackplaneError>;
+    /// When none of them was handed to the engine ([`BackplaneError::unavailable`]), when the backplane is
+    /// [closed](BackplaneError::closed), or when no outcome is known. At [`Level::Replayable`] the caller then publishes
+    /// the same messages again, and the engine does not append those a second time that it has.
+    async fn publish(&self, messages: &[Message]) -> Result<Vec<Published>, BackplaneError>;
 
-    /// Adds users to those whose messages this node gets, and takes users out. Returns when that is noted; it is done, and
-    /// done again after each reconnect, in the background. Each user that was added is answered by [`Event::Ready`], also
-    /// one that was in already. Taking out one that is not in changes nothing.
+    /// Adds users whose messages this node receives, and removes users. Returns when that is noted; it is carried out, and
+    /// carried out again after each reconnect, in the background. Each added user is answered by [`Event::Ready`] or
+    /// [`Event::Unheard`], also one that was added before. Removing a user that was not added changes nothing.
     ///
     /// # Errors
     ///
-    /// When it was [closed](Self::close).
+    /// When the backplane is [closed](Self::close).
     async fn set_interest(&self, add: &[UserId], remove: &[UserId]) -> Result<(), BackplaneError>;
 
     /// What happens, in one order. Called once, before anything else.
     fn events(&self) -> Pin<Box<dyn Stream<Item = Event> + Send>>;
 
-    /// At [`Level::Replayable`]: a user's messages behind a position, the oldest first, at most so many.
+    /// At [`Level::Replayable`]: a user's messages after a place, oldest first, at most `limit`, without holes.
+    ///
+    /// If the log has another epoch than `after`, the answer has no messages, and [`Fetched::head`] is in the new epoch.
     ///
     /// # Errors
     ///
@@ -69,16 +101,20 @@ pub trait Backplane: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Fetched, BackplaneError>;
 
-    /// At [`Level::Replayable`]: where the log is now.
+    /// At [`Level::Replayable`]: where the log of each of these users ends, in the order of `users`. At most
+    /// [`MAX_HEADS`] users are asked for at a time.
     ///
     /// # Errors
     ///
     /// When the engine cannot be asked.
-    async fn ask_head(&self) -> Result<Head, BackplaneError>;
+    async fn heads(&self, users: &[UserId]) -> Result<Vec<Head>, BackplaneError>;
 
-    /// Ends it: [`events`](Self::events) end, and every call fails from now on. Returns at the deadline at the latest.
+    /// Ends [`events`](Self::events); every later call fails. Returns at the deadline at the latest.
     async fn close(&self, deadline: Instant);
 }
+
+/// The most users that [`Backplane::heads`] is asked for at a time.
+pub const MAX_HEADS: usize = 256;
 
 /// What becomes of messages when nodes or the engine fail.
 ///
@@ -96,17 +132,35 @@ pub enum Level {
     Replayable,
 }
 
-/// A message's place in an engine's log. Of two messages to the same user, the later has the larger one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Position(pub u64);
+/// A place in an engine's log.
+///
+/// Offsets of two logs say nothing about each other, so places have no order of their own: [`compare`](Self::compare)
+/// answers only within one epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Position {
+    /// Which log it is.
+    pub epoch: u64,
+    /// Of a message, its number in the log, at least 1. Zero is before the first.
+    pub offset: u64,
+}
 
-/// Where an engine's log is.
+impl Position {
+    /// Which of two places of the same user comes first; `None` if they are in different logs.
+    #[must_use]
+    pub fn compare(self, other: Self) -> Option<Ordering> {
+        (self.epoch == other.epoch).then(|| self.offset.cmp(&other.offset))
+    }
+}
+
+/// Where the log of one user ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Head {
-    /// Which log it is. One that was emptied or made anew has another epoch, and positions in one are none in another.
-    pub epoch: u64,
-    /// A position that no message behind it had when the engine was asked.
-    pub position: Position,
+    /// The place of the user's newest message; offset 0 if the log has none.
+    pub newest: Position,
+    /// The user has no message after `newest` up to this offset, and none will get an offset up to here. At least that of
+    /// `newest`. A quiet user's place moves on by it, so that the log still knows the place when it has dropped everything
+    /// older. An engine that does not know more repeats the offset of `newest`.
+    pub through: u64,
 }
 
 /// Something to publish.
@@ -120,6 +174,24 @@ pub struct Message {
     pub body: Bytes,
 }
 
+/// What the engine did with a message.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Published {
+    /// The engine has it: at this place, at [`Level::Replayable`].
+    Accepted(Option<Position>),
+    /// The engine does not have it.
+    Refused {
+        /// Whether the same message would be refused again: it is too large, or not permitted. The event is then lost, and
+        /// its user's streams get a gap. Otherwise it is published again, before the user's next message.
+        permanent: bool,
+        /// Why.
+        reason: BackplaneError,
+    },
+    /// The engine may have it: the acknowledgement did not arrive.
+    Unknown(BackplaneError),
+}
+
 /// Something that was published, as a node receives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
@@ -131,49 +203,119 @@ pub struct Received {
     pub place: Option<Place>,
 }
 
-/// A message's place in an engine's log, and which one of the same user is before it.
+/// A message's place in an engine's log, and where the user's message before it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Place {
-    /// Its own position.
+    /// Its own.
     pub position: Position,
-    /// That of the user's message before it; zero if there is none.
-    pub previous: Position,
+    /// The offset of the user's message before it, in the same log; zero if there is none.
+    pub previous: u64,
 }
 
 /// What happens on a backplane.
 ///
-/// All of it comes in one stream, so that what is lost is told where it is missing.
+/// All of it comes in one stream, so that a loss is announced where it happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// A message arrived. So does what this node has published itself, if it is interested.
+    /// A message arrived. This includes messages of this node, if it is interested.
     Message(Received),
-    /// Messages that are published to these users from now on arrive.
+    /// Messages published to these users from now on arrive. Sent when a message that was published to the user's own
+    /// subject, or a proof as strong, has arrived: being allowed to ask is not enough.
     Ready(Vec<UserId>),
-    /// Something arrived that cannot be a message: on a foreign subject, or without what the engine has to say of it.
+    /// Messages of these users do not arrive, or of all users if the list is empty, although the engine can be reached. The
+    /// adapter tries again; [`Ready`](Self::Ready) says when they arrive.
+    Unheard {
+        /// Whose.
+        users: Vec<UserId>,
+        /// Why.
+        cause: Cause,
+        /// What the engine said, for the log.
+        detail: String,
+    },
+    /// The log may have messages of these users that do not arrive by themselves. For engines that announce a message
+    /// without carrying it.
+    Behind(Vec<UserId>),
+    /// Something arrived that cannot be a message: on a foreign subject, or without what the engine has to add.
     Foreign,
     /// The engine cannot be reached.
     Interrupted,
-    /// The engine can be reached again, and messages arrive for everybody who is [ready](Self::Ready).
+    /// The engine can be reached again, and messages arrive for all users that are [ready](Self::Ready).
     Restored {
-        /// Whether messages may have been lost meanwhile, or because this node was too slow.
+        /// Whether messages may have been lost meanwhile.
         maybe_lost: bool,
     },
-    /// The engine's log is another one. What was in the old one is lost.
-    Reset(Head),
+    /// Messages may have been lost although the engine could be reached all the time.
+    Changed {
+        /// Why.
+        cause: Cause,
+    },
+    /// The log is another one from this place on, which [`horizon`](Backplane::horizon) is in before this is sent.
+    /// Messages of the old log that did not arrive are lost.
+    Reset(Position),
 }
 
-/// What an engine's log has of a user.
+/// Why messages do not arrive, or may not have arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Cause {
+    /// This node lacks the permission.
+    Denied,
+    /// The engine allows no more subscriptions, or no more of something else.
+    Limit,
+    /// This node read too slowly, and messages were dropped.
+    Slow,
+    /// Another server leads the log, or a server left or joined.
+    Leader,
+    /// A probe that should have arrived did not.
+    Late,
+    /// Something else.
+    Other,
+}
+
+impl Cause {
+    /// Its name in logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::Limit => "limit",
+            Self::Slow => "slow",
+            Self::Leader => "leader",
+            Self::Late => "late",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What the log has of a user after a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
-    /// The messages, the oldest first.
+    /// The messages, oldest first.
     pub messages: Vec<(Position, Bytes)>,
-    /// Every message of the user up to here is among these, or is before the position asked for, or is missing.
+    /// Every message of the user up to here is among `messages`, or was dropped (`missing`), or is not after the place asked
+    /// for.
     pub through: Position,
-    /// Whether there is more behind `through`.
-    pub has_more: bool,
+    /// Where the user's log ends, as far as the answering server knows. The answer is [complete](Self::is_complete) when it
+    /// reaches that.
+    pub head: Position,
     /// Whether something is missing before the first of them.
     pub missing: Missing,
+}
+
+impl Fetched {
+    /// Whether the answer reaches the end of the user's log.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let reached = self.through.compare(self.head);
+        reached.is_some_and(Ordering::is_ge)
+    }
 }
 
 /// Whether a log lacks messages that it had.
@@ -249,22 +391,26 @@ impl Error for BackplaneError {
     }
 }
 
-/// Shared, for those who keep a handle on what a broadcaster has.
+/// Shared, for callers that keep a handle on a broadcaster's backplane.
 #[async_trait]
 impl<B: Backplane + ?Sized> Backplane for std::sync::Arc<B> {
     fn level(&self) -> Level {
         (**self).level()
     }
 
-    fn head(&self) -> Option<Head> {
-        (**self).head()
+    fn horizon(&self) -> Option<Position> {
+        (**self).horizon()
     }
 
     fn max_body(&self) -> usize {
         (**self).max_body()
     }
 
-    async fn publish(&self, messages: &[Message]) -> Result<Option<Position>, BackplaneError> {
+    fn duplicate_window(&self) -> Duration {
+        (**self).duplicate_window()
+    }
+
+    async fn publish(&self, messages: &[Message]) -> Result<Vec<Published>, BackplaneError> {
         (**self).publish(messages).await
     }
 
@@ -285,8 +431,8 @@ impl<B: Backplane + ?Sized> Backplane for std::sync::Arc<B> {
         (**self).fetch(user, after, limit).await
     }
 
-    async fn ask_head(&self) -> Result<Head, BackplaneError> {
-        (**self).ask_head().await
+    async fn heads(&self, users: &[UserId]) -> Result<Vec<Head>, BackplaneError> {
+        (**self).heads(users).await
     }
 
     async fn close(&self, deadline: Instant) {

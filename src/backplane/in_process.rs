@@ -14,7 +14,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::{
     Backplane, BackplaneError, Event, Fetched, Head, Level, Message, Missing, Place, Position,
-    Received,
+    Published, Received,
 };
 use crate::id::UserId;
 
@@ -56,7 +56,7 @@ struct State {
     position: u64,
     logs: HashMap<UserId, Log>,
     /// What was published, to know it again.
-    ids: HashSet<u128>,
+    ids: HashMap<u128, u64>,
     nodes: Vec<Node>,
     /// So many of the next publications are accepted, and their nodes do not learn of it.
     unacknowledged: usize,
@@ -66,6 +66,13 @@ struct State {
 struct Log {
     kept: VecDeque<(u64, Bytes)>,
     dropped: Vec<u64>,
+}
+
+impl Log {
+    fn newest(&self) -> u64 {
+        let kept = self.kept.back().map(|(offset, _)| *offset);
+        kept.or(self.dropped.last().copied()).unwrap_or(0)
+    }
 }
 
 struct Node {
@@ -95,7 +102,7 @@ impl InProcess {
                 is_up: true,
                 position: 0,
                 logs: HashMap::new(),
-                ids: HashSet::new(),
+                ids: HashMap::new(),
                 nodes: Vec::new(),
                 unacknowledged: 0,
             }),
@@ -114,11 +121,9 @@ impl InProcess {
             is_cut: false,
             is_closed: false,
         });
-        let head = (self.0.level == Level::Replayable).then(|| state.head());
         InProcessNode {
             engine: self.clone(),
             index: state.nodes.len() - 1,
-            head,
             receiver: Arc::new(Mutex::new(Some(receiver))),
         }
     }
@@ -146,8 +151,9 @@ impl InProcess {
         let mut state = self.state();
         state.epoch = crate::id::Position::new_epoch();
         state.logs.clear();
+        state.ids.clear();
         state.position = 0;
-        let head = state.head();
+        let head = state.end();
         if self.0.level == Level::Replayable {
             state
                 .nodes
@@ -186,10 +192,15 @@ impl InProcess {
 }
 
 impl State {
-    fn head(&self) -> Head {
-        Head {
+    /// Where the log ends.
+    fn end(&self) -> Position {
+        self.at(self.position)
+    }
+
+    fn at(&self, offset: u64) -> Position {
+        Position {
             epoch: self.epoch,
-            position: Position(self.position),
+            offset,
         }
     }
 
@@ -203,23 +214,24 @@ impl State {
         Ok(())
     }
 
-    fn append(&mut self, message: &Message, per_user: usize) -> Option<Place> {
-        if !self.ids.insert(message.id) {
-            return None;
+    /// Appends a message unless the log has it. Its place, and whether it is new.
+    fn append(&mut self, message: &Message, per_user: usize) -> (Place, bool) {
+        if let Some(offset) = self.ids.get(&message.id) {
+            let position = self.at(*offset);
+            let previous = 0;
+            return (Place { position, previous }, false);
         }
         self.position += 1;
+        self.ids.insert(message.id, self.position);
         let log = self.logs.entry(message.user.clone()).or_default();
-        let last = log.kept.back().map(|(position, _)| *position);
-        let previous = last.or(log.dropped.last().copied()).unwrap_or(0);
+        let previous = log.newest();
         log.kept.push_back((self.position, message.body.clone()));
         if log.kept.len() > per_user {
             let dropped = log.kept.pop_front().map(|(position, _)| position);
             log.dropped.extend(dropped);
         }
-        Some(Place {
-            position: Position(self.position),
-            previous: Position(previous),
-        })
+        let position = self.end();
+        (Place { position, previous }, true)
     }
 }
 
@@ -247,7 +259,6 @@ impl Node {
 pub struct InProcessNode {
     engine: InProcess,
     index: usize,
-    head: Option<Head>,
     receiver: Arc<Mutex<Option<mpsc::UnboundedReceiver<Event>>>>,
 }
 
@@ -270,28 +281,30 @@ impl Backplane for InProcessNode {
         self.engine.0.level
     }
 
-    fn head(&self) -> Option<Head> {
-        self.head
+    fn horizon(&self) -> Option<Position> {
+        (self.level() == Level::Replayable).then(|| self.engine.state().end())
     }
 
     fn max_body(&self) -> usize {
         1 << 20
     }
 
-    async fn publish(&self, messages: &[Message]) -> Result<Option<Position>, BackplaneError> {
+    async fn publish(&self, messages: &[Message]) -> Result<Vec<Published>, BackplaneError> {
         // An engine is never as fast as a call.
         tokio::task::yield_now().await;
         let mut state = self.engine.state();
         state.reach(self.index)?;
+        let mut published = Vec::with_capacity(messages.len());
         for message in messages {
-            let place = match self.engine.0.level {
-                Level::AtMostOnce => None,
-                Level::Replayable => match state.append(message, self.engine.0.per_user) {
-                    Some(place) => Some(place),
-                    None => continue,
-                },
+            let (place, is_new) = match self.engine.0.level {
+                Level::AtMostOnce => (None, true),
+                Level::Replayable => {
+                    let (place, is_new) = state.append(message, self.engine.0.per_user);
+                    (Some(place), is_new)
+                }
             };
-            let nodes = state.nodes.iter().filter(|node| !node.is_cut);
+            published.push(Published::Accepted(place.map(|place| place.position)));
+            let nodes = state.nodes.iter().filter(|node| !node.is_cut && is_new);
             for node in nodes.filter(|node| node.interest.contains(&message.user)) {
                 node.tell(Event::Message(Received {
                     user: message.user.clone(),
@@ -304,8 +317,7 @@ impl Backplane for InProcessNode {
             state.unacknowledged -= 1;
             return Err(BackplaneError::other("the acknowledgement is lost"));
         }
-        let is_kept = self.engine.0.level == Level::Replayable;
-        Ok(is_kept.then_some(Position(state.position)))
+        Ok(published)
     }
 
     async fn set_interest(&self, add: &[UserId], remove: &[UserId]) -> Result<(), BackplaneError> {
@@ -348,18 +360,27 @@ impl Backplane for InProcessNode {
         state.reach(self.index)?;
         let nothing = Log::default();
         let log = state.logs.get(user).unwrap_or(&nothing);
-        let missing = log.dropped.iter().filter(|at| **at > after.0).count() as u64;
-        let behind = log.kept.iter().filter(|(at, _)| *at > after.0);
+        let head = state.at(log.newest());
+        if after.epoch != state.epoch {
+            return Ok(Fetched {
+                messages: Vec::new(),
+                through: after,
+                head,
+                missing: Missing::Unknown,
+            });
+        }
+        let missing = log.dropped.iter().filter(|at| **at > after.offset).count() as u64;
+        let behind = log.kept.iter().filter(|(at, _)| *at > after.offset);
         let mut messages: Vec<_> = behind
-            .map(|(at, body)| (Position(*at), body.clone()))
+            .map(|(at, body)| (state.at(*at), body.clone()))
             .collect();
         let has_more = messages.len() > limit;
         messages.truncate(limit);
         let last = messages.last().map(|(at, _)| *at).filter(|_| has_more);
         Ok(Fetched {
             messages,
-            through: last.unwrap_or(Position(state.position.max(after.0))),
-            has_more,
+            through: last.unwrap_or(state.at(state.position.max(after.offset))),
+            head,
             missing: match missing {
                 0 => Missing::Nothing,
                 missing => Missing::Messages(missing),
@@ -367,10 +388,16 @@ impl Backplane for InProcessNode {
         })
     }
 
-    async fn ask_head(&self) -> Result<Head, BackplaneError> {
+    async fn heads(&self, users: &[UserId]) -> Result<Vec<Head>, BackplaneError> {
+        tokio::task::yield_now().await;
         let state = self.engine.state();
         state.reach(self.index)?;
-        Ok(state.head())
+        let newest = |user| state.logs.get(user).map_or(0, Log::newest);
+        let head = |user| Head {
+            newest: state.at(newest(user)),
+            through: state.position,
+        };
+        Ok(users.iter().map(head).collect())
     }
 
     async fn close(&self, _: Instant) {

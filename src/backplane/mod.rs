@@ -10,8 +10,8 @@ mod in_process;
 pub mod nats;
 
 pub use contract::{
-    Backplane, BackplaneError, Event, Fetched, Head, Level, Message, Missing, Place, Position,
-    Received,
+    Backplane, BackplaneError, Cause, Event, Fetched, Head, Level, MAX_HEADS, Message, Missing,
+    Place, Position, Published, Received,
 };
 pub(crate) use envelope::{Envelope, Outbound, What, lost};
 pub use in_process::{InProcess, InProcessNode};

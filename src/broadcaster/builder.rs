@@ -282,14 +282,14 @@ impl<E: ?Sized> Builder<E> {
         self.limits.patience.behind = behind;
         let coalesces = self.lag_policy == LagPolicy::Coalesce;
         self.limits.keys = self.keys.unwrap_or(if coalesces { 64 } else { 0 });
-        let head = self
+        let horizon = self
             .backplane
             .as_ref()
-            .and_then(|backplane| backplane.head());
-        let upstream = head.map(|head| {
+            .and_then(|backplane| backplane.horizon());
+        let upstream = horizon.map(|horizon| {
             Upstream::new(Head {
-                epoch: head.epoch,
-                position: head.position.0,
+                epoch: horizon.epoch,
+                position: horizon.offset,
             })
         });
         if upstream.is_some() && self.limits.history.is_none() {

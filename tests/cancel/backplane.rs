@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tidings::UserId;
 use tidings::backplane::{
     Backplane, BackplaneError, Event, Fetched, Head, InProcess, InProcessNode, Level, Message,
-    Position,
+    Position, Published,
 };
 use tidings::testkit::backplane::{self as kit, Cluster, Faults};
 use tokio::time::{Instant, sleep};
@@ -40,15 +40,15 @@ impl Backplane for Slow {
         self.0.level()
     }
 
-    fn head(&self) -> Option<Head> {
-        self.0.head()
+    fn horizon(&self) -> Option<Position> {
+        self.0.horizon()
     }
 
     fn max_body(&self) -> usize {
         self.0.max_body()
     }
 
-    async fn publish(&self, messages: &[Message]) -> Result<Option<Position>, BackplaneError> {
+    async fn publish(&self, messages: &[Message]) -> Result<Vec<Published>, BackplaneError> {
         Self::take_time(self.0.publish(messages)).await
     }
 
@@ -69,8 +69,8 @@ impl Backplane for Slow {
         Self::take_time(self.0.fetch(user, after, limit)).await
     }
 
-    async fn ask_head(&self) -> Result<Head, BackplaneError> {
-        Self::take_time(self.0.ask_head()).await
+    async fn heads(&self, users: &[UserId]) -> Result<Vec<Head>, BackplaneError> {
+        Self::take_time(self.0.heads(users)).await
     }
 
     async fn close(&self, deadline: Instant) {
@@ -94,9 +94,18 @@ fn message(user: &UserId, number: u8) -> Message {
     }
 }
 
+/// Before the first message.
+fn beginning(node: &Arc<dyn Backplane>) -> Position {
+    Position {
+        offset: 0,
+        ..node.horizon().expect("there is a log")
+    }
+}
+
 /// The bodies that the engine has of a user.
 async fn logged(node: &Arc<dyn Backplane>, user: &UserId) -> Vec<Bytes> {
-    let fetched = node.fetch(user, Position(0), 100).await.expect("an answer");
+    let fetched = node.fetch(user, beginning(node), 100).await;
+    let fetched = fetched.expect("an answer");
     fetched.messages.into_iter().map(|(_, body)| body).collect()
 }
 
@@ -143,11 +152,12 @@ pub(crate) async fn interest_twice(
 /// A question that was given up changes nothing.
 pub(crate) async fn ask_twice(node: &Arc<dyn Backplane>, user: &UserId, cut: Cut) -> bool {
     node.publish(&[message(user, 4)]).await.expect("it is up");
-    let head = node.ask_head().await.expect("an answer");
-    let fetched = cut.run(node.fetch(user, Position(0), 1)).await;
-    let asked = cut.run(node.ask_head()).await;
+    let heads = node.heads(from_ref(user)).await.expect("an answer");
+    let fetched = cut.run(node.fetch(user, beginning(node), 1)).await;
+    let asked = cut.run(node.heads(from_ref(user))).await;
     assert_eq!(logged(node, user).await, ["4"]);
-    assert_eq!(node.ask_head().await.expect("an answer"), head);
+    let now = node.heads(from_ref(user)).await.expect("an answer");
+    assert_eq!(now[0].newest, heads[0].newest);
     fetched.is_some() && asked.is_some()
 }
 

@@ -90,7 +90,7 @@ const COVERED: &[(&str, &str, &str)] = &[
     ),
     (
         "backplane/contract.rs",
-        "ask_head",
+        "heads",
         "questions_are_asked_again",
     ),
     (

@@ -20,7 +20,9 @@ use super::link::{Command, Good, Link, Signals, State};
 use super::log::Log;
 use super::settings::Settings;
 use super::subjects::Subjects;
-use crate::backplane::{Backplane, BackplaneError, Event, Fetched, Head, Level, Message, Position};
+use crate::backplane::{
+    Backplane, BackplaneError, Event, Fetched, Head, Level, Message, Position, Published,
+};
 use crate::id::UserId;
 
 /// So many events wait for the broadcaster at most. What comes then waits in the subscriptions.
@@ -36,6 +38,7 @@ pub struct Nats {
     log: Option<Arc<Log>>,
     subjects: Subjects,
     limit: Duration,
+    duplicate_window: Duration,
     good: Arc<Good>,
     commands: mpsc::UnboundedSender<Command>,
     closing: watch::Sender<bool>,
@@ -112,6 +115,10 @@ impl Nats {
             log,
             subjects,
             limit,
+            duplicate_window: settings
+                .log
+                .as_ref()
+                .map_or(limit, |log| log.duplicate_window),
             good,
             commands: commands_tx,
             closing: closing_tx,
@@ -155,7 +162,7 @@ impl Nats {
         }
     }
 
-    async fn publish_live(&self, messages: &[Message]) -> Result<(), BackplaneError> {
+    async fn publish_live(&self, messages: &[Message]) -> Result<Vec<Published>, BackplaneError> {
         let connection = self.fence.connection();
         for message in messages {
             let subject = self.subjects.live(&message.user);
@@ -164,7 +171,8 @@ impl Nats {
         }
         // They may have been on their way.
         let passed = self.fence.pass(connection).await;
-        passed.map_err(BackplaneError::other)
+        passed.map_err(BackplaneError::other)?;
+        Ok(messages.iter().map(|_| Published::Accepted(None)).collect())
     }
 }
 
@@ -177,8 +185,8 @@ impl Backplane for Nats {
         }
     }
 
-    fn head(&self) -> Option<Head> {
-        self.log.as_ref().map(|log| log.head())
+    fn horizon(&self) -> Option<Position> {
+        self.log.as_ref().map(|log| log.horizon())
     }
 
     fn max_body(&self) -> usize {
@@ -186,10 +194,14 @@ impl Backplane for Nats {
         max.saturating_sub(HEADROOM)
     }
 
-    async fn publish(&self, messages: &[Message]) -> Result<Option<Position>, BackplaneError> {
+    fn duplicate_window(&self) -> Duration {
+        self.duplicate_window
+    }
+
+    async fn publish(&self, messages: &[Message]) -> Result<Vec<Published>, BackplaneError> {
         self.check_open()?;
         if messages.is_empty() {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         // Otherwise the client would keep them, and send them after their failure was told.
         if !self.fence.is_connected() {
@@ -198,14 +210,16 @@ impl Backplane for Nats {
         let published = async {
             match &self.log {
                 Some(log) => log.publish(messages, &self.subjects).await,
-                None => self.publish_live(messages).await.map(|()| None),
+                None => self.publish_live(messages).await,
             }
         };
         let published = timeout(self.limit, published)
             .await
             .unwrap_or_else(|late| Err(BackplaneError::other(late)));
         self.check_open()?;
-        if published.is_err() && self.log.is_some() {
+        let is_odd = |published: &Published| !matches!(published, Published::Accepted(_));
+        let all_fine = published.as_ref().is_ok_and(|all| !all.iter().any(is_odd));
+        if !all_fine && self.log.is_some() {
             let _ = self.commands.send(Command::Look);
         }
         published
@@ -237,13 +251,10 @@ impl Backplane for Nats {
         self.ask(log.fetch(&subject, after, limit)).await
     }
 
-    async fn ask_head(&self) -> Result<Head, BackplaneError> {
+    async fn heads(&self, users: &[UserId]) -> Result<Vec<Head>, BackplaneError> {
         let log = self.log()?;
-        let head = self.ask(log.ask_head()).await?;
-        if head.epoch != log.head().epoch {
-            let _ = self.commands.send(Command::Look);
-        }
-        Ok(head)
+        let subjects = users.iter().map(|user| self.subjects.log(user));
+        self.ask(log.heads(subjects)).await
     }
 
     async fn close(&self, deadline: Instant) {

@@ -23,7 +23,7 @@ const FORGOTTEN: Duration = Duration::from_secs(30);
 /// What was found behind a position.
 #[derive(Default)]
 struct Found {
-    messages: Vec<(Position, Bytes)>,
+    messages: Vec<(u64, Bytes)>,
     /// How many more there are.
     more: u64,
 }
@@ -36,44 +36,37 @@ impl Log {
         after: Position,
         limit: usize,
     ) -> Result<Fetched, BackplaneError> {
-        let (last, nothing_gone) =
-            tokio::try_join!(self.last(subject), self.has_all(subject, after, 0))?;
-        let last = last.map_or(0, |last| last.sequence);
-        if last <= after.0 {
+        let epoch = self.horizon().epoch;
+        let at = |offset| Position { epoch, offset };
+        let last = self.last(subject).await?.map_or(0, |last| last.sequence);
+        let nothing_gone = self.has_all(subject, after.offset, 0).await?;
+        if epoch != after.epoch || last <= after.offset {
             return Ok(Fetched {
                 messages: Vec::new(),
                 through: after,
-                has_more: false,
+                head: at(last),
                 missing: missing(nothing_gone),
             });
         }
-        let found = self.read(subject, after.0, last, limit).await?;
+        let found = self.read(subject, after.offset, last, limit).await?;
         // Asked again, because what was there before the messages were read may have gone before they were.
         let total = found.messages.len() as u64 + found.more;
-        let nothing_gone = self.has_all(subject, after, total).await?;
-        let newest = found.messages.last().map_or(after, |message| message.0);
+        let nothing_gone = self.has_all(subject, after.offset, total).await?;
+        let newest = found.messages.last().map_or(after.offset, |last| last.0);
         let has_more = found.more > 0;
+        let messages = found.messages.into_iter();
         Ok(Fetched {
-            messages: found.messages,
-            through: if has_more {
-                newest
-            } else {
-                newest.max(Position(last))
-            },
-            has_more,
+            messages: messages.map(|(offset, body)| (at(offset), body)).collect(),
+            through: at(if has_more { newest } else { newest.max(last) }),
+            head: at(last.max(newest + u64::from(has_more))),
             missing: missing(nothing_gone),
         })
     }
 
     /// Whether it can be shown that nothing behind a position has gone, of a subject that has so many there.
-    async fn has_all(
-        &self,
-        subject: &str,
-        after: Position,
-        count: u64,
-    ) -> Result<bool, BackplaneError> {
+    async fn has_all(&self, subject: &str, after: u64, count: u64) -> Result<bool, BackplaneError> {
         let at = async {
-            match after.0 {
+            match after {
                 0 => Ok(None),
                 after => self.at(after).await,
             }
@@ -93,7 +86,7 @@ impl Log {
             // Either there never was anything, or it has all gone. In one answer: something may come between two.
             None => self.oldest().await?,
         };
-        Ok(oldest <= after.0.saturating_add(1))
+        Ok(oldest <= after.saturating_add(1))
     }
 
     async fn read(
@@ -109,9 +102,7 @@ impl Log {
             let Some(message) = self.next(subject, at).await? else {
                 return Ok(found);
             };
-            found
-                .messages
-                .push((Position(message.sequence), message.payload));
+            found.messages.push((message.sequence, message.payload));
             if message.sequence >= last {
                 return Ok(found);
             }
@@ -179,7 +170,7 @@ async fn take(
         pending = info.pending;
         found
             .messages
-            .push((Position(info.stream_sequence), message.payload.clone()));
+            .push((info.stream_sequence, message.payload.clone()));
     }
     if count < wanted as u64 && (count == 0 || pending > 0) {
         return Err(BackplaneError::unavailable());

@@ -8,7 +8,6 @@ use super::feeds::{Feeds, Key};
 use super::settings::Interest as Mode;
 use super::subjects::Subjects;
 use super::token::{self, Token};
-use crate::backplane::Position;
 use crate::id::UserId;
 
 /// What a subscription is for.
@@ -45,7 +44,7 @@ struct User {
     /// Its own subscription, if it has one.
     feed: Option<Key>,
     /// The newest of its messages that came.
-    newest: Position,
+    newest: u64,
 }
 
 #[derive(Debug)]
@@ -94,8 +93,7 @@ impl Interest {
                 None
             }
         };
-        let newest = Position::default();
-        self.users.insert(user, User { feed, newest });
+        self.users.insert(user, User { feed, newest: 0 });
         Ok(())
     }
 
@@ -148,10 +146,10 @@ impl Interest {
     }
 
     /// Notes a user's message. Whether it is newer than those before.
-    pub(super) fn advance(&mut self, user: &UserId, position: Position) -> bool {
+    pub(super) fn advance(&mut self, user: &UserId, offset: u64) -> bool {
         self.users.get_mut(user).is_none_or(|user| {
-            let is_newer = position > user.newest;
-            user.newest = position;
+            let is_newer = offset > user.newest;
+            user.newest = offset;
             is_newer
         })
     }
@@ -159,7 +157,7 @@ impl Interest {
     /// The log is another: its positions begin again.
     pub(super) fn reset(&mut self) {
         for user in self.users.values_mut() {
-            user.newest = Position::default();
+            user.newest = 0;
         }
     }
 }

@@ -25,8 +25,8 @@ const AT_ONCE: usize = 256;
 /// How long a failed question to the server is not asked again, and how soon a signal that got lost is made up for.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// How often the log is looked at, for somebody may have deleted it.
-const LOOK: Duration = Duration::from_secs(10);
+/// How often the log is looked at: it moves on by what other nodes publish, and somebody may have deleted it.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What the adapter tells the task.
 #[derive(Debug)]
@@ -342,11 +342,12 @@ impl Link {
         };
         let mut place = None;
         if let Some(log) = &self.log {
-            place = place_of(&message, log.name());
+            place = place_of(&message, log.name(), log.horizon().epoch);
             let Some(place) = place else {
                 return self.tell(Event::Foreign).await;
             };
-            let is_newer = self.interest.advance(&user, place.position);
+            log.advance(place.position);
+            let is_newer = self.interest.advance(&user, place.position.offset);
             // Not for each, since anybody may write anything to a subject.
             if !is_newer && self.state.looked.elapsed() >= RETRY {
                 self.state.look |= self.refresh().await?.is_err();
@@ -368,16 +369,17 @@ impl Link {
 }
 
 /// What the stream says of a message that it sends on.
-fn place_of(message: &Message, stream: &str) -> Option<Place> {
+fn place_of(message: &Message, stream: &str, epoch: u64) -> Option<Place> {
     let headers = message.headers.as_ref()?;
     // By their constants: async-nats does not find by a text what it read as a name that it knows.
-    let number = |name| headers.get(name)?.as_str().parse().ok().map(Position);
+    let number = |name| headers.get(name)?.as_str().parse::<u64>().ok();
     if headers.get(NATS_STREAM)?.as_str() != stream {
         return None;
     }
+    let offset = number(NATS_SEQUENCE)?;
     let place = Place {
-        position: number(NATS_SEQUENCE)?,
+        position: Position { epoch, offset },
         previous: number(NATS_LAST_SEQUENCE)?,
     };
-    (place.previous < place.position).then_some(place)
+    (place.previous < offset).then_some(place)
 }

@@ -2,6 +2,7 @@
 //!
 //! All questions go to the server that leads the stream. A replica may lack what that one has confirmed already.
 
+use std::cmp::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,13 +14,12 @@ use async_nats::jetstream::stream::{
     Stream,
 };
 use async_nats::jetstream::{self, ErrorCode};
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::error::ConnectError;
 use super::settings::{Log as Settings, Storage};
 use super::subjects::{Subjects, fnv1a};
-use crate::backplane::{BackplaneError, Head, Message, Position};
+use crate::backplane::{BackplaneError, Head, Message, Position, Published};
 
 /// The log of one broadcaster.
 #[derive(Debug)]
@@ -27,7 +27,8 @@ pub(super) struct Log {
     context: jetstream::Context,
     pub(super) stream: Stream<()>,
     wanted: Config,
-    head: Mutex<Head>,
+    /// The newest place that is known.
+    horizon: Mutex<Position>,
     limit: Duration,
 }
 
@@ -53,33 +54,55 @@ impl Log {
             context,
             stream,
             wanted,
-            head: Mutex::new(head_of(&info)),
+            horizon: Mutex::new(end_of(&info)),
             limit,
         })
     }
 
-    /// Where it was when it was opened, or when another was found.
-    pub(super) fn head(&self) -> Head {
-        *self.head.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The newest place that is known.
+    pub(super) fn horizon(&self) -> Position {
+        *self.horizon.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The log is at least here.
+    pub(super) fn advance(&self, to: Position) {
+        let mut horizon = self.horizon.lock().unwrap_or_else(PoisonError::into_inner);
+        if to.compare(*horizon).is_some_and(Ordering::is_gt) {
+            *horizon = to;
+        }
     }
 
     /// Looks whether it is the same log still, and makes one if there is none any more. Where it is, if it is another.
-    pub(super) async fn refresh(&self) -> Result<Option<Head>, BackplaneError> {
+    pub(super) async fn refresh(&self) -> Result<Option<Position>, BackplaneError> {
         let info = self
             .limited(find_or_make(&self.context, &self.wanted))
             .await?;
-        let head = head_of(&info.map_err(BackplaneError::other)?);
-        if head.epoch == self.head().epoch {
+        let end = end_of(&info.map_err(BackplaneError::other)?);
+        if end.epoch == self.horizon().epoch {
+            self.advance(end);
             return Ok(None);
         }
-        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = head;
-        Ok(Some(head))
+        *self.horizon.lock().unwrap_or_else(PoisonError::into_inner) = end;
+        Ok(Some(end))
     }
 
-    /// Where it is now.
-    pub(super) async fn ask_head(&self) -> Result<Head, BackplaneError> {
+    /// Where the log of each subject ends.
+    pub(super) async fn heads(
+        &self,
+        subjects: impl Iterator<Item = String>,
+    ) -> Result<Vec<Head>, BackplaneError> {
         let info = self.limited(self.stream.get_info()).await?;
-        Ok(head_of(&info.map_err(BackplaneError::other)?))
+        let end = end_of(&info.map_err(BackplaneError::other)?);
+        let mut heads = Vec::new();
+        for subject in subjects {
+            let newest = self.last(&subject).await?;
+            let offset = newest.map_or(0, |message| message.sequence);
+            heads.push(Head {
+                newest: Position { offset, ..end },
+                through: end.offset.max(offset),
+            });
+        }
+        Ok(heads)
     }
 
     /// The position of the oldest message that there is of anybody, or would be.
@@ -103,8 +126,9 @@ impl Log {
         &self,
         messages: &[Message],
         subjects: &Subjects,
-    ) -> Result<Option<Position>, BackplaneError> {
-        let mut acks = JoinSet::new();
+    ) -> Result<Vec<Published>, BackplaneError> {
+        let before = self.horizon();
+        let mut acks = Vec::with_capacity(messages.len());
         for message in messages {
             let publish = PublishMessage::build()
                 .payload(message.body.clone())
@@ -114,14 +138,23 @@ impl Log {
                 .context
                 .send_publish(subjects.log(&message.user), publish)
                 .await;
-            acks.spawn(sent.map_err(publish_error)?.into_future());
+            acks.push(sent.map_err(publish_error)?.into_future());
         }
-        let mut last = None;
-        while let Some(ack) = acks.join_next().await {
-            let ack = ack.map_err(BackplaneError::other)?.map_err(publish_error)?;
-            last = last.max(Some(Position(ack.sequence)));
+        let mut published = Vec::with_capacity(messages.len());
+        for ack in acks {
+            published.push(match ack.await {
+                Ok(ack) => {
+                    let position = Position {
+                        offset: ack.sequence,
+                        ..before
+                    };
+                    self.advance(position);
+                    Published::Accepted(Some(position))
+                }
+                Err(error) => Published::Unknown(publish_error(error)),
+            });
         }
-        Ok(last)
+        Ok(published)
     }
 
     /// The oldest message that there is of anybody.
@@ -265,15 +298,15 @@ fn same(found: &Config, wanted: &Config) -> Result<(), ConnectError> {
 }
 
 /// Every node computes the same epoch. A log that is made anew is made at another time.
-fn head_of(info: &Info) -> Head {
+fn end_of(info: &Info) -> Position {
     let identity = format!(
         "{} {}",
         info.config.name,
         info.created.unix_timestamp_nanos()
     );
-    Head {
+    Position {
         epoch: fnv1a(identity.as_bytes()),
-        position: Position(info.state.last_sequence),
+        offset: info.state.last_sequence,
     }
 }
 

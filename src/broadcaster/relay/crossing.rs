@@ -87,7 +87,10 @@ impl Crossing {
         self.asked = Some(asked);
         let relay = self.relay.clone();
         let user = self.user.clone();
-        let after = crate::backplane::Position(self.through);
+        let after = crate::backplane::Position {
+            epoch: self.epoch,
+            offset: self.through,
+        };
         // From now: the client may have taken its time for what it got before.
         let until = Instant::now() + self.relay.patience;
         self.relay.runtime.spawn(async move {
@@ -123,15 +126,16 @@ impl Crossing {
                 position: None,
             }));
         }
+        let has_more = !fetched.is_complete();
         for (position, body) in fetched.messages {
             // What is none of ours was counted when it came.
             if let Some(envelope) = Envelope::parse(body) {
-                let item = self.read(position.0, envelope);
+                let item = self.read(position.offset, envelope);
                 self.ready.extend(item);
             }
         }
-        self.through = self.through.max(fetched.through.0);
-        if fetched.has_more {
+        self.through = self.through.max(fetched.through.offset);
+        if has_more {
             self.ask();
         }
     }
@@ -244,6 +248,7 @@ async fn fetch(
 ) -> Option<Fetched> {
     loop {
         match relay.backplane.fetch(user, after, CHUNK).await {
+            Ok(fetched) if fetched.head.epoch != after.epoch => return None,
             Ok(fetched) => {
                 let count = fetched.messages.len() as u64;
                 relay.counters.fetched.add(count);

@@ -49,7 +49,7 @@ pub(super) async fn run(
             return;
         };
         match happened {
-            Happened::Tick => repairs.ask_head(),
+            Happened::Tick => relay.ask_horizon(&registry),
             Happened::Done(done) => repairs.finish(&registry, done),
             Happened::Event(Event::Message(received)) => {
                 relay.receive(&registry, &mut repairs, received);
@@ -87,14 +87,30 @@ impl Relay {
             self.counters.foreign.add(1);
             return;
         };
-        let epoch = upstream.epoch();
-        let position = place.position.0;
-        upstream.advance(Head { epoch, position });
+        if place.position.epoch != upstream.epoch() {
+            return;
+        }
+        upstream.advance(Head {
+            epoch: place.position.epoch,
+            position: place.position.offset,
+        });
         let taken = registry.with(&user, |channel| self.take(channel, envelope, place));
         self.count_unwanted(taken.is_none());
         if let Some(Taken::Early(_)) = taken {
             self.counters.holes.add(1);
             repairs.repair(registry, &user);
+        }
+    }
+
+    /// Learns from the backplane where the log is.
+    fn ask_horizon(&self, registry: &Users) {
+        if let (Some(upstream), Some(horizon)) =
+            (registry.retention().upstream(), self.backplane.horizon())
+        {
+            upstream.advance(Head {
+                epoch: horizon.epoch,
+                position: horizon.offset,
+            });
         }
     }
 
@@ -125,8 +141,8 @@ impl Relay {
     ) -> Taken {
         let Envelope { first, what, .. } = envelope;
         let incoming = Incoming {
-            position: place.position.0,
-            previous: place.previous.0,
+            position: place.position.offset,
+            previous: place.previous,
         };
         let echo = first.filter(|first| channel.is_known_by(first.channel));
         let echo = echo.map(|first| first.count);
@@ -176,7 +192,29 @@ impl Relay {
                     registry.with(&user, |channel| tell(channel, None));
                 }
             }
-            Event::Restored { maybe_lost } => {
+            Event::Unheard {
+                users,
+                cause,
+                detail,
+            } => {
+                tracing::warn!(
+                    users = users.len(),
+                    cause = cause.as_str(),
+                    detail,
+                    "messages do not arrive"
+                );
+                if self.level == Level::AtMostOnce {
+                    for user in users {
+                        registry.with(&user, |channel| tell(channel, None));
+                    }
+                }
+            }
+            Event::Behind(users) => repairs.look(users),
+            Event::Restored { .. } | Event::Changed { .. } => {
+                let maybe_lost = match event {
+                    Event::Restored { maybe_lost } => maybe_lost,
+                    _ => true,
+                };
                 self.set_connected(true);
                 tracing::info!(maybe_lost, "the backplane is restored");
                 if maybe_lost && self.level == Level::AtMostOnce {
@@ -191,7 +229,7 @@ impl Relay {
             Event::Reset(head) => {
                 let head = Head {
                     epoch: head.epoch,
-                    position: head.position.0,
+                    position: head.offset,
                 };
                 tracing::warn!("the backplane's log is another one");
                 if let Some(upstream) = registry.retention().upstream() {

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use super::Relay;
 use super::inbox::Users;
 use super::outbox::{Confirm, Haul, Losses, Lost, Outgoing};
-use crate::backplane::{self, BackplaneError, Level, Message};
+use crate::backplane::{self, BackplaneError, Level, Message, Published};
 use crate::channel::Head;
 use crate::id::UserId;
 
@@ -98,12 +98,19 @@ struct Lane {
 }
 
 /// What is published at once, and who is to learn of it.
+#[derive(Default)]
 struct Batch {
     messages: Vec<Message>,
-    confirms: Vec<Confirm>,
-    deferred: Vec<UserId>,
-    /// Events in it, and the last of each user: what is lost if it is.
-    lost: Vec<(UserId, Lost)>,
+    /// Of each message.
+    notes: Vec<Note>,
+}
+
+/// Beside a message that is published.
+struct Note {
+    confirm: Option<Confirm>,
+    is_deferred: bool,
+    /// What is lost if it is.
+    lost: Lost,
 }
 
 impl Backlog {
@@ -135,12 +142,7 @@ impl Backlog {
     }
 
     fn batch(&mut self, relay: &Relay) -> Batch {
-        let mut batch = Batch {
-            messages: Vec::new(),
-            confirms: Vec::new(),
-            deferred: Vec::new(),
-            lost: Vec::new(),
-        };
+        let mut batch = Batch::default();
         let mut bytes = 0;
         for _ in 0..self.turns.len() {
             if batch.messages.len() >= BATCH || bytes >= BATCH_BYTES {
@@ -170,23 +172,28 @@ impl Backlog {
 impl Batch {
     /// Adds the next of a user, and says how large it is.
     fn add(&mut self, relay: &Relay, user: &UserId, lane: &mut Lane) -> usize {
-        let (body, lost) = if let Some(event) = lane.events.pop_front() {
-            let lost = Lost {
-                count: None,
-                last: event.first,
+        let (body, note) = if let Some(event) = lane.events.pop_front() {
+            let note = Note {
+                confirm: event.confirm,
+                is_deferred: event.is_deferred,
+                lost: Lost {
+                    count: None,
+                    last: event.first,
+                },
             };
-            self.confirms.extend(event.confirm);
-            if event.is_deferred {
-                self.deferred.push(user.clone());
-            }
-            (event.body, lost)
+            (event.body, note)
         } else if let Some(lost) = lane.lost.0.pop_front() {
-            (backplane::lost(relay.node, lost.last, lost.count), lost)
+            let note = Note {
+                confirm: None,
+                is_deferred: false,
+                lost,
+            };
+            (backplane::lost(relay.node, lost.last, lost.count), note)
         } else {
             return 0;
         };
         let size = body.len();
-        self.lost.push((user.clone(), lost));
+        self.notes.push(note);
         self.messages.push(Message {
             user: user.clone(),
             id: relay.message_id(),
@@ -200,7 +207,7 @@ impl Batch {
 async fn publish(
     relay: &Relay,
     registry: &Weak<Users>,
-    batch: Batch,
+    mut batch: Batch,
     backlog: &mut Backlog,
     stop: &mut watch::Receiver<Option<Instant>>,
 ) -> Result<(), ()> {
@@ -215,33 +222,31 @@ async fn publish(
                 .await
                 .unwrap_or(Err(BackplaneError::closed())),
         };
-        let error = match published {
-            Ok(position) => {
-                relay.settle(registry, &batch.deferred, position);
-                relay.counters.published.add(batch.messages.len() as u64);
-                for confirm in batch.confirms {
-                    // Whoever waited may have given up.
-                    let _ = confirm.send(());
+        match published {
+            Ok(published) => {
+                batch = relay.settle_all(registry, batch, published, backlog);
+                if batch.messages.is_empty() {
+                    return Ok(());
                 }
-                return Ok(());
             }
-            Err(error) => error,
-        };
-        tracing::debug!(
-            messages = batch.messages.len(),
-            error = crate::error::with_causes(&error),
-            "not published"
-        );
-        if error.is_closed() {
-            return Err(());
-        }
-        if relay.level == Level::AtMostOnce && !error.is_unavailable() {
-            // Nobody knows which of them arrived, and to publish them again would send some twice.
-            for (user, lost) in batch.lost {
-                relay.counters.unconfirmed.add(1);
-                backlog.lose(user, lost);
+            Err(error) => {
+                tracing::debug!(
+                    messages = batch.messages.len(),
+                    error = crate::error::with_causes(&error),
+                    "not published"
+                );
+                if error.is_closed() {
+                    return Err(());
+                }
+                if relay.level == Level::AtMostOnce && !error.is_unavailable() {
+                    // Nobody knows which of them arrived, and to publish them again would send some twice.
+                    for (message, note) in batch.messages.into_iter().zip(batch.notes) {
+                        relay.counters.unconfirmed.add(1);
+                        backlog.lose(message.user, note.lost);
+                    }
+                    return Ok(());
+                }
             }
-            return Ok(());
         }
         tokio::select! {
             () = sleep(pause) => pause = (pause * 2).min(LONGEST_RETRY),
@@ -252,23 +257,75 @@ async fn publish(
 }
 
 impl Relay {
+    /// Notes the outcome of each message. Those that are to be published again.
+    fn settle_all(
+        &self,
+        registry: &Weak<Users>,
+        batch: Batch,
+        published: Vec<Published>,
+        backlog: &mut Backlog,
+    ) -> Batch {
+        let mut again = Batch::default();
+        let notes = batch.messages.into_iter().zip(batch.notes);
+        for ((message, note), published) in notes.zip(published) {
+            let lost = match published {
+                Published::Accepted(position) => {
+                    self.counters.published.add(1);
+                    self.settle(registry, &message.user, note.is_deferred, position);
+                    if let Some(confirm) = note.confirm {
+                        // The caller may have given up.
+                        let _ = confirm.send(());
+                    }
+                    continue;
+                }
+                Published::Refused {
+                    permanent: true,
+                    reason,
+                } => {
+                    tracing::warn!(
+                        user = message.user.as_str(),
+                        error = crate::error::with_causes(&reason),
+                        "the engine refuses an event"
+                    );
+                    self.counters.refused.add(1);
+                    Lost {
+                        count: note.lost.count.or(Some(1)),
+                        ..note.lost
+                    }
+                }
+                Published::Unknown(_) if self.level == Level::AtMostOnce => {
+                    self.counters.unconfirmed.add(1);
+                    note.lost
+                }
+                Published::Refused { .. } | Published::Unknown(_) => {
+                    again.messages.push(message);
+                    again.notes.push(note);
+                    continue;
+                }
+            };
+            backlog.lose(message.user, lost);
+        }
+        again
+    }
+
     /// What was broadcast to users without a channel is published. A channel that is opened from now on begins behind it.
     fn settle(
         &self,
         registry: &Weak<Users>,
-        deferred: &[UserId],
+        user: &UserId,
+        is_deferred: bool,
         position: Option<backplane::Position>,
     ) {
-        let (Some(position), Some(registry)) = (position, registry.upgrade()) else {
+        let (Some(at), Some(registry)) = (position, registry.upgrade()) else {
             return;
         };
         if let Some(upstream) = registry.retention().upstream() {
-            let (epoch, position) = (upstream.epoch(), position.0);
+            let (epoch, position) = (at.epoch, at.offset);
             upstream.advance(Head { epoch, position });
         }
-        for user in deferred {
+        if is_deferred {
             let hash = registry.hash(user);
-            self.outbox.settle(hash, user, position.0);
+            self.outbox.settle(hash, user, at.offset);
             let at = registry.with(user, |channel| channel.remote());
             self.outbox.defers(hash, user, at);
         }

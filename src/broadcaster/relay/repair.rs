@@ -12,7 +12,9 @@ use tokio::time::sleep;
 
 use super::Relay;
 use super::inbox::{Users, tell};
-use crate::backplane::{BackplaneError, Envelope, Fetched, Head, Missing, Place, Position};
+use crate::backplane::{
+    BackplaneError, Envelope, Fetched, Head, MAX_HEADS, Missing, Place, Position,
+};
 use crate::channel::Taken;
 use crate::id::UserId;
 
@@ -35,8 +37,8 @@ pub(super) struct Repairs {
 /// What the engine has answered.
 pub(super) enum Done {
     Fetched(UserId, Result<Fetched, BackplaneError>),
-    /// Where it is, for those who may lack something.
-    Head(Result<Head, BackplaneError>, Vec<UserId>),
+    /// Where the logs of those users end who may lack something.
+    Heads(Result<Vec<Head>, BackplaneError>, Vec<UserId>),
 }
 
 impl Repairs {
@@ -63,16 +65,14 @@ impl Repairs {
         }
     }
 
-    /// Asks the engine where it is.
-    pub(super) fn ask_head(&mut self) {
-        self.look(Vec::new());
-    }
-
     /// Repairs those of the users who lack something.
     pub(super) fn look(&mut self, users: Vec<UserId>) {
-        let backplane = self.relay.backplane.clone();
-        self.tasks
-            .spawn(async move { Done::Head(backplane.ask_head().await, users) });
+        for users in users.chunks(MAX_HEADS) {
+            let backplane = self.relay.backplane.clone();
+            let users = users.to_vec();
+            self.tasks
+                .spawn(async move { Done::Heads(backplane.heads(&users).await, users) });
+        }
     }
 
     /// Reads what a user's channel lacks.
@@ -99,16 +99,18 @@ impl Repairs {
 
     /// `false` if the user has gone.
     fn fetch(&mut self, registry: &Users, user: UserId, pause: Duration) -> bool {
-        let Some(after) = registry.with(&user, |channel| channel.remote()) else {
+        let Some(offset) = registry.with(&user, |channel| channel.remote()) else {
             return false;
         };
+        let epoch = registry.retention().upstream().map_or(0, |up| up.epoch());
+        let after = Position { epoch, offset };
         self.running += 1;
         let backplane = self.relay.backplane.clone();
         self.tasks.spawn(async move {
             if !pause.is_zero() {
                 sleep(pause).await;
             }
-            let fetched = backplane.fetch(&user, Position(after), CHUNK).await;
+            let fetched = backplane.fetch(&user, after, CHUNK).await;
             Done::Fetched(user, fetched)
         });
         true
@@ -116,22 +118,16 @@ impl Repairs {
 
     pub(super) fn finish(&mut self, registry: &Users, done: Done) {
         match done {
-            Done::Head(Ok(head), users) => {
-                if let Some(upstream) = registry.retention().upstream() {
-                    upstream.advance(crate::channel::Head {
-                        epoch: head.epoch,
-                        position: head.position.0,
-                    });
-                }
-                for user in users {
+            Done::Heads(Ok(heads), users) => {
+                for (user, head) in users.into_iter().zip(heads) {
                     let at = registry.with(&user, |channel| channel.remote());
-                    if at.is_some_and(|at| at < head.position.0) {
+                    if at.is_some_and(|at| at < head.newest.offset) {
                         self.repair(registry, &user);
                     }
                 }
             }
             // Each finds out for itself.
-            Done::Head(Err(_), users) => {
+            Done::Heads(Err(_), users) => {
                 for user in users {
                     self.repair(registry, &user);
                 }
@@ -140,9 +136,12 @@ impl Repairs {
                 self.running -= 1;
                 let again = match fetched {
                     Ok(fetched) => {
-                        let has_more = fetched.has_more;
-                        self.apply(registry, &user, fetched);
-                        has_more.then_some(Duration::ZERO)
+                        let has_more = !fetched.is_complete();
+                        let is_other = fetched.head.epoch != fetched.through.epoch;
+                        if !is_other {
+                            self.apply(registry, &user, fetched);
+                        }
+                        has_more.then_some(if is_other { RETRY } else { Duration::ZERO })
                     }
                     Err(error) if error.is_closed() => None,
                     Err(_) => Some(RETRY),
@@ -174,13 +173,13 @@ impl Repairs {
                 let place = Place {
                     position,
                     // What comes before it is here: the log was read from where the channel is.
-                    previous: Position(0),
+                    previous: 0,
                 };
                 if let Taken::Sent(_) = self.relay.take(channel, envelope, place) {
                     counters.fetched.add(1);
                 }
             }
-            channel.catch_up(fetched.through.0);
+            channel.catch_up(fetched.through.offset);
         });
     }
 }

@@ -191,7 +191,7 @@ pub async fn odd_ids_are_users_of_their_own(cluster: &impl Cluster) {
         node.say(user, &[&body]).await;
         node.hears(user, &[&body]).await;
         if node.backplane.level() == Level::Replayable {
-            let fetched = node.fetch(user, Position(0), 1000).await;
+            let fetched = node.fetch(user, node.beginning(), 1000).await;
             let last = fetched.messages.last().expect("it was logged");
             assert_eq!(last.1, body, "the log of {user:?}");
         }
@@ -216,7 +216,11 @@ pub async fn a_body_may_be_as_long_as_was_said(cluster: &impl Cluster) {
         let received = one.message("a long body").await;
         assert!(received.body == body, "a body of {len} bytes is another");
         if let Some(place) = received.place {
-            let fetched = one.fetch(&ann, Position(place.position.0 - 1), 10).await;
+            let before = Position {
+                offset: place.position.offset - 1,
+                ..place.position
+            };
+            let fetched = one.fetch(&ann, before, 10).await;
             let all: Vec<_> = fetched.messages.into_iter().collect();
             assert!(
                 all == [(place.position, body)],
@@ -248,10 +252,14 @@ pub async fn a_closed_one_is_closed(cluster: &impl Cluster) {
     let added = one.backplane.set_interest(from_ref(&ann), &[]).await;
     assert!(added.expect_err("it is closed").is_closed());
     if one.backplane.level() == Level::Replayable {
-        let fetched = one.backplane.fetch(&ann, Position(0), 1).await;
+        let after = Position {
+            epoch: 1,
+            offset: 0,
+        };
+        let fetched = one.backplane.fetch(&ann, after, 1).await;
         assert!(fetched.expect_err("it is closed").is_closed());
-        let head = one.backplane.ask_head().await;
-        assert!(head.expect_err("it is closed").is_closed());
+        let heads = one.backplane.heads(from_ref(&ann)).await;
+        assert!(heads.expect_err("it is closed").is_closed());
     }
     // Once more does no harm.
     one.backplane.close(Instant::now() + BOUND).await;

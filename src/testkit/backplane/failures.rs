@@ -2,7 +2,7 @@
 
 use super::cluster::Faults;
 use super::node::{Node, message, user, within};
-use crate::backplane::{Event, Level, Missing, Position};
+use crate::backplane::{Event, Level, Missing};
 use crate::id::UserId;
 use std::slice::from_ref;
 
@@ -97,7 +97,7 @@ pub async fn what_was_accepted_outlives_the_engine(cluster: &impl Faults) {
         return one.close().await;
     }
     one.say(&ann, &["1", "2", "3"]).await;
-    let head = one.backplane.head().expect("a log has a head");
+    let before = one.horizon();
     cluster.stop().await;
     one.event_like("the engine has gone", is_interrupted).await;
     let again = message(&ann, "4");
@@ -106,35 +106,38 @@ pub async fn what_was_accepted_outlives_the_engine(cluster: &impl Faults) {
     cluster.start().await;
     let mut reset = None;
     let back = |event: &Event| {
-        if let Event::Reset(head) = event {
-            reset = Some(*head);
+        if let Event::Reset(position) = event {
+            reset = Some(*position);
         }
         is_restored(event)
     };
     one.event_like("the engine is there again", back).await;
     one.publish(from_ref(&again)).await;
     one.publish(&[again]).await;
-    let fetched = one.fetch(&ann, Position(0), 10).await;
+    let fetched = one.fetch(&ann, one.beginning(), 10).await;
     let bodies: Vec<_> = fetched
         .messages
         .iter()
         .map(|message| &message.1[..])
         .collect();
-    let now = one.backplane.head().expect("a log has a head");
+    let now = one.horizon();
     match reset {
         None => {
-            assert_eq!(now.epoch, head.epoch, "it is the same log");
+            assert_eq!(now.epoch, before.epoch, "it is the same log");
             assert_eq!(bodies, [b"1", b"2", b"3", b"4"]);
         }
         Some(reset) => {
-            assert_ne!(reset.epoch, head.epoch, "it is another log");
+            assert_ne!(reset.epoch, before.epoch, "it is another log");
             assert_eq!(now.epoch, reset.epoch);
             assert_eq!(bodies, [b"4"]);
         }
     }
     let other = Node::new(cluster).await;
-    let of_other = other.backplane.head().expect("a log has a head");
-    assert_eq!(of_other.epoch, now.epoch, "all nodes mean the same log");
+    assert_eq!(
+        other.horizon().epoch,
+        now.epoch,
+        "all nodes mean the same log"
+    );
     one.close().await;
     other.close().await;
 }

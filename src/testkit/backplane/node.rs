@@ -11,7 +11,9 @@ use futures_core::Stream;
 use tokio::time::{Instant, timeout};
 
 use super::cluster::Cluster;
-use crate::backplane::{Backplane, Event, Fetched, Level, Message, Position, Received};
+use crate::backplane::{
+    Backplane, Event, Fetched, Head, Level, Message, Position, Published, Received,
+};
 use crate::id::UserId;
 
 /// Nothing that has to happen takes so long.
@@ -100,7 +102,15 @@ impl Node {
 
     pub(super) async fn publish(&self, messages: &[Message]) {
         let published = within("the engine accepts", self.backplane.publish(messages)).await;
-        published.expect("the engine accepts");
+        let published = published.expect("the engine accepts");
+        assert_eq!(published.len(), messages.len(), "one outcome for each");
+        let is_replayable = self.backplane.level() == Level::Replayable;
+        for outcome in published {
+            match outcome {
+                Published::Accepted(position) => assert_eq!(position.is_some(), is_replayable),
+                other => panic!("not accepted: {other:?}"),
+            }
+        }
     }
 
     /// Publishes one after the other, as a node does, until the engine has accepted each.
@@ -120,6 +130,29 @@ impl Node {
             let is_replayable = self.backplane.level() == Level::Replayable;
             assert_eq!(has_place, is_replayable, "whether a message has a place");
         }
+    }
+
+    /// Before the first message of the log that there is.
+    pub(super) fn beginning(&self) -> Position {
+        Position {
+            offset: 0,
+            ..self.horizon()
+        }
+    }
+
+    pub(super) fn horizon(&self) -> Position {
+        self.backplane.horizon().expect("a log has a horizon")
+    }
+
+    /// Where the log of a user ends.
+    pub(super) async fn head(&self, user: &UserId) -> Head {
+        let users = std::slice::from_ref(user);
+        let heads = within("the log answers", self.backplane.heads(users)).await;
+        let heads = heads.expect("the log answers");
+        assert_eq!(heads.len(), 1, "one for each user");
+        let head = heads[0];
+        assert!(head.through >= head.newest.offset, "{head:?}");
+        head
     }
 
     pub(super) async fn fetch(&self, user: &UserId, after: Position, limit: usize) -> Fetched {

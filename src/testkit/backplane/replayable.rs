@@ -24,15 +24,18 @@ pub async fn places_are_a_chain(cluster: &impl Cluster) {
     let (ann, bob) = (user("ann"), user("bob"));
     let mut one = Node::new(cluster).await;
     one.join(&[ann.clone(), bob.clone()]).await;
-    let mut last: HashMap<UserId, Position> = HashMap::new();
+    let mut last: HashMap<UserId, u64> = HashMap::new();
     for number in 0..20 {
         let whose = if number % 3 == 0 { &bob } else { &ann };
         one.say(whose, &["x"]).await;
         let received = one.message("a message with a place").await;
         let place = received.place.expect("it has a place");
-        let before = last.insert(received.user, place.position);
+        let before = last.insert(received.user, place.position.offset);
         assert_eq!(place.previous, before.unwrap_or_default());
-        assert!(place.position > place.previous, "{place:?} goes forward");
+        assert!(
+            place.position.offset > place.previous,
+            "{place:?} goes forward"
+        );
     }
     one.close().await;
 }
@@ -42,11 +45,12 @@ pub async fn the_log_can_be_read(cluster: &impl Cluster) {
     let (ann, bob) = (user("ann"), user("bob"));
     let mut one = Node::new(cluster).await;
     one.join(from_ref(&ann)).await;
-    let head = within("the head", one.backplane.ask_head()).await;
-    let head = head.expect("the log answers").position;
-    let nothing = one.fetch(&ann, head, 10).await;
+    let horizon = one.horizon();
+    let nothing = one.fetch(&ann, horizon, 10).await;
     assert_eq!(nothing.messages, [], "before anything is published");
-    assert!(!nothing.has_more && nothing.through >= head, "{nothing:?}");
+    assert!(nothing.is_complete(), "{nothing:?}");
+    assert!(nothing.through.offset >= horizon.offset, "{nothing:?}");
+    assert_eq!(one.head(&ann).await.newest, one.beginning());
 
     const COUNT: usize = 30;
     let mut all: Vec<(Position, Bytes)> = Vec::new();
@@ -58,12 +62,14 @@ pub async fn the_log_can_be_read(cluster: &impl Cluster) {
         all.push((position, received.body));
     }
     let two = Node::new(cluster).await;
-    let ends = [Position(0), head];
+    let newest = all.last().expect("there are some").0;
+    assert_eq!(two.head(&ann).await.newest, newest);
+    let ends = [two.beginning(), horizon];
     let inner = all.iter().map(|(position, _)| *position);
     for after in ends.into_iter().chain(inner) {
         let rest: Vec<_> = all
             .iter()
-            .filter(|message| message.0 > after)
+            .filter(|message| message.0.offset > after.offset)
             .cloned()
             .collect();
         for limit in [1, 2, 7, COUNT, 1000] {
@@ -71,15 +77,15 @@ pub async fn the_log_can_be_read(cluster: &impl Cluster) {
             let said = format!("behind {after:?}, at most {limit}: {fetched:?}");
             let some = &rest[..rest.len().min(limit)];
             assert_eq!(fetched.messages, some, "{said}");
-            assert_eq!(fetched.has_more, limit < rest.len(), "{said}");
-            if after != Position(0) {
+            assert_eq!(fetched.is_complete(), limit >= rest.len(), "{said}");
+            if after.offset != 0 {
                 // From the beginning on, others' messages may have gone.
                 assert_eq!(fetched.missing, Missing::Nothing, "{said}");
             }
             match some.last() {
-                Some(last) if fetched.has_more => assert_eq!(fetched.through, last.0, "{said}"),
-                Some(last) => assert!(fetched.through >= last.0, "{said}"),
-                None => assert!(fetched.through >= after, "{said}"),
+                Some(last) if limit < rest.len() => assert_eq!(fetched.through, last.0, "{said}"),
+                Some(last) => assert!(fetched.through.offset >= last.0.offset, "{said}"),
+                None => assert!(fetched.through.offset >= after.offset, "{said}"),
             }
         }
     }
@@ -100,7 +106,7 @@ pub async fn a_message_is_logged_once(cluster: &impl Cluster) {
     // The same words, said again.
     two.say(&ann, &["once", "end"]).await;
     one.hears(&ann, &["once", "once", "end"]).await;
-    let fetched = one.fetch(&ann, Position(0), 100).await;
+    let fetched = one.fetch(&ann, one.beginning(), 100).await;
     let bodies: Vec<_> = fetched.messages.iter().map(|message| &message.1).collect();
     assert_eq!(bodies, ["once", "once", "end"]);
     one.close().await;
@@ -114,8 +120,7 @@ pub async fn what_was_dropped_is_told(cluster: &impl Cluster) {
     };
     let ann = user("ann");
     let one = Node::new(cluster).await;
-    let head = within("the head", one.backplane.ask_head()).await;
-    let head = head.expect("the log answers").position;
+    let head = one.horizon();
     let numbers: Vec<String> = (0..kept + 5).map(|number| number.to_string()).collect();
     let (first, rest) = numbers.split_at(kept - 1);
     one.say(&ann, &first.iter().map(String::as_str).collect::<Vec<_>>())
@@ -149,15 +154,34 @@ pub async fn all_nodes_mean_the_same_log(cluster: &impl Cluster) {
     let one = Node::new(cluster).await;
     one.say(&user("ann"), &["something"]).await;
     let two = Node::new(cluster).await;
-    let of_one = one.backplane.head().expect("a log has a head");
-    let of_two = two.backplane.head().expect("a log has a head");
-    assert_eq!(of_one.epoch, of_two.epoch);
-    assert!(of_two.position > of_one.position, "{of_one:?} {of_two:?}");
-    two.say(&user("ann"), &["something"]).await;
-    let now = within("the head", one.backplane.ask_head()).await;
-    let now = now.expect("the log answers");
-    assert_eq!(now.epoch, of_one.epoch);
-    assert!(now.position > of_two.position, "{of_two:?} {now:?}");
+    assert_eq!(one.horizon().epoch, two.horizon().epoch);
+    let ann = user("ann");
+    two.say(&ann, &["something"]).await;
+    let of_two = two.head(&ann).await;
+    assert_eq!(one.head(&ann).await.newest, of_two.newest);
+    assert_eq!(of_two.newest.epoch, one.horizon().epoch);
+    two.say(&ann, &["more"]).await;
+    let now = one.head(&ann).await;
+    assert!(
+        now.newest.offset > of_two.newest.offset,
+        "{of_two:?} {now:?}"
+    );
+    // A node that does nothing learns how far the log is as well.
+    within("the horizon moves", async {
+        while one.horizon().offset != 0 && one.horizon().offset < now.newest.offset {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    // A place in another log is in none of this one.
+    let foreign = Position {
+        epoch: !now.newest.epoch,
+        offset: 1,
+    };
+    let fetched = one.fetch(&ann, foreign, 10).await;
+    assert_eq!(fetched.messages, [], "{fetched:?}");
+    assert_eq!(fetched.head.epoch, now.newest.epoch, "{fetched:?}");
+    assert!(!fetched.is_complete(), "{fetched:?}");
     one.close().await;
     two.close().await;
 }
