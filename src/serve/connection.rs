@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tower_service::Service;
 
 use super::guard::StallGuard;
-use super::handover::{Asked, Handed, Slot, Watched};
+use super::handover::{Handed, Slot, Watched};
 use super::leash::leash;
 use super::overtime::Overtime;
 use super::phase::{Phase, Watcher};
@@ -156,7 +156,7 @@ impl Protocols {
         let slot = Arc::<Slot<B>>::default();
         let (kept, overtime) = (Arc::clone(&slot), Arc::clone(overtime));
         let service = service_fn(move |request| {
-            let asked = Asked::of(&request);
+            let asked = kept.begin(&request);
             let response = app.call(request);
             let (slot, overtime) = (Arc::clone(&kept), Arc::clone(&overtime));
             async move {
@@ -189,11 +189,12 @@ impl Protocols {
             return None;
         };
         let parts = until_handed.connection.into_parts()?;
-        let Rewound { io, first } = parts.io.into_inner().into_inner()?.io;
+        let mut io = parts.io.into_inner().into_inner()?.io;
         // A copy, so that hyper's buffer goes.
-        let mut read = BytesMut::from(&parts.read_buf[..]);
-        read.extend_from_slice(&first);
-        Some(Stream::new(io, read, handed))
+        let mut first = BytesMut::from(&parts.read_buf[..]);
+        first.extend_from_slice(&io.first);
+        io.first = first;
+        Some(Stream::new(io, handed))
     }
 }
 

@@ -10,8 +10,10 @@
 //! of which it has nothing more to do, such as to send trailers or to give the connection to another protocol. All others
 //! hyper serves to their end. `tests/differential.rs` compares the bytes.
 
-use std::io::{self, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
+use std::mem;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -21,12 +23,31 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A body that waits to be taken over, and how far hyper is.
+use super::rewound::{Ahead, Rewound};
+
+/// Which response a connection of hyper sends, as far as that concerns somebody else.
 #[derive(Debug)]
-pub(super) struct Slot<B>(Mutex<Option<Waiting<B>>>);
+pub(super) struct Slot<B> {
+    current: Mutex<Current<B>>,
+    /// How many bytes hyper has read. One task counts and asks.
+    read: AtomicU64,
+}
 
 #[derive(Debug)]
-struct Waiting<B> {
+enum Current<B> {
+    /// None, or none that is an event stream.
+    Other,
+    /// An event stream that leaves when hyper is done with its head.
+    Leaving(Leaving<B>),
+    /// An event stream that hyper serves. It does not read on when there is more than the request.
+    Staying {
+        /// When so many bytes have been read, all of the request's body has been.
+        body_end: u64,
+    },
+}
+
+#[derive(Debug)]
+struct Leaving<B> {
     stream: Handed<B>,
     /// hyper has asked for the body, so the head is in its buffer.
     is_asked: bool,
@@ -44,23 +65,54 @@ pub(super) struct Handed<B> {
 
 impl<B> Default for Slot<B> {
     fn default() -> Self {
-        Self(Mutex::new(None))
+        Self {
+            current: Mutex::new(Current::Other),
+            read: AtomicU64::new(0),
+        }
     }
 }
 
 impl<B: Body> Slot<B> {
+    /// A request has come, of whose body hyper may have read something already.
+    pub(super) fn begin(&self, request: &Request<Incoming>) -> Asked {
+        // The length of chunks is not known before they are there.
+        let body_len = request.body().size_hint().upper().unwrap_or(u64::MAX);
+        let has_body = !request.body().is_end_stream();
+        Asked {
+            // What is left of a request's body must not be taken for the next request. And hyper has the connection for
+            // whoever waits for an upgrade.
+            may_leave: request.version() == Version::HTTP_11
+                && request.method() != Method::HEAD
+                && request.method() != Method::CONNECT
+                && !request.headers().contains_key(UPGRADE)
+                && !has_body,
+            is_reusable: !says_close(request.headers()),
+            body_end: self.read.load(Ordering::Relaxed).saturating_add(body_len),
+        }
+    }
+
     /// What hyper is to send: the response as it is, or its head alone.
     pub(super) fn split(
         self: &Arc<Self>,
         request: Asked,
         response: Response<B>,
     ) -> Response<Outgoing<B>> {
-        if !request.may_leave || !is_event_stream(response.headers()) || !is_in_chunks(&response) {
+        if !is_event_stream(response.headers()) {
             return response.map(|body| Outgoing::Whole(Box::pin(body)));
+        }
+        if !request.may_leave || !is_in_chunks(&response) {
+            *self.lock() = Current::Staying {
+                body_end: request.body_end,
+            };
+            let slot = Arc::clone(self);
+            return response.map(|body| {
+                let body = Box::pin(body);
+                Outgoing::Stream(Staying { body, slot })
+            });
         }
         let is_reusable = request.is_reusable && !says_close(response.headers());
         let (head, body) = response.into_parts();
-        *self.lock() = Some(Waiting {
+        *self.lock() = Current::Leaving(Leaving {
             stream: Handed { body, is_reusable },
             is_asked: false,
             is_flushed: false,
@@ -69,27 +121,39 @@ impl<B: Body> Slot<B> {
     }
 
     fn asked(&self) {
-        if let Some(waiting) = &mut *self.lock() {
-            waiting.is_asked = true;
+        if let Current::Leaving(leaving) = &mut *self.lock() {
+            leaving.is_asked = true;
         }
     }
 
-    /// hyper flushes the IO when its own buffer is empty.
-    fn flushed(&self) {
-        if let Some(waiting) = &mut *self.lock() {
-            waiting.is_flushed = waiting.is_asked;
+    /// hyper flushes the IO when its own buffer is empty. Says where the body of the request ends, if hyper answers it with
+    /// an event stream.
+    fn flushed(&self) -> Option<u64> {
+        match &mut *self.lock() {
+            Current::Leaving(leaving) => leaving.is_flushed = leaving.is_asked,
+            Current::Staying { body_end } => return Some(*body_end),
+            Current::Other => {}
         }
+        None
     }
 
     /// The body, if it is its turn.
     pub(super) fn take(&self) -> Option<Handed<B>> {
-        let waiting = self.lock().take_if(|waiting| waiting.is_flushed)?;
-        Some(waiting.stream)
+        let mut current = self.lock();
+        match mem::replace(&mut *current, Current::Other) {
+            Current::Leaving(leaving) if leaving.is_flushed => Some(leaving.stream),
+            other => {
+                *current = other;
+                None
+            }
+        }
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Option<Waiting<B>>> {
+impl<B> Slot<B> {
+    fn lock(&self) -> MutexGuard<'_, Current<B>> {
         // Nothing in here panics half-way.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -98,21 +162,7 @@ impl<B: Body> Slot<B> {
 pub(super) struct Asked {
     may_leave: bool,
     is_reusable: bool,
-}
-
-impl Asked {
-    pub(super) fn of(request: &Request<Incoming>) -> Self {
-        Self {
-            // What is left of a request's body must not be taken for the next request. And hyper has the connection for
-            // whoever waits for an upgrade.
-            may_leave: request.version() == Version::HTTP_11
-                && request.method() != Method::HEAD
-                && request.method() != Method::CONNECT
-                && !request.headers().contains_key(UPGRADE)
-                && request.body().is_end_stream(),
-            is_reusable: !says_close(request.headers()),
-        }
-    }
+    body_end: u64,
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {
@@ -145,8 +195,22 @@ fn says_close(headers: &HeaderMap) -> bool {
 /// A body for hyper.
 pub(super) enum Outgoing<B> {
     Whole(Pin<Box<B>>),
+    /// The whole of an event stream.
+    Stream(Staying<B>),
     /// It never says anything: that it was asked is all there is to know.
     Later(Arc<Slot<B>>),
+}
+
+/// While it lives, the stream is with hyper.
+pub(super) struct Staying<B> {
+    body: Pin<Box<B>>,
+    slot: Arc<Slot<B>>,
+}
+
+impl<B> Drop for Staying<B> {
+    fn drop(&mut self) {
+        *self.slot.lock() = Current::Other;
+    }
 }
 
 impl<B: Body> Body for Outgoing<B> {
@@ -158,7 +222,7 @@ impl<B: Body> Body for Outgoing<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         match &mut *self {
-            Self::Whole(body) => body.as_mut().poll_frame(cx),
+            Self::Whole(body) | Self::Stream(Staying { body, .. }) => body.as_mut().poll_frame(cx),
             // The connection is looked at when it has been polled: nobody need be woken.
             Self::Later(slot) => {
                 slot.asked();
@@ -168,26 +232,52 @@ impl<B: Body> Body for Outgoing<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, Self::Whole(body) if body.is_end_stream())
+        match self {
+            Self::Whole(body) | Self::Stream(Staying { body, .. }) => body.is_end_stream(),
+            Self::Later(_) => false,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Whole(body) => body.size_hint(),
+            Self::Whole(body) | Self::Stream(Staying { body, .. }) => body.size_hint(),
             Self::Later(_) => SizeHint::default(),
         }
     }
 }
 
-/// An IO that tells of flushes.
+/// An IO that tells of flushes, and reads on while hyper does not.
 pub(super) struct Watched<I, B> {
-    pub(super) io: I,
+    pub(super) io: Rewound<I>,
     slot: Arc<Slot<B>>,
 }
 
 impl<I, B> Watched<I, B> {
-    pub(super) fn new(io: I, slot: Arc<Slot<B>>) -> Self {
+    pub(super) fn new(io: Rewound<I>, slot: Arc<Slot<B>>) -> Self {
         Self { io, slot }
+    }
+}
+
+impl<I: AsyncRead + Unpin, B> Watched<I, B> {
+    /// Fails when the client has gone, or has sent more requests than may wait.
+    fn poll_staying(&mut self, body_end: u64, cx: &mut Context<'_>) -> io::Result<()> {
+        let len = self.io.first.len();
+        let is_ahead = self.io.poll_ahead(cx)?;
+        let read = self.slot.read.load(Ordering::Relaxed);
+        match is_ahead {
+            Poll::Pending => {}
+            // It may all be of the body, for which the handler takes its time.
+            Poll::Ready(Ahead::Full) if read + self.io.first.len() as u64 <= body_end => {}
+            Poll::Ready(ahead) => {
+                ahead.into_result()?;
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+        if self.io.first.len() > len {
+            // It may be what hyper waits for.
+            cx.waker().wake_by_ref();
+        }
+        Ok(())
     }
 }
 
@@ -197,11 +287,15 @@ impl<I: AsyncRead + Unpin, B> AsyncRead for Watched<I, B> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
+        let count = (buf.filled().len() - before) as u64;
+        self.slot.read.fetch_add(count, Ordering::Relaxed);
+        polled
     }
 }
 
-impl<I: AsyncWrite + Unpin, B: Body> AsyncWrite for Watched<I, B> {
+impl<I: AsyncRead + AsyncWrite + Unpin, B: Body> AsyncWrite for Watched<I, B> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -224,11 +318,63 @@ impl<I: AsyncWrite + Unpin, B: Body> AsyncWrite for Watched<I, B> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.io).poll_flush(cx))?;
-        self.slot.flushed();
-        Poll::Ready(Ok(()))
+        // hyper flushes whenever it is polled, after it has read what it wants.
+        match self.slot.flushed() {
+            Some(body_end) => Poll::Ready(self.poll_staying(body_end, cx)),
+            None => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    use axum::body;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes may come after hyper was told that there are none, and before it flushes.
+    #[tokio::test]
+    async fn what_is_read_ahead_of_hyper_is_offered_to_it() {
+        let (mut client, io) = duplex(64);
+        let slot = Arc::<Slot<body::Body>>::default();
+        let mut io = Watched::new(Rewound::new(io), Arc::clone(&slot));
+        let body = Box::pin(body::Body::empty());
+        *slot.lock() = Current::Staying { body_end: u64::MAX };
+        let staying = Staying { body, slot };
+
+        let wakes = Arc::<Wakes>::default();
+        let waker = Arc::clone(&wakes).into();
+        let mut cx = Context::from_waker(&waker);
+        assert!(pin!(io.read_u8()).poll(&mut cx).is_pending());
+        client.write_all(b"x").await.unwrap();
+        let before = wakes.0.load(Ordering::Relaxed);
+        assert!(pin!(io.flush()).poll(&mut cx).is_ready());
+        assert!(wakes.0.load(Ordering::Relaxed) > before);
+        assert_eq!(io.read_u8().await.unwrap(), b'x');
+
+        // Later it is for the next request.
+        drop(staying);
+        client.write_all(b"y").await.unwrap();
+        io.flush().await.unwrap();
+        assert!(io.io.first.is_empty());
     }
 }

@@ -1,25 +1,53 @@
 //! An IO of which something has been read that is to be read again.
+//!
+//! A client that has gone is seen by reading only. So while nobody wants what the client sends, because its stream is not
+//! over, it is read all the same, and kept for later.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The most that is kept of what a client sends before its stream is over: requests that wait for the end. Browsers and
+/// proxies send none.
+pub(super) const READ_AHEAD: usize = 8 * 1024;
+
+/// Why nothing more is read ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ahead {
+    /// The client has closed.
+    Closed,
+    /// There is more than [`READ_AHEAD`]. From now on, nobody would see the client go.
+    Full,
+}
+
+impl Ahead {
+    /// The end of a connection whose client may send no more than the next requests.
+    pub(super) fn into_result(self) -> io::Result<()> {
+        match self {
+            Self::Closed => Ok(()),
+            Self::Full => Err(io::Error::other(
+                "the client sent too much before its stream was over",
+            )),
+        }
+    }
+}
 
 /// Yields `first` before what the IO has.
 #[derive(Debug)]
 pub(super) struct Rewound<T> {
     pub(super) io: T,
-    pub(super) first: Bytes,
+    pub(super) first: BytesMut,
 }
 
 impl<T> Rewound<T> {
     pub(super) fn new(io: T) -> Self {
         Self {
             io,
-            first: Bytes::new(),
+            first: BytesMut::new(),
         }
     }
 }
@@ -35,11 +63,25 @@ impl<T: AsyncRead + Unpin> Rewound<T> {
                 let mut bytes = [0; 1024];
                 let mut buf = ReadBuf::new(&mut bytes);
                 let read = ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf));
-                Poll::Ready(read.map_or(Bytes::new(), |()| Bytes::copy_from_slice(buf.filled())))
+                Poll::Ready(read.map_or(BytesMut::new(), |()| BytesMut::from(buf.filled())))
             })
             .await;
         }
         !self.first.is_empty()
+    }
+
+    /// Reads what is for later. Pending while the client is there and has not sent too much.
+    pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Ahead>> {
+        while self.first.len() <= READ_AHEAD {
+            let mut bytes = [0; 512];
+            let mut buf = ReadBuf::new(&mut bytes);
+            ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf))?;
+            if buf.filled().is_empty() {
+                return Poll::Ready(Ok(Ahead::Closed));
+            }
+            self.first.extend_from_slice(buf.filled());
+        }
+        Poll::Ready(Ok(Ahead::Full))
     }
 }
 

@@ -6,10 +6,10 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::Buf;
 use bytes::buf::Chain;
-use bytes::{Buf, BytesMut};
 use http_body::Body;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::handover::Handed;
 use super::rewound::Rewound;
@@ -17,20 +17,14 @@ use super::rewound::Rewound;
 /// How one chunk stands on the wire: its length, its bytes, a line break; behind the last one also the end.
 type Wire<D> = Chain<Chain<Length, D>, &'static [u8]>;
 
-/// The most that is kept of what the client sends meanwhile: requests that wait for the stream to end. When there is more,
-/// nothing is read until then, not even that the client has gone.
-const READ_AHEAD: usize = 8 * 1024;
-
 /// Sends a body in chunks (RFC 9112, section 7.1), each when the one before is on its way, and watches for the client to
 /// close. Its output is whether the connection may serve another request.
 ///
 /// A body that fails is cut off, so that the client sees that it is not whole.
 pub(super) struct Stream<I, B: Body> {
-    io: I,
+    io: Rewound<I>,
     body: Pin<Box<B>>,
     is_reusable: bool,
-    /// What the client has sent since its request.
-    read: BytesMut,
     state: State<B::Data>,
 }
 
@@ -50,12 +44,11 @@ enum State<D> {
 impl<I: Unpin, B: Body> Unpin for Stream<I, B> {}
 
 impl<I, B: Body> Stream<I, B> {
-    pub(super) fn new(io: I, read: BytesMut, handed: Handed<B>) -> Self {
+    pub(super) fn new(io: Rewound<I>, handed: Handed<B>) -> Self {
         Self {
             io,
             body: Box::pin(handed.body),
             is_reusable: handed.is_reusable,
-            read,
             state: State::Asking,
         }
     }
@@ -66,10 +59,7 @@ impl<I, B: Body> Stream<I, B> {
 
     /// The connection, for the next request.
     pub(super) fn into_io(self) -> Rewound<I> {
-        Rewound {
-            io: self.io,
-            first: self.read.freeze(),
-        }
+        self.io
     }
 }
 
@@ -127,20 +117,6 @@ where
             }
         }
     }
-
-    /// Reads what the client sends, until it closes.
-    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.read.len() < READ_AHEAD {
-            let mut bytes = [0; 512];
-            let mut buf = ReadBuf::new(&mut bytes);
-            ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf))?;
-            if buf.filled().is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            self.read.extend_from_slice(buf.filled());
-        }
-        Poll::Pending
-    }
 }
 
 impl<I, B> Future for Stream<I, B>
@@ -156,8 +132,8 @@ where
         if this.poll_write(cx)?.is_ready() {
             return Poll::Ready(Ok(this.is_reusable));
         }
-        ready!(this.poll_closed(cx))?;
-        Poll::Ready(Ok(false))
+        let ahead = ready!(this.io.poll_ahead(cx))?;
+        Poll::Ready(ahead.into_result().map(|()| false))
     }
 }
 

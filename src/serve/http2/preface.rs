@@ -5,7 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Poll, ready};
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::serve::rewound::Rewound;
@@ -30,6 +30,6 @@ pub(super) async fn is_http2<T: AsyncRead + Unpin>(io: &mut Rewound<T>) -> io::R
         Poll::Ready(Ok(true))
     })
     .await?;
-    io.first = Bytes::copy_from_slice(&first[..end]);
+    io.first = BytesMut::from(&first[..end]);
     Ok(is_http2)
 }
