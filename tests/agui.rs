@@ -114,7 +114,7 @@ fn an_unknown_type_is_carried_through() {
         "subagentRunId": "s",
     }));
     assert_eq!(event.type_name(), "THINKING_START");
-    assert_eq!(event.timestamp, Some(5));
+    assert_eq!(event.timestamp, Some(5.into()));
     assert!(matches!(&event.body, Body::Unknown(unknown) if unknown.fields.len() == 2));
     event.check().expect("it may be sent");
     assert_comes_back(json!({"type": "X"}));
@@ -182,7 +182,7 @@ fn null_is_a_value_where_it_is_one_and_refused_elsewhere() {
     }
     assert_not_parsed(
         json!({"type": "TEXT_MESSAGE_START", "messageId": "m", "name": null}),
-        "TEXT_MESSAGE_START: invalid type: null",
+        "TEXT_MESSAGE_START: name: invalid type: null",
     );
     for common in ["timestamp", "metadata", "subagentRunId"] {
         assert_not_parsed(
@@ -196,7 +196,6 @@ fn null_is_a_value_where_it_is_one_and_refused_elsewhere() {
 fn what_has_no_form_here_is_not_parsed() {
     let time = |time: Value| json!({"type": "STEP_STARTED", "stepName": "s", "timestamp": time});
     assert_not_parsed(time(json!("2026-11-22T12:00:00Z")), "timestamp");
-    assert_not_parsed(time(json!(1.5)), "timestamp");
     assert_not_parsed(json!({"type": 1}), "the type is not a string");
     assert_not_parsed(json!([]), "map");
     assert_not_parsed(
@@ -213,6 +212,36 @@ fn what_has_no_form_here_is_not_parsed() {
     );
 }
 
+/// An event at this time, a number in JSON.
+fn timed(time: &str) -> Event {
+    let json = format!(r#"{{"type":"STEP_STARTED","stepName":"s","timestamp":{time}}}"#);
+    let event = serde_json::from_str(&json).expect("an event");
+    assert_eq!(serde_json::to_string(&event).expect("JSON"), json);
+    event
+}
+
+#[test]
+fn a_time_with_a_fraction_comes_back_exactly_and_can_be_made_whole() {
+    for (time, whole) in [
+        ("1763812800000.25", 1763812800000i64),
+        ("1763812800000.1", 1763812800000),
+        ("0.1", 0),
+        ("-1.5", -1),
+        ("1763812800000.0", 1763812800000),
+        ("5", 5),
+    ] {
+        let event = timed(time);
+        assert_eq!(
+            event.check().is_ok(),
+            !time.contains('.') || time.ends_with(".0"),
+            "{time}"
+        );
+        let event = event.whole_timestamp();
+        assert_eq!(event.timestamp, Some(whole.into()), "{time}");
+        event.check().expect("it may be sent");
+    }
+}
+
 #[test]
 fn what_clients_die_of_is_found() {
     let step = || Event::step_started("s");
@@ -226,6 +255,10 @@ fn what_clients_die_of_is_found() {
         "STEP_STARTED.timestamp",
         Problem::NotSafe,
     );
+    assert_invalid(&timed("1.5"), "STEP_STARTED.timestamp", Problem::Fraction);
+    for far in ["9007199254740992.0", "-1e+300", "18446744073709551615"] {
+        assert_invalid(&timed(far), "STEP_STARTED.timestamp", Problem::NotSafe);
+    }
     assert_invalid(
         &step().raw_event(Value::Null),
         "STEP_STARTED.rawEvent",
@@ -342,7 +375,8 @@ fn built_events_happen_now() {
         i64::try_from(since.as_millis()).expect("not that late")
     };
     let before = millis();
-    let time = Event::run_error("failed").timestamp.expect("a time");
+    let time = Event::run_error("failed").timestamp;
+    let time = time.and_then(|time| time.as_i64()).expect("milliseconds");
     assert!((before..=millis()).contains(&time));
 }
 
@@ -440,7 +474,7 @@ fn any_event() -> impl Strategy<Value = Event> {
     let owner = prop::option::of(text());
     (body, time, raw, prop::option::of(any_object()), owner).prop_map(
         |(event, timestamp, raw_event, metadata, subagent_run_id)| Event {
-            timestamp,
+            timestamp: timestamp.map(Into::into),
             raw_event,
             metadata,
             subagent_run_id,

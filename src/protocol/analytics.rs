@@ -24,9 +24,9 @@
 //! # }
 //! ```
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::record::{Metadata, record, timed};
+use super::record::{Metadata, read_by_tag, record, timed};
 use crate::error::EncodeError;
 use crate::event::{Data, ToSse};
 
@@ -40,7 +40,7 @@ use crate::event::{Data, ToSse};
 /// assert_eq!(simple.name(), "pageView");
 /// assert_eq!(with_title.name(), "pageView");
 /// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum AnalyticsEvent {
@@ -56,6 +56,18 @@ pub enum AnalyticsEvent {
     RealTimeStats(RealTimeStats),
     /// The stream lives: `heartbeat`. It has no field at all.
     Heartbeat,
+}
+
+read_by_tag! {
+    AnalyticsEvent by "type" {
+        "sessionStarted" => SessionStarted(SessionStarted),
+        "sessionEnded" => SessionEnded(SessionEnded),
+        "pageView" => PageView(PageView),
+        "engagementUpdate" => EngagementUpdate(EngagementUpdate),
+        "realTimeStats" => RealTimeStats(RealTimeStats),
+        ;
+        "heartbeat" => Heartbeat,
+    }
 }
 
 record! {

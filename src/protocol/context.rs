@@ -1,9 +1,12 @@
 //! One stream for all protocols.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde::de::Error as _;
+use serde_json::{Error, Value};
 
 use super::a2a::A2aEvent;
 use super::agui::Event;
+use super::record::{Extra, FromJson, deserialize_from_json, from_json_by_serde, required, tag};
 use super::system::SystemEvent;
 use crate::error::EncodeError;
 use crate::event::{Data, ToSse};
@@ -26,7 +29,7 @@ use crate::event::{Data, ToSse};
 /// assert_eq!(frame.data(), r#"{"protocol":"system","event":{"type":"heartbeat"}}"#);
 /// # Ok::<(), tidings::EncodeError>(())
 /// ```
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize)]
 #[serde(tag = "protocol", content = "event")]
 #[non_exhaustive]
 pub enum ContextEvent {
@@ -52,6 +55,22 @@ impl ContextEvent {
         }
     }
 }
+
+impl FromJson for ContextEvent {
+    fn from_json(value: Value) -> Result<Self, Error> {
+        let mut fields = Extra::from_json(value)?;
+        let protocol = tag(&mut fields, "protocol")?;
+        match &*protocol {
+            "agui" => required(&mut fields, "event").map(Self::AgUi),
+            "a2a" => required(&mut fields, "event").map(Self::A2a),
+            "system" => required(&mut fields, "event").map(Self::System),
+            other => Err(Error::unknown_variant(other, &["agui", "a2a", "system"])),
+        }
+    }
+}
+
+deserialize_from_json!(ContextEvent from Extra);
+from_json_by_serde!(A2aEvent);
 
 impl From<Event> for ContextEvent {
     fn from(event: Event) -> Self {

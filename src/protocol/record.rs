@@ -1,7 +1,8 @@
 //! The shape that everything in the protocols has, as a table: an object of required and optional fields.
 
-use serde::{Deserialize, Deserializer};
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde::de::Error as _;
+use serde_json::{Error, Map, Number, Value};
 
 /// Fields that a type does not know. They are carried through.
 pub type Extra = Map<String, Value>;
@@ -9,14 +10,188 @@ pub type Extra = Map<String, Value>;
 /// Information of the application's own: any JSON under any key. In AG-UI the key `ag-ui` is the protocol's.
 pub type Metadata = Map<String, Value>;
 
-/// An optional field that is there. `null` is for the type to accept or refuse: taken for absence, it would not come
-/// back, and clients refuse it almost everywhere.
-pub(super) fn present<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    T: Deserialize<'de>,
-    D: Deserializer<'de>,
-{
-    T::deserialize(deserializer).map(Some)
+/// What is read from a JSON value.
+///
+/// serde's own way to read a flattened struct or a tagged enum goes through a buffer that does not hold all numbers: with
+/// `serde_json/arbitrary_precision`, which any crate of a program may turn on, fractions and large integers fail there. So
+/// nothing here is read through that buffer, but from [`Value`], by way of this.
+pub(super) trait FromJson: Sized {
+    fn from_json(value: Value) -> Result<Self, Error>;
+}
+
+/// Types that serde reads without its buffer.
+macro_rules! from_json_by_serde {
+    ($($type:ty),* $(,)?) => {$(
+        impl $crate::protocol::record::FromJson for $type {
+            fn from_json(value: serde_json::Value) -> Result<Self, serde_json::Error> {
+                serde_json::from_value(value)
+            }
+        }
+    )*};
+}
+
+from_json_by_serde!(String, bool, i64, u64);
+
+impl FromJson for Value {
+    fn from_json(value: Value) -> Result<Self, Error> {
+        Ok(value)
+    }
+}
+
+impl FromJson for Map<String, Value> {
+    fn from_json(value: Value) -> Result<Self, Error> {
+        match value {
+            Value::Object(fields) => Ok(fields),
+            other => Self::deserialize(other),
+        }
+    }
+}
+
+impl FromJson for Number {
+    fn from_json(value: Value) -> Result<Self, Error> {
+        match value {
+            Value::Number(number) => Ok(number),
+            other => Self::deserialize(other),
+        }
+    }
+}
+
+#[cfg(feature = "agents")]
+impl FromJson for f64 {
+    fn from_json(value: Value) -> Result<Self, Error> {
+        // With arbitrary precision, serde takes what is too large for infinite, which JSON has no word for.
+        let number = Number::from_json(value)?.as_f64();
+        let number = number.filter(|number| number.is_finite());
+        number.ok_or_else(|| Error::custom("number out of range"))
+    }
+}
+
+impl<T: FromJson> FromJson for Vec<T> {
+    fn from_json(value: Value) -> Result<Self, Error> {
+        let items = match value {
+            Value::Array(items) => items,
+            other => Vec::<Value>::deserialize(other)?,
+        };
+        items.into_iter().map(T::from_json).collect()
+    }
+}
+
+impl<T: FromJson> FromJson for Box<T> {
+    fn from_json(value: Value) -> Result<Self, Error> {
+        T::from_json(value).map(Self::new)
+    }
+}
+
+/// Takes a field that must be there.
+pub(super) fn required<T: FromJson>(fields: &mut Extra, name: &'static str) -> Result<T, Error> {
+    optional(fields, name)?.ok_or_else(|| Error::missing_field(name))
+}
+
+/// Takes a field that may be absent. `null` is for the type to accept or refuse: taken for absence, it would not come back,
+/// and clients refuse it almost everywhere.
+pub(super) fn optional<T: FromJson>(
+    fields: &mut Extra,
+    name: &'static str,
+) -> Result<Option<T>, Error> {
+    let value = fields.remove(name).map(T::from_json);
+    let named = |error| Error::custom(format_args!("{name}: {error}"));
+    value.transpose().map_err(named)
+}
+
+/// Takes the field that says which of several types an object is.
+pub(super) fn tag(fields: &mut Extra, name: &'static str) -> Result<String, Error> {
+    match fields.remove(name) {
+        Some(Value::String(tag)) => Ok(tag),
+        Some(_) => Err(Error::custom(format_args!("the {name} is not a string"))),
+        None => Err(Error::missing_field(name)),
+    }
+}
+
+/// The name in JSON of a field `a_field`: `aField`.
+pub(super) const fn camel<const N: usize>(field: &str) -> [u8; N] {
+    let field = field.as_bytes();
+    let mut name = [0; N];
+    let (mut from, mut to) = (0, 0);
+    while from < field.len() {
+        name[to] = if field[from] == b'_' {
+            from += 1;
+            field[from].to_ascii_uppercase()
+        } else {
+            field[from]
+        };
+        from += 1;
+        to += 1;
+    }
+    name
+}
+
+/// How long that is.
+pub(super) const fn camel_len(field: &str) -> usize {
+    let field = field.as_bytes();
+    let (mut at, mut len) = (0, 0);
+    while at < field.len() {
+        if field[at] != b'_' {
+            len += 1;
+        }
+        at += 1;
+    }
+    len
+}
+
+/// The name of a field in JSON, as a constant.
+macro_rules! json_name {
+    ($field:ident) => {{
+        use $crate::protocol::record::{camel, camel_len};
+        const FIELD: &str = stringify!($field);
+        const NAME: [u8; camel_len(FIELD)] = camel(FIELD);
+        const {
+            match std::str::from_utf8(&NAME) {
+                Ok(name) => name,
+                Err(_) => panic!("a field's name is ASCII"),
+            }
+        }
+    }};
+}
+
+/// Reads a type as serde asks for it: as the JSON value that it would be read from here.
+macro_rules! deserialize_from_json {
+    ($name:ident from $json:ty) => {
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let value = <$json>::deserialize(deserializer)?;
+                let read = $crate::protocol::record::FromJson::from_json(value.into());
+                read.map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+/// Reads an enum of records, which a tag tells apart, and of variants without fields.
+macro_rules! read_by_tag {
+    (
+        $name:ident by $tag:literal {
+            $($value:literal => $variant:ident($type:ty),)*
+            $(; $($unit_value:literal => $unit:ident,)*)?
+        }
+    ) => {
+        impl $crate::protocol::record::FromJson for $name {
+            fn from_json(value: serde_json::Value) -> Result<Self, serde_json::Error> {
+                use $crate::protocol::record::{Extra, tag};
+                let mut fields = Extra::from_json(value)?;
+                let tag = tag(&mut fields, $tag)?;
+                Ok(match &*tag {
+                    $($value => Self::$variant(<$type>::from_json(fields.into())?),)*
+                    $($($unit_value => Self::$unit,)*)?
+                    other => {
+                        const TAGS: &[&str] = &[$($value,)* $($($unit_value,)*)?];
+                        return Err(serde::de::Error::unknown_variant(other, TAGS));
+                    }
+                })
+            }
+        }
+
+        $crate::protocol::record::deserialize_from_json!($name from $crate::protocol::record::Extra);
+    };
 }
 
 /// Defines structs from tables of their fields, `{ required } optional { fields }`: with serde in both directions, a
@@ -28,24 +203,36 @@ macro_rules! record {
         optional { $($(#[$opt_doc:meta])* $opt:ident: $opt_type:ty,)* }
     )*) => {$(
         $(#[$meta])*
-        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[derive(Debug, Clone, PartialEq, serde::Serialize)]
         #[serde(rename_all = "camelCase")]
         #[non_exhaustive]
         pub struct $name {
             $($(#[$doc])* pub $field: $type,)*
             $(
                 $(#[$opt_doc])*
-                #[serde(
-                    default,
-                    skip_serializing_if = "Option::is_none",
-                    deserialize_with = "crate::protocol::record::present"
-                )]
+                #[serde(skip_serializing_if = "Option::is_none")]
                 pub $opt: Option<$opt_type>,
             )*
             /// Fields that this type does not know.
             #[serde(flatten)]
             pub extra: $crate::protocol::record::Extra,
         }
+
+        impl $crate::protocol::record::FromJson for $name {
+            fn from_json(value: serde_json::Value) -> Result<Self, serde_json::Error> {
+                #[allow(unused_imports)] // Some have no field of a kind.
+                use $crate::protocol::record::{Extra, json_name, optional, required};
+                #[allow(unused_mut)] // Some have no field at all.
+                let mut fields = Extra::from_json(value)?;
+                Ok(Self {
+                    $($field: required(&mut fields, json_name!($field))?,)*
+                    $($opt: optional(&mut fields, json_name!($opt))?,)*
+                    extra: fields,
+                })
+            }
+        }
+
+        $crate::protocol::record::deserialize_from_json!($name from $crate::protocol::record::Extra);
 
         impl $name {
             /// Builds one from what is required.
@@ -86,6 +273,6 @@ macro_rules! timed {
     )*};
 }
 
-pub(super) use record;
 #[cfg(feature = "agents")]
 pub(super) use timed;
+pub(super) use {deserialize_from_json, from_json_by_serde, json_name, read_by_tag, record};

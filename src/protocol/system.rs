@@ -22,9 +22,9 @@
 //! # }
 //! ```
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::record::{Metadata, record, timed};
+use super::record::{Metadata, read_by_tag, record, timed};
 use crate::error::EncodeError;
 use crate::event::{Data, ToSse};
 
@@ -36,7 +36,7 @@ use crate::event::{Data, ToSse};
 /// let event = SystemEvent::context_created(Context::new("c1").name("Trip"));
 /// assert_eq!(event.name(), "contextCreated");
 /// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum SystemEvent {
@@ -52,6 +52,18 @@ pub enum SystemEvent {
     ContextsSnapshot(ContextsSnapshot),
     /// The stream lives: `heartbeat`. It has no field at all.
     Heartbeat,
+}
+
+read_by_tag! {
+    SystemEvent by "type" {
+        "connected" => Connected(Connected),
+        "contextCreated" => ContextCreated(ContextCreated),
+        "contextUpdated" => ContextUpdated(ContextUpdated),
+        "contextDeleted" => ContextDeleted(ContextDeleted),
+        "contextsSnapshot" => ContextsSnapshot(ContextsSnapshot),
+        ;
+        "heartbeat" => Heartbeat,
+    }
 }
 
 record! {

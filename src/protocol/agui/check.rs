@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use crate::protocol::record::{Extra, Metadata};
 
@@ -24,6 +24,8 @@ pub struct InvalidEvent {
 pub enum Problem {
     /// An integer beyond 2^53 - 1, which JavaScript does not hold exactly.
     NotSafe,
+    /// A time with a fraction, which AG-UI had before 1.0.
+    Fraction,
     /// `null`, where a field that has no value must be absent.
     Null,
     /// A list without an element, where at least one is required.
@@ -62,6 +64,7 @@ impl fmt::Display for InvalidEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.problem {
             Problem::NotSafe => "is beyond the integers that JavaScript holds exactly",
+            Problem::Fraction => "has a fraction, and must be an integer",
             Problem::Null => "is null, and must be absent if it has no value",
             Problem::Empty => "is empty, and must have an element",
             Problem::NotAPointer => "is no JSON pointer",
@@ -106,12 +109,24 @@ pub(super) fn not_shadowed(extra: &Extra, fields: &[&str]) -> Result<(), Invalid
     }
 }
 
-/// Refuses a time that JavaScript does not hold exactly.
+/// Refuses an integer that JavaScript does not hold exactly.
 pub(super) fn safe(integer: i64) -> Result<(), InvalidEvent> {
     if (-MAX_SAFE_INTEGER..=MAX_SAFE_INTEGER).contains(&integer) {
         Ok(())
     } else {
         Err(InvalidEvent::new(Problem::NotSafe))
+    }
+}
+
+/// Refuses what JavaScript does not take for an integer. A number such as 1.0 is one.
+pub(super) fn whole(number: &Number) -> Result<(), InvalidEvent> {
+    match (number.as_i64(), number.as_f64()) {
+        (Some(integer), _) => safe(integer),
+        (None, Some(float)) if float.abs() <= MAX_SAFE_INTEGER as f64 => match float.fract() {
+            0.0 => Ok(()),
+            _ => Err(InvalidEvent::new(Problem::Fraction)),
+        },
+        _ => Err(InvalidEvent::new(Problem::NotSafe)),
     }
 }
 

@@ -1,12 +1,12 @@
 //! What messages and results consist of: text, or parts.
 
-use serde::de::value::SeqAccessDeserializer;
-use serde::de::{Error, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde::Serialize;
+use serde::de::Error as _;
+use serde_json::{Error, Value};
 
 use super::check::{Check, InvalidEvent};
 use super::wire::{tagged, wire};
+use crate::protocol::record::{FromJson, deserialize_from_json};
 
 /// Text, or a list of parts.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -46,33 +46,19 @@ impl Check for Content {
 }
 
 // By hand, because serde's own says of a wrong part only that the content is neither of the two.
-impl<'de> Deserialize<'de> for Content {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-
-        impl<'de> Visitor<'de> for Either {
-            type Value = Content;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a string or an array of content parts")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Content, E> {
-                Ok(Content::Text(text.to_owned()))
-            }
-
-            fn visit_string<E: Error>(self, text: String) -> Result<Content, E> {
-                Ok(Content::Text(text))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, parts: A) -> Result<Content, A::Error> {
-                Vec::deserialize(SeqAccessDeserializer::new(parts)).map(Content::Parts)
-            }
+impl FromJson for Content {
+    fn from_json(value: Value) -> Result<Self, Error> {
+        match value {
+            Value::String(text) => Ok(Self::Text(text)),
+            Value::Array(_) => Vec::from_json(value).map(Self::Parts),
+            _ => Err(Error::custom(
+                "the content is not a string or an array of content parts",
+            )),
         }
-
-        deserializer.deserialize_any(Either)
     }
 }
+
+deserialize_from_json!(Content from Value);
 
 tagged! {
     /// One part of a message.

@@ -1,15 +1,15 @@
 //! An event: what all have in common, and its body.
 
-use serde::de::{DeserializeOwned, Error as _};
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Map, Value};
+use serde::Serialize;
+use serde::de::Error as _;
+use serde_json::{Error, Number, Value};
 
 use super::check::{self, Check, InvalidEvent, Problem, at};
 use super::events::*;
 use crate::error::EncodeError;
 use crate::event::{Data, ToSse};
 use crate::protocol::clock;
-use crate::protocol::record::{Extra, Metadata};
+use crate::protocol::record::{Extra, FromJson, Metadata, deserialize_from_json, optional, tag};
 
 /// One AG-UI event.
 ///
@@ -21,9 +21,10 @@ pub struct Event {
     /// The type, and the fields of its own.
     #[serde(flatten)]
     pub body: Body,
-    /// When it happened, in milliseconds since 1970.
+    /// When it happened, in milliseconds since 1970. A number with a fraction, which AG-UI had before 1.0, comes back as it
+    /// was, but cannot be broadcast: see [`whole_timestamp`](Self::whole_timestamp).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub timestamp: Option<i64>,
+    pub timestamp: Option<Number>,
     /// The event of the agent's framework that this one was made from. Not null.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub raw_event: Option<Value>,
@@ -40,7 +41,7 @@ impl Event {
     /// Builds an event that happens now.
     pub fn new(body: impl Into<Body>) -> Self {
         Self {
-            timestamp: Some(clock::now()),
+            timestamp: Some(clock::now().into()),
             ..Self::without_time(body.into())
         }
     }
@@ -58,7 +59,18 @@ impl Event {
     /// Sets the time, in milliseconds since 1970.
     #[must_use]
     pub fn timestamp(mut self, millis: i64) -> Self {
-        self.timestamp = Some(millis);
+        self.timestamp = Some(millis.into());
+        self
+    }
+
+    /// Drops the fraction of the time, at which the official client of 1.0 ends the run.
+    #[must_use]
+    pub fn whole_timestamp(mut self) -> Self {
+        if let Some(time) = &mut self.timestamp {
+            if let (None, Some(millis)) = (time.as_i64(), time.as_f64()) {
+                *time = (millis as i64).into();
+            }
+        }
         self
     }
 
@@ -97,7 +109,7 @@ impl Event {
     }
 
     /// Looks for what the official clients would end a run at, although the types allow it: an integer that JavaScript
-    /// does not hold, `null` in place of absence, an outcome `interrupt` without one, a patch with a path that is none, a
+    /// does not hold, a time with a fraction, `null` in place of absence, an outcome `interrupt` without one, a patch with a path that is none, a
     /// field that is there twice.
     ///
     /// Done at each broadcast; costs a look at each field and allocates nothing.
@@ -127,8 +139,8 @@ impl Event {
                 return Err(at(SUBAGENT)(InvalidEvent::new(Problem::Twice)));
             }
         }
-        if let Some(millis) = self.timestamp {
-            check::safe(millis).map_err(at("timestamp"))?;
+        if let Some(time) = &self.timestamp {
+            check::whole(time).map_err(at("timestamp"))?;
         }
         if let Some(raw) = &self.raw_event {
             raw.check_present().map_err(at("raw_event"))?;
@@ -154,29 +166,26 @@ impl ToSse for Event {
     }
 }
 
-impl<'de> Deserialize<'de> for Event {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // As a map, because what the known fields leave over has to be told from what all events have.
-        let mut fields = Map::deserialize(deserializer)?;
-        let name: String = match fields.remove("type") {
-            Some(Value::String(name)) => name,
-            Some(_) => return Err(D::Error::custom("the type is not a string")),
-            None => return Err(D::Error::missing_field("type")),
-        };
+impl FromJson for Event {
+    fn from_json(value: Value) -> Result<Self, Error> {
+        let mut fields = Extra::from_json(value)?;
+        let name = tag(&mut fields, "type")?;
         let event = Self::of_fields(&name, fields);
-        event.map_err(|error| D::Error::custom(format_args!("{name}: {error}")))
+        event.map_err(|error| Error::custom(format_args!("{name}: {error}")))
     }
 }
 
+deserialize_from_json!(Event from Extra);
+
 impl Event {
-    fn of_fields(name: &str, mut fields: Extra) -> Result<Self, serde_json::Error> {
-        let timestamp = take(&mut fields, "timestamp")?;
+    fn of_fields(name: &str, mut fields: Extra) -> Result<Self, Error> {
+        let timestamp = optional(&mut fields, "timestamp")?;
         let raw_event = fields.remove("rawEvent");
-        let metadata = take(&mut fields, "metadata")?;
+        let metadata = optional(&mut fields, "metadata")?;
         let subagent_run_id = if name.starts_with("SUBAGENT_") {
             None
         } else {
-            take(&mut fields, "subagentRunId")?
+            optional(&mut fields, "subagentRunId")?
         };
         Ok(Self {
             timestamp,
@@ -186,15 +195,6 @@ impl Event {
             ..Self::without_time(Body::of_fields(name, fields)?)
         })
     }
-}
-
-fn take<T: DeserializeOwned>(
-    fields: &mut Extra,
-    name: &str,
-) -> Result<Option<T>, serde_json::Error> {
-    let value = fields.remove(name).map(serde_json::from_value);
-    let named = |error| serde_json::Error::custom(format_args!("{name}: {error}"));
-    value.transpose().map_err(named)
 }
 
 /// Defines the body of events from a table of their types.
@@ -228,9 +228,9 @@ macro_rules! bodies {
                 }
             }
 
-            fn of_fields(name: &str, fields: Extra) -> Result<Self, serde_json::Error> {
+            fn of_fields(name: &str, fields: Extra) -> Result<Self, Error> {
                 Ok(match name {
-                    $($name => Self::$variant(serde_json::from_value(Value::Object(fields))?),)*
+                    $($name => Self::$variant($variant::from_json(fields.into())?),)*
                     _ => Self::Unknown(Unknown { name: name.to_owned(), fields }),
                 })
             }

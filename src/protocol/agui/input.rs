@@ -1,13 +1,13 @@
 //! What a client asks for: the body of its POST.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Error, Value};
 
 use super::check::{Check, InvalidEvent};
 use super::message::Message;
 use super::run::RunRef;
 use super::wire::{wire, words};
-use crate::protocol::record::Metadata;
+use crate::protocol::record::{FromJson, Metadata};
 
 wire! {
     /// A request to run an agent.
@@ -86,6 +86,12 @@ words! {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct State(pub Value);
+
+impl FromJson for State {
+    fn from_json(value: Value) -> Result<Self, Error> {
+        Ok(Self(value))
+    }
+}
 
 impl From<Value> for State {
     fn from(state: Value) -> Self {

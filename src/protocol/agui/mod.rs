@@ -27,7 +27,8 @@
 //! what was recorded elsewhere can be read and looked at. An event that fails the check cannot be broadcast. Neither looks
 //! at the order of events: a [`RunView`] does, for the client of one run.
 //!
-//! Integers come back exactly if they fit 64 bits, other numbers as the `f64` that is nearest.
+//! Integers come back exactly if they fit 64 bits, other numbers as the `f64` that is nearest; with
+//! `serde_json/arbitrary_precision`, all of them as they were written.
 
 mod build;
 mod check;

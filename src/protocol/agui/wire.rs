@@ -40,11 +40,17 @@ macro_rules! tagged {
         }
     ) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[derive(Debug, Clone, PartialEq, serde::Serialize)]
         #[serde(tag = $tag)]
         #[non_exhaustive]
         pub enum $name {
             $($(#[$doc])* #[serde(rename = $value)] $variant($type),)*
+        }
+
+        $crate::protocol::record::read_by_tag! {
+            $name by $tag {
+                $($value => $variant($type),)*
+            }
         }
 
         $(impl From<$type> for $name {
@@ -79,6 +85,8 @@ macro_rules! words {
         pub enum $name {
             $($(#[$doc])* #[serde(rename = $word)] $variant,)*
         }
+
+        $crate::protocol::record::from_json_by_serde!($name);
 
         impl $crate::protocol::agui::check::Check for $name {
             fn check(&self) -> Result<(), $crate::protocol::agui::InvalidEvent> {

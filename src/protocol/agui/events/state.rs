@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::protocol::agui::check::{Check, InvalidEvent, Problem};
 use crate::protocol::agui::message::Message;
 use crate::protocol::agui::wire::{tagged, wire};
-use crate::protocol::record::Extra;
+use crate::protocol::record::{Extra, from_json_by_serde};
 
 wire! {
     /// The whole state.
@@ -122,6 +122,8 @@ wire! {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct JsonPointer(pub String);
+
+from_json_by_serde!(JsonPointer);
 
 impl<T: Into<String>> From<T> for JsonPointer {
     fn from(pointer: T) -> Self {
