@@ -18,7 +18,7 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use tower_service::Service;
 
 use super::guard::StallGuard;
@@ -73,6 +73,7 @@ impl Protocols {
         B::Data: Send,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
+        let head_by = self.head_by();
         let overtime = Arc::default();
         io.set_overtime(Arc::clone(&overtime));
         let io = Rewound::new(io);
@@ -80,20 +81,26 @@ impl Protocols {
         if self.http2 {
             let protocols = Arc::clone(self);
             tokio::spawn(super::http2::serve_either(
-                io, app, protocols, overtime, phase,
+                io, app, protocols, overtime, phase, head_by,
             ));
             return;
         }
-        tokio::spawn(Arc::clone(self).http1(io, app, overtime, phase));
+        tokio::spawn(Arc::clone(self).http1(io, app, overtime, phase, head_by));
     }
 
-    /// Serves an HTTP/1 connection. The overtime is that of its IO.
+    /// When the head has to be there of a request that is waited for from now on.
+    fn head_by(&self) -> Instant {
+        Instant::now() + self.header_read_timeout
+    }
+
+    /// Serves an HTTP/1 connection. The overtime is that of its IO, and the time for its first head has begun.
     pub(super) async fn http1<I, S, A, B>(
         self: Arc<Self>,
         mut io: Rewound<I>,
         app: TowerToHyperService<Peer<S, A>>,
         overtime: Arc<Overtime>,
         mut phase: Watcher,
+        mut head_by: Instant,
     ) where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         A: Clone + Send + Sync + 'static,
@@ -105,11 +112,12 @@ impl Protocols {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         loop {
-            if !self.has_begun(&mut io, &mut phase).await {
+            if !has_begun(&mut io, &mut phase, head_by).await {
                 return;
             }
             // In a box, which is given back before the stream begins.
-            let requests = Box::pin(self.until_stream(io, app.clone(), &overtime, &mut phase));
+            let requests =
+                Box::pin(self.until_stream(io, app.clone(), &overtime, &mut phase, head_by));
             let Some(mut stream) = requests.await else {
                 return;
             };
@@ -122,17 +130,8 @@ impl Protocols {
             }
             overtime.watch(None);
             io = stream.into_io();
+            head_by = self.head_by();
         }
-    }
-
-    /// Waits for the first byte of a request. hyper would keep a buffer for what may never come: browsers open connections
-    /// before they need them.
-    async fn has_begun<I>(&self, io: &mut Rewound<I>, phase: &mut Watcher) -> bool
-    where
-        I: AsyncRead + Unpin,
-    {
-        let mut begun = pin!(timeout(self.header_read_timeout, io.has_first()));
-        matches!(phase.during(&mut begun).await, Ok(Ok(true)))
     }
 
     /// Serves requests, until the connection is over or an event stream takes it.
@@ -142,6 +141,7 @@ impl Protocols {
         app: TowerToHyperService<Peer<S, A>>,
         overtime: &Arc<Overtime>,
         phase: &mut Watcher,
+        head_by: Instant,
     ) -> Option<Stream<I, B>>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -178,6 +178,7 @@ impl Protocols {
         let mut until_handed = UntilHanded {
             connection,
             slot: &slot,
+            head_by: pin!(sleep_until(head_by)),
         };
         let handed = drive(&mut until_handed, phase, |until_handed| {
             Pin::new(&mut until_handed.connection).graceful_shutdown();
@@ -198,10 +199,22 @@ impl Protocols {
     }
 }
 
+/// Waits for the first byte of a request. hyper would keep a buffer for what may never come: browsers open connections
+/// before they need them.
+async fn has_begun<I>(io: &mut Rewound<I>, phase: &mut Watcher, head_by: Instant) -> bool
+where
+    I: AsyncRead + Unpin,
+{
+    let mut begun = pin!(timeout_at(head_by, io.has_first()));
+    matches!(phase.during(&mut begun).await, Ok(Ok(true)))
+}
+
 /// A connection of hyper, until it ends or has a stream to hand over.
 struct UntilHanded<'a, C, B> {
     connection: C,
     slot: &'a Slot<B>,
+    /// For the first head: hyper's own time-out begins with the first byte.
+    head_by: Pin<&'a mut Sleep>,
 }
 
 impl<C, B> Future for UntilHanded<'_, C, B>
@@ -216,7 +229,8 @@ where
             Poll::Ready(ended) => Poll::Ready(ended.map(|()| None)),
             Poll::Pending => match self.slot.take() {
                 Some(handed) => Poll::Ready(Ok(Some(handed))),
-                None => Poll::Pending,
+                None if self.slot.has_request() => Poll::Pending,
+                None => self.head_by.as_mut().poll(cx).map(|()| Ok(None)),
             },
         }
     }

@@ -35,6 +35,8 @@ pub(super) struct Slot<B> {
 
 #[derive(Debug)]
 enum Current<B> {
+    /// No request has come yet.
+    Nothing,
     /// None, or none that is an event stream.
     Other,
     /// An event stream that leaves when hyper is done with its head.
@@ -66,7 +68,7 @@ pub(super) struct Handed<B> {
 impl<B> Default for Slot<B> {
     fn default() -> Self {
         Self {
-            current: Mutex::new(Current::Other),
+            current: Mutex::new(Current::Nothing),
             read: AtomicU64::new(0),
         }
     }
@@ -75,6 +77,7 @@ impl<B> Default for Slot<B> {
 impl<B: Body> Slot<B> {
     /// A request has come, of whose body hyper may have read something already.
     pub(super) fn begin(&self, request: &Request<Incoming>) -> Asked {
+        *self.lock() = Current::Other;
         // The length of chunks is not known before they are there.
         let body_len = request.body().size_hint().upper().unwrap_or(u64::MAX);
         let has_body = !request.body().is_end_stream();
@@ -132,9 +135,13 @@ impl<B: Body> Slot<B> {
         match &mut *self.lock() {
             Current::Leaving(leaving) => leaving.is_flushed = leaving.is_asked,
             Current::Staying { body_end } => return Some(*body_end),
-            Current::Other => {}
+            Current::Nothing | Current::Other => {}
         }
         None
+    }
+
+    pub(super) fn has_request(&self) -> bool {
+        !matches!(*self.lock(), Current::Nothing)
     }
 
     /// The body, if it is its turn.

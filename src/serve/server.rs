@@ -86,9 +86,9 @@ impl<L: Listener, S> Server<L, S> {
     /// Sets how long a client may take to send the head of a request; at least a millisecond, at most thirty years.
     /// Default 30 s.
     ///
-    /// The time runs from the moment that a connection opens, or has sent a response, and once more from the first byte of a
-    /// request: a connection that stays open for a next request is closed after it as well. Streams are not touched by it. With HTTP/2, it bounds the time until the
-    /// client has said that it speaks HTTP/2; later it may be idle.
+    /// The time runs from the moment that a connection opens, or that a response or a stream has ended, until the last byte
+    /// of the next head. So it also bounds how long a connection may be idle between requests. Open streams are not
+    /// affected. With HTTP/2, it bounds the time until the client has said that it speaks HTTP/2; later it may be idle.
     pub fn header_read_timeout(mut self, limit: Duration) -> Self {
         self.protocols.header_read_timeout = settable(limit);
         self

@@ -12,6 +12,7 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, timeout_at};
 use tower_service::Service;
 
 use super::body::LoadedBody;
@@ -33,6 +34,7 @@ pub(in crate::serve) async fn serve_either<I, S, A, B>(
     protocols: Arc<Protocols>,
     overtime: Arc<Overtime>,
     mut phase: Watcher,
+    head_by: Instant,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Clone + Send + Sync + 'static,
@@ -45,7 +47,7 @@ pub(in crate::serve) async fn serve_either<I, S, A, B>(
 {
     let is_http2 = {
         let preface = preface::is_http2(&mut io);
-        let mut in_time = pin!(tokio::time::timeout(protocols.header_read_timeout, preface));
+        let mut in_time = pin!(timeout_at(head_by, preface));
         match phase.during(&mut in_time).await {
             Ok(is_http2) => is_http2,
             // No request has begun: there is nothing to finish.
@@ -54,7 +56,11 @@ pub(in crate::serve) async fn serve_either<I, S, A, B>(
     };
     // In tasks of their own, so that a connection does not take the room of the other protocol, and of the look.
     match is_http2 {
-        Ok(Ok(false)) => drop(tokio::spawn(protocols.http1(io, app, overtime, phase))),
+        Ok(Ok(false)) => {
+            drop(tokio::spawn(
+                protocols.http1(io, app, overtime, phase, head_by),
+            ));
+        }
         Ok(Ok(true)) => {
             let executor = StallExecutor::new(protocols.stall_limit, overtime);
             let connection = http2::Builder::new(executor)
