@@ -21,7 +21,8 @@ fn console(hub: &Hub) -> Console {
 }
 
 fn app(hub: &Hub) -> Router {
-    Router::new().nest("/ops/console", console(hub).router())
+    let console = console(hub).hosts(["ops.example:8443"]);
+    Router::new().nest("/ops/console", console.router())
 }
 
 async fn ask(app: &Router, request: Request<Body>) -> (StatusCode, HeaderMap, String) {
@@ -33,12 +34,13 @@ async fn ask(app: &Router, request: Request<Body>) -> (StatusCode, HeaderMap, St
 }
 
 async fn get(app: &Router, path: &str) -> (StatusCode, HeaderMap, String) {
-    let request = Request::get(path).body(Body::empty());
-    ask(app, request.expect("a request")).await
+    let request = Request::get(path).header("host", "localhost");
+    ask(app, request.body(Body::empty()).expect("a request")).await
 }
 
 async fn act(app: &Router, action: &str, body: Value) -> (StatusCode, Value) {
     let request = Request::post(format!("/ops/console/{action}"))
+        .header("host", "localhost")
         .header("x-tidings-console", "1")
         .body(body.to_string().into());
     let (status, _, body) = ask(app, request.expect("a request")).await;
@@ -55,6 +57,7 @@ async fn list(app: &Router, search: &str) -> Value {
 
 async fn open(app: &Router, path: &str) -> SseClient {
     let opened = SseRequest::get(format!("/ops/console/{path}"))
+        .header("host", "localhost")
         .open(app.clone())
         .await;
     opened.expect("a stream")
@@ -162,12 +165,16 @@ async fn an_action_of_another_site_is_refused() {
         ],
         &[
             ("x-tidings-console", "1"),
-            ("origin", "https://ops.example"),
+            ("host", "ops.example"),
+            ("origin", "https://ops.example:8443"),
         ],
     ];
     for headers in foreign {
         for action in ["disconnect", "send"] {
             let mut request = Request::post(format!("/ops/console/{action}"));
+            if headers.iter().all(|(name, _)| *name != "host") {
+                request = request.header("host", "localhost");
+            }
             for (name, value) in *headers {
                 request = request.header(*name, *value);
             }
@@ -181,6 +188,7 @@ async fn an_action_of_another_site_is_refused() {
     for stream in ["live", "watch?broadcaster=chat&user=ann"] {
         let request = Request::get(format!("/ops/console/{stream}"));
         let request = request
+            .header("host", "localhost")
             .header("sec-fetch-site", "cross-site")
             .body(Body::empty());
         let (status, _, _) = ask(&app, request.expect("a request")).await;
@@ -379,7 +387,7 @@ async fn ids_that_look_like_markup_or_paths_come_through_as_they_are() {
 }
 
 #[tokio::test]
-async fn watching_counts_as_a_connection_and_shows_gaps_whatever_the_policy_is() {
+async fn watching_takes_no_place_of_the_users_and_shows_gaps_whatever_the_policy_is() {
     let hub = Hub::builder()
         .capacity(2)
         .connections_per_user(1)
@@ -391,12 +399,17 @@ async fn watching_counts_as_a_connection_and_shows_gaps_whatever_the_policy_is()
     assert_eq!(watched.next().await.event, "watching");
     let info = &hub.connection_info_of("ann")[0];
     assert!(info.connection.starts_with("console-"), "{info:?}");
-    assert_eq!(
-        get(&app, "/ops/console/watch?broadcaster=chat&user=ann")
-            .await
-            .0,
-        StatusCode::TOO_MANY_REQUESTS
-    );
+
+    // It is seen, and the user's own place is free; one who has taken it is watched as well.
+    let tab = hub.register("ann").expect("the user's own place");
+    hub.register("ann").expect_err("the user has but one");
+    let second = open(&app, "watch?broadcaster=chat&user=ann").await;
+    assert_eq!(hub.connection_count("ann"), 3);
+    hub.register("ann")
+        .expect_err("those who watch make no room");
+    drop(tab);
+    drop(second);
+    let _tab = hub.register("ann").expect("the place is free again");
 
     for n in 0..10 {
         hub.broadcast("ann", &Text::new(n.to_string()))
@@ -407,7 +420,166 @@ async fn watching_counts_as_a_connection_and_shows_gaps_whatever_the_policy_is()
     let seen: Value = watched.next().await.json();
     assert_eq!(seen["data"], "8");
     drop(watched);
-    assert_eq!(hub.total_connections(), 0);
+    assert_eq!(hub.total_connections(), 1);
+}
+
+#[tokio::test]
+async fn sixteen_streams_are_watched_at_a_time_and_no_more() {
+    let hub = Hub::new();
+    let app = app(&hub);
+    let mut watched = Vec::new();
+    for _ in 0..16 {
+        watched.push(open(&app, "watch?broadcaster=chat&user=ann").await);
+    }
+    let path = "/ops/console/watch?broadcaster=chat&user=bob";
+    assert_eq!(get(&app, path).await.0, StatusCode::TOO_MANY_REQUESTS);
+    let _tabs: Vec<_> = (0..10)
+        .map(|_| hub.register("ann").expect("room"))
+        .collect();
+    watched.pop();
+    open(&app, "watch?broadcaster=chat&user=bob").await;
+}
+
+#[tokio::test]
+async fn a_host_name_that_is_not_known_is_refused_whatever_is_asked_for() {
+    let hub = Hub::new();
+    let app = app(&hub);
+    let _tab = hub.register("ann").expect("room");
+    let request = |method: &str, path: &str| {
+        Request::builder()
+            .method(method)
+            .uri(format!("/ops/console/{path}"))
+            .header("x-tidings-console", "1")
+    };
+    let routes = [
+        ("GET", "page"),
+        ("GET", "console.js"),
+        ("GET", "live"),
+        ("GET", "users?broadcaster=chat"),
+        ("GET", "watch?broadcaster=chat&user=ann"),
+        ("POST", "disconnect"),
+        ("POST", "send"),
+        ("GET", "nothing"),
+    ];
+    let body = json!({ "broadcaster": "chat", "user": "ann", "text": "x" }).to_string();
+    for (method, path) in routes {
+        for host in [
+            "evil.example",
+            "evil.example:3000",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "evil-localhost",
+            "ops.example.evil.example",
+            "ops.example@evil.example",
+            "evil.example@ops.example:x",
+            "10.0.0.1",
+            "[::2]:3000",
+            "",
+        ] {
+            let request = request(method, path).header("host", host);
+            let request = request.body(body.clone().into()).expect("a request");
+            let (status, _, answer) = ask(&app, request).await;
+            assert_eq!(status, StatusCode::FORBIDDEN, "{method} {path} {host:?}");
+            assert!(answer.contains("host name"), "{answer}");
+        }
+        // Nor one that says none, or another one beside.
+        let none = request(method, path).body(body.clone().into());
+        assert_eq!(
+            ask(&app, none.expect("a request")).await.0,
+            StatusCode::FORBIDDEN
+        );
+        let two = request(method, path)
+            .header("host", "localhost")
+            .header("host", "evil.example")
+            .body(body.clone().into());
+        assert_eq!(
+            ask(&app, two.expect("a request")).await.0,
+            StatusCode::FORBIDDEN
+        );
+    }
+    assert_eq!(
+        (hub.connection_count("ann"), hub.stats().broadcasts),
+        (1, 0)
+    );
+}
+
+#[tokio::test]
+async fn names_and_addresses_of_loopback_are_known_and_those_that_the_service_says() {
+    let hub = Hub::new();
+    let console = console(&hub).hosts(["Ops.Example", "10.0.0.7:9000", "[fd00::1]"]);
+    let app = Router::new().nest("/ops/console", console.router());
+    for host in [
+        "localhost",
+        "LocalHost:3000",
+        "localhost.:3000",
+        "hub.localhost:3000",
+        "127.0.0.1",
+        "127.1.2.3:3000",
+        "[::1]:3000",
+        "ops.example",
+        "OPS.EXAMPLE.:8443",
+        "10.0.0.7",
+        "10.0.0.7:3000",
+        "[FD00::1]:3000",
+    ] {
+        let request = Request::get("/ops/console/page").header("host", host);
+        let request = request.body(Body::empty()).expect("a request");
+        assert_eq!(ask(&app, request).await.0, StatusCode::OK, "{host}");
+    }
+    // HTTP/2 says it in the request's own address, and so may a proxy.
+    for (uri, status) in [
+        ("http://localhost:3000/ops/console/page", StatusCode::OK),
+        ("https://ops.example/ops/console/page", StatusCode::OK),
+        (
+            "http://evil.example/ops/console/page",
+            StatusCode::FORBIDDEN,
+        ),
+    ] {
+        let request = Request::get(uri).body(Body::empty()).expect("a request");
+        assert_eq!(ask(&app, request).await.0, status, "{uri}");
+        let request = Request::get(uri).header("host", "localhost");
+        let request = request.body(Body::empty()).expect("a request");
+        assert_eq!(ask(&app, request).await.0, status, "{uri} with a host");
+    }
+    // Its origin is compared with that.
+    for (origin, status) in [
+        ("https://ops.example", StatusCode::NOT_FOUND),
+        ("https://evil.example", StatusCode::FORBIDDEN),
+    ] {
+        let body = json!({ "broadcaster": "chat", "user": "nobody" });
+        let request = Request::post("https://ops.example/ops/console/disconnect")
+            .header("x-tidings-console", "1")
+            .header("origin", origin)
+            .body(body.to_string().into());
+        assert_eq!(
+            ask(&app, request.expect("a request")).await.0,
+            status,
+            "{origin}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_console_that_is_read_only_shows_and_does_nothing() {
+    let hub = Hub::new();
+    let console = console(&hub).read_only(true);
+    let app = Router::new().nest("/ops/console", console.router());
+    let _tab = hub.register("ann").expect("room");
+    for action in ["disconnect", "send"] {
+        let body = json!({ "broadcaster": "chat", "user": "ann", "text": "x" });
+        let (status, answer) = act(&app, action, body).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{action}");
+        assert_eq!(answer["error"], "The console is read-only.");
+    }
+    assert_eq!(
+        (hub.connection_count("ann"), hub.stats().broadcasts),
+        (1, 0)
+    );
+    assert_eq!(list(&app, "").await["total"], 1);
+    let mut live = open(&app, "live").await;
+    assert_eq!(live.next().await.json::<Value>()["acts"], false);
+    let mut watched = open(&app, "watch?broadcaster=chat&user=ann").await;
+    assert_eq!(watched.next().await.event, "watching");
 }
 
 #[tokio::test(start_paused = true)]

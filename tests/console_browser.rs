@@ -420,3 +420,70 @@ async fn shots(page: &Page, what: &str) {
         }
     }
 }
+
+/// What an attacker's page does once its own name leads to this machine, for each of the console's routes.
+const ATTACK: &str = "(async () => {
+    const base = '/ops/console/';
+    const body = JSON.stringify({ broadcaster: 'chat', user: 'ann', text: 'x' });
+    const act = { method: 'POST', body, headers: { 'x-tidings-console': '1', 'content-type': 'application/json' } };
+    const ask = async (path, how) => (await fetch(base + path, how)).status;
+    const streams = ['live', 'watch?broadcaster=chat&user=ann'].map(path => new Promise(done => {
+        const source = new EventSource(base + path);
+        source.onopen = () => done('open');
+        source.onerror = () => done(source.readyState);
+    }));
+    return [
+        await ask('page'), await ask('users?broadcaster=chat'), await ask('send', act),
+        ...await Promise.all(streams), await ask('disconnect', act),
+    ];
+})()";
+
+#[tokio::test]
+async fn a_page_whose_name_was_pointed_at_this_machine_sees_and_does_nothing() {
+    // Where the service has the name for its own, the same page gets everything.
+    for (is_known, expected) in [
+        (true, json!([200, 200, 200, "open", "open", 200])),
+        (false, json!([403, 403, 403, 2, 2, 403])),
+    ] {
+        let hub = Hub::new();
+        let tabs = tabs(&hub, "ann", 10);
+        let known = is_known.then_some("rebound.example");
+        let console = console(&hub).hosts(known);
+        let app: Router = Router::new().nest("/ops/console", console.router()).route(
+            "/",
+            axum::routing::get(axum::response::Html("<title>lure</title>")),
+        );
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        tokio::spawn(async { axum::serve(listener, app).await });
+        let browser = Browser::knowing("rebound.example").await;
+        browser
+            .open(&format!("http://rebound.example:{port}/"))
+            .await;
+        assert_eq!(browser.eval("document.title").await, "lure");
+        assert_eq!(browser.eval(ATTACK).await, expected);
+        let left = hub.connection_count("ann");
+        assert_eq!(left == 10, !is_known, "{left}");
+        assert_eq!(hub.stats().broadcasts, u64::from(is_known));
+        drop(tabs);
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_is_read_only_offers_nothing_but_to_watch() {
+    const BUTTONS: &str = "[...document.querySelectorAll('#list button')]
+        .filter(button => button.checkVisibility()).map(button => button.textContent)";
+    let hub = Hub::new();
+    let _tab = tabs(&hub, "ann", 1);
+    let page = Page::open(console(&hub)).await;
+    page.wait(&format!("{BUTTONS}.length === 4")).await;
+    drop(page);
+    let page = Page::open(console(&hub).read_only(true)).await;
+    page.wait("document.querySelector('#list').textContent.includes('ann')")
+        .await;
+    assert_eq!(page.eval(BUTTONS).await, json!(["Watch"]));
+    page.click(".user button").await;
+    page.wait("document.querySelector('#watch-state').textContent.startsWith('Open')")
+        .await;
+    page.assert_clean().await;
+}

@@ -2,20 +2,22 @@
 //! escapes, never as text that it writes as it is.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::http::Request;
 use bytes::Bytes;
 use serde_json::json;
 use tidings::backplane::{
-    Backplane, BackplaneError, Event, Fetched, Head, InProcess, InProcessNode, Level, Message,
-    Position, Received,
+    Backplane, BackplaneError, Cause, Event, Fetched, Head, InProcess, InProcessNode, Level,
+    Message, Position, Published, Received,
 };
 use tidings::console::Console;
 use tidings::protocol::agui::{self, RunRef, RunView};
@@ -190,32 +192,64 @@ async fn a_run_that_is_out_of_order_is_logged_by_its_id_escaped() {
 }
 
 #[tokio::test]
-async fn what_an_operator_does_is_logged_escaped() {
+async fn what_an_operator_does_is_logged_with_who_it_was_escaped() {
     let log = LOG.clone();
     let hub = hub();
-    let console = Console::new().broadcaster_with(HOSTILE, &hub, text);
+    let console = Console::new()
+        .broadcaster_with(HOSTILE, &hub, text)
+        .operator(|_| Some(HOSTILE.into()));
     let app: Router = console.router();
     let _tab = hub.register(HOSTILE).expect("room");
-    for action in ["send", "disconnect"] {
-        let body = json!({ "broadcaster": HOSTILE, "user": HOSTILE, "text": HOSTILE });
-        let request = Request::post(format!("/{action}"))
-            .header("host", "localhost")
+    let peer = ConnectInfo(SocketAddr::from(([192, 0, 2, 7], 4711)));
+    let query = format!("broadcaster={HOSTILE}&user={HOSTILE}");
+    let query: String = query.bytes().fold(String::new(), |query, byte| match byte {
+        b'a'..=b'z' | b'=' | b'&' => query + char::from(byte).to_string().as_str(),
+        _ => query + &format!("%{byte:02X}"),
+    });
+    let body = json!({ "broadcaster": HOSTILE, "user": HOSTILE, "text": HOSTILE }).to_string();
+    for request in [
+        Request::get(format!("/watch?{query}")),
+        Request::post("/send"),
+        Request::post("/disconnect"),
+    ] {
+        let request = request
+            .header("host", "localhost:3000")
             .header("x-tidings-console", "1")
-            .body(Body::from(body.to_string()));
-        let answered = app.clone().oneshot(request.expect("a request")).await;
-        assert_eq!(answered.expect("infallible").status(), 200, "{action}");
+            .extension(peer);
+        let request = request.body(Body::from(body.clone())).expect("a request");
+        let answered = app.clone().oneshot(request).await.expect("infallible");
+        assert_eq!(answered.status(), 200);
     }
-    log.assert_logged(&["disconnected by an operator"]);
+    let lines = [
+        "watched by an operator",
+        "a test event was sent by an operator",
+        "disconnected by an operator",
+    ];
+    log.assert_logged(&lines);
+    let text = log.text();
+    for what in lines {
+        let line = text.lines().find(|line| line.contains(what));
+        let line = line.expect("it is logged");
+        for field in [
+            r#" user="ann\r\n"#,
+            r#" operator="ann\r\n"#,
+            r#" peer="192.0.2.7:4711""#,
+            r#" host="localhost:3000""#,
+        ] {
+            assert!(line.contains(field), "{field} is not in {line}");
+        }
+        assert!(line.contains(" INFO "), "{line}");
+    }
 }
 
-/// An engine whose errors somebody else has written. It takes the second batch.
+/// An engine whose errors somebody else has written. It fails, then it refuses, then it takes what it is given.
 struct Hostile {
     node: InProcessNode,
-    has_failed: AtomicBool,
+    calls: AtomicUsize,
 }
 
-fn fails<T>() -> Result<T, BackplaneError> {
-    Err(BackplaneError::other(io::Error::other(HOSTILE)))
+fn hostile() -> BackplaneError {
+    BackplaneError::other(io::Error::other(HOSTILE))
 }
 
 #[async_trait]
@@ -224,27 +258,39 @@ impl Backplane for Hostile {
         self.node.level()
     }
 
-    fn head(&self) -> Option<Head> {
-        self.node.head()
+    fn horizon(&self) -> Option<Position> {
+        self.node.horizon()
     }
 
     fn max_body(&self) -> usize {
         self.node.max_body()
     }
 
-    async fn publish(&self, messages: &[Message]) -> Result<Option<Position>, BackplaneError> {
-        if self.has_failed.swap(true, Ordering::Relaxed) {
-            return self.node.publish(messages).await;
+    async fn publish(&self, messages: &[Message]) -> Result<Vec<Published>, BackplaneError> {
+        match self.calls.fetch_add(1, Ordering::Relaxed) {
+            0 => Err(hostile()),
+            1 => Ok(messages
+                .iter()
+                .map(|_| Published::Refused {
+                    permanent: true,
+                    reason: hostile(),
+                })
+                .collect()),
+            _ => self.node.publish(messages).await,
         }
-        fails()
     }
 
     async fn set_interest(&self, _: &[UserId], _: &[UserId]) -> Result<(), BackplaneError> {
-        fails()
+        Err(hostile())
     }
 
     fn events(&self) -> Pin<Box<dyn Stream<Item = Event> + Send>> {
-        self.node.events()
+        let unheard = Event::Unheard {
+            users: vec![HOSTILE.into()],
+            cause: Cause::Denied,
+            detail: HOSTILE.into(),
+        };
+        Box::pin(tokio_stream::once(unheard).chain(self.node.events()))
     }
 
     async fn fetch(
@@ -256,8 +302,8 @@ impl Backplane for Hostile {
         self.node.fetch(user, after, limit).await
     }
 
-    async fn ask_head(&self) -> Result<Head, BackplaneError> {
-        self.node.ask_head().await
+    async fn heads(&self, users: &[UserId]) -> Result<Vec<Head>, BackplaneError> {
+        self.node.heads(users).await
     }
 
     async fn close(&self, deadline: Instant) {
@@ -272,7 +318,7 @@ async fn an_engines_errors_and_its_foreign_messages_are_logged_escaped() {
     let hub: GenericBroadcaster<Text> = GenericBroadcaster::builder()
         .backplane(Hostile {
             node: node.clone(),
-            has_failed: AtomicBool::new(false),
+            calls: AtomicUsize::new(0),
         })
         .build()
         .expect("valid");

@@ -3,6 +3,8 @@
 mod builder;
 mod contract;
 mod generic;
+#[cfg(feature = "console")]
+mod observe;
 mod publisher;
 mod relay;
 mod relayed;

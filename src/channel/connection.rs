@@ -34,6 +34,8 @@ const ENDED: usize = 2;
 const CUT: usize = 4;
 
 pub(crate) struct Connection<T> {
+    /// Whether the user's cap leaves it out.
+    is_observer: bool,
     id: ConnectionId,
     since: Instant,
     /// Events lost to lag. Written by the stream alone, read by whoever asks; it decides nothing, so it is relaxed.
@@ -52,6 +54,7 @@ pub(crate) struct Connection<T> {
 impl<T: Clone + Send + 'static> Connection<T> {
     pub(crate) fn new(id: ConnectionId) -> Self {
         Self {
+            is_observer: false,
             id,
             since: Instant::now(),
             lagged: AtomicU64::new(0),
@@ -65,6 +68,19 @@ impl<T: Clone + Send + 'static> Connection<T> {
                 waker: None,
             }),
         }
+    }
+
+    /// One that looks on and is not the user's own: the user's cap does not count it.
+    #[cfg(feature = "console")]
+    pub(crate) fn observer(id: ConnectionId) -> Self {
+        Self {
+            is_observer: true,
+            ..Self::new(id)
+        }
+    }
+
+    pub(crate) fn is_observer(&self) -> bool {
+        self.is_observer
     }
 
     pub(crate) fn id(&self) -> &ConnectionId {

@@ -48,6 +48,14 @@ struct State<T> {
     members: OrdSet<Member<T>>,
 }
 
+impl<T: Clone + Send + 'static> State<T> {
+    /// Whether so many members are the user's own. Observers are few, and told apart only where they may decide.
+    fn counts(&self, cap: usize) -> bool {
+        let is_own = |Member(member): &&Member<T>| !member.is_observer();
+        self.members.len() >= cap && self.members.iter().filter(is_own).count() >= cap
+    }
+}
+
 /// Why a connection was not attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -142,7 +150,7 @@ impl<T: Clone + Send + 'static> Roster<T> {
             if state.members.contains(connection.id().as_str()) {
                 return Err(Refusal::IdInUse);
             }
-            if state.members.len() >= cap {
+            if !connection.is_observer() && state.counts(cap) {
                 return Err(Refusal::Full);
             }
             let members = state.members.update(Member(connection.clone()));

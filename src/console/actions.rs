@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use super::caller::Caller;
 use super::routes::{Refusal, Shared, answer};
 use crate::error::BroadcastError;
 use crate::id::ConnectionId;
@@ -23,16 +24,16 @@ struct Disconnect {
 /// Ends a connection, or all of a user, and says how many that were.
 pub(super) async fn disconnect(
     State(shared): State<Shared>,
+    caller: Caller,
     body: Bytes,
 ) -> Result<Response, Refusal> {
+    may_act(&shared)?;
     let request: Disconnect = parse(&body)?;
     let source = shared.source(&request.broadcaster)?;
     let user = &*request.user;
-    let ended = match request.connection {
-        Some(connection) => {
-            let connection = ConnectionId::from(connection);
-            usize::from(source.disconnect_connection(user, &connection))
-        }
+    let connection = request.connection.map(ConnectionId::from);
+    let ended = match &connection {
+        Some(connection) => usize::from(source.disconnect_connection(user, connection)),
         None => source.disconnect_user(user),
     };
     if ended == 0 {
@@ -44,7 +45,11 @@ pub(super) async fn disconnect(
     tracing::info!(
         broadcaster = request.broadcaster,
         user,
+        connection = connection.as_deref(),
         ended,
+        peer = caller.peer(),
+        host = caller.host(),
+        operator = caller.operator(),
         "disconnected by an operator"
     );
     Ok(answer(&json!({ "ended": ended })))
@@ -58,7 +63,12 @@ struct Send {
 }
 
 /// Sends a test event, and says how many streams it reached.
-pub(super) async fn send(State(shared): State<Shared>, body: Bytes) -> Result<Response, Refusal> {
+pub(super) async fn send(
+    State(shared): State<Shared>,
+    caller: Caller,
+    body: Bytes,
+) -> Result<Response, Refusal> {
+    may_act(&shared)?;
     let request: Send = parse(&body)?;
     let source = shared.source(&request.broadcaster)?;
     let Some(sent) = source.send(&request.user, &request.text) else {
@@ -67,6 +77,16 @@ pub(super) async fn send(State(shared): State<Shared>, body: Bytes) -> Result<Re
             "The service has said of no event of this broadcaster how it is made of text.",
         ));
     };
+    // Also where it failed: the streams of this node may have it.
+    tracing::info!(
+        broadcaster = request.broadcaster,
+        user = request.user,
+        reached = sent.as_ref().ok(),
+        peer = caller.peer(),
+        host = caller.host(),
+        operator = caller.operator(),
+        "a test event was sent by an operator"
+    );
     match sent {
         Ok(reached) => Ok(answer(&json!({ "reached": reached }))),
         Err(error) => {
@@ -77,6 +97,16 @@ pub(super) async fn send(State(shared): State<Shared>, body: Bytes) -> Result<Re
             Err(Refusal::new(status, format!("Not sent: {error}.")))
         }
     }
+}
+
+fn may_act(shared: &Shared) -> Result<(), Refusal> {
+    if shared.read_only {
+        return Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "The console is read-only.",
+        ));
+    }
+    Ok(())
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {

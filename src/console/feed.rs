@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::source::{Source, Sources};
+use super::routes::Shared;
+use super::source::Source;
 use crate::broadcaster::GenericBroadcaster;
 use crate::error::RegisterError;
 use crate::event::Json;
@@ -31,6 +32,8 @@ pub(super) struct Snapshot {
     /// Since the task was started, by a clock that nobody sets: what rates are made of.
     at_ms: u64,
     interval_ms: u64,
+    /// Whether the page may do more than show.
+    acts: bool,
     broadcasters: Vec<Figures>,
 }
 
@@ -61,21 +64,18 @@ impl Feed {
     ///
     /// The page is in before the lock is taken. Either the task is yet to look whether anybody is there, and finds the page;
     /// or it has found nobody and said that it ends, and another one is started here.
-    pub(super) fn open(
-        self: &Arc<Self>,
-        sources: &Arc<Sources>,
-        every: Duration,
-    ) -> Result<Subscription, RegisterError> {
+    pub(super) fn open(self: &Arc<Self>, shared: &Shared) -> Result<Subscription, RegisterError> {
         let page = self.live.register(PAGES)?;
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if !*running {
             *running = true;
-            tokio::spawn(self.clone().run(sources.clone(), every));
+            tokio::spawn(self.clone().run(shared.clone()));
         }
         Ok(page)
     }
 
-    async fn run(self: Arc<Self>, sources: Arc<Sources>, every: Duration) {
+    async fn run(self: Arc<Self>, shared: Shared) {
+        let every = shared.interval;
         let start = Instant::now();
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -87,7 +87,8 @@ impl Feed {
             let snapshot = Snapshot {
                 at_ms: start.elapsed().as_millis() as u64,
                 interval_ms: every.as_millis() as u64,
-                broadcasters: sources.iter().map(Figures::of).collect(),
+                acts: !shared.read_only,
+                broadcasters: shared.sources.iter().map(Figures::of).collect(),
             };
             let event = Json::new(snapshot).event("snapshot").key("snapshot");
             if let Err(error) = self.live.broadcast(PAGES, &event) {

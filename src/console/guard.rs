@@ -1,15 +1,22 @@
 //! What keeps other sites out that an operator's browser visits. It is no login.
+//!
+//! 1. A request is for a host that the console answers to. A browser takes a page of an attacker for one of this service when
+//!    the attacker's own name leads here (DNS rebinding); it cannot make it ask for another name than that.
+//! 2. A request comes from the page, or from no page.
 
-use axum::extract::Request;
+use std::net::IpAddr;
+
+use axum::extract::{Request, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
     X_FRAME_OPTIONS,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::routes::Refusal;
+use super::routes::{Refusal, Shared};
 
 /// A script can set it on requests to its own site only: browsers ask first (CORS) whether another one may, and get no yes.
 const ACTION: HeaderName = HeaderName::from_static("x-tidings-console");
@@ -21,8 +28,10 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Refuses what other sites ask for, and says with each answer what a browser may do with it.
-pub(super) async fn guard(request: Request, next: Next) -> Response {
-    let mut response = match check(request.method(), request.headers(), request.uri().path()) {
+pub(super) async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    let checked = check_host(&shared.hosts, request.uri(), request.headers())
+        .and_then(|()| check(request.method(), request.uri(), request.headers()));
+    let mut response = match checked {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     };
@@ -47,11 +56,49 @@ pub(super) async fn guard(request: Request, next: Next) -> Response {
     response
 }
 
-fn check(method: &Method, headers: &HeaderMap, path: &str) -> Result<(), Refusal> {
-    let is_page = method == Method::GET && matches!(path, "" | "/" | "/page");
+/// Every name that the request has for this host is known, and there is one.
+fn check_host(known: &[String], uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    let named = headers.get_all(HOST).iter().map(|host| host.to_str().ok());
+    // HTTP/2 has it here, and no `Host`.
+    let named = named.chain(uri.authority().map(|authority| Some(authority.as_str())));
+    let mut named = named
+        .map(|authority| authority.and_then(host_of))
+        .peekable();
+    let is_known =
+        |host: Option<String>| host.is_some_and(|host| is_loopback(&host) || known.contains(&host));
+    if named.peek().is_some() && named.all(is_known) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        StatusCode::FORBIDDEN,
+        "The console does not answer under this host name: see Console::hosts.",
+    ))
+}
+
+/// The name or address alone, in one of its spellings.
+pub(super) fn host_of(authority: &str) -> Option<String> {
+    let authority: Authority = authority.parse().ok()?;
+    // A user's name and password have no place there.
+    if authority.as_str().contains('@') {
+        return None;
+    }
+    let host = authority.host().trim_end_matches('.');
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    Some(host.to_ascii_lowercase())
+}
+
+fn is_loopback(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.is_loopback(),
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+    }
+}
+
+fn check(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+    let is_page = method == Method::GET && matches!(uri.path(), "" | "/" | "/page");
     // A link to the page may stand anywhere. Everything else is the page's own business, streams included: opening one
     // takes a place under the caps, whether or not its events can be read.
-    if !is_page && is_of_another_site(headers) {
+    if !is_page && is_of_another_site(uri, headers) {
         return Err(Refusal::new(
             StatusCode::FORBIDDEN,
             "The request comes from another site.",
@@ -69,14 +116,17 @@ fn check(method: &Method, headers: &HeaderMap, path: &str) -> Result<(), Refusal
 
 /// Whether the browser says so. `Sec-Fetch-Site` is the browser's own comparison, which no proxy disturbs; `Origin` is
 /// compared here, with the host that was asked for, where there is no such word. Programs send neither.
-fn is_of_another_site(headers: &HeaderMap) -> bool {
+fn is_of_another_site(uri: &Uri, headers: &HeaderMap) -> bool {
     if let Some(site) = headers.get(SEC_FETCH_SITE) {
         return !matches!(site.as_bytes(), b"same-origin" | b"none");
     }
     let Some(origin) = headers.get(ORIGIN) else {
         return false;
     };
-    let host = headers.get(HOST).map(HeaderValue::as_bytes);
+    let host = uri
+        .authority()
+        .map(|authority| authority.as_str().as_bytes());
+    let host = host.or(headers.get(HOST).map(HeaderValue::as_bytes));
     let of_origin = origin.to_str().ok().and_then(|origin| {
         let (_, host) = origin.split_once("://")?;
         Some(host.as_bytes())

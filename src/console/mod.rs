@@ -52,11 +52,24 @@
 //! adds it for those who are logged in. A cookie of the service's own login (`SameSite=Strict`), `Basic` credentials or
 //! client certificates do as well; the page asks for nothing but that its requests pass.
 //!
-//! What the router does by itself is against other sites that an operator's browser visits, which is no login: an action
-//! needs the header `x-tidings-console`, which no other site can set; a request that the browser says another site has made
-//! (`Sec-Fetch-Site`, `Origin`) is refused; the page cannot be framed, and runs no script but its own
-//! (`Content-Security-Policy`). A proxy that changes `Host` has to keep the port, or to pass `Sec-Fetch-Site`, which
-//! browsers send on HTTPS and to localhost, and which is believed before `Origin`.
+//! What the router does by itself is against other sites that an operator's browser visits, which is no login:
+//!
+//! - It answers under the names and addresses of loopback, and under those that [`Console::hosts`] names, to no other `Host`.
+//!   Without that, any site could point its own name at an operator's machine, and its pages would be taken for the console's
+//!   (DNS rebinding).
+//! - An action needs the header `x-tidings-console`, which no other site can set.
+//! - A request that the browser says another site has made (`Sec-Fetch-Site`, `Origin`) is refused. A proxy that changes
+//!   `Host` has to keep the port, or to pass `Sec-Fetch-Site`, which browsers send on HTTPS and to localhost, and which is
+//!   believed before `Origin`. Over plain HTTP on another name, a page of another site can open streams that it cannot read:
+//!   they take places of the console, and none of a user.
+//! - The page cannot be framed, and runs no script but its own (`Content-Security-Policy`).
+//!
+//! Operators who need not act get a console that is [read-only](Console::read_only).
+//!
+//! # What is logged
+//!
+//! Each test event, each stream that is watched and each disconnection is a `tracing` event at `INFO`, with the broadcaster, the
+//! user, the address and `Host` of the request, and who the service says that it [is](Console::operator).
 //!
 //! # What it costs
 //!
@@ -66,10 +79,11 @@
 //! third of the figures, and never more than one at a time for each page. Of 100,000 users it takes 0.2 seconds in a debug
 //! build, on two cores of 64-bit Linux. What is sent of it is [capped](Console::rows), and the page says so.
 //!
-//! Watching a user opens a connection of that user, which counts as one: in the figures, and under the caps
-//! ([`connections_per_user`](crate::Builder::connections_per_user)), so that it may be refused, or take the place that the
-//! user's next tab would have had. Its id begins with `console-`. What the stream lost by lag is shown as a gap, whatever
-//! the broadcaster's [`LagPolicy`](crate::LagPolicy) is.
+//! Watching a user opens a connection of that user, whose id begins with `console-`. It counts in the figures and under
+//! [`total_connections`](crate::Builder::total_connections). The user's own cap
+//! ([`connections_per_user`](crate::Builder::connections_per_user)) does not count it, so it takes no place that the user's next
+//! tab would have had; instead, a console watches at most 16 streams at a time. What the stream lost by lag is shown as a gap,
+//! whatever the broadcaster's [`LagPolicy`](crate::LagPolicy) is.
 //!
 //! # When the service stops
 //!
@@ -78,6 +92,7 @@
 
 mod actions;
 mod assets;
+mod caller;
 mod feed;
 mod guard;
 mod routes;

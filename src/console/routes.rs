@@ -9,42 +9,51 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::sync::Semaphore;
 
+use super::caller::{Caller, Operator};
 use super::feed::Feed;
 use super::source::{Source, Sources};
 use super::watch::Seen;
 use super::{actions, assets, guard, users};
 use crate::sse::SseResponse;
 
+/// Streams that are watched at a time, of all users together: the users' caps do not count them.
+pub(super) const MOST_WATCHES: usize = 16;
+
 /// More than an operator types.
 const MOST_BODY: usize = 64 * 1024;
 
-#[derive(Clone)]
-pub(super) struct Shared {
-    sources: Arc<Sources>,
-    feed: Arc<Feed>,
-    interval: Duration,
-    rows: usize,
+/// What a console serves, and how.
+pub(super) struct Served {
+    pub(super) sources: Sources,
+    pub(super) feed: Arc<Feed>,
+    pub(super) interval: Duration,
+    pub(super) rows: usize,
+    /// The hosts it answers to, beside those of loopback.
+    pub(super) hosts: Vec<String>,
+    pub(super) read_only: bool,
+    pub(super) operator: Option<Arc<Operator>>,
+    /// A permit for each stream that is watched.
+    pub(super) watches: Arc<Semaphore>,
 }
 
-impl Shared {
+pub(super) type Shared = Arc<Served>;
+
+impl Served {
     pub(super) fn source(&self, name: &str) -> Result<&Arc<dyn Source>, Refusal> {
         let unknown = || Refusal::new(StatusCode::NOT_FOUND, "There is no such broadcaster.");
         self.sources.get(name).ok_or_else(unknown)
     }
 }
 
-pub(super) fn router<S: Clone + Send + Sync + 'static>(
-    sources: Arc<Sources>,
-    feed: Arc<Feed>,
-    interval: Duration,
-    rows: usize,
-) -> Router<S> {
+pub(super) fn router<S: Clone + Send + Sync + 'static>(served: Served) -> Router<S> {
+    let shared = Arc::new(served);
     Router::new()
         .route("/", get(assets::entrance))
         .route("/page", get(assets::page))
@@ -57,18 +66,13 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>(
         .route("/send", post(actions::send))
         .fallback(assets::nothing)
         .layer(DefaultBodyLimit::max(MOST_BODY))
-        .layer(from_fn(guard::guard))
-        .with_state(Shared {
-            sources,
-            feed,
-            interval,
-            rows,
-        })
+        .layer(from_fn_with_state(shared.clone(), guard::guard))
+        .with_state(shared)
 }
 
 /// The figures, as they come.
 async fn live(State(shared): State<Shared>) -> Result<SseResponse, Response> {
-    let page = shared.feed.open(&shared.sources, shared.interval);
+    let page = shared.feed.open(&shared);
     let page = page.map_err(IntoResponse::into_response)?;
     Ok(SseResponse::new(page).retry(Duration::from_secs(2)))
 }
@@ -107,18 +111,31 @@ struct Watched {
     user: String,
 }
 
-/// A user's stream, through a connection of that user.
+/// A user's stream, through a connection that the user's cap does not count.
 async fn watch(
     State(shared): State<Shared>,
+    caller: Caller,
     query: Result<Query<Watched>, QueryRejection>,
 ) -> Result<SseResponse, Response> {
     let Query(Watched { broadcaster, user }) =
         query.map_err(|error| Refusal::from(error).into_response())?;
     let source = shared.source(&broadcaster);
     let source = source.map_err(IntoResponse::into_response)?;
+    let place = shared.watches.clone().try_acquire_owned().map_err(|_| {
+        let sentence = format!("The console watches {MOST_WATCHES} streams already.");
+        Refusal::new(StatusCode::TOO_MANY_REQUESTS, sentence).into_response()
+    })?;
     let watching = source.watch(&user).map_err(IntoResponse::into_response)?;
+    tracing::info!(
+        broadcaster,
+        user,
+        peer = caller.peer(),
+        host = caller.host(),
+        operator = caller.operator(),
+        "watched by an operator"
+    );
     Ok(SseResponse::new(watching)
-        .view(Seen)
+        .view(Seen::new(place))
         .retry(Duration::from_secs(2)))
 }
 

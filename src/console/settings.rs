@@ -5,9 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::request::Parts;
+use tokio::sync::Semaphore;
 
+use super::caller::Operator;
 use super::feed::Feed;
-use super::routes;
+use super::guard::host_of;
+use super::routes::{self, MOST_WATCHES, Served};
 use super::source::{Shown, Sources};
 use crate::broadcaster::GenericBroadcaster;
 use crate::event::ToSse;
@@ -31,7 +35,11 @@ pub struct Console {
     sources: Sources,
     interval: Duration,
     rows: usize,
+    hosts: Vec<String>,
+    read_only: bool,
+    operator: Option<Arc<Operator>>,
     feed: Arc<Feed>,
+    watches: Arc<Semaphore>,
 }
 
 impl Console {
@@ -41,7 +49,11 @@ impl Console {
             sources: Sources::default(),
             interval: Duration::from_secs(1),
             rows: 200,
+            hosts: Vec::new(),
+            read_only: false,
+            operator: None,
             feed: Arc::default(),
+            watches: Arc::new(Semaphore::new(MOST_WATCHES)),
         }
     }
 
@@ -85,13 +97,69 @@ impl Console {
         self
     }
 
+    /// Sets the host names and addresses under which operators reach the console, beside `localhost`, the names that end with
+    /// `.localhost`, and the addresses of loopback. A request for any other (`Host`, or `:authority` in HTTP/2) is refused
+    /// with 403, so that no page whose own name leads to this service (DNS rebinding) can act in an operator's browser.
+    /// Ports do not count.
+    ///
+    /// ```
+    /// # use tidings::console::Console;
+    /// let console = Console::new().hosts(["ops.example", "10.0.0.7"]);
+    /// # let _ = console;
+    /// ```
+    pub fn hosts<H: AsRef<str>>(mut self, hosts: impl IntoIterator<Item = H>) -> Self {
+        let spelled = |host: H| {
+            let host = host.as_ref();
+            host_of(host).unwrap_or_else(|| host.to_ascii_lowercase())
+        };
+        self.hosts = hosts.into_iter().map(spelled).collect();
+        self
+    }
+
+    /// Sets whether operators may only look; off by default. Then nobody is disconnected and no test event is sent (403), and
+    /// the page does not offer it. Streams can still be watched.
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// Says who an operator is, for the log: `name` is called with the head of each request that sends, watches or
+    /// disconnects. What it returns is the field `operator` of that line, beside `host` and `peer`, the address: `tidings::serve` says
+    /// it, `axum::serve` if it is asked to
+    /// ([`into_make_service_with_connect_info`](axum::Router::into_make_service_with_connect_info)).
+    ///
+    /// ```
+    /// # use tidings::console::Console;
+    /// // A header that the proxy in front sets, after its login.
+    /// let console = Console::new().operator(|request| {
+    ///     let name = request.headers.get("x-forwarded-user")?;
+    ///     Some(name.to_str().ok()?.to_owned())
+    /// });
+    /// # let _ = console;
+    /// ```
+    pub fn operator(
+        mut self,
+        name: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.operator = Some(Arc::new(name));
+        self
+    }
+
     /// The routes, to be nested at any path or served alone. **Guard them**: see the [module](crate::console).
     ///
     /// The path that it is nested at leads to the page, which is at `page` below it. axum's `nest` does not know that path
     /// with a slash at its end; `nest_service` does.
     pub fn router<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
-        let sources = Arc::new(self.sources.clone());
-        routes::router(sources, self.feed.clone(), self.interval, self.rows)
+        routes::router(Served {
+            sources: self.sources.clone(),
+            feed: self.feed.clone(),
+            interval: self.interval,
+            rows: self.rows,
+            hosts: self.hosts.clone(),
+            read_only: self.read_only,
+            operator: self.operator.clone(),
+            watches: self.watches.clone(),
+        })
     }
 
     /// Ends the pages' own streams, and refuses new ones: when the service stops. Streams by which users are watched end
@@ -118,6 +186,8 @@ impl fmt::Debug for Console {
             .field("broadcasters", &names)
             .field("interval", &self.interval)
             .field("rows", &self.rows)
+            .field("hosts", &self.hosts)
+            .field("read_only", &self.read_only)
             .finish_non_exhaustive()
     }
 }

@@ -7,7 +7,7 @@ use crate::error::{BroadcastError, RegisterError};
 use crate::event::ToSse;
 use crate::id::{ConnectionId, UserId};
 use crate::metrics::Stats;
-use crate::subscription::{LagPolicy, Subscription};
+use crate::subscription::Subscription;
 
 /// What the console asks of a broadcaster.
 pub(super) trait Source: Send + Sync {
@@ -74,10 +74,7 @@ impl<E: ?Sized + 'static> Source for Shown<E> {
     }
 
     fn watch(&self, user: &str) -> Result<Subscription, RegisterError> {
-        let id = format!("console-{}", ConnectionId::generate());
-        let subscription = self.broadcaster.register_as(user, id)?;
-        // An operator wants to see that something was lost, also where clients are rather cut off.
-        Ok(subscription.lag_policy(LagPolicy::Gap))
+        self.broadcaster.observe(user.into())
     }
 
     fn sends(&self) -> bool {

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use serde_json::json;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::frame::Frame;
 use crate::gap::Gap;
@@ -12,7 +13,16 @@ use crate::sse::{Chunks, View};
 const MOST_CHARS: usize = 4000;
 
 /// Each event in an event `seen`, so that one listener gets all of them whatever they are called. A gap stays what it is.
-pub(super) struct Seen;
+pub(super) struct Seen {
+    _place: OwnedSemaphorePermit,
+}
+
+impl Seen {
+    /// Keeps the place as long as the stream is there.
+    pub(super) fn new(place: OwnedSemaphorePermit) -> Self {
+        Self { _place: place }
+    }
+}
 
 impl View for Seen {
     fn begin(&mut self, chunks: &mut Chunks) {

@@ -89,6 +89,25 @@ impl<T: Clone + Send + 'static> Registry<T> {
         id: ConnectionId,
         resume: Resume,
     ) -> Result<Admitted<T>, RegisterError> {
+        self.let_in(user, Connection::new(id), resume)
+    }
+
+    /// The same for one that the user's cap does not count. That of all connections does.
+    #[cfg(feature = "console")]
+    pub(crate) fn observe(
+        &self,
+        user: UserId,
+        id: ConnectionId,
+    ) -> Result<Admitted<T>, RegisterError> {
+        self.let_in(user, Connection::observer(id), Resume::Fresh)
+    }
+
+    fn let_in(
+        &self,
+        user: UserId,
+        connection: Connection<T>,
+        resume: Resume,
+    ) -> Result<Admitted<T>, RegisterError> {
         self.places.take().map_err(|no_place| match no_place {
             NoPlace::Full => RegisterError::TotalFull {
                 cap: self.places.cap(),
@@ -98,7 +117,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
                 form: self.limits.when_shutting_down,
             },
         })?;
-        let connection = Arc::new(Connection::new(id));
+        let connection = Arc::new(connection);
         match self.join_or_open(&user, &connection, resume) {
             Ok((roster, welcome)) => Ok(Admitted {
                 roster,

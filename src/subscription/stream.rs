@@ -59,20 +59,42 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         resume: Resume,
         gate: impl FnOnce(&Welcome) -> Option<Box<dyn Gate<T>>>,
     ) -> Result<Self, RegisterError> {
+        let admitted = registry.register(user, id, resume)?;
+        Ok(Self::of(registry, admitted, resume, gate))
+    }
+
+    /// Opens one that the user's cap does not count.
+    #[cfg(feature = "console")]
+    pub(crate) fn observe(
+        registry: &Arc<Registry<T>>,
+        user: UserId,
+        id: ConnectionId,
+        gate: impl FnOnce(&Welcome) -> Option<Box<dyn Gate<T>>>,
+    ) -> Result<Self, RegisterError> {
+        let admitted = registry.observe(user, id)?;
+        Ok(Self::of(registry, admitted, Resume::Fresh, gate))
+    }
+
+    fn of(
+        registry: &Arc<Registry<T>>,
+        admitted: Admitted<T>,
+        resume: Resume,
+        gate: impl FnOnce(&Welcome) -> Option<Box<dyn Gate<T>>>,
+    ) -> Self {
         let Admitted {
             roster,
             connection,
             welcome,
-        } = registry.register(user, id, resume)?;
+        } = admitted;
         let cursor = welcome.cursor.filter(|_| resume == Resume::Fresh);
-        Ok(Self {
+        Self {
             gate: gate(&welcome),
             cursor: cursor.map(EventId::from),
             guard: ConnectionGuard::new(registry.clone(), roster, connection),
             lag_policy: LagPolicy::default(),
             deadline: None,
             gap: welcome.gap,
-        })
+        }
     }
 
     /// Sets what this stream does when it has lost events, in place of what the broadcaster says.

@@ -42,6 +42,16 @@ pub(crate) struct Browser {
 
 impl Browser {
     pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// One for which this host name leads to this machine.
+    pub(crate) async fn knowing(host: &str) -> Self {
+        let rules = format!("--host-resolver-rules=MAP {host} 127.0.0.1");
+        Self::start_with(&[&rules, "--no-proxy-server"]).await
+    }
+
+    async fn start_with(more: &[&str]) -> Self {
         let client = Client::builder().no_proxy().build().expect("a client");
         let profile = Profile::new();
         let driver = Driver::start(&profile.0).await;
@@ -59,6 +69,7 @@ impl Browser {
             "--disable-sync",
             &profile_arg,
         ];
+        let args = [&args, more].concat();
         let capabilities = json!({ "capabilities": { "alwaysMatch": {
             "browserName": "chrome",
             "goog:chromeOptions": { "args": args },

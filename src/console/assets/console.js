@@ -65,6 +65,7 @@ let interval = 1000;
 
 function take(snapshot) {
   interval = snapshot.interval_ms;
+  $("list").classList.toggle("read-only", !snapshot.acts);
   const names = snapshot.broadcasters.map((one) => one.name);
   for (const name of known.keys()) if (!names.includes(name)) known.delete(name);
   for (const { name, sends, stats } of snapshot.broadcasters) {
@@ -248,13 +249,13 @@ function makeGroup(user) {
   head.scope = "rowgroup";
   const line = element("div", "user");
   const total = element("span", "count");
-  const send = button("Send…", `Send a test event to ${user}`, () => openSend(user));
+  const send = button("Send…", `Send a test event to ${user}`, () => openSend(user), "acts");
   line.append(
     element("bdi", "", user),
     total,
     button("Watch", `Watch the stream of ${user}`, () => watch(user)),
     send,
-    button("Disconnect all", `Disconnect all of ${user}`, () => disconnect(user, null)),
+    button("Disconnect all", `Disconnect all of ${user}`, () => disconnect(user, null), "acts"),
   );
   head.append(line);
   const row = element("tr");
@@ -263,8 +264,8 @@ function makeGroup(user) {
   return { body, total, send, connections: new Map() };
 }
 
-function button(text, label, act) {
-  const made = element("button", "", text);
+function button(text, label, act, className = "") {
+  const made = element("button", className, text);
   made.type = "button";
   made.setAttribute("aria-label", label);
   made.addEventListener("click", act);
@@ -300,7 +301,7 @@ function makeRow(user, connection) {
   const row = element("tr");
   const [age, lagged, behind] = [element("td", "number"), element("td", "number"), element("td", "number")];
   const act = element("td", "act");
-  act.append(button("End", `Disconnect connection ${connection} of ${user}`, () => disconnect(user, connection)));
+  act.append(button("End", `Disconnect connection ${connection} of ${user}`, () => disconnect(user, connection), "acts"));
   row.append(element("td", "id", connection), age, lagged, behind, act);
   return { row, age, lagged, behind };
 }
@@ -421,7 +422,7 @@ function watch(user) {
   });
   source.addEventListener("error", () => {
     if (source.readyState === EventSource.CLOSED) {
-      setText($("watch-state"), "Refused: the user or the service may have as many connections as the caps allow.");
+      setText($("watch-state"), "Refused: the console may watch as many streams as it can, or the service may be full.");
       return;
     }
     lost = true;
