@@ -1,11 +1,14 @@
 //! A node's end of it.
 
 use std::fmt;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use async_nats::rustls::crypto::CryptoProvider;
 use async_nats::{Client, ConnectOptions, ToServerAddrs};
 use async_trait::async_trait;
 use futures_core::Stream;
@@ -47,6 +50,28 @@ pub struct Nats {
     link: AsyncMutex<Option<JoinHandle<()>>>,
 }
 
+/// Connects as async-nats does, which panics where TLS has no crypto provider.
+async fn connect(
+    addrs: impl ToServerAddrs,
+    options: ConnectOptions,
+) -> Result<Client, ConnectError> {
+    let mut connecting = pin!(async_nats::connect_with_options(addrs, options));
+    let connected = poll_fn(|cx| {
+        // After a panic it is not polled again.
+        let poll = AssertUnwindSafe(|| connecting.as_mut().poll(cx));
+        match catch_unwind(poll) {
+            Ok(poll) => poll.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    });
+    match connected.await {
+        Ok(connected) => connected.map_err(ConnectError::Connect),
+        // If that had been found, it would be the process's by now.
+        Err(_) if CryptoProvider::get_default().is_none() => Err(ConnectError::NoCryptoProvider),
+        Err(panic) => resume_unwind(panic),
+    }
+}
+
 impl Nats {
     /// Connects a node to NATS, over a connection of its own, and finds or makes the log if there is to be one.
     ///
@@ -57,7 +82,8 @@ impl Nats {
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] when the settings are no good, the server cannot be reached, or the log is another than they say.
+    /// [`ConnectError`] when the settings are no good, the server cannot be reached, the connection takes TLS and there is no
+    /// [crypto provider](super#tls), or the log is another than they say.
     ///
     /// # Cancel safety
     ///
@@ -76,9 +102,7 @@ impl Nats {
                 std::future::ready(())
             }
         });
-        let client = async_nats::connect_with_options(addrs, options)
-            .await
-            .map_err(ConnectError::Connect)?;
+        let client = connect(addrs, options).await?;
 
         let limit = settings.timeout;
         let subjects = Subjects::new(&settings.scope, settings.buckets);

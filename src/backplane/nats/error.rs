@@ -11,6 +11,9 @@ pub enum ConnectError {
     Settings(&'static str),
     /// The server cannot be reached, or refused the client.
     Connect(async_nats::ConnectError),
+    /// The connection takes TLS, for which rustls has no crypto provider, or two and none that is chosen: see
+    /// [TLS](crate::backplane::nats#tls).
+    NoCryptoProvider,
     /// There is a stream of that name which is not the log that the settings describe, and what is different.
     Contradiction(&'static str),
     /// The log could not be made or looked at.
@@ -22,6 +25,9 @@ impl fmt::Display for ConnectError {
         match self {
             Self::Settings(what) => write!(f, "the settings are not valid: {what}"),
             Self::Connect(_) => f.write_str("there is no connection to NATS"),
+            Self::NoCryptoProvider => f.write_str(
+                "TLS needs a crypto provider: enable the feature `ring` or `aws-lc-rs` of async-nats, or install one",
+            ),
             Self::Contradiction(what) => {
                 write!(f, "the stream is another one than the settings say: {what}")
             }
@@ -35,7 +41,7 @@ impl Error for ConnectError {
         match self {
             Self::Connect(error) => Some(error),
             Self::Log(error) => Some(error.as_ref()),
-            Self::Settings(_) | Self::Contradiction(_) => None,
+            Self::Settings(_) | Self::NoCryptoProvider | Self::Contradiction(_) => None,
         }
     }
 }

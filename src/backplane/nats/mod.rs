@@ -12,6 +12,21 @@
 //! # }
 //! ```
 //!
+//! # TLS
+//!
+//! A connection takes TLS if its address begins with `tls://`, the options say so, or the server asks for it. TLS needs one of
+//! rustls's crypto providers, and which is the application's choice: two of them among the features of one program make
+//! rustls panic unless one is installed. In its `Cargo.toml`:
+//!
+//! ```toml
+//! # The features `ring` or `aws-lc-rs`, or `fips` for the latter. The version is that of `cargo tree -p async-nats`.
+//! async-nats = { version = "0.51", default-features = false, features = ["aws-lc-rs"] }
+//! ```
+//!
+//! or a call of `CryptoProvider::install_default` before the first connection. Without either, [`Nats::connect`] returns
+//! [`ConnectError::NoCryptoProvider`], below the panic that async-nats prints; in a program that aborts on panics it aborts,
+//! and with `retry_on_initial_connect` the panic is in async-nats's task. Without TLS no provider is needed.
+//!
 //! # Subjects
 //!
 //! Each user has a subject, `<scope>.live.<buckets>.<bucket>.<token>`. The token is the user's id: ASCII letters, digits, `-`

@@ -1,0 +1,1 @@
+//! Nothing: it is about what comes in with the dependencies.
