@@ -156,7 +156,7 @@ fn next(len: usize) -> String {
     next
 }
 
-/// Whatever is behind the request, as long as it may wait.
+/// Amounts that may wait after a request.
 const BEHIND: [usize; 4] = [0, 1, 1000, READ_AHEAD];
 
 #[tokio::test]
@@ -190,16 +190,16 @@ async fn a_client_that_closes_is_noticed_whatever_it_sent_behind_its_request() {
     }
 }
 
-/// Nothing of it is read otherwise, not even that the client goes.
+/// Otherwise its bytes stay unread, and with them the news that it has disconnected.
 #[tokio::test]
 async fn a_client_that_sends_too_much_behind_its_request_is_cut() {
     let (_server, addr, hub) = start().await;
     for (what, request) in requests() {
-        // As hyper cannot say how long chunks will be, they may all be of the body.
+        // The length of chunks is not known: all of it may belong to the body.
         if what == "chunks" {
             continue;
         }
-        // What hyper has read by then counts in addition.
+        // More than hyper and the server together keep.
         let client = with_more(addr, &request, 300 * 1024).await;
         let what = format!("{what}: the stream has ended");
         eventually(BOUND, &what, || hub.total_connections() == 0).await;
@@ -228,7 +228,7 @@ fn uploads(gate: &Arc<Semaphore>) -> Router {
         .route("/whole", any(|| async { "whole" }))
 }
 
-/// The body of a request is no flood, be it ever so long: its handler may take its time.
+/// The body of a request does not count, however long it is: its handler may take its time.
 #[tokio::test]
 async fn an_upload_is_waited_for_while_its_stream_is_open() {
     const PIECE: usize = 64 * 1024;

@@ -25,11 +25,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::rewound::{Ahead, Rewound};
 
-/// Which response a connection of hyper sends, as far as that concerns somebody else.
+/// What the IO beneath hyper, and the task around it, need to know of the response that hyper sends.
 #[derive(Debug)]
 pub(super) struct Slot<B> {
     current: Mutex<Current<B>>,
-    /// How many bytes hyper has read. One task counts and asks.
+    /// Bytes that hyper has read. Only the task of the connection uses it: any ordering will do.
     read: AtomicU64,
 }
 
@@ -37,13 +37,13 @@ pub(super) struct Slot<B> {
 enum Current<B> {
     /// No request has come yet.
     Nothing,
-    /// None, or none that is an event stream.
+    /// No response, or one that is no event stream.
     Other,
     /// An event stream that leaves when hyper is done with its head.
     Leaving(Leaving<B>),
-    /// An event stream that hyper serves. It does not read on when there is more than the request.
+    /// An event stream that hyper serves to its end. hyper does not read while bytes after the request are in its buffer.
     Staying {
-        /// When so many bytes have been read, all of the request's body has been.
+        /// After this many bytes the body of the request is complete, and what follows is the next request.
         body_end: u64,
     },
 }
@@ -75,15 +75,15 @@ impl<B> Default for Slot<B> {
 }
 
 impl<B: Body> Slot<B> {
-    /// A request has come, of whose body hyper may have read something already.
+    /// Notes that a request has come. hyper may have read some of its body already.
     pub(super) fn begin(&self, request: &Request<Incoming>) -> Asked {
         *self.lock() = Current::Other;
         // The length of chunks is not known before they are there.
         let body_len = request.body().size_hint().upper().unwrap_or(u64::MAX);
         let has_body = !request.body().is_end_stream();
         Asked {
-            // What is left of a request's body must not be taken for the next request. And hyper has the connection for
-            // whoever waits for an upgrade.
+            // What is left of a request's body must not be taken for the next request. With `Upgrade`, a handler may wait
+            // for hyper to give it the connection.
             may_leave: request.version() == Version::HTTP_11
                 && request.method() != Method::HEAD
                 && request.method() != Method::CONNECT
@@ -177,8 +177,8 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     content_type.is_some_and(|value| value.starts_with(b"text/event-stream"))
 }
 
-/// Whether hyper sends this in chunks, without trailers, to a client of HTTP/1.1. Later versions it sends as 1.1, but
-/// streams of these are rare.
+/// Whether hyper sends this in chunks, without trailers, to a client of HTTP/1.1. It does so with a response of version
+/// HTTP/2 too; those are rare, and stay with it.
 fn is_in_chunks<B: Body>(response: &Response<B>) -> bool {
     let headers = response.headers();
     response.version() == Version::HTTP_11
@@ -253,7 +253,7 @@ impl<B: Body> Body for Outgoing<B> {
     }
 }
 
-/// An IO that tells of flushes, and reads on while hyper does not.
+/// An IO that tells the slot of flushes, and reads ahead while hyper does not read.
 pub(super) struct Watched<I, B> {
     pub(super) io: Rewound<I>,
     slot: Arc<Slot<B>>,
@@ -266,14 +266,14 @@ impl<I, B> Watched<I, B> {
 }
 
 impl<I: AsyncRead + Unpin, B> Watched<I, B> {
-    /// Fails when the client has gone, or has sent more requests than may wait.
+    /// Reads ahead. Fails when the client has disconnected or has sent more requests than may wait.
     fn poll_staying(&mut self, body_end: u64, cx: &mut Context<'_>) -> io::Result<()> {
         let len = self.io.first.len();
         let is_ahead = self.io.poll_ahead(cx)?;
         let read = self.slot.read.load(Ordering::Relaxed);
         match is_ahead {
             Poll::Pending => {}
-            // It may all be of the body, for which the handler takes its time.
+            // All of it may belong to the body, which the handler has yet to read.
             Poll::Ready(Ahead::Full) if read + self.io.first.len() as u64 <= body_end => {}
             Poll::Ready(ahead) => {
                 ahead.into_result()?;
@@ -281,7 +281,7 @@ impl<I: AsyncRead + Unpin, B> Watched<I, B> {
             }
         }
         if self.io.first.len() > len {
-            // It may be what hyper waits for.
+            // hyper may wait for these bytes: it asked before they came.
             cx.waker().wake_by_ref();
         }
         Ok(())

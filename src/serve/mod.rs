@@ -12,12 +12,14 @@
 //! | a client that vanished: found by [TCP keep-alive](TcpKeepAlive) | yes | yes |
 //! | `TCP_NODELAY`, a bounded send buffer | yes | yes |
 //! | a request head that does not come: cut after the [header read time-out](Server::header_read_timeout) | no | yes |
+//! | a client that disconnects after sending more than its request: noticed | at the next write | yes |
 //! | HTTP/2 streams whose client withholds the window: reset after the stall limit | no | yes, feature `http2` |
 //! | a shutdown that ends by a [deadline](Server::drain) whatever clients do, also on upgraded connections | no | yes |
 //! | an HTTP/1.1 stream is sent without hyper: no buffers of its own, fewer steps for an event | no | yes |
 //! | the peer's address for handlers (`ConnectInfo`) | see [`StallListener`] | yes |
 //!
-//! A quiet client is never cut: all of it is about bytes that the server wants to send and the client does not take.
+//! A quiet client is never cut: all of it is about bytes that the server wants to send and the client does not take. One that
+//! sends more than 8 KiB after its request, while its stream is open, is cut as well ([why](crate::guide::http)).
 //!
 //! A stream is over when it was ended from outside ([`disconnect_user`](crate::GenericBroadcaster::disconnect_user),
 //! [`unregister`](crate::GenericBroadcaster::unregister), a [`sweep`](crate::GenericBroadcaster::sweep), the end of a

@@ -1,7 +1,7 @@
 //! An IO of which something has been read that is to be read again.
 //!
-//! A client that has gone is seen by reading only. So while nobody wants what the client sends, because its stream is not
-//! over, it is read all the same, and kept for later.
+//! Only a read shows that the client has disconnected. So while a stream is open, what its client sends is read ahead and
+//! kept for the next request.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -11,26 +11,26 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The most that is kept of what a client sends before its stream is over: requests that wait for the end. Browsers and
-/// proxies send none.
+/// The most that is kept of what a client sends while its stream is open: pipelined requests. Browsers and proxies send
+/// none.
 pub(super) const READ_AHEAD: usize = 8 * 1024;
 
-/// Why nothing more is read ahead.
+/// Why reading ahead has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ahead {
     /// The client has closed.
     Closed,
-    /// There is more than [`READ_AHEAD`]. From now on, nobody would see the client go.
+    /// More than [`READ_AHEAD`] is kept. Without a further read, a disconnect would go unnoticed.
     Full,
 }
 
 impl Ahead {
-    /// The end of a connection whose client may send no more than the next requests.
+    /// How a connection ends whose client can only have sent further requests.
     pub(super) fn into_result(self) -> io::Result<()> {
         match self {
             Self::Closed => Ok(()),
             Self::Full => Err(io::Error::other(
-                "the client sent too much before its stream was over",
+                "the client sent too many requests while its stream was open",
             )),
         }
     }
@@ -70,7 +70,7 @@ impl<T: AsyncRead + Unpin> Rewound<T> {
         !self.first.is_empty()
     }
 
-    /// Reads what is for later. Pending while the client is there and has not sent too much.
+    /// Reads ahead. Pending while the client is connected and no more than [`READ_AHEAD`] is kept.
     pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Ahead>> {
         while self.first.len() <= READ_AHEAD {
             let mut bytes = [0; 512];
