@@ -51,7 +51,8 @@ pub trait ToSse {
         None
     }
 
-    /// How long a client shall wait before it reconnects; sent in whole milliseconds.
+    /// How long a client shall wait before it reconnects; sent in whole milliseconds, at most 2³¹ − 1 (25 days). Browsers
+    /// take more for one millisecond.
     fn retry(&self) -> Option<Duration> {
         None
     }

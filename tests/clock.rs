@@ -201,7 +201,7 @@ async fn times_without_end_are_no_panic() {
     let retry = String::from_utf8_lossy(&retry).into_owned();
     let millis = retry.strip_prefix("retry: ").map(str::trim_end);
     let millis: u64 = millis.expect("a retry").parse().expect("a number");
-    assert!(millis >= u64::from(u32::MAX), "{millis}");
+    assert_eq!(millis, i32::MAX as u64);
     for _ in 0..3 {
         send(&hub, "x");
         advance(CENTURY).await;
@@ -232,7 +232,7 @@ async fn an_event_may_ask_for_a_retry_without_end() {
     let frame = stream.next().await.expect("an event").expect("no gap");
     let retry = frame.fields().find(|(name, _)| *name == "retry");
     let retry: u64 = retry.expect("a retry").1.parse().expect("64 bits");
-    assert_eq!(retry, u64::MAX);
+    assert_eq!(retry, i32::MAX as u64);
 }
 
 #[tokio::test(start_paused = true)]

@@ -70,7 +70,7 @@ fuzz_target!(|input: Input| {
         }
         let retry = event
             .retry
-            .map(|retry| retry.as_millis().min(u64::MAX.into()));
+            .map(|retry| retry.as_millis().min(i32::MAX as u128));
         last_retry = retry.or(last_retry);
         // Those that are ready-made have none.
         let comment = event

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 
 use super::id_room::{Ids, put_number};
-use super::whole::{Aside, DATA, END, Frame, Route};
+use super::whole::{Aside, DATA, END, Frame, MAX_RETRY_MILLIS, Route, retry_millis};
 use crate::error::{EncodeError, Field};
 use crate::event::{Data, Tag, ToSse};
 use crate::id::Position;
@@ -49,9 +49,7 @@ impl Draft {
             push_field(&mut wire, b"id: ", &id);
         }
         if let Some(after) = event.retry() {
-            // Clients keep it in 64 bits, and ignore what does not fit.
-            let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-            push_field(&mut wire, b"retry: ", &millis.to_string());
+            push_field(&mut wire, b"retry: ", &retry_millis(after).to_string());
         }
         wire.extend_from_slice(DATA);
         let start = wire.len();
@@ -88,7 +86,7 @@ impl Draft {
             let in_order = data_at.is_none() || name == "data";
             let is_known = match name {
                 "" | "event" | "id" => memchr::memchr(0, value.as_bytes()).is_none(),
-                "retry" => value.bytes().all(|b| b.is_ascii_digit()),
+                "retry" => is_retry(value),
                 "data" => true,
                 _ => false,
             };
@@ -198,6 +196,15 @@ impl Draft {
             aside: self.aside,
         }
     }
+}
+
+/// Whether it is what [`retry_millis`] writes.
+fn is_retry(value: &str) -> bool {
+    let is_number = value.bytes().all(|b| b.is_ascii_digit());
+    is_number
+        && value
+            .parse()
+            .is_ok_and(|millis: u64| millis <= MAX_RETRY_MILLIS)
 }
 
 fn push_field(wire: &mut Vec<u8>, prefix: &[u8], value: &str) {

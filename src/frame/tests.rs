@@ -33,6 +33,7 @@ fn a_frame_of_another_node_is_kept_as_it_is() {
         "data: id: 7\ndata: : \n\n",
         "data: nul\0 in data\n\n",
         ": note\nevent: greeting\nid: 7\nretry: 1500\ndata: x\n\n",
+        "retry: 2147483647\ndata: x\n\n",
         "retry: 0\nevent: any order before data\ndata: x\n\n",
     ];
     for body in whole {
@@ -72,6 +73,9 @@ fn what_is_not_one_whole_event_of_another_node_is_nothing() {
         "event: a\0\ndata: x\n\n",
         ": a\0\ndata: x\n\n",
         "retry: 1s\ndata: x\n\n",
+        "retry: 2147483648\ndata: x\n\n",
+        "retry: 99999999999999999999\ndata: x\n\n",
+        "retry: \ndata: x\n\n",
         "retry: -1\ndata: x\n\n",
         "other: y\ndata: x\n\n",
         "Data: x\n\n",

@@ -18,6 +18,15 @@ pub(super) const DATA: &[u8] = b"data: ";
 /// Ends the last line, and the frame.
 pub(super) const END: &[u8] = b"\n\n";
 
+/// The longest wait that a `retry:` may ask for. Browsers and the npm clients set a timer of 32 bits with it, and take
+/// anything longer for one millisecond.
+pub(super) const MAX_RETRY_MILLIS: u64 = i32::MAX as u64;
+
+/// The value of a `retry:` line. Every one that is written goes through here.
+pub(super) fn retry_millis(after: Duration) -> u64 {
+    u64::try_from(after.as_millis()).map_or(MAX_RETRY_MILLIS, |millis| millis.min(MAX_RETRY_MILLIS))
+}
+
 /// A server-sent event as it is sent: encoded once, shared by every stream that it goes to.
 ///
 /// Cloning costs a reference count.
@@ -158,7 +167,7 @@ impl Frame {
     /// first line of the first event, at the end clients obey the line as it comes, and some would take an empty line for
     /// an event.
     pub(crate) fn retry_line(after: Duration) -> Bytes {
-        format!("retry: {}\n", after.as_millis()).into()
+        format!("retry: {}\n", retry_millis(after)).into()
     }
 
     /// The frame's bytes, shared.

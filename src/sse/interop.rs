@@ -24,7 +24,10 @@ impl From<&Frame> for sse::Event {
             event = match name {
                 "event" => event.event(value),
                 "id" => event.id(value),
-                "retry" => event.retry(Duration::from_millis(value.parse().unwrap_or(u64::MAX))),
+                "retry" => match value.parse() {
+                    Ok(millis) => event.retry(Duration::from_millis(millis)),
+                    Err(_) => event,
+                },
                 "" => event.comment(value),
                 _ => event,
             };
