@@ -157,7 +157,7 @@ impl Error for EncodeError {
 #[non_exhaustive]
 pub enum RefusalForm {
     /// A status that tells what is the matter, 429 for a full user, 503 for a full service or one that is shutting down,
-    /// with `Retry-After` in seconds and the error's sentence.
+    /// with `Retry-After`, five to ten seconds at random, and the error's sentence.
     Status,
     /// Status 200 and an event stream that holds a `retry:` and ends: an `EventSource` reconnects by itself, after one to
     /// eleven seconds. A client that does not reconnect by itself sees a stream without events, and not why.
@@ -184,8 +184,8 @@ pub enum RegisterError {
         /// What it becomes as a response, see [`Builder::when_full`](crate::Builder::when_full).
         form: RefusalForm,
     },
-    /// The user has a connection of this id already. End that one first
-    /// ([`unregister`](crate::GenericBroadcaster::unregister)) if the new one shall take its place.
+    /// The user has a connection of this id already. For a newcomer that shall take its place see
+    /// [`take_over`](crate::GenericBroadcaster::take_over).
     ConnectionIdInUse,
     /// The broadcaster is [shutting down](crate::GenericBroadcaster::shutdown) and lets nobody in any more.
     ShuttingDown {

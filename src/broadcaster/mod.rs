@@ -12,6 +12,7 @@ mod relayed;
 mod report;
 mod shutdown;
 mod sweep;
+mod take_over;
 
 pub use builder::Builder;
 pub(crate) use builder::LONGEST;
