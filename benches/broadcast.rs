@@ -53,8 +53,11 @@ enum Reading {
 
 async fn read_body(mut body: Body, missing: Arc<Missing>) {
     while let Some(Ok(frame)) = body.frame().await {
-        drop(black_box(frame.into_data()));
-        missing.arrived();
+        let data = black_box(frame.into_data()).expect("there are no trailers");
+        // Not the comment with which a body begins that has no event yet.
+        if data.len() > ":\n".len() {
+            missing.arrived();
+        }
     }
 }
 

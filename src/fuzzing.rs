@@ -91,13 +91,18 @@ pub fn rewrite_id(id: &str) -> Option<String> {
     let id = LastEventId::new(id);
     let position = id.position()?;
     let seen: Vec<Seen> = id.also().collect();
-    if seen.is_empty() {
-        return Some(position.to_string());
-    }
-    let composite = Composite {
-        epoch: position.epoch,
-        offset: position.offset,
-        seen: &seen,
+    let mut again = if seen.is_empty() {
+        position.to_string()
+    } else {
+        let composite = Composite {
+            epoch: position.epoch,
+            offset: position.offset,
+            seen: &seen,
+        };
+        composite.to_id().to_string()
     };
-    Some(composite.to_id().to_string())
+    if id.is_told() {
+        again.push('~');
+    }
+    Some(again)
 }

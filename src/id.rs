@@ -179,6 +179,18 @@ impl From<Position> for EventId {
     }
 }
 
+/// Ends an id whose client has been told that events are missing behind it. Nothing that needs an escape in a query.
+const TOLD: char = '~';
+
+impl EventId {
+    /// For a client that has just been told that events are missing: behind this position or, without one, before whatever
+    /// comes when it is back. A further gap there is part of the one that it knows of.
+    pub(crate) fn after_gap(position: Option<Position>) -> Self {
+        let position = position.map_or(String::new(), |position| position.to_string());
+        Self(format!("{position}{TOLD}").into())
+    }
+}
+
 /// The last event that a client saw, as it says when it reconnects: the header `Last-Event-ID`.
 ///
 /// Whatever a client sends can be put in here; what is no id that was ever sent leads to a
@@ -193,6 +205,7 @@ impl From<Position> for EventId {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LastEventId {
     is_some: bool,
+    is_told: bool,
     position: Option<Position>,
     also: [Option<Seen>; MAX_SEEN],
 }
@@ -201,6 +214,17 @@ impl LastEventId {
     /// Reads an id. An empty one counts as none, as the standard has it.
     #[must_use]
     pub fn new(id: &str) -> Self {
+        let before = id.strip_suffix(TOLD).map(Self::plain);
+        match before.filter(|before| before.is_none() || before.position.is_some()) {
+            Some(before) => Self {
+                is_told: true,
+                ..before
+            },
+            None => Self::plain(id),
+        }
+    }
+
+    fn plain(id: &str) -> Self {
         // Longer ones are none of ours, and nobody shall make us look at them.
         let parsed = Some(id)
             .filter(|id| id.len() <= EventId::MAX_LEN)
@@ -208,6 +232,7 @@ impl LastEventId {
         let (position, also) = parsed.unzip();
         Self {
             is_some: !id.is_empty(),
+            is_told: false,
             position,
             also: also.unwrap_or_default(),
         }
@@ -232,6 +257,11 @@ impl LastEventId {
     #[must_use]
     pub fn is_none(&self) -> bool {
         !self.is_some
+    }
+
+    /// Whether the client has been told that events are missing behind it.
+    pub(crate) fn is_told(&self) -> bool {
+        self.is_told
     }
 
     pub(crate) fn position(&self) -> Option<Position> {
@@ -265,6 +295,8 @@ const MAX_SEEN: usize = 3;
 ///   engine had them; `<epoch>-<channel>-<offset>.<count>` when by then the engine has them, up to the offset.
 /// - `<epoch>-<offset>.<channel>.<count>`, the latter two any number of times up to [`MAX_SEEN`]: the same for a client that has been
 ///   with several channels.
+///
+/// A `~` at the end of any of them is no part of the place; see [`EventId::after_gap`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Position {
     pub(crate) epoch: u64,

@@ -181,7 +181,7 @@ async fn a_storm_over_a_full_cap_leaves_those_who_are_in_alone() {
                 client.ask(&format!("/events/{n}")).await;
                 let head = client.until("\r\n\r\n").await;
                 assert!(head.starts_with("HTTP/1.1 503"), "{head}");
-                assert!(head.contains("retry-after: 5"), "{head}");
+                assert!(head.contains("retry-after: "), "{head}");
             }
         }));
     }

@@ -750,7 +750,10 @@ impl Curl {
             assert_ne!(read.expect("UTF-8"), 0, "curl ended after {head:?}");
         }
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head:?}");
-        Self { child, stdout }
+        let mut curl = Self { child, stdout };
+        // As it begins while there is no event.
+        curl.assert_reads(":\n").await;
+        curl
     }
 
     async fn assert_reads(&mut self, expected: &str) {

@@ -47,6 +47,7 @@ fn types_go_wherever_a_service_needs_them() {
     all::<EventSender>();
     all::<SseBody>();
     all::<KeepAlive>();
+    all::<tidings::sse::Cursor>();
     all::<Frame>();
     all::<Stats>();
     all::<TraceParent>();

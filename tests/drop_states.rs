@@ -307,6 +307,7 @@ const STATES: &[(&str, Make)] = &[
     ("a body with a keep-alive under way", || {
         let scene = Scene::plain();
         let mut body = SseBody::new(scene.join());
+        assert!(poll_body(&mut body).is_ready(), "the beginning");
         assert!(poll_body(&mut body).is_pending());
         (scene, Box::new(body))
     }),

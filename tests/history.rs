@@ -207,7 +207,7 @@ fn the_first_block_has_the_cursor_and_how_long_to_wait() {
         quiet(strict),
         quiet(back(&hub, &LastEventId::new(&format!("{epoch}-1")))),
     ] {
-        assert_eq!(self::text(&mut body), "");
+        assert_eq!(self::text(&mut body), ":\n");
     }
     let mut body = quiet(back(&hub, &last)).retry(Duration::ZERO);
     assert_eq!(
@@ -230,7 +230,7 @@ fn without_a_history_there_are_no_ids_but_those_of_the_events() {
     let mut body = quiet(back(&hub, &LastEventId::new("7")));
     let gap = "event: gap\ndata: {\"reason\":\"epoch\",\"missed\":null}\n\n";
     assert_eq!(text(&mut body), gap);
-    assert_eq!(text(&mut quiet(back(&hub, &LastEventId::none()))), "");
+    assert_eq!(text(&mut quiet(back(&hub, &LastEventId::none()))), ":\n");
 }
 
 #[test]

@@ -10,7 +10,8 @@ pub(crate) fn numbered(number: u64, size: usize) -> String {
     data
 }
 
-/// Checks that a stream consists of [`numbered`] events of one size, from 0 on, in order, each once and whole.
+/// Checks that a stream consists of [`numbered`] events of one size, from 0 on, in order, each once and whole, with empty
+/// comments between them.
 ///
 /// Looks at the head and the end of each event only, so that one core can check what another sends.
 #[derive(Debug)]
@@ -39,6 +40,11 @@ impl Numbers {
 
     pub(crate) fn push(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() && self.fault.is_none() {
+            // An empty comment, with which a stream begins that has no event yet.
+            if self.at == 0 && matches!(bytes[0], b':' | b'\n') {
+                bytes = &bytes[1..];
+                continue;
+            }
             let in_head = self.at < HEAD;
             let until = if in_head { HEAD } else { self.len };
             let (now, later) = bytes.split_at((until - self.at).min(bytes.len()));

@@ -157,7 +157,9 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         match Subscription::open(&self.registry, user.clone(), id.clone(), resume, gate) {
             Ok(subscription) => {
                 self.registry.counters().registered.add(1);
-                Ok(subscription.lag_policy(self.lag_policy))
+                Ok(subscription
+                    .lag_policy(self.lag_policy)
+                    .told(from.is_told()))
             }
             Err(error) => {
                 self.registry.counters().refused.count(&error);

@@ -158,9 +158,9 @@ impl Frame {
         }
     }
 
-    /// Gives the client an id to come back with, before the first event. A block without data, so there is no event.
-    pub(crate) fn cursor(id: &EventId) -> Bytes {
-        format!("id: {id}\n\n").into()
+    /// The line that gives the client an id to come back with.
+    pub(crate) fn id_line(id: &EventId) -> Bytes {
+        format!("id: {id}\n").into()
     }
 
     /// Tells the client how long to wait before it reconnects. Without an empty line: at the beginning of a stream it is the

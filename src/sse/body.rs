@@ -3,9 +3,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
-use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -15,11 +13,13 @@ use http_body::{Body, Frame as Chunk};
 use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep};
 
+use super::keep_alive::COMMENT;
 use super::taken::taken;
 use super::view::{Chunks, View};
 use super::{AGENT_HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL, KeepAlive};
+use crate::broadcaster::LONGEST;
 use crate::frame::Frame;
-use crate::gap::Gap;
+use crate::id::EventId;
 use crate::subscription::Subscription;
 
 /// The events of a [`Subscription`] as the body of an HTTP response.
@@ -29,9 +29,20 @@ use crate::subscription::Subscription;
 ///
 /// Where events are missing, and the [`LagPolicy`](crate::LagPolicy) says so, an event `gap` stands in their place, with
 /// `{"reason":"lagged","missed":n}` for data; see [`Gap`](crate::Gap). With a [history](crate::History) every event has an
-/// id, the gap has the one from which the stream goes on, and in front stands the [`cursor`](Self::cursor). A stream that
-/// ends once there is a [shutdown](crate::GenericBroadcaster::shutdown) ends with a `retry:` line; with a
-/// [`view`](Self::view) it ends as that says.
+/// id, the gap has the one from which the stream goes on, and in front stands the [`cursor`](Self::cursor).
+///
+/// When there is nothing to send yet, the body begins with an empty comment, `:` and LF. Some proxies (http-proxy, the
+/// development servers that use it, relays over undici) hold back the head of a response until its first byte.
+///
+/// # The end
+///
+/// - During a [shutdown](crate::GenericBroadcaster::shutdown): a `retry:` line, which spreads the reconnects.
+/// - After its [deadline](Subscription::deadline): a `retry:` line with one to six seconds at random, unless the stream
+///   began with a [`retry`](Self::retry), which is random already.
+/// - Because events were lost and the policy is [`LagPolicy::End`](crate::LagPolicy::End): the
+///   [id](Subscription::restart_id) with which the client's next request succeeds, in the form of the cursor.
+///
+/// A stream with a [`view`](Self::view) ends as that says; the id stands in front.
 ///
 /// The keep-alive needs the timer of a tokio runtime when the body is polled.
 ///
@@ -51,8 +62,50 @@ pub struct SseBody {
     /// A piece that was taken and did not fit.
     held: Option<Bytes>,
     has_begun: bool,
-    cursor: bool,
+    /// Bytes were sent, so that proxies have passed the head on.
+    has_sent: bool,
+    cursor: Cursor,
     retry: Option<Duration>,
+}
+
+/// The form in which a stream gives its client an id before the first event, see [`SseBody::cursor`].
+///
+/// `true` is a [`Block`](Self::Block), `false` is [`Off`](Self::Off).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Cursor {
+    /// None is given. A client that is cut off before its first event comes back without an id, and what was broadcast
+    /// meanwhile is lost without a word.
+    Off,
+    /// A block that has an id and no data, which is no event by the standard.
+    ///
+    /// Browsers and the npm package `eventsource` (up to 2 and since 5.1.1) remember the id and dispatch nothing. That
+    /// package from 3.0 to 5.1.0 and the crate `eventsource-client` ignore it. `@microsoft/fetch-event-source` and
+    /// `httpx-sse` report an event without data.
+    Block,
+    /// An event of the name `cursor` with the id in its data, `{"id":"…"}`, which all clients remember. Only for clients
+    /// that do not take an event they do not know for an error.
+    Event,
+}
+
+impl From<bool> for Cursor {
+    fn from(is_on: bool) -> Self {
+        if is_on { Self::Block } else { Self::Off }
+    }
+}
+
+impl Cursor {
+    /// What gives the client this id.
+    fn bytes(self, id: &EventId) -> Bytes {
+        match self {
+            Self::Off => Bytes::new(),
+            Self::Block => [&Frame::id_line(id)[..], b"\n"].concat().into(),
+            Self::Event => {
+                let data = format!("{{\"id\":\"{id}\"}}");
+                format!("id: {id}\nevent: cursor\ndata: {data}\n\n").into()
+            }
+        }
+    }
 }
 
 impl SseBody {
@@ -62,7 +115,8 @@ impl SseBody {
         let body = Self {
             held: None,
             has_begun: false,
-            cursor: !subscription.is_strict(),
+            has_sent: false,
+            cursor: Cursor::from(!subscription.is_strict()),
             retry: None,
             subscription: Some(subscription),
             view: None,
@@ -104,7 +158,7 @@ impl SseBody {
     /// asked for afterwards.
     #[must_use]
     pub fn view(mut self, view: impl View) -> Self {
-        self.cursor = false;
+        self.cursor = Cursor::Off;
         self.view = Some(Viewed {
             view: Box::new(view),
             chunks: Chunks::default(),
@@ -112,22 +166,32 @@ impl SseBody {
         self.with_keep_alive()
     }
 
-    /// Sets whether the stream begins with a block that has an id and no data, so that a client that is cut off before its
+    /// Sets whether the stream begins with an id, and in which [form](Cursor), so that a client that is cut off before its
     /// first event can resume as well. Sent only where there is a [history](crate::History), to clients that did not come
-    /// with an id. Default `true`, but `false` for streams whose policy is [`LagPolicy::End`](crate::LagPolicy::End).
+    /// with an id. Default `true`, a [block](Cursor::Block), but `false` for streams whose policy is
+    /// [`LagPolicy::End`](crate::LagPolicy::End).
     ///
-    /// Browsers and the npm package `eventsource` (since 5.1.1) remember the id and dispatch nothing, as the standard has
-    /// it. Older ones of that package and the crate `eventsource-client` ignore it. `@microsoft/fetch-event-source` and
-    /// `httpx-sse` report an event without data.
+    /// ```
+    /// use tidings::sse::{Cursor, SseBody};
+    /// # use tidings::{GenericBroadcaster, History, Text};
+    /// # let hub = GenericBroadcaster::<Text>::builder().history(History::new(100)).build()?;
+    ///
+    /// // For clients that ignore a block without data.
+    /// let body = SseBody::new(hub.register("ann")?).cursor(Cursor::Event);
+    /// # drop(body);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
-    pub fn cursor(mut self, cursor: bool) -> Self {
-        self.cursor = cursor;
+    pub fn cursor(mut self, cursor: impl Into<Cursor>) -> Self {
+        self.cursor = cursor.into();
         self
     }
 
     /// Tells the client how long to wait before it reconnects: this long to half as long again, at random, so that many
     /// clients that lost their streams together do not come back together. Default: nothing is said, and clients wait as
     /// long as they see fit, browsers about three seconds.
+    ///
+    /// At most 2³¹ − 1 milliseconds (25 days) are sent, with the random part: browsers take more for one millisecond.
     #[must_use]
     pub fn retry(mut self, after: Duration) -> Self {
         self.retry = Some(after);
@@ -143,18 +207,33 @@ impl SseBody {
             view.view.begin(&mut view.chunks);
         }
         let retry = self.retry.map(|after| {
-            // In whole milliseconds, and within what a client can count.
-            let after = after.min(Duration::from_millis(u32::MAX.into()));
-            Frame::retry_line(after + after.mul_f64(fastrand::f64() / 2.0))
+            // Within what can be added to.
+            let after = after.min(LONGEST);
+            after + after.mul_f64(fastrand::f64() / 2.0)
         });
-        let cursor = self.subscription.as_ref().filter(|_| self.cursor);
-        let cursor = cursor
-            .and_then(Subscription::cursor)
-            .map(|id| Frame::cursor(&id));
-        match (retry, cursor) {
-            (Some(retry), Some(cursor)) => Some([retry, cursor].concat().into()),
-            (retry, cursor) => retry.or(cursor),
-        }
+        let cursor = self.subscription.as_ref().and_then(Subscription::cursor);
+        block(retry, cursor.map(|id| self.cursor.bytes(&id)))
+    }
+
+    /// What stands behind the last event of a stream that was ended, where no view says so.
+    fn closing(&self, subscription: &Subscription) -> Option<Bytes> {
+        let is_late = || self.retry.is_none() && subscription.is_expired();
+        let spread = subscription.guard().reconnect_spread();
+        let spread = spread.or_else(|| is_late().then_some(DEADLINE_SPREAD));
+        let id = subscription.restart_id().map(|id| match self.cursor {
+            Cursor::Off | Cursor::Block => Cursor::Block.bytes(&id),
+            Cursor::Event => Cursor::Event.bytes(&id),
+        });
+        block(spread.map(reconnect_after), id)
+    }
+}
+
+/// A `retry:` line and what gives the client an id, whichever of them there are.
+fn block(retry: Option<Duration>, id: Option<Bytes>) -> Option<Bytes> {
+    let id = id.filter(|id| !id.is_empty());
+    match (retry.map(Frame::retry_line), id) {
+        (Some(retry), Some(id)) => Some([retry, id].concat().into()),
+        (retry, id) => retry.or(id),
     }
 }
 
@@ -179,20 +258,25 @@ impl SseBody {
             match (item, &mut self.view) {
                 (Some(Ok(frame)), None) => return Poll::Ready(Some(frame.to_bytes())),
                 (Some(Err(gap)), None) => return Poll::Ready(Some(Frame::gap(&gap).to_bytes())),
-                (Some(item), Some(view)) => {
-                    if view.show(item).is_break() {
+                (Some(Ok(frame)), Some(view)) => {
+                    if view.view.show(&frame, &mut view.chunks).is_break() {
+                        self.subscription = None;
+                    }
+                }
+                (Some(Err(gap)), Some(view)) => {
+                    if view.view.gap(&gap, &mut view.chunks).is_break() {
+                        view.give(subscription.id_after(&gap));
                         self.subscription = None;
                     }
                 }
                 (None, None) => {
-                    let spread = subscription.guard().reconnect_spread();
-                    self.subscription = None;
-                    let retry = |spread| Frame::retry_line(reconnect_after(spread));
-                    return Poll::Ready(spread.map(retry));
+                    let subscription = self.subscription.take();
+                    return Poll::Ready(subscription.and_then(|ended| self.closing(&ended)));
                 }
                 (None, Some(view)) => {
-                    self.subscription = None;
                     view.view.end(&mut view.chunks);
+                    view.give(subscription.restart_id());
+                    self.subscription = None;
                 }
             }
         }
@@ -254,6 +338,7 @@ impl Body for SseBody {
         };
         match (first, &mut this.silence) {
             (Poll::Ready(Some(first)), silence) => {
+                this.has_sent = true;
                 if let Some(silence) = silence {
                     silence.broken();
                 }
@@ -261,6 +346,13 @@ impl Body for SseBody {
                 Poll::Ready(Some(Ok(Chunk::data(chunk))))
             }
             (Poll::Ready(None), _) => Poll::Ready(None),
+            (Poll::Pending, silence) if !this.has_sent => {
+                this.has_sent = true;
+                if let Some(silence) = silence {
+                    silence.broken();
+                }
+                Poll::Ready(Some(Ok(Chunk::data(Bytes::from_static(COMMENT)))))
+            }
             (Poll::Pending, None) => Poll::Pending,
             (Poll::Pending, Some(silence)) => {
                 silence.poll(cx).map(|bytes| Some(Ok(Chunk::data(bytes))))
@@ -283,10 +375,13 @@ struct Viewed {
 }
 
 impl Viewed {
-    fn show(&mut self, item: Result<Arc<Frame>, Gap>) -> ControlFlow<()> {
-        match item {
-            Ok(frame) => self.view.show(&frame, &mut self.chunks),
-            Err(gap) => self.view.gap(&gap, &mut self.chunks),
+    /// Puts the id for the client's next request into the first block of its last words.
+    fn give(&mut self, id: Option<EventId>) {
+        if let Some(id) = id {
+            if self.chunks.is_empty() {
+                self.chunks.push("\n");
+            }
+            self.chunks.push_front(Frame::id_line(&id));
         }
     }
 }
@@ -298,6 +393,9 @@ impl fmt::Debug for Viewed {
             .finish_non_exhaustive()
     }
 }
+
+/// Streams that were opened together, after a restart for example, often have the same deadline.
+const DEADLINE_SPREAD: Duration = Duration::from_secs(5);
 
 /// A moment to reconnect at, between one second from now and `spread` later.
 pub(super) fn reconnect_after(spread: Duration) -> Duration {

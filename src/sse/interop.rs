@@ -85,8 +85,11 @@ impl Stream for AxumEvents {
     type Item = Result<sse::Event, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let next = ready!(Pin::new(&mut self.0).poll_next(cx));
-        Poll::Ready(next.map(|item| {
+        let Some(item) = ready!(Pin::new(&mut self.0).poll_next(cx)) else {
+            let id = self.0.take_restart_id();
+            return Poll::Ready(id.map(|id| Ok(sse::Event::default().id(&*id))));
+        };
+        Poll::Ready(Some({
             Ok(match item {
                 Ok(frame) => {
                     taken(&frame, self.0.guard());

@@ -26,6 +26,9 @@ pub fn standard_keep_alive() -> KeepAlive {
     KeepAlive::heartbeat_event()
 }
 
+/// An empty comment. Without an empty line behind it, which some clients take for an event.
+pub(super) const COMMENT: &[u8] = b":\n";
+
 /// What is written to a stream that was silent for a while. It never carries an id, and stands between whole events.
 ///
 /// The default is [`comment`](Self::comment), every 15 seconds or, on streams of AG-UI and A2A, every 4.
@@ -97,7 +100,7 @@ impl KeepAlive {
     /// What to write, if anything.
     pub(super) fn bytes(&self) -> Option<Bytes> {
         self.form.as_ref().map(|form| match form {
-            Form::Comment => Bytes::from_static(b":\n"),
+            Form::Comment => Bytes::from_static(COMMENT),
             Form::HeartbeatEvent => heartbeat_frame().to_bytes(),
         })
     }

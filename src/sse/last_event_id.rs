@@ -9,12 +9,12 @@ use http::request::Parts;
 use crate::id::{EventId, LastEventId};
 
 const HEADER: &str = "last-event-id";
-/// For clients that cannot set the header.
-const PARAMETERS: [&str; 2] = ["last_event_id", "lastEventId"];
 
-/// Never refuses a request. Takes the header `Last-Event-ID`; without it the query's `last_event_id` or `lastEventId`, for
-/// clients that cannot set the header. Of no id more than 128 bytes are looked at. If there are several that differ, or one
-/// that is no text, the client has seen something that nobody can name. It never waits.
+/// Never refuses a request. Takes the header `Last-Event-ID`; without it the parameter of that name in the query, for
+/// clients that cannot set the header: `last_event_id`, `lastEventId`, `Last-Event-ID`, in any spelling that differs in
+/// case, `-` and `_`. An empty value counts as none, in the header and in the query. Of no id more than 128 bytes are looked
+/// at. If there are several that differ, or one that is no text, the client has seen something that nobody can name. It
+/// never waits.
 ///
 /// ```
 /// use axum::extract::{Path, State};
@@ -38,7 +38,8 @@ impl<S: Send + Sync> FromRequestParts<S> for LastEventId {
 }
 
 fn of_header(headers: &HeaderMap) -> Option<LastEventId> {
-    let mut values = headers.get_all(HEADER).iter();
+    let values = headers.get_all(HEADER).iter();
+    let mut values = values.filter(|value| !value.is_empty());
     let first = values.next()?;
     if values.any(|other| other != first) {
         return Some(LastEventId::unknown());
@@ -51,7 +52,7 @@ fn of_query(query: &str) -> LastEventId {
     let mut values = query
         .split('&')
         .filter_map(|pair| pair.split_once('='))
-        .filter(|(name, _)| PARAMETERS.contains(name))
+        .filter(|(name, value)| is_parameter(name) && !value.is_empty())
         .map(|(_, value)| value);
     let Some(first) = values.next() else {
         return LastEventId::none();
@@ -59,6 +60,14 @@ fn of_query(query: &str) -> LastEventId {
     if values.any(|other| other != first) || first.len() > EventId::MAX_LEN {
         return LastEventId::unknown();
     }
-    // Ids of ours need no escapes, and what has been escaped nevertheless is none of ours or differs by `%2D`.
-    LastEventId::new(&first.replace("%2D", "-").replace("%2d", "-"))
+    // Ids of ours need no escapes. `-` and `~` are what clients escape nevertheless; with any other escape it is no id of ours.
+    let id = first.replace("%2D", "-").replace("%2d", "-");
+    LastEventId::new(&id.replace("%7E", "~").replace("%7e", "~"))
+}
+
+/// Whether a query's parameter is the id, whichever way its words are joined.
+fn is_parameter(name: &str) -> bool {
+    let letters = name.bytes().filter(|byte| !matches!(byte, b'-' | b'_'));
+    let letters = letters.map(|byte| byte.to_ascii_lowercase());
+    letters.eq(*b"lasteventid")
 }

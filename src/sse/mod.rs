@@ -15,7 +15,7 @@ mod response;
 mod taken;
 mod view;
 
-pub use body::SseBody;
+pub use body::{Cursor, SseBody};
 pub use keep_alive::{
     AGENT_HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL, HEARTBEAT_JSON, KeepAlive, standard_keep_alive,
 };

@@ -8,7 +8,7 @@ use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::body::reconnect_after;
-use super::{KeepAlive, SseBody, View};
+use super::{Cursor, KeepAlive, SseBody, View};
 use crate::error::{RefusalForm, RegisterError};
 use crate::frame::Frame;
 use crate::subscription::Subscription;
@@ -69,8 +69,8 @@ impl SseResponse {
         self
     }
 
-    /// Sets whether the stream begins with an id, see [`SseBody::cursor`].
-    pub fn cursor(mut self, cursor: bool) -> Self {
+    /// Sets whether the stream begins with an id, and in which form, see [`SseBody::cursor`].
+    pub fn cursor(mut self, cursor: impl Into<Cursor>) -> Self {
         self.body = self.body.cursor(cursor);
         self
     }
@@ -98,7 +98,7 @@ impl IntoResponse for Subscription {
 }
 
 /// The response is in the [`RefusalForm`] that the error carries. As a status: 429 for a full user, 503 for a full service
-/// and during a shutdown, with `Retry-After` in seconds. Otherwise [`ComeBack`]. An id that is in use is always 409. The
+/// and during a shutdown, with `Retry-After`: five to ten seconds, at random. Otherwise [`ComeBack`]. An id that is in use is always 409. The
 /// body of a status is the error's sentence.
 ///
 /// By default a full cap is a status and a shutdown is not. A browser's `EventSource` gives up for good on any status but
@@ -115,7 +115,11 @@ impl IntoResponse for RegisterError {
             }
         };
         match form {
-            RefusalForm::Status => (status, [(RETRY_AFTER, "5")], self.to_string()).into_response(),
+            RefusalForm::Status => {
+                // Clients that are refused together shall not come back together.
+                let after = [(RETRY_AFTER, fastrand::u64(5..=10))];
+                (status, after, self.to_string()).into_response()
+            }
             RefusalForm::ComeBack => self.come_back().into_response(),
         }
     }

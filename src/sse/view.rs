@@ -77,6 +77,10 @@ impl Chunks {
         }
     }
 
+    pub(super) fn push_front(&mut self, piece: Bytes) {
+        self.0.push_front(piece);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

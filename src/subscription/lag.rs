@@ -29,7 +29,12 @@ pub enum LagPolicy {
     /// *change*: one that is left out is a change that the client never makes.
     Coalesce,
     /// The stream ends cleanly, without an event that tells why: for clients that would take an event they do not know
-    /// for an error, as those of AG-UI and A2A do. So it does, at once, for a client that comes back and names an event
-    /// that the history cannot go on from.
+    /// for an error, as those of AG-UI and A2A do. It ends in the same way, without an event, for a client that comes back
+    /// and names an event from which the history cannot go on.
+    ///
+    /// The end is what tells the client that events are missing. To a client that may have an id the response then gives
+    /// another one, with which the next request succeeds ([`Subscription::restart_id`](crate::Subscription::restart_id)):
+    /// that stream goes on behind the gap, with what the history still has. Events that the history drops before the client
+    /// is back belong to the same gap, so they do not end the stream again.
     End,
 }

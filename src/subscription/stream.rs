@@ -46,6 +46,12 @@ pub struct Subscription<T: Clone + Send + 'static = Arc<Frame>> {
     gap: Option<Gap>,
     /// Where it begins, if the client named no event that it had seen.
     cursor: Option<EventId>,
+    /// The client may have an id, out of this stream or another.
+    has_id: bool,
+    /// The client knows already that events are missing before the first that the stream yields.
+    is_told: bool,
+    /// Set when it ends because events were lost.
+    restart_id: Option<EventId>,
     /// What stands between the channel and the client where there are several nodes.
     gate: Option<Box<dyn Gate<T>>>,
 }
@@ -90,11 +96,20 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         Self {
             gate: gate(&welcome),
             cursor: cursor.map(EventId::from),
+            has_id: welcome.cursor.is_some() || resume != Resume::Fresh,
+            is_told: false,
+            restart_id: None,
             guard: ConnectionGuard::new(registry.clone(), roster, connection),
             lag_policy: LagPolicy::default(),
             deadline: None,
             gap: welcome.gap,
         }
+    }
+
+    /// Says whether its client came with a [`restart_id`](Self::restart_id).
+    pub(crate) fn told(mut self, is_told: bool) -> Self {
+        self.is_told = is_told;
+        self
     }
 
     /// Sets what this stream does when it has lost events, in place of what the broadcaster says.
@@ -108,7 +123,8 @@ impl<T: Clone + Send + 'static> Subscription<T> {
     }
 
     /// Sets when the stream ends, cleanly and whatever it is doing: when the token expires that it was opened with, for
-    /// example. Set once; a second call changes nothing.
+    /// example. Set once; a second call changes nothing. A response then tells its client to come back after one to six
+    /// seconds, at random: streams that were opened together often have the same deadline.
     ///
     /// A stream whose client has stopped reading is not polled, and cannot end by itself. As a response of
     /// `tidings::serve::serve` it ends in time nevertheless: the client has a quarter of a second for what is on its way,
@@ -132,6 +148,32 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         self.cursor.clone()
     }
 
+    /// The id for the client's next request, once the stream has ended because events were lost and its policy is
+    /// [`LagPolicy::End`]. With any other id the client might come back to the same gap, and to the same end, for ever.
+    ///
+    /// [`SseBody`](crate::SseBody) ends with it. `None` before that end, and where the client cannot have an id: without a
+    /// [history](crate::History) and without one that it came with.
+    #[must_use]
+    pub fn restart_id(&self) -> Option<EventId> {
+        self.restart_id.clone()
+    }
+
+    /// The same, once.
+    #[allow(dead_code, reason = "for responses, which are a feature")]
+    pub(crate) fn take_restart_id(&mut self) -> Option<EventId> {
+        self.restart_id.take()
+    }
+
+    /// The id for the client's next request, if its stream ends with this gap and the client may have an id.
+    pub(crate) fn id_after(&self, gap: &Gap) -> Option<EventId> {
+        self.has_id.then(|| EventId::after_gap(gap.position))
+    }
+
+    /// Whether its [`deadline`](Self::deadline) has passed.
+    pub(crate) fn is_expired(&self) -> bool {
+        self.guard.connection().is_expired(Instant::now())
+    }
+
     /// Whether something was broadcast that this stream has not yielded yet, as far as can be told without a lock.
     pub(crate) fn is_behind(&self) -> bool {
         self.guard.is_behind()
@@ -152,6 +194,40 @@ impl<T: Clone + Send + 'static> Stream for Subscription<T> {
     type Item = Result<T, Gap>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            let gap = match ready!(this.poll_item(cx)) {
+                Some(Err(gap)) => gap,
+                other => {
+                    this.is_told = false;
+                    return Poll::Ready(other);
+                }
+            };
+            this.guard.count_gap(gap.reason);
+            tracing::debug!(parent: this.guard.span(), reason = gap.reason.as_str(), missed = gap.missed, "gap");
+            if this.is_told {
+                continue;
+            }
+            match this.lag_policy {
+                LagPolicy::End => {
+                    this.guard.connection().end();
+                    this.restart_id = this.id_after(&gap);
+                    return Poll::Ready(None);
+                }
+                // A client that has just reconnected need not do so again.
+                LagPolicy::Disconnect if gap.reason == GapReason::Lagged => {
+                    this.guard.connection().end();
+                }
+                LagPolicy::Gap | LagPolicy::Disconnect | LagPolicy::Coalesce => {}
+            }
+            return Poll::Ready(Some(Err(gap)));
+        }
+    }
+}
+
+impl<T: Clone + Send + 'static> Subscription<T> {
+    /// The next event or gap, whatever the policy makes of the gap.
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Gap>>> {
         if let Some(deadline) = &mut self.deadline {
             if deadline.poll(cx).is_ready() {
                 tracing::debug!(parent: self.guard.span(), "deadline");
@@ -159,7 +235,7 @@ impl<T: Clone + Send + 'static> Stream for Subscription<T> {
             }
         }
         if let Some(gap) = self.gap.take() {
-            return self.tell(gap);
+            return Poll::Ready(Some(Err(gap)));
         }
         if let Some(gate) = &mut self.gate {
             match gate.poll_before(cx) {
@@ -169,9 +245,7 @@ impl<T: Clone + Send + 'static> Stream for Subscription<T> {
                     self.guard.connection().end();
                     return Poll::Ready(None);
                 }
-                Poll::Ready(Some(Ok(event))) => return Poll::Ready(Some(Ok(event))),
-                Poll::Ready(Some(Err(gap))) => return self.tell(gap),
-                Poll::Pending => return Poll::Pending,
+                before => return before,
             }
         }
         loop {
@@ -182,7 +256,7 @@ impl<T: Clone + Send + 'static> Stream for Subscription<T> {
                     };
                     match gate.pass(event) {
                         Pass::Event(event) => return Poll::Ready(Some(Ok(event))),
-                        Pass::Gap(gap) => return self.tell(gap),
+                        Pass::Gap(gap) => return Poll::Ready(Some(Err(gap))),
                         Pass::Nothing => {}
                     }
                 }
@@ -190,39 +264,18 @@ impl<T: Clone + Send + 'static> Stream for Subscription<T> {
                     self.guard.count_missed(&missed.gap);
                     let mut told = missed.told;
                     let mut gap = missed.gap;
-                    let this = &mut *self;
-                    if let Some(gate) = &mut this.gate {
-                        gap = gate.widen(gap, this.guard.notices());
+                    if let Some(gate) = &mut self.gate {
+                        gap = gate.widen(gap, self.guard.notices());
                         // What newer events stand for is known only of events.
                         told |= gap.missed.is_none();
                     }
                     if told {
-                        return self.tell(gap);
+                        return Poll::Ready(Some(Err(gap)));
                     }
                 }
                 None => return Poll::Ready(None),
             }
         }
-    }
-}
-
-impl<T: Clone + Send + 'static> Subscription<T> {
-    /// What the policy makes of a gap.
-    fn tell(&mut self, gap: Gap) -> Poll<Option<Result<T, Gap>>> {
-        self.guard.count_gap(gap.reason);
-        tracing::debug!(parent: self.guard.span(), reason = gap.reason.as_str(), missed = gap.missed, "gap");
-        match self.lag_policy {
-            LagPolicy::End => {
-                self.guard.connection().end();
-                return Poll::Ready(None);
-            }
-            // A client that has just reconnected need not do so again.
-            LagPolicy::Disconnect if gap.reason == GapReason::Lagged => {
-                self.guard.connection().end();
-            }
-            LagPolicy::Gap | LagPolicy::Disconnect | LagPolicy::Coalesce => {}
-        }
-        Poll::Ready(Some(Err(gap)))
     }
 }
 

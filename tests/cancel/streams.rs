@@ -78,7 +78,10 @@ async fn a_stream_loses_nothing() {
     at_every_await(1, async |cut| {
         let (hub, stream) = open();
         let body = SseBody::new(stream).keep_alive(&KeepAlive::comment());
-        let (is_there, frames) = interrupted(cut, body.into_data_stream(), &hub).await;
+        let mut body = body.into_data_stream();
+        let begun = body.next().await.expect("a beginning");
+        assert_eq!(begun.expect("it cannot fail"), ":\n");
+        let (is_there, frames) = interrupted(cut, body, &hub).await;
         let mut decoder = Decoder::new();
         for frame in frames {
             decoder.push(&frame.expect("it cannot fail"));
