@@ -32,6 +32,8 @@ mod random;
 #[cfg(not(shuttle))]
 mod replay;
 #[cfg(not(shuttle))]
+mod ring;
+#[cfg(not(shuttle))]
 mod roster;
 #[cfg(not(shuttle))]
 mod shared;

@@ -70,6 +70,10 @@ pub trait ToSse {
 
     /// What travels with the event beside its bytes, for those who filter streams: see [`Frame::tag`](crate::Frame::tag). It
     /// is not sent.
+    ///
+    /// It is dropped with the event, by whatever call lets go of that last: a broadcast that overwrites it, a sweep, a stream
+    /// that leaves. No lock is held then, so its `drop` may use the broadcaster. A panic in its `drop` does not reach the
+    /// caller of a broadcast.
     fn tag(&self) -> Option<Tag> {
         None
     }

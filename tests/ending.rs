@@ -258,6 +258,39 @@ async fn a_sweep_takes_out_who_is_too_far_behind_for_too_long() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn by_default_a_sweep_takes_out_whoever_has_lost_an_event_and_nobody_else() {
+    for capacity in [1, 3, 4, 5, 33, 100] {
+        for sent in [0, 1, capacity - 1, capacity, capacity + 1, 2 * capacity + 1] {
+            let hub = Hub::builder().capacity(capacity).build();
+            let hub = hub.expect("valid settings");
+            let _stalled = join(&hub);
+            let mut late = join(&hub);
+            for _ in 0..sent {
+                send(&hub, "x");
+            }
+            let has_lost = late
+                .next()
+                .now_or_never()
+                .flatten()
+                .is_some_and(|item| item.is_err());
+            assert_eq!(
+                has_lost,
+                sent > capacity,
+                "{sent} events in a ring of {capacity}"
+            );
+            drop(late);
+            hub.sweep();
+            tokio::time::advance(Duration::from_secs(31)).await;
+            assert_eq!(
+                hub.sweep(),
+                usize::from(has_lost),
+                "{sent} events, {capacity}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_catches_up_is_not_swept_away() {
     let hub = Hub::builder()
         .capacity(4)

@@ -45,9 +45,8 @@ pub enum Policy {
 }
 
 impl Settings {
-    /// A ring has a power of two of places.
     pub fn ring(&self) -> u64 {
-        self.capacity.next_power_of_two() as u64
+        self.capacity as u64
     }
 
     /// Of how many keys the newest event is kept.

@@ -83,11 +83,10 @@ impl<E: ?Sized> Builder<E> {
     }
 
     /// How many events a user's ring holds: the longest burst that a stream may sleep through without losing any.
-    /// Default 64. Rounded up to a power of two.
+    /// Default 64.
     ///
-    /// Each connected user pays for the slots before the first event: 136 bytes and 32 bytes a slot, 2.2 KB at 64, 8.3
-    /// KB at 256, besides 0.6 KB for everything else. The events themselves stay until all of the user's streams have read them, or until they are
-    /// overwritten: one stream that does not read keeps up to this many.
+    /// Each event stays until all of the user's streams have read it, or until it is overwritten: one stream that does not
+    /// read keeps up to this many. The ring grows with what it has to hold, 16 bytes for each event besides the event itself.
     pub fn capacity(mut self, events: usize) -> Self {
         self.limits.capacity = events;
         self
@@ -151,7 +150,9 @@ impl<E: ?Sized> Builder<E> {
     /// of the broadcaster, else 0: then single streams cannot have the policy either, and it is the same as
     /// [`LagPolicy::Gap`].
     ///
-    /// Each costs a frame. When there are more keys, those whose newest event is the oldest are forgotten.
+    /// Each costs its newest event, the key and 256 bytes. When there are more keys, those whose newest event is the oldest
+    /// are forgotten. With a [history](Self::history), what is kept under keys is within its [bytes](History::bytes), and is
+    /// forgotten, the oldest first, where there is no room for it beside newer events.
     pub fn coalesce_keys(mut self, keys: usize) -> Self {
         self.keys = Some(keys);
         self

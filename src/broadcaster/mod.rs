@@ -24,5 +24,5 @@ use std::sync::Arc;
 
 use crate::frame::Frame;
 
-/// The sending side of a ring: what stands behind each user.
+/// tokio's broadcast sender of frames, for services that fan out by hand.
 pub type EventSender<T = Arc<Frame>> = tokio::sync::broadcast::Sender<T>;

@@ -23,10 +23,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::ring::Feed;
 use super::{Missed, Replay};
 use crate::gap::GapReason;
 use crate::id::ConnectionId;
-use crate::sync::{AtomicUsize, Feed, TryCell, has_turn, spin_loop};
+use crate::sync::{AtomicUsize, TryCell, contain, has_turn, spin_loop};
 
 /// Bits of the phase. Ended outweighs finishing; cut says that it was ended from outside, and never stands without ended.
 const FINISHING: usize = 1;
@@ -221,7 +222,7 @@ impl<T: Clone + Send + 'static> Connection<T> {
         // The stream may have seen it, and have ended while we were in there (invariant 3).
         self.look_again();
         if let Some(waker) = waker.flatten() {
-            waker.wake();
+            contain(|| waker.wake());
         }
     }
 
@@ -258,9 +259,9 @@ impl<T: Clone + Send + 'static> Connection<T> {
         let Some((feed, replay, waker)) = taken else {
             return;
         };
-        drop((feed, replay));
+        contain(|| drop((feed, replay)));
         if let Some(waker) = waker {
-            waker.wake();
+            contain(|| waker.wake());
         }
     }
 

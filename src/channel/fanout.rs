@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use super::ring::Ring;
 use super::{Connection, Head, Incoming, Log, Refusal, Resume, Roster, Taken};
 use crate::gap::{Gap, GapReason};
 use crate::id::{Position, UserId};
-use crate::sync::Sender;
+use crate::sync::contain;
 
 pub(crate) struct Channel<T> {
     roster: Arc<Roster<T>>,
-    ring: Sender<T>,
+    ring: Ring<T>,
 }
 
 impl<T: Clone + Send + 'static> Channel<T> {
@@ -23,7 +24,7 @@ impl<T: Clone + Send + 'static> Channel<T> {
     ) -> Self {
         Self {
             roster: Arc::new(Roster::new(user, hash, log, first)),
-            ring: Sender::new(capacity),
+            ring: Ring::new(capacity),
         }
     }
 
@@ -93,11 +94,10 @@ impl<T: Clone + Send + 'static> Channel<T> {
         key: Option<&str>,
         make: impl FnOnce(Option<Position>) -> T,
     ) -> usize {
-        let send = |event| self.send(event);
-        match self.roster.log() {
+        self.sending(|send| match self.roster.log() {
             None => send(make(None)),
             Some(log) => log.append(size, key, make, send),
-        }
+        })
     }
 
     /// Sends what the engine between nodes sends, if it is its turn; see [`Log::take`]. It may tell of a gap.
@@ -109,32 +109,30 @@ impl<T: Clone + Send + 'static> Channel<T> {
         sized: (usize, Option<&str>),
         make: impl FnOnce(Option<Position>) -> T,
     ) -> Taken {
-        let send = |event| self.send(event);
         let make = |id| match tells_of_a_gap {
             true => self.count_notice(make(id)),
             false => make(id),
         };
-        match self.roster.log() {
+        self.sending(|send| match self.roster.log() {
             None => Taken::Sent(send(make(None))),
             Some(log) => log.take(incoming, echo, sized, make, send),
-        }
+        })
     }
 
     /// Sends something that is no event but tells of a gap to every connection that is subscribed.
     pub(crate) fn note(&self, size: usize, make: impl FnOnce(Option<Position>) -> T) -> usize {
         let make = |id| self.count_notice(make(id));
-        let send = |event| self.send(event);
-        match self.roster.log() {
+        self.sending(|send| match self.roster.log() {
             None => send(make(None)),
             Some(log) => log.note(size, make, send),
-        }
+        })
     }
 
     /// The engine's log is another one; see [`Log::reset`].
     pub(crate) fn reset(&self, head: Head, make: impl FnOnce(Option<Position>) -> T) {
         if let Some(log) = self.roster.log() {
             let make = |id| self.count_notice(make(id));
-            log.reset(head, make, |event| self.send(event));
+            self.sending(|send| log.reset(head, make, send));
         }
     }
 
@@ -155,9 +153,19 @@ impl<T: Clone + Send + 'static> Channel<T> {
         notice
     }
 
-    fn send(&self, event: T) -> usize {
-        self.roster.advance();
-        self.ring.send(event)
+    /// Runs `append`, which may send an event under the log's lock. What an event does to the service, streams that wake and
+    /// another event that is dropped, follows when that is released.
+    fn sending<R>(&self, append: impl FnOnce(&mut dyn FnMut(T) -> usize) -> R) -> R {
+        let mut overwritten = None;
+        let result = append(&mut |event| {
+            self.roster.advance();
+            let (reached, old) = self.ring.push(event);
+            overwritten = old;
+            reached
+        });
+        self.ring.wake();
+        contain(|| drop(overwritten));
+        result
     }
 }
 

@@ -13,8 +13,9 @@ use std::time::Duration;
 /// # Memory
 ///
 /// A user costs at most [`events`](Self::new) frames and [`bytes`](Self::bytes) bytes, each frame counted with its bytes
-/// and 192 more for its management. Users who are away cost that as well, in all at most [`away_bytes`](Self::away_bytes),
-/// and for each of [`away_users`](Self::away_users) a channel (2.8 KB with a ring of 64).
+/// and 192 more for its management. What is kept [under keys](crate::Builder::coalesce_keys) is within these bytes as well.
+/// Users who are away cost that too, in all at most [`away_bytes`](Self::away_bytes), and for each of
+/// [`away_users`](Self::away_users) a channel (0.7 KB).
 ///
 /// # Time
 ///
@@ -67,7 +68,7 @@ impl History {
         self
     }
 
-    /// For how long an event is kept. Default `None`: until it is one too many.
+    /// For how long an event is kept, under its key as well. Default `None`: until it is one too many.
     pub fn age(mut self, age: impl Into<Option<Duration>>) -> Self {
         self.age = age.into();
         self

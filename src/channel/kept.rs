@@ -1,4 +1,9 @@
-//! What a log keeps, within its bounds. All of it stands under the log's lock.
+//! What a log keeps, within its bounds. All of it is under the log's lock, so what it forgets is only handed out here, and
+//! dropped after the lock was released.
+//!
+//! The window has the last events without a hole, [`Latest`] those before it that are still the newest of their keys. One
+//! account has the bytes of both. What has no room goes from the oldest on, and a change costs no more than the logarithm of
+//! the number of keys, for each event that comes or goes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,15 +11,17 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Retention;
-use super::latest::Latest;
+use super::discarded::Discarded;
+use super::latest::{self, Latest, Removed};
 use super::shared::{Mark, Marks};
 use crate::metrics::Counters;
 
 pub(super) struct State<T> {
-    /// The offset of the next event. Those that are kept are the ones before it.
+    /// The offset of the next event.
     pub(super) next: u64,
+    /// The window: the events before it.
     pub(super) kept: VecDeque<Entry<T>>,
-    /// The sizes of those that are kept. They are in `history_bytes` of the counters as well, until the log is dropped.
+    /// What the window and `latest` take. It is in `history_bytes` of the counters as well, until the log is dropped.
     pub(super) bytes: usize,
     pub(super) counters: Arc<Counters>,
     pub(super) latest: Latest<T>,
@@ -45,30 +52,107 @@ impl<T> State<T> {
         (count + usize::from(self.kept.get(count).is_some_and(is_it))) as u64
     }
 
-    pub(super) fn keep(&mut self, entry: Entry<T>, retention: &Retention) {
-        let Some(history) = retention.history else {
-            return;
-        };
-        if entry.size > history.bytes || history.events == 0 {
-            // Those before it cannot stay either: what is kept has no holes.
-            while self.forget_first(retention) {}
-            self.drop_mark(&entry);
-            return;
+    /// Keeps an event, which is the next one, and drops what has no room beside it: the oldest events first.
+    pub(super) fn keep(
+        &mut self,
+        key: Option<&str>,
+        entry: Entry<T>,
+        retention: &Retention,
+        discarded: &mut Discarded<T>,
+    ) {
+        let offset = self.next;
+        let key = key.filter(|_| self.latest.takes_keys());
+        let key = key.map(|key| self.replace(key, retention, discarded));
+        if key.is_none() {
+            self.latest.miss(offset);
         }
-        while self.kept.len() >= history.events || self.bytes > history.bytes - entry.size {
-            self.forget_first(retention);
-        }
-        if self.away.is_some() {
-            while !retention.away_bytes().take(entry.size) {
-                if !self.forget_first(retention) {
-                    self.drop_mark(&entry);
-                    return;
-                }
+        let window = retention.history.map_or(0, |history| history.events);
+        let bytes = retention
+            .history
+            .map_or(usize::MAX, |history| history.bytes);
+        let cost = entry.size + key.as_deref().map_or(0, latest::cost_of);
+        let is_kept = (window > 0 || key.is_some()) && cost <= bytes;
+        if is_kept {
+            while self.kept.len() >= window.max(1) {
+                self.forget_first(retention, discarded);
+            }
+            if key.is_some() && self.latest.is_full() {
+                let forgotten = self.latest.forget_key();
+                self.let_go(forgotten, retention, discarded);
             }
         }
-        self.bytes += entry.size;
-        self.counters.history_bytes.add(entry.size as u64);
-        self.kept.push_back(entry);
+        if !is_kept || !self.take_room(cost, bytes, retention, discarded) {
+            // Those before it cannot stay in the window either: it has no holes.
+            while self.forget_first(retention, discarded) {}
+            self.drop_mark(&entry);
+            self.latest.miss(offset);
+            discarded.push(entry.event);
+            self.next += 1;
+            return;
+        }
+        if let Some(key) = key {
+            self.latest.insert(offset, key);
+        }
+        let entry = match window {
+            0 => self.latest.hold(offset, entry).err(),
+            _ => Some(entry),
+        };
+        self.kept.extend(entry);
+        self.next += 1;
+    }
+
+    /// Forgets the event that the next one replaces under its key, and gives the key.
+    fn replace(
+        &mut self,
+        key: &str,
+        retention: &Retention,
+        discarded: &mut Discarded<T>,
+    ) -> Arc<str> {
+        let replaced = self.latest.remove(key);
+        self.let_go(replaced, retention, discarded)
+            .unwrap_or_else(|| key.into())
+    }
+
+    /// Makes room for so many bytes, and takes it. `false` if there is none although nothing is left.
+    fn take_room(
+        &mut self,
+        bytes: usize,
+        most: usize,
+        retention: &Retention,
+        discarded: &mut Discarded<T>,
+    ) -> bool {
+        let has_room = |state: &Self| {
+            bytes <= most - state.bytes
+                && (state.away.is_none() || retention.away_bytes().take(bytes))
+        };
+        while !has_room(self) {
+            if !self.forget_oldest(retention, discarded) {
+                return false;
+            }
+        }
+        self.bytes += bytes;
+        self.counters.history_bytes.add(bytes as u64);
+        true
+    }
+
+    fn give_back(&mut self, bytes: usize, retention: &Retention) {
+        self.bytes -= bytes;
+        self.counters.history_bytes.sub(bytes as u64);
+        if self.away.is_some() {
+            retention.away_bytes().give_back(bytes);
+        }
+    }
+
+    fn let_go(
+        &mut self,
+        removed: Option<Removed<T>>,
+        retention: &Retention,
+        discarded: &mut Discarded<T>,
+    ) -> Option<Arc<str>> {
+        let removed = removed?;
+        self.give_back(removed.bytes, retention);
+        discarded.extend(removed.event);
+        Some(removed.key)
     }
 
     /// An event is not even kept.
@@ -78,20 +162,40 @@ impl<T> State<T> {
         }
     }
 
-    pub(super) fn forget_first(&mut self, retention: &Retention) -> bool {
+    /// Takes the first event out of the window. It is kept on if it is the newest of its key.
+    pub(super) fn forget_first(
+        &mut self,
+        retention: &Retention,
+        discarded: &mut Discarded<T>,
+    ) -> bool {
+        let offset = self.next - self.kept.len() as u64;
         let Some(entry) = self.kept.pop_front() else {
             return false;
         };
-        self.bytes -= entry.size;
-        self.counters.history_bytes.sub(entry.size as u64);
         self.drop_mark(&entry);
-        if self.away.is_some() {
-            retention.away_bytes().give_back(entry.size);
+        if let Err(entry) = self.latest.hold(offset, entry) {
+            self.give_back(entry.size, retention);
+            discarded.push(entry.event);
         }
         true
     }
 
-    pub(super) fn forget_old(&mut self, now: Option<Instant>, retention: &Retention) {
+    /// Forgets the oldest event there is, or takes it out of the window; `false` if nothing is left.
+    pub(super) fn forget_oldest(
+        &mut self,
+        retention: &Retention,
+        discarded: &mut Discarded<T>,
+    ) -> bool {
+        let held = self.latest.forget_held(|_| true);
+        self.let_go(held, retention, discarded).is_some() || self.forget_first(retention, discarded)
+    }
+
+    pub(super) fn forget_old(
+        &mut self,
+        now: Option<Instant>,
+        retention: &Retention,
+        discarded: &mut Discarded<T>,
+    ) {
         let (Some(now), Some(age)) = (now, retention.age()) else {
             return;
         };
@@ -101,7 +205,10 @@ impl<T> State<T> {
                 .is_some_and(|at| now.saturating_duration_since(at) > age)
         };
         while self.kept.front().is_some_and(is_old) {
-            self.forget_first(retention);
+            self.forget_first(retention, discarded);
+        }
+        while let Some(held) = self.latest.forget_held(is_old) {
+            self.let_go(Some(held), retention, discarded);
         }
     }
 
@@ -117,5 +224,8 @@ impl<T> State<T> {
 impl<T> Drop for State<T> {
     fn drop(&mut self) {
         self.counters.history_bytes.sub(self.bytes as u64);
+        let mut discarded = Discarded::new();
+        discarded.extend(self.latest.drain());
+        discarded.extend(self.kept.drain(..).map(|entry| entry.event));
     }
 }

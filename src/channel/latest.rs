@@ -1,64 +1,147 @@
 //! The newest event of each key, for streams that coalesce what they lost.
+//!
+//! As long as the window of the log has an event, it is held there. When the window drops it, and it is still the newest of
+//! its key, it is held here: so each event is held once, and those held here are older than those in the window.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
-use crate::sync::KeyedHasher;
+use super::kept::Entry;
+
+/// What a key costs besides its bytes: its places in both maps. These are trees, which grow and shrink bit by bit, and not
+/// all at once under the lock.
+const KEY_OVERHEAD: usize = 256;
 
 pub(super) struct Latest<T> {
-    keys: HashMap<Box<str>, (u64, T), KeyedHasher>,
+    /// Of each key the offset of its newest event.
+    offsets: BTreeMap<Arc<str>, u64>,
+    /// The same by offset.
+    newest: BTreeMap<u64, Newest<T>>,
     cap: usize,
-    /// The newest event that no later one stands for: it had no key, or its key was forgotten.
+    /// The newest event that no later one stands for: it had no key, or its key was forgotten, or it was not kept.
     unaccounted: u64,
 }
 
-impl<T: Clone> Latest<T> {
+struct Newest<T> {
+    key: Arc<str>,
+    /// The event, once the window has dropped it.
+    held: Option<Entry<T>>,
+}
+
+/// What was taken out.
+pub(super) struct Removed<T> {
+    pub(super) key: Arc<str>,
+    pub(super) event: Option<T>,
+    /// What both cost.
+    pub(super) bytes: usize,
+}
+
+impl<T> From<Newest<T>> for Removed<T> {
+    fn from(Newest { key, held }: Newest<T>) -> Self {
+        let size = held.as_ref().map_or(0, |held| held.size);
+        Self {
+            bytes: size + cost_of(&key),
+            event: held.map(|held| held.event),
+            key,
+        }
+    }
+}
+
+pub(super) fn cost_of(key: &str) -> usize {
+    KEY_OVERHEAD + key.len()
+}
+
+impl<T> Latest<T> {
     pub(super) fn new(cap: usize) -> Self {
         Self {
-            keys: HashMap::default(),
+            offsets: BTreeMap::new(),
+            newest: BTreeMap::new(),
             cap,
             unaccounted: 0,
         }
     }
 
-    pub(super) fn note(&mut self, offset: u64, key: Option<&str>, event: &T) {
-        let Some(key) = key.filter(|_| self.cap > 0) else {
-            self.unaccounted = offset;
-            return;
-        };
-        if let Some(newest) = self.keys.get_mut(key) {
-            *newest = (offset, event.clone());
-            return;
-        }
-        if self.keys.len() == self.cap {
-            self.forget_the_oldest();
-        }
-        self.keys.insert(key.into(), (offset, event.clone()));
+    /// Whether there is a place for keys.
+    pub(super) fn takes_keys(&self) -> bool {
+        self.cap > 0
     }
 
-    fn forget_the_oldest(&mut self) {
-        let oldest = self.keys.iter().min_by_key(|(_, (offset, _))| *offset);
-        if let Some((key, &(offset, _))) = oldest {
-            let key = key.clone();
-            self.keys.remove(&key);
-            self.unaccounted = self.unaccounted.max(offset);
+    /// Whether the next key takes the place of another.
+    pub(super) fn is_full(&self) -> bool {
+        self.newest.len() >= self.cap
+    }
+
+    /// Nothing stands for this event.
+    pub(super) fn miss(&mut self, offset: u64) {
+        self.unaccounted = self.unaccounted.max(offset);
+    }
+
+    /// Takes out a key, whose next event comes.
+    pub(super) fn remove(&mut self, key: &str) -> Option<Removed<T>> {
+        let offset = self.offsets.remove(key)?;
+        self.newest.remove(&offset).map(Removed::from)
+    }
+
+    /// Adds a key that is not in, with the offset of its newest event.
+    pub(super) fn insert(&mut self, offset: u64, key: Arc<str>) {
+        self.offsets.insert(key.clone(), offset);
+        self.newest.insert(offset, Newest { key, held: None });
+    }
+
+    /// Holds an event that the window does not have, if it is the newest of its key; gives it back if it is not.
+    pub(super) fn hold(&mut self, offset: u64, entry: Entry<T>) -> Result<(), Entry<T>> {
+        match self.newest.get_mut(&offset) {
+            None => Err(entry),
+            Some(newest) => {
+                newest.held = Some(entry);
+                Ok(())
+            }
         }
     }
 
-    /// Of these events, those that are the newest of their key, in order.
-    pub(super) fn within(&self, offsets: &Range<u64>) -> Vec<(u64, T)> {
-        let mut newest: Vec<_> = self
-            .keys
-            .values()
-            .filter(|(offset, _)| offsets.contains(offset))
-            .cloned()
-            .collect();
-        newest.sort_unstable_by_key(|(offset, _)| *offset);
-        newest
+    /// Forgets the key whose newest event is the oldest.
+    pub(super) fn forget_key(&mut self) -> Option<Removed<T>> {
+        let (offset, newest) = self.newest.pop_first()?;
+        self.offsets.remove(&newest.key);
+        self.miss(offset);
+        Some(newest.into())
+    }
+
+    /// Forgets the oldest event that is held, if `may_go` says so.
+    pub(super) fn forget_held(
+        &mut self,
+        may_go: impl FnOnce(&Entry<T>) -> bool,
+    ) -> Option<Removed<T>> {
+        let (_, oldest) = self.newest.first_key_value()?;
+        oldest.held.as_ref().filter(|held| may_go(held))?;
+        self.forget_key()
+    }
+
+    /// Takes out every event that is held.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = T> {
+        self.offsets.clear();
+        let newest = std::mem::take(&mut self.newest).into_values();
+        newest.filter_map(|newest| newest.held.map(|held| held.event))
     }
 
     /// Whether each event from this one on that is not the newest of its key has a newer one.
     pub(super) fn accounts_from(&self, offset: u64) -> bool {
         self.unaccounted < offset
+    }
+}
+
+impl<T: Clone> Latest<T> {
+    /// The first of the events that are held of these, in order, at most so many; and where what it says of them ends.
+    pub(super) fn within(&self, offsets: Range<u64>, most: usize) -> (Vec<(u64, T)>, u64) {
+        let end = offsets.end;
+        let mut held = self.newest.range(offsets).filter_map(|(offset, newest)| {
+            let held = newest.held.as_ref()?;
+            Some((*offset, held))
+        });
+        let some = held.by_ref().take(most);
+        let some: Vec<_> = some.map(|(at, held)| (at, held.event.clone())).collect();
+        let until = held.next().map_or(end, |(offset, _)| offset);
+        (some, until)
     }
 }

@@ -9,21 +9,26 @@
 //! 3. A user is away if the log says so. It is set only while nobody is in, and cleared by whoever comes in, who takes the
 //!    lock after having been counted. So the room for those who are away is given back once, and nobody who is in takes any.
 //!
-//! Held for some tens of nanoseconds: nothing is encoded in it, and a replay takes a few events at a time. The same user's
-//! broadcasts and streams meet here, users do not meet each other.
+//! The ring's lock is taken inside it. Under it nothing is encoded and no code of the service runs: an event that is taken out
+//! is handed out ([`Discarded`]), and the streams are woken once it is released, however many these are. A replay takes a
+//! few events at a time. What takes longer moves many events at once, at the price of a few tree operations each: those
+//! that are too old, and those that make room for a large one or for a user who goes. The same user's broadcasts and streams
+//! meet here, users do not meet each other.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::discarded::Discarded;
 use super::kept::{Entry, State};
 use super::latest::Latest;
+use super::ring::Feed;
 use super::shared::{Head, Incoming, Mark, Marks, Taken};
 use super::{Replay, Resume, Retention};
 use crate::gap::{Gap, GapReason};
 use crate::id::{Position, Seen};
-use crate::sync::{Feed, Mutex};
+use crate::sync::Mutex;
 
 /// The most events that a replay takes in one go.
 const CHUNK: u64 = 32;
@@ -84,7 +89,7 @@ impl<T: Clone + Send + 'static> Log<T> {
             return None;
         }
         let log = Self::new(retention);
-        log.state.with(|state| {
+        log.with(|state, _| {
             state.away = Some(Instant::now());
             state.unclaimed = true;
         });
@@ -121,6 +126,12 @@ impl<T: Clone + Send + 'static> Log<T> {
         &self.retention
     }
 
+    /// Runs `f` under the lock. What it discards is dropped after that.
+    fn with<R>(&self, f: impl FnOnce(&mut State<T>, &mut Discarded<T>) -> R) -> R {
+        let mut discarded = Discarded::new();
+        self.state.with(|state| f(state, &mut discarded))
+    }
+
     /// Gives an event its offset, appends it, and sends it (invariant 1).
     pub(super) fn append(
         &self,
@@ -130,14 +141,14 @@ impl<T: Clone + Send + 'static> Log<T> {
         send: impl FnOnce(T) -> usize,
     ) -> usize {
         let now = self.now();
-        self.state.with(|state| {
+        self.with(|state, discarded| {
             let mut mark = None;
             if let Some(marks) = &mut state.marks {
                 marks.last.own += 1;
                 mark = Some((marks.last, true));
             }
             let event = make(self.place(state));
-            self.push(state, (size, key), (now, mark), event, send)
+            self.push((state, discarded), (size, key), (now, mark), event, send)
         })
     }
 
@@ -152,7 +163,7 @@ impl<T: Clone + Send + 'static> Log<T> {
         send: impl FnOnce(T) -> usize,
     ) -> Taken {
         let now = self.now();
-        self.state.with(|state| {
+        self.with(|state, discarded| {
             let Some(marks) = &mut state.marks else {
                 return Taken::Again;
             };
@@ -169,13 +180,13 @@ impl<T: Clone + Send + 'static> Log<T> {
             }
             let mark = Some((marks.last, true));
             let event = make(self.place(state));
-            Taken::Sent(self.push(state, (size, key), (now, mark), event, send))
+            Taken::Sent(self.push((state, discarded), (size, key), (now, mark), event, send))
         })
     }
 
     /// The engine has nothing up to this position that is not here, or cannot be had.
     pub(super) fn catch_up(&self, position: u64) {
-        self.state.with(|state| {
+        self.with(|state, _| {
             if let Some(marks) = &mut state.marks {
                 marks.last.remote = marks.last.remote.max(position);
             }
@@ -190,12 +201,12 @@ impl<T: Clone + Send + 'static> Log<T> {
         send: impl FnOnce(T) -> usize,
     ) -> usize {
         let now = self.now();
-        self.state.with(|state| {
+        self.with(|state, discarded| {
             let mark = state.marks.map(|marks| (marks.last, false));
             let offset = state.next;
             let place = self.place(state).or_else(|| self.position(offset));
             let event = make(place);
-            self.push(state, (size, None), (now, mark), event, send)
+            self.push((state, discarded), (size, None), (now, mark), event, send)
         })
     }
 
@@ -207,7 +218,7 @@ impl<T: Clone + Send + 'static> Log<T> {
         send: impl FnOnce(T) -> usize,
     ) {
         let now = self.now();
-        self.state.with(|state| {
+        self.with(|state, discarded| {
             let Some(mut marks) = state.marks else {
                 return;
             };
@@ -215,7 +226,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                 return;
             }
             // Before the marks are anew: whatever is forgotten leaves its own.
-            while state.forget_first(&self.retention) {}
+            while state.forget_first(&self.retention, discarded) {}
             marks.epoch = head.epoch;
             marks.last.remote = head.position;
             marks.dropped = marks.last;
@@ -224,14 +235,13 @@ impl<T: Clone + Send + 'static> Log<T> {
             state.marks = Some(marks);
             let mark = Some((marks.last, false));
             let event = make(self.place(state));
-            self.push(state, (1, None), (now, mark), event, send);
+            self.push((state, discarded), (1, None), (now, mark), event, send);
         });
     }
 
     /// How far the log is in the engine's.
     pub(super) fn remote(&self) -> u64 {
-        self.state
-            .with(|state| state.marks.map_or(0, |marks| marks.last.remote))
+        self.with(|state, _| state.marks.map_or(0, |marks| marks.last.remote))
     }
 
     /// The id of the event that is appended next, where `append` has raised the mark already.
@@ -256,22 +266,19 @@ impl<T: Clone + Send + 'static> Log<T> {
 
     fn push(
         &self,
-        state: &mut State<T>,
+        (state, discarded): (&mut State<T>, &mut Discarded<T>),
         (size, key): (usize, Option<&str>),
         (at, mark): (Option<Instant>, Option<(Mark, bool)>),
         event: T,
         send: impl FnOnce(T) -> usize,
     ) -> usize {
-        let offset = state.next;
-        state.next += 1;
-        state.latest.note(offset, key, &event);
         let entry = Entry {
             event: event.clone(),
             size,
             at,
             mark,
         };
-        state.keep(entry, &self.retention);
+        state.keep(key, entry, &self.retention, discarded);
         send(event)
     }
 
@@ -286,7 +293,7 @@ impl<T: Clone + Send + 'static> Log<T> {
         resume: Resume,
         subscribe: impl FnOnce() -> Feed<T>,
     ) -> Joined<T> {
-        self.state.with(|state| {
+        self.with(|state, _| {
             state.come_back(&self.retention);
             let feed = subscribe();
             let live = state.next;
@@ -368,23 +375,21 @@ impl<T: Clone + Send + 'static> Log<T> {
     /// for what is gone.
     pub(super) fn read(&self, next: u64, end: u64, coalesce: bool) -> Excerpt<T> {
         let now = self.retention.age().map(|_| Instant::now());
-        self.state.with(|state| {
-            state.forget_old(now, &self.retention);
+        self.with(|state, discarded| {
+            state.forget_old(now, &self.retention, discarded);
             let first = state.next - state.kept.len() as u64;
             if next < first {
-                let until = end.min(first);
-                let gone = next..until;
+                let mut until = end.min(first);
+                let mut latest = Vec::new();
+                if coalesce {
+                    (latest, until) = state.latest.within(next..until, CHUNK as usize);
+                }
                 let position = match state.marks {
                     None => None,
                     Some(marks) if until == first => {
                         Some(self.shared_position(&marks, marks.dropped))
                     }
                     Some(_) => None,
-                };
-                let latest = if coalesce {
-                    state.latest.within(&gone)
-                } else {
-                    Vec::new()
                 };
                 let shared = state.marks.is_some();
                 let before = latest.first().map_or(until, |(offset, _)| *offset);
@@ -417,7 +422,7 @@ impl<T: Clone + Send + 'static> Log<T> {
     /// Keeps the log of a user who has gone, if `is_deserted` says that nobody is in; `false` if there is no room for it,
     /// and the channel is to be closed.
     pub(super) fn linger(&self, is_deserted: impl FnOnce() -> bool) -> bool {
-        self.state.with(|state| {
+        self.with(|state, discarded| {
             if state.away.is_some() || !is_deserted() {
                 return true;
             }
@@ -426,7 +431,7 @@ impl<T: Clone + Send + 'static> Log<T> {
             }
             while !self.retention.away_bytes().take(state.bytes) {
                 // With nothing left it asks for nothing, and gets it.
-                state.forget_first(&self.retention);
+                state.forget_oldest(&self.retention, discarded);
             }
             state.away = Some(Instant::now());
             true
@@ -435,8 +440,8 @@ impl<T: Clone + Send + 'static> Log<T> {
 
     /// Forgets events that are too old, and says whether the user has been away for too long.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        self.state.with(|state| {
-            state.forget_old(Some(now), &self.retention);
+        self.with(|state, discarded| {
+            state.forget_old(Some(now), &self.retention, discarded);
             let linger = self.retention.linger();
             state
                 .away
@@ -446,7 +451,7 @@ impl<T: Clone + Send + 'static> Log<T> {
 
     /// Gives back what a user who is away takes. Called by whoever has closed the channel, after that.
     pub(crate) fn close(&self) {
-        self.state.with(|state| state.come_back(&self.retention));
+        self.with(|state, _| state.come_back(&self.retention));
     }
 }
 

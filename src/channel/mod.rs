@@ -1,6 +1,6 @@
 //! One user's fan-out.
 //!
-//! A [`Channel`] is the sending side of the user's ring and its [`Roster`]: the connections that are in, and whether
+//! A [`Channel`] is the sending side of the user's [`Ring`](ring::Ring) and its [`Roster`]: the connections that are in, and whether
 //! the channel is closed, together in one copy-on-write cell. Each [`Connection`] holds its own receiving side. Where
 //! a [`History`] is kept, or the newest event of each key, the roster has a [`Log`], and each connection a [`Replay`] of it.
 //!
@@ -8,6 +8,7 @@
 //! channel out of the map drops its sender, and that ends the streams.
 
 mod connection;
+mod discarded;
 mod fanout;
 mod history;
 mod kept;
@@ -15,6 +16,7 @@ mod latest;
 mod log;
 mod replay;
 mod retention;
+mod ring;
 mod roster;
 mod shared;
 #[cfg(test)]

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::Log;
+use super::ring::Feed;
 use crate::gap::{Gap, GapReason};
 use crate::id::Position;
-use crate::sync::Feed;
 
 /// Where a stream begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,10 +5,9 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::latest::Latest;
+use super::ring::Ring;
 use super::{Head, History, Incoming, Log, Resume, Retention, Taken, Upstream};
 use crate::id::{Position, Seen};
-use crate::sync::Sender;
 
 const EPOCH: u64 = 7;
 /// What is no event but tells of a gap.
@@ -18,7 +17,7 @@ type Event = (u32, Position);
 
 struct Node {
     log: Arc<Log<Event>>,
-    ring: Sender<Event>,
+    ring: Ring<Event>,
     sent: RefCell<Vec<Event>>,
 }
 
@@ -45,7 +44,7 @@ fn node(history: History) -> Node {
     let retention = Retention::new(Some(history), 0, upstream, Arc::default());
     Node {
         log: Log::new(Arc::new(retention)),
-        ring: Sender::new(64),
+        ring: Ring::new(64),
         sent: RefCell::default(),
     }
 }
@@ -62,7 +61,7 @@ fn place(remote: u64, own: impl Into<Option<Seen>>) -> Position {
 impl Node {
     fn send(&self, event: Event) -> usize {
         self.sent.borrow_mut().push(event);
-        self.ring.send(event)
+        self.ring.push(event).0
     }
 
     /// Broadcasts here, to streams first, and says what id the event has.
@@ -275,20 +274,6 @@ fn the_log_gives_a_few_events_at_a_time() {
     assert_eq!((some.events.len(), some.until), (32, 39));
     let last = node.log.read(71, 101, false);
     assert_eq!((last.events.len(), last.until), (30, 101));
-}
-
-#[test]
-fn where_no_keys_are_kept_nothing_stands_for_an_event() {
-    let mut none = Latest::new(0);
-    let mut one = Latest::new(1);
-    for offset in 1..=3 {
-        none.note(offset, Some("key"), &());
-        one.note(offset, Some("key"), &());
-    }
-    assert_eq!(none.within(&(1..4)), []);
-    assert!(!none.accounts_from(3));
-    assert_eq!(one.within(&(1..4)), [(3, ())]);
-    assert!(one.accounts_from(1));
 }
 
 #[test]

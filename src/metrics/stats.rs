@@ -16,8 +16,8 @@ pub struct Stats {
     pub away: usize,
     /// Bytes that are kept for those.
     pub away_bytes: usize,
-    /// Bytes that are kept in all [histories](crate::History), those of users who are away among them. Counted as there:
-    /// each frame with its bytes and 192 more.
+    /// Bytes that are kept in all [histories](crate::History) and [under keys](crate::Builder::coalesce_keys), those of users
+    /// who are away among them. Counted as there: each frame with its bytes and 192 more, each key with its bytes and 256.
     pub history_bytes: usize,
     /// Connections that are open now.
     pub connections: usize,

@@ -22,8 +22,9 @@ pub enum LagPolicy {
     Disconnect,
     /// Of the events that were lost, the stream yields the newest of each [key](crate::ToSse::key), in order, and leaves
     /// out those that these replace. The client is told only if an event may have been among them that none replaces: one
-    /// without a key, or with one of too many keys ([`Builder::coalesce_keys`](crate::Builder::coalesce_keys)). `missed`
-    /// then counts all that were left out.
+    /// without a key, with one of too many keys ([`Builder::coalesce_keys`](crate::Builder::coalesce_keys)), or for which
+    /// the history had no room. `missed` then counts those that were left out; where many keys have news, there may be a gap
+    /// for each 32 events.
     ///
     /// For events that say how things *are*: progress, presence, a price. It is wrong for events that say how things
     /// *change*: one that is left out is a change that the client never makes.

@@ -10,25 +10,22 @@
 //!   still alive, an exchange acquires and releases. The real type promises more (each of its operations takes part in
 //!   one total order), so what passes here passes there. It cannot show how the real type frees memory, and does not
 //!   need to: that is the real type's own affair.
-//! - **tokio's broadcast channel** and its **`Notify`** are the real ones, behind one scheduling point per call. loom's
-//!   threads switch only at loom's operations, so a call is one atomic step, ordered like the mutex inside it.
+//! - **tokio's `Notify`** is the real one, behind one scheduling point per call. loom's threads switch only at loom's
+//!   operations, so a call is one atomic step, ordered like the mutex inside it.
 //! - **Wakers** are wrapped, because tokio clones and drops them under its own mutex, where loom must not switch.
 //!
 //! No loom operation happens while a `std` mutex in here is held.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
-use futures_core::Stream;
 #[cfg(not(shuttle))]
 use loom::{cell::UnsafeCell, sync as checked, sync::atomic, thread};
 #[cfg(shuttle)]
 use shuttle::{sync as checked, sync::atomic, thread};
-use tokio_stream::wrappers::BroadcastStream;
-use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 /// shuttle orders everything, so there is nothing to check.
 #[cfg(shuttle)]
@@ -72,6 +69,21 @@ pub(crate) fn spin_loop() {
 /// A thread of a model is no task of tokio's, whose turn could be over.
 pub(crate) fn has_turn() -> bool {
     true
+}
+
+pub(crate) struct Turn;
+
+impl Turn {
+    pub(crate) fn made_progress(&self) {}
+}
+
+pub(crate) fn take_turn(_: &mut Context<'_>) -> Poll<Turn> {
+    Poll::Ready(Turn)
+}
+
+/// A panic in a model is a failure of it.
+pub(crate) fn contain(f: impl FnOnce()) {
+    f();
 }
 
 /// An atomic behind a scheduling point.
@@ -318,75 +330,6 @@ impl Wrapped {
 impl Wake for Wrapped {
     fn wake(self: Arc<Self>) {
         self.0.wake_by_ref();
-    }
-}
-
-pub(crate) struct Sender<T> {
-    token: Arc<Token>,
-    ring: Option<tokio::sync::broadcast::Sender<T>>,
-}
-
-impl<T: Clone + Send + 'static> Sender<T> {
-    pub(crate) fn new(capacity: usize) -> Self {
-        let ring = tokio::sync::broadcast::Sender::new(capacity);
-        Self {
-            token: Arc::new(Token::new()),
-            ring: Some(ring),
-        }
-    }
-
-    fn ring(&self) -> &tokio::sync::broadcast::Sender<T> {
-        self.token.enter();
-        self.ring.as_ref().expect("taken only by drop")
-    }
-
-    pub(crate) fn send(&self, event: T) -> usize {
-        self.ring().send(event).unwrap_or(0)
-    }
-
-    pub(crate) fn subscribe(&self) -> Feed<T> {
-        let stream = BroadcastStream::new(self.ring().subscribe());
-        Feed {
-            token: self.token.clone(),
-            stream: Some(stream),
-        }
-    }
-
-    #[allow(dead_code, reason = "for deliberate faults")]
-    pub(crate) fn receiver_count(&self) -> usize {
-        self.ring().receiver_count()
-    }
-}
-
-impl<T> Drop for Sender<T> {
-    fn drop(&mut self) {
-        self.token.enter();
-        self.ring = None;
-    }
-}
-
-pub(crate) struct Feed<T> {
-    token: Arc<Token>,
-    stream: Option<BroadcastStream<T>>,
-}
-
-impl<T: Clone + Send + 'static> Feed<T> {
-    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, u64>>> {
-        let waker = Wrapped::waker(cx.waker());
-        self.token.enter();
-        let stream = self.stream.as_mut().expect("taken only by drop");
-        Pin::new(stream)
-            .poll_next(&mut Context::from_waker(&waker))
-            .map(|next| {
-                next.map(|item| item.map_err(|BroadcastStreamRecvError::Lagged(missed)| missed))
-            })
-    }
-}
-
-impl<T> Drop for Feed<T> {
-    fn drop(&mut self) {
-        self.token.enter();
-        self.stream = None;
     }
 }
 

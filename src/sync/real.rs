@@ -1,12 +1,6 @@
 //! The real primitives.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-
-use futures_core::Stream;
-use tokio_stream::wrappers::BroadcastStream;
-use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
@@ -16,6 +10,9 @@ pub(crate) use tokio::sync::Notify;
 /// Whether the task that is polled now still has its turn. When it has not, tokio's own "not yet" says nothing: the task is
 /// woken at once.
 pub(crate) use tokio::task::coop::has_budget_remaining as has_turn;
+
+/// Takes a part of that turn, or says "not yet" and has the task woken. Given back unless progress is made.
+pub(crate) use tokio::task::coop::poll_proceed as take_turn;
 
 /// A copy-on-write cell: readers load a snapshot, writers exchange it against the very snapshot they decided on.
 pub(crate) struct ArcSwap<T>(arc_swap::ArcSwap<T>);
@@ -76,34 +73,13 @@ impl<T> Mutex<T> {
     }
 }
 
-/// The sending side of one user's ring.
-pub(crate) struct Sender<T>(tokio::sync::broadcast::Sender<T>);
-
-impl<T: Clone + Send + 'static> Sender<T> {
-    pub(crate) fn new(capacity: usize) -> Self {
-        Self(tokio::sync::broadcast::Sender::new(capacity))
-    }
-
-    /// Sends to every feed that exists now, and says how many these are.
-    pub(crate) fn send(&self, event: T) -> usize {
-        self.0.send(event).unwrap_or(0)
-    }
-
-    pub(crate) fn subscribe(&self) -> Feed<T> {
-        Feed(BroadcastStream::new(self.0.subscribe()))
-    }
-}
-
-/// The receiving side: a [`BroadcastStream`].
-pub(crate) struct Feed<T>(BroadcastStream<T>);
-
-impl<T: Clone + Send + 'static> Feed<T> {
-    /// The next event; `Err(n)` when `n` were overwritten before they could be read; `None` once the sender is gone
-    /// and everything it sent has been read.
-    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, u64>>> {
-        Pin::new(&mut self.0).poll_next(cx).map(|next| {
-            next.map(|item| item.map_err(|BroadcastStreamRecvError::Lagged(missed)| missed))
-        })
+/// Runs code of the service that nobody here is to suffer from: a waker, or the drop of an event. If it panics, the panic
+/// hook has said so, and that is all.
+pub(crate) fn contain(f: impl FnOnce()) {
+    // It owns what it runs on, so nobody sees that half done.
+    if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)) {
+        // What it panicked with may panic in its drop as well.
+        std::mem::forget(panic);
     }
 }
 

@@ -42,7 +42,7 @@ struct Channel {
     away: Option<u64>,
     /// Nobody was ever in.
     is_unclaimed: bool,
-    /// Of each key the offset of the newest event, as many as are kept.
+    /// Of each key the offset of the newest event, as many as are kept. Those before `first` are kept for that alone.
     newest: BTreeMap<u8, u64>,
     /// The last event that no key stands for.
     unaccounted: u64,
@@ -292,8 +292,9 @@ impl Model {
         }
         let others = self.away_bytes();
         let channel = &mut self.channels[channel];
+        let next = channel.next();
         while channel.bytes() > history.away_bytes - others {
-            channel.first += 1;
+            channel.forget_oldest(next);
         }
         channel.away = Some(self.now);
         true

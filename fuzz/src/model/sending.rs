@@ -4,6 +4,8 @@ use super::{Channel, Model, Phase, Sent, Stream};
 
 /// What an event counts in a history besides its data: `data: `, its end, an id at its longest, and 192 more.
 const OVERHEAD: usize = 6 + 2 + 42 + 192;
+/// What a key counts: one byte, and 256 more.
+const KEY: usize = 1 + 256;
 
 impl Model {
     /// Sends an event, and says how many streams it reaches.
@@ -18,8 +20,7 @@ impl Model {
             at: self.now,
         };
         channel.sent.push(sent);
-        channel.note_key(key, self.settings.keys());
-        self.keep_last(index);
+        self.keep_last(index, key);
         let reads = |stream: &&Stream| stream.channel == index && stream.phase != Phase::Ended;
         let reached = self.streams.values().filter(reads).count();
         self.counted.deliveries += reached as u64;
@@ -45,24 +46,48 @@ impl Model {
         self.of_user[user]
     }
 
-    /// Makes room for the event that was sent last, or keeps nothing.
-    fn keep_last(&mut self, index: usize) {
-        let Some(history) = self.settings.history.clone() else {
-            self.channels[index].first = self.channels[index].next();
-            return;
-        };
+    /// Makes room for the event that was sent last, oldest first, or keeps nothing of it.
+    fn keep_last(&mut self, index: usize, key: Option<u8>) {
+        let history = self.settings.history.clone();
         let others: usize = {
             let is_other = |(i, channel): &(usize, &Channel)| *i != index && channel.away.is_some();
             let others = self.channels.iter().enumerate().filter(is_other);
             others.map(|(_, channel)| channel.bytes()).sum()
         };
+        let keys = self.settings.keys();
         let channel = &mut self.channels[index];
-        let room = match channel.away {
-            Some(_) => history.bytes.min(history.away_bytes - others),
-            None => history.bytes,
+        let most = history.as_ref().map_or(usize::MAX, |history| history.bytes);
+        let room = match (&history, channel.away) {
+            (Some(history), Some(_)) => most.min(history.away_bytes - others),
+            _ => most,
         };
-        while channel.next() - channel.first > history.events as u64 || channel.bytes() > room {
-            channel.first += 1;
+        let window = history.map_or(0, |history| history.events as u64);
+        let last = channel.next() - 1;
+        let key = key.filter(|_| keys > 0);
+        let mut cost = channel.sent[last as usize - 1].size;
+        if let Some(key) = key {
+            channel.newest.remove(&key);
+            cost += KEY;
+        }
+        let is_kept = (window > 0 || key.is_some()) && cost <= most;
+        if is_kept {
+            channel.first = channel.first.max((last + 1).saturating_sub(window.max(1)));
+            if key.is_some() && channel.newest.len() == keys {
+                channel.forget_key();
+            }
+            while channel.bytes_before(last) + cost > room && channel.forget_oldest(last) {}
+        }
+        if !is_kept || channel.bytes_before(last) + cost > room {
+            channel.first = last + 1;
+            channel.unaccounted = last;
+            return;
+        }
+        match key {
+            Some(key) => drop(channel.newest.insert(key, last)),
+            None => channel.unaccounted = last,
+        }
+        if window == 0 {
+            channel.first = last + 1;
         }
     }
 
@@ -81,6 +106,12 @@ impl Model {
         {
             channel.first += 1;
         }
+        while channel
+            .oldest_held()
+            .is_some_and(|offset| is_old(&channel.sent[offset as usize - 1]))
+        {
+            channel.forget_key();
+        }
     }
 }
 
@@ -91,29 +122,43 @@ impl Channel {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.sent[self.first as usize - 1..]
-            .iter()
-            .map(|sent| sent.size)
-            .sum()
+        self.bytes_before(self.next())
     }
 
-    /// Notes the newest event under its key, and forgets the key whose newest event is the oldest if these are too many.
-    pub(super) fn note_key(&mut self, key: Option<u8>, cap: usize) {
-        let offset = self.sent.len() as u64;
-        match key {
-            Some(key) if cap > 0 => self.newest.insert(key, offset),
-            _ => {
-                self.unaccounted = offset;
-                None
-            }
-        };
-        if self.newest.len() > cap {
-            let oldest = self.newest.iter().min_by_key(|(_, offset)| **offset);
-            let (key, offset) = oldest
-                .map(|(key, offset)| (*key, *offset))
-                .expect("too many");
-            self.newest.remove(&key);
-            self.unaccounted = self.unaccounted.max(offset);
+    /// What the events before this one take: those of the window, those that are older and the newest of their keys, and
+    /// the keys.
+    fn bytes_before(&self, end: u64) -> usize {
+        let size = |offset: u64| self.sent[offset as usize - 1].size;
+        let held = self.newest.values().filter(|offset| **offset < self.first);
+        let held: usize = held.map(|offset| size(*offset)).sum();
+        let window: usize = (self.first..end).map(size).sum();
+        window + held + KEY * self.newest.len()
+    }
+
+    fn oldest_held(&self) -> Option<u64> {
+        let oldest = self.newest.values().min().copied();
+        oldest.filter(|offset| *offset < self.first)
+    }
+
+    /// Forgets the oldest event before this one, or takes it out of the window; `false` if there is none.
+    pub(super) fn forget_oldest(&mut self, end: u64) -> bool {
+        if self.oldest_held().is_some() {
+            self.forget_key();
+        } else if self.first < end {
+            self.first += 1;
+        } else {
+            return false;
         }
+        true
+    }
+
+    /// Forgets the key whose newest event is the oldest.
+    fn forget_key(&mut self) {
+        let oldest = self.newest.iter().min_by_key(|(_, offset)| **offset);
+        let (key, offset) = oldest
+            .map(|(key, offset)| (*key, *offset))
+            .expect("there is one");
+        self.newest.remove(&key);
+        self.unaccounted = self.unaccounted.max(offset);
     }
 }
