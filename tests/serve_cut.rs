@@ -23,6 +23,7 @@ use axum::http::{Method, Request, Response, StatusCode};
 use axum::routing::any;
 use axum::serve::Listener;
 use bytes::Bytes;
+use h2::Reason;
 use h2::ext::Protocol;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
@@ -397,6 +398,29 @@ async fn an_upgraded_stream_is_aborted_by_the_deadline_though_its_window_is_with
             eventually(BOUND, "the handler is told", is_told).await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgraded_stream_whose_window_is_withheld_is_reset_at_the_stall_limit() {
+    let upgrades = Upgrades::default();
+    let server = Running::start(LIMIT, upgrades.app(), LONG).await;
+    let start = Instant::now();
+    let tcp = TcpStream::connect(server.addr).await.expect("it listens");
+    let (mut body, _sender, _driver) = extended_connect(tcp, "/write", 1024).await;
+    let mut taken = 0;
+    let reason = loop {
+        match soon(body.data()).await.expect("no proper end") {
+            Ok(bytes) => taken += bytes.len(),
+            Err(error) => break error.reason(),
+        }
+    };
+    assert_eq!((taken, reason), (1024, Some(Reason::CANCEL)));
+    let cut = start.elapsed();
+    assert!(
+        cut >= LIMIT && cut < LIMIT + Duration::from_secs(2),
+        "{cut:?}"
+    );
+    eventually(BOUND, "the handler is told", || upgrades.failed() == 1).await;
 }
 
 #[tokio::test]

@@ -17,8 +17,8 @@ pub struct Stalls {
     pub sockets: u64,
     /// Connections whose stream was over, and whose client did not take the rest of it in a quarter of a second.
     pub overtime_sockets: u64,
-    /// HTTP/2 streams that were reset because their client withheld the window for the stall limit. Their connections went
-    /// on.
+    /// HTTP/2 streams that were reset because their client withheld the window for the stall limit, or because they held
+    /// the window of the connection for which others had waited so long. Their connections went on.
     pub streams: u64,
     /// HTTP/2 streams that were over, and whose client did not take the rest in a quarter of a second.
     pub overtime_streams: u64,

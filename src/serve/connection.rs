@@ -38,6 +38,12 @@ pub(super) struct Protocols {
     /// For streams; the IO of a connection has its own.
     #[cfg(feature = "http2")]
     pub(super) stall_limit: Duration,
+    #[cfg(feature = "http2")]
+    pub(super) http2_idle_timeout: Duration,
+    #[cfg(feature = "http2")]
+    pub(super) http2_keep_alive_interval: Option<Duration>,
+    #[cfg(feature = "http2")]
+    pub(super) http2_keep_alive_timeout: Duration,
 }
 
 impl Default for Protocols {
@@ -48,6 +54,12 @@ impl Default for Protocols {
             http2: false,
             #[cfg(feature = "http2")]
             stall_limit: super::guard::STALL_LIMIT,
+            #[cfg(feature = "http2")]
+            http2_idle_timeout: Duration::from_secs(90),
+            #[cfg(feature = "http2")]
+            http2_keep_alive_interval: None,
+            #[cfg(feature = "http2")]
+            http2_keep_alive_timeout: Duration::from_secs(20),
         }
     }
 }

@@ -88,7 +88,12 @@ impl<L: Listener, S> Server<L, S> {
     ///
     /// The time runs from the moment that a connection opens, or that a response or a stream has ended, until the last byte
     /// of the next head. So it also bounds how long a connection may be idle between requests. Open streams are not
-    /// affected. With HTTP/2, it bounds the time until the client has said that it speaks HTTP/2; later it may be idle.
+    /// affected.
+    ///
+    /// With HTTP/2, it bounds the time until the client's first frame is whole, and later that from the first byte of a
+    /// request's head, or of a frame without data, to the last. A client that exceeds it loses the connection with all its
+    /// streams, since nothing else can be read meanwhile. Idle connections have a
+    /// time of their own, `http2_idle_timeout`.
     pub fn header_read_timeout(mut self, limit: Duration) -> Self {
         self.protocols.header_read_timeout = settable(limit);
         self
@@ -100,12 +105,51 @@ impl<L: Listener, S> Server<L, S> {
     ///
     /// A stream whose client takes none of its bytes for the [stall limit](StallListener::stall_limit) is reset, the
     /// others of its connection go on. For that, the last bytes of a response and its end are two frames, the end being
-    /// sent when the bytes have left.
+    /// sent when the bytes have left. A stream that waits because others have used up the window of the connection is
+    /// spared; of those, the one with the most unread bytes is reset, and the client has the limit once more to give back
+    /// what it held. `guide::http` has the details.
+    ///
+    /// How long a client may take for a request's head is set by [`header_read_timeout`](Self::header_read_timeout), how
+    /// long a connection may be without a stream by [`http2_idle_timeout`](Self::http2_idle_timeout).
     ///
     /// It costs HTTP/1 connections a look at their first bytes.
     #[cfg(feature = "http2")]
     pub fn http2(mut self, on: bool) -> Self {
         self.protocols.http2 = on;
+        self
+    }
+
+    /// Sets how long an HTTP/2 connection may be without a stream; at least a millisecond, at most thirty years. Default
+    /// 90 s.
+    ///
+    /// The client is told to go then (GOAWAY), so that no request is lost on the way, and has a second for it. A connection
+    /// that waits costs its buffers and those of TLS, one that was closed costs the next request a handshake. The default is
+    /// longer than the 60 s after which most proxies close it themselves.
+    #[cfg(feature = "http2")]
+    pub fn http2_idle_timeout(mut self, limit: Duration) -> Self {
+        self.protocols.http2_idle_timeout = settable(limit);
+        self
+    }
+
+    /// Sets after which silence of its client an HTTP/2 connection sends a PING, which the client has to answer within the
+    /// [time-out](Self::http2_keep_alive_timeout). Default `None`: no pings.
+    ///
+    /// [TCP keep-alive](super::TcpKeepAlive) finds clients that vanished, and costs nobody anything. A PING also finds those
+    /// that vanished behind something that answers for them, such as a load balancer, and programs that hang. It costs
+    /// 17 bytes in each direction and wakes a task on both sides, on idle connections too, and the radio of a phone.
+    #[cfg(feature = "http2")]
+    pub fn http2_keep_alive_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.protocols.http2_keep_alive_interval = interval.into().map(settable);
+        self
+    }
+
+    /// Sets how long a client may take to answer a [PING](Self::http2_keep_alive_interval). Its connection is closed after
+    /// that. Default 20 s.
+    ///
+    /// It should be longer than the runtime ever stands still: unlike the stall limit, this time gives no second chance.
+    #[cfg(feature = "http2")]
+    pub fn http2_keep_alive_timeout(mut self, limit: Duration) -> Self {
+        self.protocols.http2_keep_alive_timeout = settable(limit);
         self
     }
 

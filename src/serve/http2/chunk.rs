@@ -2,7 +2,8 @@
 
 use std::io::IoSlice;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::Context;
 use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
@@ -27,6 +28,10 @@ pub(super) struct Load {
     /// The body that waits with its end until nothing is left.
     waker: AtomicWaker,
     overtime: Overtime,
+    /// The stream holds the window of the connection, which others wait for: it is to be reset.
+    is_blamed: AtomicBool,
+    /// The task of the stream.
+    task: AtomicWaker,
 }
 
 impl Load {
@@ -37,6 +42,8 @@ impl Load {
             start: Instant::now(),
             waker: AtomicWaker::new(),
             overtime: Overtime::default(),
+            is_blamed: AtomicBool::new(false),
+            task: AtomicWaker::new(),
         })
     }
 
@@ -62,6 +69,19 @@ impl Load {
     /// Registers who is woken when nothing is left. Look whether it [is gone](Self::is_gone) afterwards.
     pub(super) fn register(&self, waker: &std::task::Waker) {
         self.waker.register(waker);
+    }
+
+    /// Has the stream reset by its task.
+    pub(super) fn blame(&self) {
+        // Pairs with the acquire in `is_blamed`, and the waker orders the two: the task has registered before it looks.
+        self.is_blamed.store(true, Ordering::Release);
+        self.task.wake();
+    }
+
+    /// Whether the stream is to be reset. The task is woken when that comes to be so.
+    pub(super) fn is_blamed(&self, cx: &Context<'_>) -> bool {
+        self.task.register(cx.waker());
+        self.is_blamed.load(Ordering::Acquire)
     }
 
     fn touch(&self) {

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -10,105 +10,85 @@ use hyper::rt::Executor;
 use tokio::time::Instant;
 
 use super::chunk::Load;
+use super::streams::{Stream, Streams};
 use crate::metrics::STREAMS;
-use crate::serve::overtime::{GRACE, Overtime};
+use crate::serve::overtime::GRACE;
 use crate::serve::patience::Patience;
 
 tokio::task_local! {
-    /// The load of the stream that is being polled.
-    static LOAD: Arc<Load>;
+    /// The stream that is being polled.
+    static STREAM: Arc<Stream>;
 }
 
 /// The load of the stream in whose future this is called.
 pub(super) fn current_load() -> Option<Arc<Load>> {
-    LOAD.try_with(Arc::clone).ok()
+    STREAM.try_with(|stream| Arc::clone(&stream.load)).ok()
 }
 
 /// Starts a task for each stream of a connection, and drops the stream when its load stands still for too long.
 #[derive(Debug, Clone)]
-pub(super) struct StallExecutor {
-    limit: Duration,
-    streams: Arc<Streams>,
-}
-
-impl StallExecutor {
-    /// The overtime is that of the connection's IO.
-    pub(super) fn new(limit: Duration, overtime: Arc<Overtime>) -> Self {
-        let streams = Arc::new(Streams {
-            count: Mutex::new(0),
-            overtime,
-        });
-        Self { limit, streams }
-    }
-}
-
-/// The streams of a connection.
-///
-/// A stream that is reset has left, but its connection stays, for the sake of the others. If there are none, and the
-/// client takes nothing of what is on its way, not even the reset, the connection goes the way of a stream that was over:
-/// it has the rest of that stream's overtime.
-#[derive(Debug)]
-struct Streams {
-    /// Held while the overtime is set, so that a stream that comes is not taken for the one that goes.
-    count: Mutex<usize>,
-    overtime: Arc<Overtime>,
-}
-
-impl Streams {
-    fn come(&self) {
-        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.overtime.watch(None);
-    }
-
-    fn go(&self, load: &Load) {
-        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
-        *count -= 1;
-        if *count == 0 {
-            load.overtime().hand_over_to(&self.overtime);
-        }
-    }
-}
+pub(super) struct StallExecutor(pub(super) Arc<Streams>);
 
 impl<F> Executor<F> for StallExecutor
 where
     F: Future + Send + 'static,
     F::Output: Send,
 {
-    fn execute(&self, stream: F) {
-        self.streams.come();
+    fn execute(&self, future: F) {
+        // The task that a stream starts is the one that sends what its handler writes after an upgrade.
+        let upgraded = STREAM.try_with(Arc::clone).ok();
         tokio::spawn(Guarded {
-            stream: Box::pin(stream),
-            streams: Arc::clone(&self.streams),
-            load: Load::new(),
-            limit: self.limit,
+            future: Box::pin(future),
+            is_upgraded: upgraded.is_some(),
+            stream: upgraded.unwrap_or_else(|| Stream::open(&self.0)),
+            spared: None,
             patience: Patience::default(),
         });
     }
 }
 
 struct Guarded<F> {
-    stream: Pin<Box<F>>,
-    streams: Arc<Streams>,
-    load: Arc<Load>,
-    limit: Duration,
+    future: Pin<Box<F>>,
+    stream: Arc<Stream>,
+    is_upgraded: bool,
+    /// It is not to blame before.
+    spared: Option<Instant>,
     patience: Patience,
 }
 
 impl<F> Guarded<F> {
-    /// When what the stream has handed over will have waited for long enough, unless some of it goes, and how long that is.
+    /// When the stream will have stood still for long enough, and how long that is.
     fn deadline(&self, cx: &Context<'_>) -> Option<(Instant, Duration)> {
-        let stalled = self.load.stalled_at(self.limit)?;
-        let overtime = self.load.overtime().end(cx);
-        Some(match overtime {
+        let (load, limit) = (&self.stream.load, self.stream.streams.limit);
+        if self.is_upgraded {
+            return Some((self.stream.closed_until()?, limit));
+        }
+        let stalled = load.stalled_at(limit)?;
+        let stalled = self.spared.map_or(stalled, |spared| spared.max(stalled));
+        Some(match load.overtime().end(cx) {
             Some(end) if end < stalled => (end, GRACE),
-            _ => (stalled, self.limit),
+            _ => (stalled, limit),
         })
     }
-}
 
-impl<F> Drop for Guarded<F> {
-    fn drop(&mut self) {
-        self.streams.go(&self.load);
+    /// Ready when the stream is to be reset, with whether it is over anyway.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.stream.load.is_blamed(cx) {
+            return Poll::Ready(false);
+        }
+        // Only a poll adds to the load, so there is none to watch until the next one.
+        while let Some((deadline, wait)) = self.deadline(cx) {
+            ready!(self.patience.poll(deadline, wait, cx));
+            let is_over = self.stream.load.overtime().end(cx).is_some();
+            if is_over || self.is_upgraded {
+                return Poll::Ready(is_over);
+            }
+            self.spared = self.stream.is_spared();
+            if self.spared.is_none() {
+                return Poll::Ready(false);
+            }
+        }
+        Poll::Pending
     }
 }
 
@@ -117,19 +97,19 @@ impl<F: Future> Future for Guarded<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        let stream = this.stream.as_mut();
-        let polled = LOAD.sync_scope(Arc::clone(&this.load), || stream.poll(cx));
+        let future = this.future.as_mut();
+        let polled = STREAM.sync_scope(Arc::clone(&this.stream), || future.poll(cx));
         if polled.is_ready() {
             return Poll::Ready(());
         }
-        // Only a poll adds to the load, so there is none to watch until the next one.
-        let Some((deadline, wait)) = this.deadline(cx) else {
-            return Poll::Pending;
-        };
-        ready!(this.patience.poll(deadline, wait, cx));
-        let is_over = this.load.overtime().end(cx).is_some();
+        let is_over = ready!(this.poll_stalled(cx));
         STREAMS.count(is_over);
-        tracing::debug!(is_over, limit = ?this.limit, "a client withholds the window of a stream, which is reset");
+        let limit = this.stream.streams.limit;
+        tracing::debug!(
+            is_over,
+            ?limit,
+            "a client withholds the window of a stream, which is reset"
+        );
         Poll::Ready(())
     }
 }

@@ -6,11 +6,19 @@
 //! it. Whether it is stuck is seen by the [bytes](chunk) it handed over: they are ours, and tell when they leave. Because
 //! of that a [body](body) must not end before its bytes have left; a stream that has ended has no task that could be
 //! dropped.
+//!
+//! A client can also hold up streams by others: what it does not read uses up the window of the connection. Which streams
+//! these are is seen by the [frames] that [pass](wire), and so are a request's head that does not end and a connection
+//! without [streams].
 
 mod body;
 mod chunk;
 mod executor;
+mod frames;
 mod preface;
 mod service;
+mod streams;
+mod timely;
+mod wire;
 
 pub(super) use service::serve_either;

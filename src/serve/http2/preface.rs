@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use crate::serve::rewound::Rewound;
 
 /// How every HTTP/2 connection begins.
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Reads until it is clear whether this is HTTP/2. What was read can be read again.
 pub(super) async fn is_http2<T: AsyncRead + Unpin>(io: &mut Rewound<T>) -> io::Result<bool> {

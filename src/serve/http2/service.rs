@@ -18,6 +18,9 @@ use tower_service::Service;
 use super::body::LoadedBody;
 use super::executor::{StallExecutor, current_load};
 use super::preface;
+use super::streams::Streams;
+use super::timely::Timely;
+use super::wire::Wire;
 use crate::serve::connection::{Peer, Protocols, drive};
 use crate::serve::overtime::Overtime;
 use crate::serve::phase::Watcher;
@@ -62,19 +65,22 @@ pub(in crate::serve) async fn serve_either<I, S, A, B>(
             ));
         }
         Ok(Ok(true)) => {
-            let executor = StallExecutor::new(protocols.stall_limit, overtime);
-            let connection = http2::Builder::new(executor)
+            let opened = head_by - protocols.header_read_timeout;
+            let streams = Arc::new(Streams::new(protocols.stall_limit, overtime, opened));
+            let io = Wire::new(io, Arc::clone(&streams));
+            let connection = http2::Builder::new(StallExecutor(Arc::clone(&streams)))
                 .timer(TokioTimer::new())
                 .max_send_buf_size(STREAM_BUFFER)
+                .keep_alive_interval(protocols.http2_keep_alive_interval)
+                .keep_alive_timeout(protocols.http2_keep_alive_timeout)
                 .enable_connect_protocol()
                 .serve_connection(TokioIo::new(io), Loaded(app));
-            let mut connection = Box::pin(connection);
-            tokio::spawn(async move {
-                drive(&mut connection, &mut phase, |connection| {
-                    connection.as_mut().graceful_shutdown();
-                })
-                .await
-            });
+            let heads = protocols.header_read_timeout;
+            let idle = protocols.http2_idle_timeout;
+            let finish =
+                |connection: Pin<&mut http2::Connection<_, _, _>>| connection.graceful_shutdown();
+            let mut connection = Timely::new(connection, finish, streams, heads, idle);
+            tokio::spawn(async move { drive(&mut connection, &mut phase, Timely::finish).await });
         }
         Ok(Err(error)) => tracing::debug!(error = error.to_string(), "a connection failed"),
         Err(_) => tracing::debug!("a client did not begin in time"),

@@ -1,0 +1,332 @@
+//! The streams of a connection, and what its client has granted them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::chunk::Load;
+use super::frames::{CONTINUATION, END_HEADERS, Frames, HEADERS, Seen};
+use crate::serve::overtime::Overtime;
+
+/// The window of a connection, and that of a stream unless the client says otherwise (RFC 9113, section 6.9.2).
+const WINDOW: i64 = 65_535;
+
+/// How long a client that was told to go may take to go: a round trip or two.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The streams of a connection.
+///
+/// A stream that is reset has left, but its connection stays, for the sake of the others. If there are none, and the
+/// client takes nothing of what is on its way, not even the reset, the connection goes the way of a stream that was over:
+/// it has the rest of that stream's overtime.
+#[derive(Debug)]
+pub(super) struct Streams {
+    /// Held while the overtime is set, so that a stream that comes is not taken for the one that goes.
+    state: Mutex<State>,
+    /// Of the connection's IO.
+    overtime: Arc<Overtime>,
+    /// For streams that stand still.
+    pub(super) limit: Duration,
+}
+
+#[derive(Debug)]
+struct State {
+    count: usize,
+    /// When the last stream left, or the connection opened.
+    idle_since: Instant,
+    /// When the frame began, or the head of a request, that has not ended. Set from the start: SETTINGS are to come.
+    partial_since: Option<Instant>,
+    is_head_open: bool,
+    /// The stream whose head was the last to end, until it is started.
+    head: Option<u32>,
+    flows: HashMap<u32, Flow>,
+    initial_window: i64,
+    /// What may be sent on the connection.
+    window: i64,
+    /// How often the client has granted more for the connection.
+    grants: u64,
+    /// When a stream that held some of the connection's window was last reset, and the grants until then.
+    relieved: Option<(Instant, u64)>,
+    /// The task of the connection, while there are streams.
+    connection: Option<Waker>,
+}
+
+/// What of the windows a stream has.
+#[derive(Debug)]
+struct Flow {
+    /// What may be sent on the stream, if the connection's window allows it too.
+    window: i64,
+    /// What was sent and not granted anew: the client has not read it, or has and waits to say so. It uses up the
+    /// connection's window as well.
+    unread: u64,
+    /// When something was last sent or granted.
+    moved: Instant,
+    load: Arc<Load>,
+}
+
+/// A stream, shared by its tasks: the one that answers, and one more if it is upgraded.
+#[derive(Debug)]
+pub(super) struct Stream {
+    /// Not known if it was started without a head of its own, which would be a change in h2 or hyper.
+    id: Option<u32>,
+    pub(super) load: Arc<Load>,
+    pub(super) streams: Arc<Streams>,
+}
+
+/// How long a connection is waited for, and for what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wait {
+    pub(super) deadline: Instant,
+    pub(super) time: Duration,
+    /// For a stream, and not for the rest of a frame or of a request's head.
+    pub(super) is_idle: bool,
+}
+
+impl Streams {
+    pub(super) fn new(limit: Duration, overtime: Arc<Overtime>, opened: Instant) -> Self {
+        let state = Mutex::new(State {
+            count: 0,
+            idle_since: opened,
+            partial_since: Some(opened),
+            is_head_open: false,
+            head: None,
+            flows: HashMap::new(),
+            initial_window: WINDOW,
+            window: WINDOW,
+            grants: 0,
+            relieved: None,
+            connection: None,
+        });
+        Self {
+            state,
+            overtime,
+            limit,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at what the client sent, up to the end of a request's head; whether there was one.
+    pub(super) fn receive(&self, frames: &mut Frames, bytes: &mut &[u8]) -> bool {
+        let state = &mut *self.lock();
+        while let Some(seen) = frames.next(bytes) {
+            if state.receive(seen) {
+                return true;
+            }
+        }
+        if state.is_head_open || frames.is_within() {
+            state.partial_since.get_or_insert_with(Instant::now);
+        }
+        false
+    }
+
+    /// So much is sent for a stream.
+    pub(super) fn sent(&self, stream: u32, len: usize) {
+        let state = &mut *self.lock();
+        state.window -= len as i64;
+        if let Some(flow) = state.flows.get_mut(&stream) {
+            flow.window -= len as i64;
+            flow.unread += len as u64;
+            flow.moved = Instant::now();
+        }
+    }
+
+    /// Until when the connection is waited for. Wakes the task that asks when the last stream leaves.
+    pub(super) fn wait(
+        &self,
+        heads: Duration,
+        idle: Duration,
+        is_told: bool,
+        cx: &Context<'_>,
+    ) -> Option<Wait> {
+        let mut state = self.lock();
+        let partial = state.partial_since.map(|since| Wait {
+            deadline: since + heads,
+            time: heads,
+            is_idle: false,
+        });
+        if state.count > 0 {
+            match &mut state.connection {
+                Some(waker) => waker.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
+            return partial;
+        }
+        let deadline = state.idle_since + idle;
+        let (deadline, time) = match is_told {
+            false => (deadline, idle),
+            true => (deadline + FAREWELL, FAREWELL),
+        };
+        let idle = Wait {
+            deadline,
+            time,
+            is_idle: true,
+        };
+        Some(match partial {
+            Some(partial) if partial.deadline < deadline => partial,
+            _ => idle,
+        })
+    }
+}
+
+impl State {
+    /// Whether it is the end of a request's head.
+    fn receive(&mut self, seen: Seen) -> bool {
+        match seen {
+            Seen::End {
+                kind,
+                flags,
+                stream,
+            } => {
+                let is_head = matches!(kind, HEADERS | CONTINUATION);
+                let is_last = flags & END_HEADERS != 0;
+                if is_head {
+                    self.is_head_open = !is_last;
+                }
+                if !self.is_head_open {
+                    self.partial_since = None;
+                }
+                if is_head && is_last {
+                    self.head = Some(stream);
+                    return true;
+                }
+            }
+            Seen::Grant { stream: 0, bytes } => {
+                self.window += i64::from(bytes);
+                self.grants += 1;
+            }
+            Seen::Grant { stream, bytes } => {
+                if let Some(flow) = self.flows.get_mut(&stream) {
+                    flow.window += i64::from(bytes);
+                    // Some clients open a window wider before anything was sent.
+                    flow.unread = flow.unread.saturating_sub(bytes.into());
+                    flow.moved = Instant::now();
+                }
+            }
+            Seen::InitialWindow(bytes) => {
+                let wider = i64::from(bytes) - self.initial_window;
+                self.initial_window += wider;
+                for flow in self.flows.values_mut() {
+                    flow.window += wider;
+                }
+            }
+            // What the server takes in is not what it waits for.
+            Seen::Data { .. } => {}
+        }
+        false
+    }
+
+    /// The stream that has the most of the connection's window.
+    fn holder(&self) -> Option<(u32, &Flow)> {
+        let flows = self.flows.iter().map(|(id, flow)| (*id, flow));
+        flows.max_by_key(|(_, flow)| flow.unread)
+    }
+}
+
+impl Stream {
+    /// A stream that begins: the one whose head was just read.
+    pub(super) fn open(streams: &Arc<Streams>) -> Arc<Self> {
+        let load = Load::new();
+        let state = &mut *streams.lock();
+        state.count += 1;
+        streams.overtime.watch(None);
+        let id = state.head.take();
+        if let Some(id) = id {
+            let flow = Flow {
+                window: state.initial_window,
+                unread: 0,
+                moved: Instant::now(),
+                load: Arc::clone(&load),
+            };
+            state.flows.insert(id, flow);
+        }
+        Arc::new(Self {
+            id,
+            load,
+            streams: Arc::clone(streams),
+        })
+    }
+
+    /// Whether a stream that has stood still for the limit is spared, and until when.
+    ///
+    /// It is to blame if its client grants nothing on the stream, and spared if that would let it go on, but not the
+    /// window of the connection: other streams have used it up, and their client does not read them. Of these, the one
+    /// that holds the most is reset in its place, be it one that has nothing more to send. The client gives back what that
+    /// stream held (RFC 9113, section 6.9), and for that it has the limit once more. If it gives nothing back, it withholds
+    /// the connection's window itself, and nobody is spared.
+    pub(super) fn is_spared(&self) -> Option<Instant> {
+        let limit = self.streams.limit;
+        let now = Instant::now();
+        let mut state = self.streams.lock();
+        let id = self.id?;
+        let flow = state.flows.get(&id)?;
+        if state.window > 0 {
+            return None;
+        }
+        let grants = state.grants;
+        let relief = Some((now, grants));
+        if flow.window <= 0 {
+            state.relieved = relief;
+            return None;
+        }
+        if let Some((at, before)) = state.relieved {
+            if now < at + limit {
+                return Some(at + limit);
+            }
+            if before == grants {
+                return None;
+            }
+        }
+        let holder = state
+            .holder()
+            .filter(|(_, holder)| holder.unread > flow.unread);
+        let blamed = holder.map(|(_, holder)| Arc::clone(&holder.load));
+        state.relieved = relief;
+        drop(state);
+        blamed?.blame();
+        Some(now + limit)
+    }
+
+    /// When an upgraded stream will have stood still for the limit.
+    ///
+    /// Nobody sees whether it has something to send. But a client that reads does not leave a window closed for so long, of
+    /// the stream or, by this stream, of the connection.
+    pub(super) fn closed_until(&self) -> Option<Instant> {
+        let limit = self.streams.limit;
+        let state = self.streams.lock();
+        let id = self.id?;
+        let flow = state.flows.get(&id)?;
+        let is_holder = || state.holder().is_some_and(|(holder, _)| holder == id);
+        let is_closed = flow.window <= 0 || (state.window <= 0 && is_holder());
+        Some(match is_closed {
+            true => flow.moved + limit,
+            false => Instant::now() + limit,
+        })
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let mut state = self.streams.lock();
+        state.count -= 1;
+        if let Some(id) = self.id {
+            state.flows.remove(&id);
+        }
+        if state.count > 0 {
+            return;
+        }
+        state.idle_since = Instant::now();
+        self.load.overtime().hand_over_to(&self.streams.overtime);
+        let connection = state.connection.take();
+        drop(state);
+        if let Some(connection) = connection {
+            connection.wake();
+        }
+    }
+}

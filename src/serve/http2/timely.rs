@@ -1,0 +1,77 @@
+//! A connection whose client may not take its time.
+
+use std::error::Error;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use super::streams::Streams;
+use crate::serve::patience::Patience;
+
+/// Ends a connection when a head does not come to its end, and when it has had no stream for some time.
+pub(super) struct Timely<C> {
+    connection: Pin<Box<C>>,
+    /// Tells the client to go.
+    finish: fn(Pin<&mut C>),
+    streams: Arc<Streams>,
+    heads: Duration,
+    idle: Duration,
+    is_told: bool,
+    patience: Patience,
+}
+
+impl<C> Timely<C> {
+    pub(super) fn new(
+        connection: C,
+        finish: fn(Pin<&mut C>),
+        streams: Arc<Streams>,
+        heads: Duration,
+        idle: Duration,
+    ) -> Self {
+        Self {
+            connection: Box::pin(connection),
+            finish,
+            streams,
+            heads,
+            idle,
+            is_told: false,
+            patience: Patience::default(),
+        }
+    }
+
+    pub(super) fn finish(&mut self) {
+        (self.finish)(self.connection.as_mut());
+    }
+}
+
+impl<C, E> Future for Timely<C>
+where
+    C: Future<Output = Result<(), E>>,
+    E: Into<Box<dyn Error + Send + Sync>>,
+{
+    type Output = Result<(), Box<dyn Error + Send + Sync>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        loop {
+            if let Poll::Ready(ended) = this.connection.as_mut().poll(cx) {
+                return Poll::Ready(ended.map_err(Into::into));
+            }
+            let wait = this.streams.wait(this.heads, this.idle, this.is_told, cx);
+            let Some(wait) = wait else {
+                return Poll::Pending;
+            };
+            ready!(this.patience.poll(wait.deadline, wait.time, cx));
+            if !wait.is_idle {
+                return Poll::Ready(Err("a head did not come to its end in time".into()));
+            }
+            // A request that is under way meanwhile is still answered.
+            if std::mem::replace(&mut this.is_told, true) {
+                return Poll::Ready(Err("the client of an idle connection does not go".into()));
+            }
+            this.finish();
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The IO of a connection, and what is seen of the frames that pass.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::frames::{Frames, Seen};
+use super::preface::PREFACE;
+use super::streams::Streams;
+
+/// Tells the [`Streams`] of the frames in both directions.
+///
+/// It reads no further than to the end of a request's head, and then says once that there is nothing: h2 has one new
+/// request at most when it looks for one, so hyper starts the stream of just this head, if any. That is how a task learns
+/// the number of its stream, which hyper tells nobody.
+pub(super) struct Wire<T> {
+    io: T,
+    streams: Arc<Streams>,
+    received: Frames,
+    sent: Frames,
+    preface_left: usize,
+    /// What was read behind the end of a head.
+    rest: Bytes,
+    is_paused: bool,
+}
+
+impl<T> Wire<T> {
+    pub(super) fn new(io: T, streams: Arc<Streams>) -> Self {
+        Self {
+            io,
+            streams,
+            received: Frames::default(),
+            sent: Frames::default(),
+            preface_left: PREFACE.len(),
+            rest: Bytes::new(),
+            is_paused: false,
+        }
+    }
+
+    /// How many of these bytes are to be passed on.
+    fn receive(&mut self, bytes: &[u8]) -> usize {
+        let mut left = bytes;
+        let preface = self.preface_left.min(left.len());
+        left.advance(preface);
+        self.preface_left -= preface;
+        self.is_paused = self.streams.receive(&mut self.received, &mut left);
+        bytes.len() - left.len()
+    }
+
+    fn send<'a>(&mut self, bufs: impl IntoIterator<Item = &'a [u8]>, mut written: usize) {
+        for buf in bufs {
+            let mut bytes = &buf[..written.min(buf.len())];
+            written -= bytes.len();
+            while let Some(seen) = self.sent.next(&mut bytes) {
+                if let Seen::Data { stream, len } = seen {
+                    self.streams.sent(stream, len);
+                }
+            }
+        }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Wire<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if std::mem::take(&mut this.is_paused) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if this.rest.is_empty() {
+            let start = buf.filled().len();
+            ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+            let bytes = &buf.filled()[start..];
+            let seen = this.receive(bytes);
+            this.rest = Bytes::copy_from_slice(&bytes[seen..]);
+            buf.set_filled(start + seen);
+        } else {
+            let rest = this.rest.slice(..this.rest.len().min(buf.remaining()));
+            let seen = this.receive(&rest);
+            buf.put_slice(&rest[..seen]);
+            this.rest.advance(seen);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, buf))?;
+        self.send([buf], written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, bufs))?;
+        self.send(bufs.iter().map(|buf| &**buf), written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
