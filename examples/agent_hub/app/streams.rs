@@ -39,9 +39,9 @@ pub(super) async fn open(
         "text" => hub.text.resume(user, &last_event_id),
         "context" => hub.events.context().resume(user, &last_event_id),
         "analytics" => hub.events.analytics().resume(user, &last_event_id),
-        // These begin with what is sent next. A gap would end them, and the client would come back with the same id for ever.
-        "agui" => hub.events.agui().register(user),
-        "a2a" => hub.events.a2a().register(user),
+        // A gap ends these, with an id that the client can come back with.
+        "agui" => hub.events.agui().resume(user, &last_event_id),
+        "a2a" => hub.events.a2a().resume(user, &last_event_id),
         _ => return Err(unknown_kind("streams", &kind)),
     };
     Ok(match subscription {
