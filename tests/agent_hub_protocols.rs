@@ -446,9 +446,14 @@ async fn a_call_is_answered_under_its_id_byte_for_byte() {
         let ended = status(&task, "COMPLETED");
         publish(&hub, "ann", "a2a", &[], ended).await;
         let stream = within("the end", stream.text()).await.expect("text");
-        let start = format!(r#"data: {{"jsonrpc":"2.0","id":{id},"result":{{"statusUpdate":"#);
-        let events = stream.strip_prefix(":\n").unwrap_or(&stream);
-        assert!(events.starts_with(&start), "{stream}");
+        let mut lines = stream.lines().filter(|line| line.starts_with("data"));
+        for kind in ["task", "statusUpdate"] {
+            let start = format!(r#"data: {{"jsonrpc":"2.0","id":{id},"result":{{"{kind}":"#);
+            assert!(
+                lines.next().is_some_and(|line| line.starts_with(&start)),
+                "{stream}"
+            );
+        }
     }
 }
 
@@ -593,7 +598,15 @@ async fn a_task_is_followed_from_where_it_is_to_its_end() {
     );
     publish(&hub, "bob", "a2a", &[], status("t:1", "FAILED")).await;
     publish(&hub, "ann", "a2a", &[], status("t:1", "COMPLETED")).await;
-    publish(&hub, "ann", "a2a", &[], status("t:1", "WORKING")).await;
+    // What comes late is told so, and not sent.
+    for late in [
+        status("t:1", "WORKING"),
+        json!({ "task": { "id": "t:1", "contextId": "c", "status": { "state": "TASK_STATE_WORKING" } } }),
+        json!({ "artifactUpdate": { "taskId": "t:1", "contextId": "c", "artifact": { "artifactId": "a", "parts": [] } } }),
+    ] {
+        let refused = post(&hub, &["users", "ann", "events", "a2a"], &[], late).await;
+        assert_eq!(refused.status(), 409);
+    }
 
     for (n, stream) in streams.into_iter().enumerate() {
         let events = Events::of(stream).rest().await;
@@ -791,7 +804,7 @@ async fn clients_of_0_3_get_the_objects_of_0_3() {
 }
 
 #[tokio::test]
-async fn a_task_can_be_canceled_once() {
+async fn a_task_that_is_canceled_again_is_the_answer_again() {
     let hub = Hub::start().await;
     let words = "word ".repeat(500);
     let mut stream = Events::of(
@@ -813,14 +826,56 @@ async fn a_task_can_be_canceled_once() {
         last["statusUpdate"]["status"]["state"],
         "TASK_STATE_CANCELED"
     );
-    let again = post(
-        &hub,
-        &["a2a", "ann", "tasks", &format!("{id}:cancel")],
-        &[],
-        "",
-    )
-    .await;
-    assert_eq!(again.status(), 400);
+    let cancel = format!("{id}:cancel");
+    let path = ["a2a", "ann", "tasks", &*cancel];
+    let again = post(&hub, &path, &[], "").await;
+    assert_eq!(again.status(), 200);
+    let again: Value = again.json().await.expect("JSON");
+    assert_eq!(
+        again,
+        rpc(&hub, "CancelTask", json!({ "id": id })).await["result"]
+    );
+    assert_eq!(again["status"]["state"], "TASK_STATE_CANCELED");
+
+    publish(&hub, "ann", "a2a", &[], status("done", "COMPLETED")).await;
+    let done = post(&hub, &["a2a", "ann", "tasks", "done:cancel"], &[], "").await;
+    assert_eq!(done.status(), 400);
+}
+
+#[tokio::test]
+async fn a_task_begins_with_itself_whatever_is_posted_of_it_first() {
+    let hub = Hub::start().await;
+    let artifact = json!({ "artifactUpdate": { "taskId": "early", "contextId": "c",
+        "artifact": { "artifactId": "a", "parts": [{ "text": "x" }] }, "append": true } });
+    for (id, first) in [("early", artifact), ("plain", status("plain", "WORKING"))] {
+        let follow = post(
+            &hub,
+            &["a2a", "ann", "message:stream"],
+            &[],
+            message(Some(id), "more"),
+        );
+        let mut stream = Events::of(follow.await);
+        publish(&hub, "ann", "a2a", &[], first.clone()).await;
+        let (name, task) = stream.event().await;
+        assert_eq!(name, "task");
+        let context = first
+            .as_object()
+            .and_then(|event| event.values().next())
+            .map(|event| &event["contextId"]);
+        assert_eq!(Some(&task["task"]["contextId"]), context);
+        assert_eq!(
+            (&task["task"]["id"], &task["task"]["status"]["state"]),
+            (&json!(id), &json!("TASK_STATE_SUBMITTED"))
+        );
+        assert_eq!(stream.event().await.1, first);
+    }
+    let known = hub
+        .client
+        .get(hub.url(&["a2a", "ann", "tasks", "early"]))
+        .send()
+        .await;
+    let known: Value = known.expect("a response").json().await.expect("JSON");
+    assert_eq!(known["artifacts"][0]["parts"], json!([{ "text": "x" }]));
 }
 
 #[tokio::test]

@@ -48,7 +48,12 @@ pub(super) async fn publish(
                 ));
             }
             limits::names(event.task_id().into_iter().chain(event.context_id()))?;
-            hub.publish_a2a(&user, &event)
+            let routed = hub.publish_a2a(&user, &event).map_err(failed)?;
+            let sentence = "The task has ended.";
+            return match routed {
+                Some(routed) => Ok(Json(json!(routed))),
+                None => Err((StatusCode::CONFLICT, sentence.into())),
+            };
         }
         "system" => {
             let event: SystemEvent = body::json(&headers, &body, "system event")?;

@@ -80,10 +80,10 @@ impl Hub {
         }
     }
 
-    /// Sends an A2A event, and keeps its task up to date.
-    fn publish_a2a(&self, user: &str, event: &A2aEvent) -> Result<Routed, BroadcastError> {
+    /// Sends an A2A event, and keeps its task up to date; `None` if the task has ended.
+    fn publish_a2a(&self, user: &str, event: &A2aEvent) -> Result<Option<Routed>, BroadcastError> {
         self.tasks
-            .update(user, event, || self.events.route_a2a(user, event))
+            .update(user, event, |event| self.events.route_a2a(user, event))
     }
 
     /// Lets the agent work. It goes on whether or not somebody listens.

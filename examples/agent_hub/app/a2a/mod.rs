@@ -131,15 +131,20 @@ impl Client<'_> {
         Ok(task.ok_or_else(|| A2AError::task_not_found(id))?)
     }
 
+    /// Cancels a task, also one that is canceled already: clients repeat a call whose answer they have not seen.
     fn cancel(&self, id: &str) -> Result<Task, Failure> {
         let task = self.get(id)?;
-        if task.status.state.is_terminal() {
-            return Err(A2AError::task_not_cancelable(id).into());
+        if !task.status.state.is_terminal() {
+            let event = A2aEvent::status(id, task.context_id, TaskState::Canceled);
+            let sent = self.hub.publish_a2a(self.user, &event);
+            sent.map_err(|error| A2AError::internal(error.to_string()))?;
         }
-        let event = A2aEvent::status(id, task.context_id, TaskState::Canceled);
-        let sent = self.hub.publish_a2a(self.user, &event);
-        sent.map_err(|error| A2AError::internal(error.to_string()))?;
-        self.get(id)
+        // It may have ended in another way meanwhile.
+        let task = self.get(id)?;
+        match task.status.state {
+            TaskState::Canceled => Ok(task),
+            _ => Err(A2AError::task_not_cancelable(id).into()),
+        }
     }
 
     /// Follows a task from what `first` makes of what is known of it. Between that and the stream nothing is lost, and

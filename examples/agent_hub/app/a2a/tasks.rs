@@ -7,7 +7,6 @@ use std::sync::{Mutex, MutexGuard};
 use serde::Serialize;
 use tidings::protocol::a2a::{
     A2aEvent, StreamResponse, Task, TaskArtifactUpdateEvent, TaskState, TaskStatus,
-    TaskStatusUpdateEvent,
 };
 
 /// Of each user. One too many takes the place of the oldest that has ended, or else of the oldest.
@@ -40,23 +39,50 @@ type TasksOfUser = VecDeque<Known>;
 pub(crate) struct Tasks(Mutex<HashMap<String, TasksOfUser>>);
 
 impl Tasks {
-    /// Sends an event, and does to its task what it says.
+    /// Sends an event, and does to its task what it says. One of a task that has ended is not sent, and is answered with
+    /// `None`: a late status would have clients believe that the task goes on.
+    ///
+    /// A stream of a task begins with the task, and clients know it by that. So before an event of a task that is not known
+    /// the task itself is sent, as submitted. A hub knows the tasks whose events it has sent itself, not those of other hubs.
     pub(crate) fn update<T, E>(
         &self,
         user: &str,
         event: &A2aEvent,
-        send: impl FnOnce() -> Result<T, E>,
-    ) -> Result<T, E> {
-        let mut users = self.lock();
-        let sent = send()?;
-        if let (Some(response), Some(_)) = (event.response(), event.task_id()) {
-            if users.len() >= MOST_USERS && !users.contains_key(user) {
-                let other = users.keys().next().cloned();
-                other.and_then(|other| users.remove(&other));
+        send: impl Fn(&A2aEvent) -> Result<T, E>,
+    ) -> Result<Option<T>, E> {
+        let of_task = event.response().and_then(|response| match response {
+            StreamResponse::Task(task) => Some((response, None, &task.id)),
+            StreamResponse::StatusUpdate(update) => {
+                Some((response, Some(&update.context_id), &update.task_id))
             }
-            apply(users.entry(user.into()).or_default(), response);
+            StreamResponse::ArtifactUpdate(update) => {
+                Some((response, Some(&update.context_id), &update.task_id))
+            }
+            StreamResponse::Message(_) => None,
+        });
+        let mut users = self.lock();
+        let Some((response, context, id)) = of_task else {
+            return send(event).map(Some);
+        };
+        let known = users.get(user).and_then(|tasks| find(tasks, id));
+        let has_ended = known.is_some_and(|known| known.task.status.state.is_terminal());
+        if has_ended {
+            return Ok(None);
         }
-        Ok(sent)
+        let first = context.filter(|_| known.is_none());
+        let first = first.map(|context| begun(id, context));
+        if let Some(first) = &first {
+            send(&first.clone().into())?;
+        }
+        let sent = send(event)?;
+        if users.len() >= MOST_USERS && !users.contains_key(user) {
+            let other = users.keys().next().cloned();
+            other.and_then(|other| users.remove(&other));
+        }
+        let tasks = users.entry(user.into()).or_default();
+        tasks.extend(first.as_ref().map(Known::new));
+        apply(tasks, id, response);
+        Ok(Some(sent))
     }
 
     /// Looks at a task. Nothing is sent meanwhile.
@@ -84,23 +110,12 @@ fn find<'a>(tasks: &'a TasksOfUser, id: &str) -> Option<&'a Known> {
     tasks.iter().find(|known| known.task.id == id)
 }
 
-fn apply(tasks: &mut TasksOfUser, response: &StreamResponse) {
-    let id = match response {
-        StreamResponse::Task(task) => &task.id,
-        StreamResponse::StatusUpdate(update) => &update.task_id,
-        StreamResponse::ArtifactUpdate(update) => &update.task_id,
-        StreamResponse::Message(_) => return,
-    };
-    let known = tasks.iter_mut().find(|known| known.task.id == *id);
+fn apply(tasks: &mut TasksOfUser, id: &str, response: &StreamResponse) {
+    let known = tasks.iter_mut().find(|known| known.task.id == id);
     match (response, known) {
         (StreamResponse::Task(task), Some(known)) => *known = Known::new(task),
         (StreamResponse::Task(task), None) => tasks.push_back(Known::new(task)),
-        // What has ended stays as it is.
-        (_, Some(known)) if known.task.status.state.is_terminal() => {}
         (StreamResponse::StatusUpdate(update), Some(known)) => known.set_status(&update.status),
-        (StreamResponse::StatusUpdate(update), None) => {
-            tasks.push_back(Known::new(&begun_by(update)));
-        }
         (StreamResponse::ArtifactUpdate(update), Some(known)) => known.add_artifact(update),
         _ => {}
     }
@@ -185,20 +200,13 @@ fn bytes_of(value: &impl Serialize) -> usize {
     count.0
 }
 
-/// What is known of a task of which only the status is.
-fn begun_by(update: &TaskStatusUpdateEvent) -> Task {
-    Task {
-        status: update.status.clone(),
-        ..begun(&update.task_id, &update.context_id)
-    }
-}
-
+/// A task of which nothing has been sent yet.
 fn begun(id: &str, context: &str) -> Task {
     Task {
         id: id.into(),
         context_id: context.into(),
         status: TaskStatus {
-            state: TaskState::Unspecified,
+            state: TaskState::Submitted,
             message: None,
             timestamp: None,
         },
