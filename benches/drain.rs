@@ -143,7 +143,7 @@ fn agent_hub(runtime: &Runtime, mode: Mode) -> bool {
         }
         for _ in 0..idle {
             let mut half = TcpStream::connect(addr).await.expect("the hub listens");
-            let request = b"POST /users/ann/events/text HTTP/1.1\r\nhost: te";
+            let request = b"POST /users/ann/events/text HTTP/1.1\r\nhost: localh";
             half.write_all(request).await.expect("it is taken");
             kept.1.push(half);
             let silent = TcpStream::connect(addr).await;
@@ -170,7 +170,7 @@ async fn send(addr: SocketAddr, user: usize, text: &str) {
     // A connection for each post: there are few, and the hub gets to know both kinds.
     let body = format!(r#"{{"text":"{text}"}}"#);
     let head = format!(
-        "POST /users/{user}/events/text HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+        "POST /users/{user}/events/text HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
     let mut tcp = TcpStream::connect(addr).await.expect("the hub listens");

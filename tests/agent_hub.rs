@@ -669,7 +669,16 @@ async fn a_silent_stream_carries_comments_at_the_interval_that_was_asked_for() {
 
 #[tokio::test]
 async fn arguments_that_make_no_sense_are_told_and_exit_with_2() {
-    let cases: [(&[&str], &str); 15] = [
+    let cases: [(&[&str], &str); 21] = [
+        (&["--host", "hub.example:81"], "host name"),
+        (&["--host", ""], "host name"),
+        (&["--host", "http://hub.example"], "host name"),
+        (&["--public-url", "hub.example"], "https://HOST"),
+        (&["--public-url", "ftp://hub.example"], "https://HOST"),
+        (
+            &["--public-url", "https://hub.example/?a=b"],
+            "https://HOST",
+        ),
         (&["--adr", "127.0.0.1:0"], "--adr"),
         (&["now"], "now"),
         (&["--addr"], "--addr"),
@@ -707,6 +716,10 @@ async fn help_is_printed_and_is_no_error() {
         "--heartbeat-ms",
         "--history",
         "--linger-ms",
+        "--host",
+        "--public-url",
+        "--forwarded",
+        "--read-only",
         "--help",
     ] {
         assert!(stdout.contains(option), "{stdout}");

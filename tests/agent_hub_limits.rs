@@ -98,7 +98,7 @@ async fn what_takes_no_body_does_not_wait_for_one() {
         let request = Request::builder()
             .method(method.as_str())
             .uri(format!("/{}", path.join("/")))
-            .header("host", "test")
+            .header("host", "localhost")
             .body(stuck())
             .expect("a request");
         let response = within("a response", Hub::router().oneshot(request)).await;
@@ -113,6 +113,7 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
         let begun = tokio_stream::once(Ok::<_, std::io::Error>(Bytes::from("{")));
         let body = tokio_stream::StreamExt::chain(begun, tokio_stream::pending());
         let request = Request::post(format!("/{}", path.join("/")))
+            .header("host", "localhost")
             .body(Body::from_stream(body))
             .expect("a request");
         let start = Instant::now();
@@ -233,13 +234,15 @@ async fn the_agent_does_so_much_at_a_time_and_no_more() {
 #[tokio::test]
 async fn the_agent_has_time_again_when_it_is_done() {
     let hub = Hub::start().await;
+    // A second of work, in which ten requests are made.
+    let text = "x ".repeat(50);
     for _ in 0..3 {
         let mut streams = Vec::new();
         for _ in 0..10 {
             // A stream ends a moment before the agent is done.
             let free = async {
                 loop {
-                    let response = let_work(&hub, "ann", "x").await;
+                    let response = let_work(&hub, "ann", &text).await;
                     if response.status() != 429 {
                         break response;
                     }
@@ -249,7 +252,7 @@ async fn the_agent_has_time_again_when_it_is_done() {
             assert_status(&response, 200);
             streams.push(response);
         }
-        assert_status(&let_work(&hub, "ann", "x").await, 429);
+        assert_status(&let_work(&hub, "ann", &text).await, 429);
         for stream in streams {
             within("its end", stream.text()).await.expect("a stream");
         }

@@ -880,7 +880,8 @@ async fn a_task_begins_with_itself_whatever_is_posted_of_it_first() {
 
 #[tokio::test]
 async fn the_card_names_the_addresses_as_they_were_asked_for() {
-    let hub = Hub::start().await;
+    let process = Process::start(&["--host", "hub.example"]).await;
+    let hub = &process.hub;
     let url = hub.url(&["a2a", "ann/é", ".well-known", "agent-card.json"]);
     let request = hub.client.get(url).header("host", "hub.example:81");
     let card: Value = request

@@ -288,3 +288,25 @@ async fn the_page_fits_wide_and_narrow_screens_in_light_and_dark() {
         }
     }
 }
+
+/// A browser does not say there that it is one (`Sec-Fetch-Dest`), as it does on HTTPS and to localhost.
+#[tokio::test]
+async fn a_page_on_a_plain_host_name_that_finds_its_user_full_comes_back() {
+    let process = Process::start(&["--host", "hub.example"]).await;
+    let stream = process.hub.url(&["users", "ann", "streams", "text"]);
+    let mut ten = Vec::new();
+    for _ in 0..10 {
+        let opened = process.hub.client.get(stream.clone()).send().await;
+        ten.push(opened.expect("a response"));
+    }
+    let browser = Browser::knowing("hub.example").await;
+    let port = stream.port().expect("a port");
+    browser
+        .open(&format!("http://hub.example:{port}/?user=ann"))
+        .await;
+    wait_for_state(&browser, "waiting").await;
+    drop(ten);
+    wait_for_state(&browser, "open").await;
+    assert_eq!(process.hub.send("ann", "at last").await, 1);
+    assert_eq!(wait_for_texts(&browser, 1).await, json!(["at last"]));
+}

@@ -68,7 +68,7 @@ async fn send(addr: SocketAddr, user: usize, text: &str) {
     let body = format!(r#"{{"text":"{text}"}}"#);
     let len = body.len();
     let request = format!(
-        "POST /users/{user}/events/text HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {len}\r\n\r\n{body}"
+        "POST /users/{user}/events/text HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {len}\r\n\r\n{body}"
     );
     let mut tcp = TcpStream::connect(addr).await.expect("the hub listens");
     tcp.write_all(request.as_bytes())
@@ -116,7 +116,7 @@ async fn everybody_who_reads_is_told_goodbye_and_nobody_holds_up_the_exit() {
     }
     for _ in 0..IDLE {
         let mut begun = TcpStream::connect(addr).await.expect("the hub listens");
-        let request = b"POST /users/ann/events/text HTTP/1.1\r\nhost: te";
+        let request = b"POST /users/ann/events/text HTTP/1.1\r\nhost: localh";
         begun.write_all(request).await.expect("it is taken");
         half.push(begun);
         silent.push(TcpStream::connect(addr).await.expect("the hub listens"));

@@ -27,7 +27,7 @@ impl Stream {
         path: &str,
     ) -> io::Result<Self> {
         let mut tcp = socket.connect(addr).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
         tcp.write_all(request.as_bytes()).await?;
         let mut unread = Vec::new();
         let head = loop {

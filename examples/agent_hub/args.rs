@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use axum::http::uri::Authority;
 use lexopt::prelude::*;
+
+use crate::app::site::Site;
 
 pub(crate) const HELP: &str = "\
 Passes events on to users over server-sent events.
@@ -10,6 +13,12 @@ Passes events on to users over server-sent events.
 Usage: agent_hub [OPTIONS]
 
   --addr HOST:PORT    where to listen; port 0 takes a free one [127.0.0.1:3000]
+  --host NAME         answers to this host name or address too, beside that of
+                      --addr and those of loopback; may stand several times
+  --public-url URL    where clients reach it, for the agent's card, if requests
+                      do not show it: behind TLS or a proxy with a path
+  --forwarded         believes X-Forwarded-Host and X-Forwarded-Proto: only
+                      behind a proxy that sets both
   --heartbeat-ms N    how long a stream may be silent before a keep-alive
                       [15000; of AG-UI and A2A: 4000]
   --stall-ms N        how long a client may take nothing of what is sent [30000]
@@ -21,6 +30,7 @@ Usage: agent_hub [OPTIONS]
                       needs JetStream; of this example with the feature nats
   --console           serves a page for operators at /console, to whoever asks:
                       for trying it out, not for the open internet
+  --read-only         with --console: lets nobody send or disconnect there
   --help              shows this text
 
 RUST_LOG chooses what is logged, for example RUST_LOG=tidings=debug.
@@ -42,6 +52,10 @@ pub(crate) struct Settings {
     /// The server that other hubs use as well.
     pub(crate) nats: Option<String>,
     pub(crate) console: bool,
+    /// Whether the console only shows.
+    pub(crate) read_only: bool,
+    /// How clients reach it.
+    pub(crate) site: Site,
 }
 
 /// Reads the arguments of this process.
@@ -55,6 +69,8 @@ pub(crate) fn parse() -> Result<Command, lexopt::Error> {
         linger: Duration::from_secs(60),
         nats: None,
         console: false,
+        read_only: false,
+        site: Site::default(),
     };
     let mut args = lexopt::Parser::from_env();
     while let Some(arg) = args.next()? {
@@ -72,10 +88,23 @@ pub(crate) fn parse() -> Result<Command, lexopt::Error> {
                 return Err("--nats needs the feature nats: cargo run --features nats ...".into());
             }
             Long("console") => settings.console = true,
+            Long("read-only") => settings.read_only = true,
+            Long("host") => {
+                let host = args.value()?.parse_with(host)?;
+                settings.site = settings.site.host(&host);
+            }
+            Long("public-url") => {
+                let site = |url: &str| settings.site.clone().public_url(url);
+                settings.site = args.value()?.parse_with(site)?;
+            }
+            Long("forwarded") => settings.site = settings.site.believes_proxy(true),
             Long("help") | Short('h') => return Ok(Command::Help),
             other => return Err(other.unexpected()),
         }
     }
+    // Whoever listens there is reached there. All addresses (0.0.0.0) are no name that a client uses.
+    let listens = settings.addr.rsplit_once(':').map_or("", |(host, _)| host);
+    settings.site = settings.site.host(listens);
     Ok(Command::Serve(settings))
 }
 
@@ -88,6 +117,14 @@ fn address(text: &str) -> Result<String, &'static str> {
         return Err(wrong);
     }
     Ok(text.into())
+}
+
+/// As a request names it, without a port.
+fn host(text: &str) -> Result<String, &'static str> {
+    match text.parse::<Authority>() {
+        Ok(authority) if authority.host() == text => Ok(text.into()),
+        _ => Err("it has to be a host name or an address, such as hub.example or [fd00::1]"),
+    }
 }
 
 fn count(text: &str) -> Result<usize, &'static str> {

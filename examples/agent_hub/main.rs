@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use axum::middleware::from_fn_with_state;
 use axum::serve::Listener;
 use tidings::console::Console;
 use tidings::protocol::a2a::A2aEvent;
@@ -17,7 +18,7 @@ use tidings::{Builder, EventRouter, GenericBroadcaster, History, LagPolicy, Text
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use app::Hub;
+use app::{Hub, site};
 use args::{Command, Settings};
 
 mod app;
@@ -76,9 +77,13 @@ async fn run(settings: &Settings) -> io::Result<()> {
     let events = EventRouter::over(agui.await?, a2a.await?, context.await?, analytics.await?);
     // Where nothing is lost by it, clients may come back soon.
     let retry = history.map(|_| Duration::from_secs(1));
-    let hub = Hub::new(text.clone(), events.clone(), settings.heartbeat, retry);
+    let hub = Hub::new(text.clone(), events.clone(), settings.heartbeat, retry)
+        .site(settings.site.clone());
 
-    let routes = app::router(hub).merge(scrape::router(text.clone(), events.clone())?);
+    // What scrapes is no browser, but a page could ask for the figures as well.
+    let guard = from_fn_with_state(settings.site.clone(), site::guard);
+    let figures = scrape::router(text.clone(), events.clone())?.layer(guard);
+    let routes = app::router(hub).merge(figures);
 
     // Before the address is printed: whoever reads it may stop us from then on.
     let stop_signal = stop_signal()?;
@@ -86,7 +91,9 @@ async fn run(settings: &Settings) -> io::Result<()> {
     let base = format!("http://{}", listener.local_addr()?);
     print_what_to_try(&base);
     let mut app = routes;
-    let console = console(&text, &events);
+    let console = console(&text, &events)
+        .hosts(settings.site.hosts())
+        .read_only(settings.read_only);
     if settings.console {
         println!("\nThe console is at {base}/console");
         // A service puts a layer around it that lets operators through only.

@@ -13,6 +13,8 @@ mod app;
 mod within;
 
 #[allow(unused_imports, reason = "each test file uses a part of it")]
+pub(crate) use app::site::Site;
+#[allow(unused_imports, reason = "each test file uses a part of it")]
 pub(crate) use within::within;
 
 /// Where an agent hub listens, and a client for it.
@@ -46,9 +48,14 @@ impl Hub {
 
     /// The routes of another hub, to be called without a server.
     pub(crate) fn router() -> axum::Router {
+        Self::router_at(Site::default())
+    }
+
+    /// The same for a hub that clients reach in this way.
+    pub(crate) fn router_at(site: Site) -> axum::Router {
         let text = GenericBroadcaster::new();
         let hub = app::Hub::new(text, EventRouter::new(), None, None);
-        app::router(hub)
+        app::router(hub.site(site))
     }
 
     /// The URL with these segments as its path, each percent-encoded.

@@ -6,14 +6,16 @@
 //! - `streams` opens streams of events, `events` sends some, both one kind at a time.
 //! - `agui` and `a2a` are what the official clients of these protocols talk to.
 //! - `agent` is an agent for them, a small one, and `work` how much it does at a time.
+//! - `site` is which hosts it answers to, and which pages may ask.
 //! - `limits` is what a request may be at the most. It is served behind `tidings::serve`, which bounds its head.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{StatusCode, Uri};
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -32,6 +34,7 @@ mod body;
 mod cut;
 mod events;
 mod limits;
+pub(crate) mod site;
 mod streams;
 mod work;
 
@@ -39,6 +42,7 @@ use a2a::tasks::Tasks;
 use agent::{Job, Outlet};
 use body::Refusal;
 use cut::Cuts;
+use site::Site;
 use work::{Place, Work};
 
 /// What the routes share.
@@ -53,6 +57,7 @@ pub(crate) struct Hub {
     /// How long clients shall wait before they reconnect.
     retry: Option<Duration>,
     cuts: Cuts,
+    site: Site,
 }
 
 impl Hub {
@@ -70,6 +75,7 @@ impl Hub {
             heartbeat,
             retry,
             cuts: Cuts::default(),
+            site: Site::default(),
         }
     }
 
@@ -78,6 +84,12 @@ impl Hub {
             Some(interval) => form.interval(interval),
             None => form,
         }
+    }
+
+    /// Says how clients reach it, if not by loopback names and addresses only.
+    pub(crate) fn site(mut self, site: Site) -> Self {
+        self.site = site;
+        self
     }
 
     /// Sends an A2A event, and keeps its task up to date; `None` if the task has ended.
@@ -128,6 +140,17 @@ impl Outlet for UserOutlet {
 pub(crate) fn router(hub: Hub) -> Router {
     Router::new()
         .route("/", get(Html(include_str!("index.html"))))
+        .route(
+            "/index.css",
+            get(typed("text/css; charset=utf-8", include_str!("index.css"))),
+        )
+        .route(
+            "/index.js",
+            get(typed(
+                "text/javascript; charset=utf-8",
+                include_str!("index.js"),
+            )),
+        )
         .route("/stats", get(stats))
         .route("/users/{user}/streams/{kind}", get(streams::open))
         .route("/users/{user}/events/{kind}", post(events::publish))
@@ -138,7 +161,12 @@ pub(crate) fn router(hub: Hub) -> Router {
         .fallback(unknown_path)
         .layer(DefaultBodyLimit::max(limits::MOST_BODY))
         .layer(from_fn(limits::uri))
+        .layer(from_fn_with_state(hub.site.clone(), site::guard))
         .with_state(hub)
+}
+
+fn typed(content_type: &'static str, text: &'static str) -> impl IntoResponse + Clone {
+    ([(CONTENT_TYPE, content_type)], text)
 }
 
 /// Ends the user's connections as a server ends a response: clients see that it is complete.

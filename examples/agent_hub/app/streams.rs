@@ -58,17 +58,17 @@ pub(super) async fn open(
             }
             hub.cuts.watch(connection, response)
         }
-        // A browser's EventSource would never try again after a status that says what is the matter.
+        // It would never try again after a status that says what is the matter.
         Err(error) if is_event_source(&headers) => error.come_back().into_response(),
         // Has the status and the `Retry-After` that go with it.
         Err(error) => error.into_response(),
     })
 }
 
-/// Whether a browser asks on behalf of an `EventSource`: it says that it is a browser, and that it takes a stream only.
+/// Whether the client takes a stream and nothing else, as an `EventSource` does, a browser's or another: it gives up for good
+/// on a status that says what is the matter. A browser names itself (`Sec-Fetch-Dest`) only on HTTPS and to localhost.
 fn is_event_source(headers: &HeaderMap) -> bool {
-    headers.contains_key("sec-fetch-dest")
-        && headers
-            .get(ACCEPT)
-            .is_some_and(|accept| accept == "text/event-stream")
+    headers
+        .get(ACCEPT)
+        .is_some_and(|accept| accept == "text/event-stream")
 }

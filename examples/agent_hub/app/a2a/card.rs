@@ -5,18 +5,21 @@ use ::a2a::{
     TRANSPORT_PROTOCOL_JSONRPC,
 };
 use axum::Json;
-use axum::http::header::HOST;
+use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 
+use super::super::Hub;
 use super::super::body::{Refusal, bad};
 
-pub(super) async fn card(uri: Uri, headers: HeaderMap) -> Result<Json<AgentCard>, Refusal> {
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    let host = host.or(uri.authority().map(|authority| authority.as_str()));
-    let host = host.ok_or_else(|| bad("The request does not say which host it is for."))?;
+pub(super) async fn card(
+    State(hub): State<Hub>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Json<AgentCard>, Refusal> {
     // The path as it was asked for, so that the user's name stays encoded.
     let path = uri.path().strip_suffix("/.well-known/agent-card.json");
-    let base = format!("http://{host}{}", path.unwrap_or_default());
+    let base = hub.site.url(&uri, &headers, path.unwrap_or_default());
+    let base = base.ok_or_else(|| bad("The request does not say which host it is for."))?;
     Ok(Json(AgentCard {
         name: "agent hub".into(),
         description: "Says back what it is told, and passes on what is posted of other tasks."
