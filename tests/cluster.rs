@@ -46,6 +46,18 @@ async fn a_page_that_loses_its_node_goes_on_with_the_other() {
     post(format!("{}/events/ann", urls[0]), "two").await;
     browser.wait_until(&format!("{TEXTS}.length >= 2")).await;
 
+    // No other site stops it, nor one whose name leads here.
+    for (name, value) in [
+        ("origin", "http://evil.example"),
+        ("origin", "null"),
+        ("host", "evil.example"),
+        ("host", "localhost.evil.example"),
+    ] {
+        let stop = http.post(format!("{}/stop", urls[0])).header(name, value);
+        let answer = stop.send().await.expect("an answer");
+        assert_eq!(answer.status(), 403, "{name}: {value}");
+    }
+
     post(format!("{}/stop", urls[0]), "").await;
     // While it is on its way.
     post(format!("{}/events/ann", urls[1]), "three").await;

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
-use axum::response::{Html, IntoResponse};
+use axum::extract::{Path, Request, State};
+use axum::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, HOST, ORIGIN};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use tidings::backplane::nats::{Log, Nats, Settings};
 use tidings::serve::{StallListener, serve};
-use tidings::{BroadcastError, GenericBroadcaster, LastEventId, RegisterError, Text};
+use tidings::{BroadcastError, GenericBroadcaster, LastEventId, RegisterError, Subscription, Text};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -44,6 +45,7 @@ pub(crate) async fn run(
         .route("/", get(page))
         .route("/events/{user}", get(stream).post(send))
         .route("/stop", post(end))
+        .layer(from_fn_with_state(nodes.clone(), own_pages))
         .with_state(Node {
             hub: hub.clone(),
             nodes,
@@ -57,6 +59,31 @@ pub(crate) async fn run(
         .drain(Duration::from_millis(500))
         .await;
     Ok(())
+}
+
+/// Lets the pages of the nodes in, and programs: no other site that the browser shows, and none whose name leads here.
+async fn own_pages(State(nodes): State<String>, request: Request, next: Next) -> Response {
+    if !is_own(&nodes, request.headers()) {
+        let sentence = format!("Only the pages of {nodes} are let in.\n");
+        return (StatusCode::FORBIDDEN, sentence).into_response();
+    }
+    let origin = request.headers().get(ORIGIN).cloned();
+    let mut response = next.run(request).await;
+    // The page of one node opens streams of the other.
+    if let Some(origin) = origin {
+        response
+            .headers_mut()
+            .insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    }
+    response
+}
+
+fn is_own(nodes: &str, headers: &HeaderMap) -> bool {
+    let is_node = |url: &str| nodes.split(',').any(|node| node == url);
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let is_origin = |origin: &HeaderValue| origin.to_str().is_ok_and(is_node);
+    host.is_some_and(|host| is_node(&format!("http://{host}")))
+        && headers.get(ORIGIN).is_none_or(is_origin)
 }
 
 async fn page(State(node): State<Node>) -> Html<String> {
@@ -73,17 +100,15 @@ async fn stream(
     State(node): State<Node>,
     Path(user): Path<String>,
     last_event_id: LastEventId,
-) -> Result<impl IntoResponse, RegisterError> {
-    let subscription = node.hub.resume(user, &last_event_id)?;
-    // The page of one node opens streams of the other.
-    Ok(([(ACCESS_CONTROL_ALLOW_ORIGIN, "*")], subscription))
+) -> Result<Subscription, RegisterError> {
+    node.hub.resume(user, &last_event_id)
 }
 
 async fn send(
     State(node): State<Node>,
     Path(user): Path<String>,
     text: String,
-) -> Result<impl IntoResponse, (StatusCode, String)> {
+) -> Result<String, (StatusCode, String)> {
     let sent = node.hub.broadcast_confirmed(&user, &Text::new(text)).await;
     let sentence = match sent {
         Ok(here) => format!("accepted; {here} streams of this node have it\n"),
@@ -92,5 +117,5 @@ async fn send(
         }
         Err(error) => return Err((StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"))),
     };
-    Ok(([(ACCESS_CONTROL_ALLOW_ORIGIN, "*")], sentence))
+    Ok(sentence)
 }
