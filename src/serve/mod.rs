@@ -14,7 +14,7 @@
 //! | a request head that does not come: cut after the [header read time-out](Server::header_read_timeout) | no | yes |
 //! | a client that disconnects after sending more than its request: noticed | at the next write | yes |
 //! | HTTP/2 streams whose client withholds the window: reset after the stall limit | no | yes, feature `http2` |
-//! | HTTP/2 connections without a stream: closed after the [idle time-out](Server::http2_idle_timeout) | no | yes, feature `http2` |
+//! | HTTP/2 connections without a stream: closed after 90 s, or `Server::http2_idle_timeout` | no | yes, feature `http2` |
 //! | a shutdown that ends by a [deadline](Server::drain) whatever clients do, also on upgraded connections | no | yes |
 //! | an HTTP/1.1 stream is sent without hyper: no buffers of its own, fewer steps for an event | no | yes |
 //! | the peer's address for handlers (`ConnectInfo`) | see [`StallListener`] | yes |
