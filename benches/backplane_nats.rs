@@ -29,7 +29,7 @@ type Events = Pin<Box<dyn Stream<Item = Event> + Send>>;
 
 async fn connect(server: &Server, settings: Settings) -> (Arc<Nats>, Events) {
     let options = ConnectOptions::new().ignore_discovered_servers();
-    let node = Nats::connect(server.url(), options, settings).await;
+    let node = Nats::connect(&server.url(), options, settings).await;
     let node = Arc::new(node.expect("it connects"));
     let events = node.events();
     (node, events)

@@ -15,7 +15,7 @@ use futures_util::{Stream, StreamExt};
 use tidings::UserId;
 use tidings::backplane::nats::{ConnectError, Interest, Log, Nats, Settings, Storage};
 use tidings::backplane::{
-    Backplane, Event, Fetched, Message, Missing, Position, Published, Received,
+    Backplane, Cause, Event, Fetched, Message, Missing, Position, Published, Received,
 };
 use tidings::testkit::backplane::{self, Cluster, Faults};
 use tokio::time::timeout;
@@ -72,7 +72,7 @@ impl Cluster for Nodes {
     async fn node(&self) -> Arc<dyn Backplane> {
         let address = self.server.lock().unwrap().address();
         let network = Network::to(address).await;
-        let node = Nats::connect(network.url(), options(), self.settings.clone()).await;
+        let node = Nats::connect(&network.url(), options(), self.settings.clone()).await;
         let node: Arc<dyn Backplane> = Arc::new(node.expect("it connects"));
         self.networks.lock().unwrap().insert(id(&node), network);
         node
@@ -153,7 +153,7 @@ struct Scene {
 impl Scene {
     async fn new(settings: Settings, options: ConnectOptions) -> Self {
         let server = Server::start();
-        let node = Nats::connect(server.url(), options, settings).await;
+        let node = Nats::connect(&server.url(), options, settings).await;
         let node = node.expect("it connects");
         let client = async_nats::connect(server.url()).await;
         Self {
@@ -263,24 +263,15 @@ async fn a_message_that_is_not_from_the_log_is_foreign() {
 #[tokio::test]
 async fn a_stream_that_is_another_is_refused() {
     let server = Server::start();
-    let connect = |settings| Nats::connect(server.url(), options(), settings);
+    let url = server.url();
+    let connect = |settings| Nats::connect(&url, options(), settings);
     let first = once().replayable(log(Storage::File));
-    connect(first.clone()).await.expect("it makes the log");
-    connect(first).await.expect("it finds the log");
+    for what in ["it makes the log", "it finds the log"] {
+        let node = connect(first.clone()).await.expect(what);
+        node.close(tokio::time::Instant::now() + BOUND).await;
+    }
     for (other, what) in [
         (once().replayable(log(Storage::Memory)), "storage"),
-        (
-            once().replayable(log(Storage::File).max_per_user(1)),
-            "of a user",
-        ),
-        (
-            once().replayable(log(Storage::File).max_age(BOUND * 10)),
-            "age",
-        ),
-        (
-            once().replayable(log(Storage::File).duplicate_window(BOUND)),
-            "duplicates",
-        ),
         (once().buckets(8).replayable(log(Storage::File)), "subjects"),
         (
             Settings::new("other").replayable(log(Storage::File)),
@@ -332,7 +323,7 @@ async fn a_node_that_is_too_slow_is_told() {
     loop {
         match scene.event().await {
             Event::Message(_) => heard += 1,
-            Event::Restored { maybe_lost: true } => break,
+            Event::Changed { cause: Cause::Slow } => break,
             other => panic!("{other:?}"),
         }
     }
@@ -363,7 +354,13 @@ async fn a_log_that_was_deleted_is_made_again_and_told() {
     let refused = scene.node.publish(&[message(&ann, 2, "new")]).await;
     let refused = refused.expect("it says so of each");
     assert!(
-        matches!(refused[..], [Published::Unknown(_)]),
+        matches!(
+            refused[..],
+            [Published::Refused {
+                permanent: false,
+                ..
+            }]
+        ),
         "{refused:?}"
     );
     let Event::Reset(new) = scene.event().await else {

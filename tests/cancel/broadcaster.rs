@@ -273,7 +273,8 @@ async fn the_pages_of_a_console_end_all_the_same() {
         let hub = Hub::new();
         let console = Console::new().broadcaster("chat", &hub);
         let app: Router = console.router();
-        let open = || SseRequest::get("/live").open(app.clone());
+        let live = || SseRequest::get("/live").header("host", "localhost");
+        let open = || live().open(app.clone());
         let (one, two) = tokio::join!(open(), open());
         let mut pages = [one.expect("a stream"), two.expect("a stream")];
         let is_over = cut.run(console.shutdown()).await.is_some();

@@ -104,6 +104,21 @@ const COVERED: &[(&str, &str, &str)] = &[
         "a_connection_to_nats_ends_with_its_future",
     ),
     (
+        "backplane/nats/adapter.rs",
+        "over",
+        "a_node_over_a_shared_connection_leaves_nothing_behind",
+    ),
+    (
+        "backplane/nats/connection.rs",
+        "open",
+        "a_shared_connection_to_nats_ends_with_its_future",
+    ),
+    (
+        "backplane/nats/connection.rs",
+        "open_with_events",
+        "a_shared_connection_to_nats_ends_with_its_future",
+    ),
+    (
         "broadcaster/contract.rs",
         "register",
         "a_registration_leaves_nothing",

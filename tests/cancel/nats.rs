@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use async_nats::ConnectOptions;
 use tidings::UserId;
 use tidings::backplane::Backplane;
-use tidings::backplane::nats::{Log, Nats, Settings, Storage};
+use tidings::backplane::nats::{ConnectError, Connection, Log, Nats, Settings, Storage};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -29,7 +29,7 @@ fn options() -> ConnectOptions {
 }
 
 async fn node(server: &Server) -> Arc<dyn Backplane> {
-    let node = Nats::connect(server.url(), options(), settings()).await;
+    let node = Nats::connect(&server.url(), options(), settings()).await;
     Arc::new(node.expect("it connects"))
 }
 
@@ -71,6 +71,49 @@ async fn a_connection_to_nats_ends_with_its_future() {
     .await;
     assert!(*open.borrow_and_update() == 0);
     node(&server).await;
+}
+
+#[tokio::test]
+async fn a_shared_connection_to_nats_ends_with_its_future() {
+    let server = Server::start();
+    let (url, open) = counted(&server).await;
+    let is_over = async |connection: Option<Result<Connection, ConnectError>>| {
+        let is_connected = connection.is_some_and(|connection| connection.map(drop).is_ok());
+        let mut open = open.clone();
+        let closed = open.wait_for(|open| *open == 0);
+        let closed = within("its connection ends", closed).await;
+        closed.expect("it counts");
+        is_connected
+    };
+    at_every_await(1, async |cut| {
+        is_over(cut.run(Connection::open(&url, options())).await).await
+    })
+    .await;
+    at_every_await(1, async |cut| {
+        let opened = Connection::open_with_events(&url, options(), drop);
+        is_over(cut.run(opened).await).await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_node_over_a_shared_connection_leaves_nothing_behind() {
+    let server = Server::start();
+    let (url, mut open) = counted(&server).await;
+    at_every_await(3, async |cut| {
+        let connection = Connection::open(&url, options()).await;
+        let connection = connection.expect("the server is there");
+        let node = cut.run(Nats::over(&connection, settings())).await;
+        let is_connected = node.is_some_and(|node| node.map(drop).is_ok());
+        // The connection is still good for others, and ends when nobody has it.
+        let node = Nats::over(&connection, settings()).await;
+        drop((node.expect("it connects"), connection));
+        let closed = open.wait_for(|open| *open == 0);
+        let closed = within("its connection ends", closed).await;
+        closed.expect("it counts");
+        is_connected
+    })
+    .await;
 }
 
 /// The questions of the adapter, each behind an engine that is one.

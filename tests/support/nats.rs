@@ -30,7 +30,13 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one, and returns when it takes connections.
     pub(crate) fn start() -> Self {
+        Self::configured("")
+    }
+
+    /// Starts one with this in its configuration.
+    pub(crate) fn configured(text: &str) -> Self {
         let folder = Folder::new();
+        fs::write(folder.0.join("server.conf"), text).expect("the folder is there");
         // It chooses one.
         let (child, port) = run(&folder.0, -1);
         Self {
@@ -58,6 +64,32 @@ impl Server {
         self.child.wait().expect("a child can be waited for");
     }
 
+    /// Lets it read another configuration while it runs.
+    pub(crate) fn reconfigure(&self, text: &str) {
+        fs::write(self.folder.0.join("server.conf"), text).expect("the folder is there");
+        let pid = self.pid().to_string();
+        let status = Command::new("kill").args(["-s", "HUP", &pid]).status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// Ends it, and keeps a copy of its log as it is now.
+    pub(crate) fn copy_log(&mut self) {
+        self.kill();
+        let status = Command::new("cp")
+            .args(["-a", "jetstream", "copy"])
+            .current_dir(&self.folder.0)
+            .status();
+        assert!(status.expect("cp runs").success());
+    }
+
+    /// Ends it, and puts that copy in the place of its log.
+    pub(crate) fn lose_log_since_copy(&mut self) {
+        self.kill();
+        fs::remove_dir_all(self.folder.0.join("jetstream")).expect("there is a log");
+        fs::rename(self.folder.0.join("copy"), self.folder.0.join("jetstream"))
+            .expect("there is a copy");
+    }
+
     /// Starts it again, at the same port and with the same folder.
     pub(crate) fn restart(&mut self) {
         self.kill();
@@ -78,6 +110,8 @@ fn run(folder: &Path, port: i32) -> (Child, u16) {
         .args(["--addr", "127.0.0.1", "--port", &port.to_string()])
         .args(["--jetstream", "--store_dir"])
         .arg(folder)
+        .arg("--config")
+        .arg(folder.join("server.conf"))
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("nats-server does not start: {error}; {INSTALL}"));

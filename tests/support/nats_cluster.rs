@@ -47,7 +47,7 @@ impl Engine for Real {
             Level::Replayable => settings.replayable(Log::new("FAULTS").max_per_user(1_000_000)),
             _ => settings,
         };
-        let nats = Nats::connect(network.url(), options, settings).await;
+        let nats = Nats::connect(&network.url(), options, settings).await;
         self.networks.push(network);
         Arc::new(nats.expect("the server is there"))
     }

@@ -1,27 +1,29 @@
 //! A node's end of it.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::{Pin, pin};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use async_nats::rustls::crypto::CryptoProvider;
-use async_nats::{Client, ConnectOptions, ToServerAddrs};
+use async_nats::connection::State;
+use async_nats::{Client, ConnectOptions};
 use async_trait::async_trait;
 use futures_core::Stream;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::connection::Connection;
 use super::error::ConnectError;
 use super::fence::Fence;
 use super::interest::Interest;
-use super::link::{Command, Good, Link, Signals, State};
+use super::link::{self, Command, Good, Link, RETRY};
 use super::log::Log;
+use super::peers::Peers;
 use super::settings::Settings;
+use super::signals::Signals;
 use super::subjects::Subjects;
 use crate::backplane::{
     Backplane, BackplaneError, Event, Fetched, Head, Level, Message, Position, Published,
@@ -37,6 +39,7 @@ const HEADROOM: usize = 1024;
 /// A [`Backplane`] over NATS. See the [module](super) for what it promises.
 pub struct Nats {
     client: Client,
+    signals: Arc<Signals>,
     fence: Arc<Fence>,
     log: Option<Arc<Log>>,
     subjects: Subjects,
@@ -50,59 +53,64 @@ pub struct Nats {
     link: AsyncMutex<Option<JoinHandle<()>>>,
 }
 
-/// Connects as async-nats does, which panics where TLS has no crypto provider.
-async fn connect(
-    addrs: impl ToServerAddrs,
-    options: ConnectOptions,
-) -> Result<Client, ConnectError> {
-    let mut connecting = pin!(async_nats::connect_with_options(addrs, options));
-    let connected = poll_fn(|cx| {
-        // After a panic it is not polled again.
-        let poll = AssertUnwindSafe(|| connecting.as_mut().poll(cx));
-        match catch_unwind(poll) {
-            Ok(poll) => poll.map(Ok),
-            Err(panic) => Poll::Ready(Err(panic)),
-        }
-    });
-    match connected.await {
-        Ok(connected) => connected.map_err(ConnectError::Connect),
-        // If that had been found, it would be the process's by now.
-        Err(_) if CryptoProvider::get_default().is_none() => Err(ConnectError::NoCryptoProvider),
-        Err(panic) => resume_unwind(panic),
-    }
-}
-
 impl Nats {
-    /// Connects a node to NATS, over a connection of its own, and finds or makes the log if there is to be one.
+    /// Connects a node to NATS, over a [connection](Connection) of its own, and finds or makes the log if there is to be one.
     ///
-    /// The options are those of async-nats, with which it also decides on credentials, TLS, and when to reconnect. Three of
-    /// them matter here. The event callback is replaced. With the subscription capacity (65,536) a node says how many
-    /// messages of one user, or of one bucket, may wait for it before the next one is dropped, which is told. And a server
-    /// that is silently gone is noticed after up to three ping intervals of a minute each: choose a shorter one.
+    /// `servers` and `options` are those of [`Connection::open`].
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] when the settings are no good, the server cannot be reached, the connection takes TLS and there is no
-    /// [crypto provider](super#tls), or the log is another than they say.
+    /// [`ConnectError`] when the settings are no good, no server can be reached, the connection takes TLS and there is no
+    /// [crypto provider](super#tls), the log is another than they say, or another node of the scope has another level.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future ends what was begun. A log that was made stays.
     pub async fn connect(
-        addrs: impl ToServerAddrs,
-        options: ConnectOptions,
+        servers: &str,
+        mut options: ConnectOptions,
         settings: Settings,
     ) -> Result<Self, ConnectError> {
         settings.check()?;
+        if !settings.wait.is_zero() {
+            options = options.retry_on_initial_connect();
+        }
+        let connection = Connection::open(servers, options).await?;
+        Self::start(&connection, settings, true).await
+    }
+
+    /// Connects a node over a connection that others use as well.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`connect`](Self::connect).
+    pub async fn over(connection: &Connection, settings: Settings) -> Result<Self, ConnectError> {
+        settings.check()?;
+        Self::start(connection, settings, false).await
+    }
+
+    async fn start(
+        connection: &Connection,
+        settings: Settings,
+        is_own: bool,
+    ) -> Result<Self, ConnectError> {
         let signals = Arc::<Signals>::default();
-        let options = options.event_callback({
-            let signals = Arc::clone(&signals);
-            move |event| {
-                signals.hear(&event);
-                std::future::ready(())
+        connection.listen(&signals);
+        let client = connection.client().clone();
+
+        let deadline = Instant::now() + settings.wait;
+        let connected = async {
+            while client.connection_state() != State::Connected {
+                signals.changed.notified().await;
             }
-        });
-        let client = connect(addrs, options).await?;
+        };
+        timeout_at(deadline, connected)
+            .await
+            .map_err(|_| ConnectError::NotInTime)?;
 
         let limit = settings.timeout;
         let subjects = Subjects::new(&settings.scope, settings.buckets);
@@ -111,10 +119,29 @@ impl Nats {
             .map_err(|error| ConnectError::Log(error.into()))?;
         let fence = Arc::new(fence);
         let good = Arc::new(Good::new(fence.connection()));
+        let name = client.new_inbox();
+        let name = name.rsplit('.').next().unwrap_or_default().to_owned();
+        let level = match &settings.log {
+            Some(_) => "replayable",
+            None => "at-most-once",
+        };
+        let kind = format!("{level} {}", settings.buckets);
+        let probe = format!("{}.{name}", subjects.peers());
+        let peers = Peers::new(client.clone(), &subjects, name, kind)
+            .await
+            .map_err(|error| ConnectError::Log(error.into()))?;
+        peers.meet().await;
+        if peers.disagree() {
+            return Err(ConnectError::Disagreement);
+        }
         let log = match &settings.log {
-            Some(log) => Some(Arc::new(
-                Log::open(client.clone(), log, &subjects, limit).await?,
-            )),
+            Some(log) => Some(Arc::new(loop {
+                match Log::open(client.clone(), log, &subjects, limit).await {
+                    // A cluster that has just started has no leader yet.
+                    Err(ConnectError::Log(_)) if Instant::now() < deadline => sleep(RETRY).await,
+                    opened => break opened?,
+                }
+            })),
             None => None,
         };
 
@@ -124,17 +151,21 @@ impl Nats {
         let link = Link {
             client: client.clone(),
             fence: Arc::clone(&fence),
+            peers: Arc::new(peers),
             log: log.clone(),
+            probe,
+            is_own,
             interest: Interest::new(settings.interest, subjects.clone()),
             commands,
-            signals,
+            signals: Arc::clone(&signals),
             events: events_tx,
             closing,
             good: Arc::clone(&good),
-            state: State::new(),
+            state: link::State::new(),
         };
         Ok(Self {
             client,
+            signals,
             fence,
             log,
             subjects,
@@ -233,7 +264,11 @@ impl Backplane for Nats {
         }
         let published = async {
             match &self.log {
-                Some(log) => log.publish(messages, &self.subjects).await,
+                Some(log) => {
+                    let (subjects, signals) = (&self.subjects, &*self.signals);
+                    log.publish(messages, subjects, signals, self.max_body())
+                        .await
+                }
                 None => self.publish_live(messages).await,
             }
         };

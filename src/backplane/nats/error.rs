@@ -9,6 +9,12 @@ use std::fmt;
 pub enum ConnectError {
     /// The settings are no good, and why.
     Settings(&'static str),
+    /// The servers' addresses are not URLs with commas between them.
+    Servers(std::io::Error),
+    /// Another node of the same scope has another level or number of buckets.
+    Disagreement,
+    /// No server could be reached in the [time to wait for one](super::Settings::wait_for_server).
+    NotInTime,
     /// The server cannot be reached, or refused the client.
     Connect(async_nats::ConnectError),
     /// The connection takes TLS, for which rustls has no crypto provider, or two and none that is chosen: see
@@ -24,6 +30,11 @@ impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Settings(what) => write!(f, "the settings are not valid: {what}"),
+            Self::Servers(_) => f.write_str("the addresses of the servers are not valid"),
+            Self::Disagreement => f.write_str(
+                "another node of this scope has another level or number of buckets; give it another scope, or end it first",
+            ),
+            Self::NotInTime => f.write_str("no NATS server could be reached in time"),
             Self::Connect(_) => f.write_str("there is no connection to NATS"),
             Self::NoCryptoProvider => f.write_str(
                 "TLS needs a crypto provider: enable the feature `ring` or `aws-lc-rs` of async-nats, or install one",
@@ -41,7 +52,12 @@ impl Error for ConnectError {
         match self {
             Self::Connect(error) => Some(error),
             Self::Log(error) => Some(error.as_ref()),
-            Self::Settings(_) | Self::NoCryptoProvider | Self::Contradiction(_) => None,
+            Self::Servers(error) => Some(error),
+            Self::Settings(_)
+            | Self::NotInTime
+            | Self::NoCryptoProvider
+            | Self::Contradiction(_)
+            | Self::Disagreement => None,
         }
     }
 }

@@ -74,6 +74,11 @@ impl Fence {
         Connection(self.statistics.connects.load(Ordering::Acquire))
     }
 
+    /// How long the server may take to answer.
+    pub(super) fn limit(&self) -> Duration {
+        self.limit
+    }
+
     pub(super) fn is_connected(&self) -> bool {
         self.client.connection_state() == State::Connected
     }

@@ -1,29 +1,31 @@
 //! The task that keeps one node's subscriptions, and tells what happens.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::header::{NATS_LAST_SEQUENCE, NATS_SEQUENCE, NATS_STREAM};
 use async_nats::{Client, Message};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::fence::{Connection, Fence};
 use super::interest::{Interest, Owner, Source, Waiting};
-use super::log::Log;
-use crate::backplane::{BackplaneError, Event, Place, Position, Received};
+use super::log::{Log, Look};
+use super::peers::Peers;
+use super::signals::Signals;
+use crate::backplane::{BackplaneError, Cause, Event, Place, Position, Received};
 use crate::id::UserId;
 
 /// So many subscriptions are made before anything else gets its turn.
-const AT_ONCE: usize = 256;
+pub(super) const AT_ONCE: usize = 256;
 
 /// How long a failed question to the server is not asked again, and how soon a signal that got lost is made up for.
-const RETRY: Duration = Duration::from_millis(100);
+pub(super) const RETRY: Duration = Duration::from_millis(100);
 
 /// How often the log is looked at: it moves on by what other nodes publish, and somebody may have deleted it.
 const LOOK: Duration = Duration::from_secs(1);
@@ -39,26 +41,6 @@ pub(super) enum Command {
     Look,
 }
 
-/// What async-nats told, and the task has not yet heard.
-#[derive(Debug, Default)]
-pub(super) struct Signals {
-    /// Whether a subscription was full, and a message for it was dropped.
-    slow: AtomicBool,
-    /// The connection has gone, or is there again, or the above.
-    changed: Notify,
-}
-
-impl Signals {
-    pub(super) fn hear(&self, event: &async_nats::Event) {
-        match event {
-            async_nats::Event::SlowConsumer(_) => self.slow.store(true, Ordering::Release),
-            async_nats::Event::Connected | async_nats::Event::Disconnected => {}
-            _ => return,
-        }
-        self.changed.notify_one();
-    }
-}
-
 /// The node is closed, or nobody listens any more.
 pub(super) struct Ended;
 
@@ -67,8 +49,13 @@ pub(super) struct Ended;
 pub(super) struct Link {
     pub(super) client: Client,
     pub(super) fence: Arc<Fence>,
+    pub(super) peers: Arc<Peers>,
     pub(super) log: Option<Arc<Log>>,
     pub(super) interest: Interest,
+    /// What comes back to this node names it.
+    pub(super) probe: String,
+    /// Whether the connection is this node's own, and ends with it.
+    pub(super) is_own: bool,
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
     pub(super) signals: Arc<Signals>,
     pub(super) events: mpsc::Sender<Event>,
@@ -106,6 +93,17 @@ pub(super) struct State {
     added: Waiting,
     /// Behind these a barrier is on its way. Who is taken out meanwhile, and comes again, waits for the next one.
     passing: Waiting,
+    /// The barrier has passed, and nothing has come through the subscription yet.
+    pub(super) silent: Waiting,
+    /// Subscriptions through which something is to come back, since when, oldest first.
+    pub(super) probed: VecDeque<(Instant, Source)>,
+    /// Subscriptions to be verified, and when that began.
+    pub(super) unverified: VecDeque<Source>,
+    pub(super) round: Instant,
+    /// Subscriptions that bring nothing: when they are made anew, and how long it is until the next time.
+    pub(super) deaf: HashMap<Source, (Instant, Duration)>,
+    /// Whether it was told that the log is none of ours.
+    contradicted: bool,
     /// A message that came over a connection that is not in order yet.
     held: Option<(Source, Message)>,
     /// Whether it was told that the server cannot be reached.
@@ -124,6 +122,12 @@ impl State {
             to_add: VecDeque::new(),
             added: Waiting::new(),
             passing: Waiting::new(),
+            silent: Waiting::new(),
+            probed: VecDeque::new(),
+            unverified: VecDeque::new(),
+            round: Instant::now(),
+            deaf: HashMap::new(),
+            contradicted: false,
             held: None,
             interrupted: false,
             slow: false,
@@ -144,8 +148,10 @@ impl Link {
             // Also when the other side is gone.
             _ = closing.wait_for(|closing| *closing) => {}
         }
-        // Otherwise it would be there until the last handle of the client has gone.
-        let _ = self.client.drain().await;
+        if self.is_own {
+            // Otherwise it would be there until the last handle of the client has gone.
+            let _ = self.client.drain().await;
+        }
     }
 
     async fn turns(&mut self) -> Result<std::convert::Infallible, Ended> {
@@ -156,7 +162,7 @@ impl Link {
             if !self.good.is(self.fence.connection()) {
                 self.interrupt().await?;
                 if self.fence.is_connected() {
-                    self.restore(true).await?;
+                    self.restore().await?;
                 }
             } else if let Some((source, message)) = self.state.held.take() {
                 self.deliver(source, message).await?;
@@ -197,7 +203,10 @@ impl Link {
                         self.look().await?;
                     }
                     if !self.state.interrupted && mem::take(&mut self.state.slow) {
-                        self.restore(false).await?;
+                        self.tell(Event::Changed { cause: Cause::Slow }).await?;
+                    }
+                    if !self.state.interrupted {
+                        self.verify().await?;
                     }
                 }
             }
@@ -211,6 +220,7 @@ impl Link {
                     self.interest.remove(user);
                     self.state.added.remove(user);
                     self.state.passing.remove(user);
+                    self.state.silent.remove(user);
                 }
                 if !remove.is_empty() && !self.state.to_add.is_empty() {
                     let gone: Waiting = remove.into_iter().collect();
@@ -223,7 +233,8 @@ impl Link {
     }
 
     async fn hear(&mut self) -> Result<(), Ended> {
-        self.state.slow |= self.signals.slow.swap(false, Ordering::Acquire);
+        self.state.slow |= self.signals.take_slow();
+        self.hear_refused().await?;
         if !self.fence.is_connected() {
             self.interrupt().await?;
         }
@@ -237,8 +248,11 @@ impl Link {
             };
             let added = timeout(RETRY, self.interest.add(&self.client, user.clone())).await;
             match added {
-                Ok(Ok(())) => {
+                Ok(Ok(source)) => {
                     self.state.added.insert(user);
+                    if let Some(source) = source {
+                        self.send_probe(source).await?;
+                    }
                 }
                 Ok(Err(_)) => return Err(Ended),
                 // The client takes no commands while it is not connected.
@@ -251,14 +265,17 @@ impl Link {
         Ok(())
     }
 
-    /// What shows that the server has heard of all subscriptions so far.
+    /// What shows that the servers have heard of all subscriptions so far.
     fn barrier(&self) -> Barrier {
-        let (fence, log) = (Arc::clone(&self.fence), self.log.clone());
+        let (fence, peers, log) = (self.fence.clone(), self.peers.clone(), self.log.clone());
         let connection = fence.connection();
+        let is_cluster = self.client.server_info().cluster.is_some();
         Box::pin(async move {
             fence.pass(connection).await?;
-            if let Some(log) = log {
-                log.barrier().await?;
+            match log {
+                Some(log) => log.barrier().await?,
+                None if is_cluster => peers.meet().await,
+                None => {}
             }
             Ok(())
         })
@@ -269,10 +286,13 @@ impl Link {
         // On a new connection the barrier says nothing; there will be another one.
         let in_order = self.good.is(self.fence.connection()) && !self.state.interrupted;
         if passed.is_ok() && in_order {
-            if users.is_empty() {
+            let is_heard = |user: &UserId| self.interest.is_heard(user);
+            let (heard, silent): (Vec<_>, Vec<_>) = users.into_iter().partition(is_heard);
+            self.state.silent.extend(silent);
+            if heard.is_empty() {
                 return Ok(());
             }
-            return self.tell(Event::Ready(users.into_iter().collect())).await;
+            return self.tell(Event::Ready(heard)).await;
         }
         self.state.added.extend(users);
         if passed.is_err() {
@@ -290,20 +310,23 @@ impl Link {
     }
 
     /// Waits until everything is in order again, as far as it can be on this connection, and tells so.
-    async fn restore(&mut self, reconnected: bool) -> Result<(), Ended> {
+    async fn restore(&mut self) -> Result<(), Ended> {
         let connection = self.fence.connection();
         let mut restored = self.fence.pass(connection).await;
-        if restored.is_ok() && reconnected && self.log.is_some() {
+        if restored.is_ok() {
+            // It may have to be made again.
             restored = self.refresh().await?;
         }
-        if let (Ok(()), Some(log)) = (&restored, &self.log) {
-            restored = log.barrier().await;
+        if restored.is_ok() {
+            restored = self.barrier().await;
         }
         if restored.is_err() || self.fence.connection() != connection {
-            self.state.slow |= !reconnected;
             self.pause().await;
             return Ok(());
         }
+        // What may be subscribed to can be another on this server, or in its new configuration.
+        self.state.probed.clear();
+        self.state.unverified = self.interest.sources();
         self.good.set(connection);
         self.state.interrupted = false;
         self.tell(Event::Restored { maybe_lost: true }).await
@@ -323,11 +346,31 @@ impl Link {
             return Ok(Ok(()));
         };
         self.state.looked = Instant::now();
-        match log.refresh().await {
-            Ok(None) => {}
-            Ok(Some(head)) => {
+        let look = log.look().await;
+        let is_ours = !matches!(look, Ok(Look::Contradiction(_)));
+        let was_ours = !mem::replace(&mut self.state.contradicted, !is_ours);
+        match look {
+            Ok(Look::Same) => {}
+            Ok(Look::OtherServers) => {
+                let cause = Cause::Leader;
+                self.tell(Event::Changed { cause }).await?;
+            }
+            Ok(Look::OtherLog(end)) => {
                 self.interest.reset();
-                self.tell(Event::Reset(head)).await?;
+                self.tell(Event::Reset(end)).await?;
+            }
+            Ok(Look::Contradiction(detail)) => {
+                if was_ours {
+                    tracing::error!(detail = detail.as_str(), "the log cannot be used");
+                    let (users, cause) = (Vec::new(), Cause::Other);
+                    self.tell(Event::Unheard {
+                        users,
+                        cause,
+                        detail,
+                    })
+                    .await?;
+                }
+                return Ok(Err(BackplaneError::unavailable()));
             }
             Err(error) => return Ok(Err(error)),
         }
@@ -335,6 +378,13 @@ impl Link {
     }
 
     async fn deliver(&mut self, source: Source, message: Message) -> Result<(), Ended> {
+        if let Some(reply) = &message.reply {
+            return match **reply == *self.probe {
+                true => self.hear_probe(&source).await,
+                // Another node's.
+                false => Ok(()),
+            };
+        }
         let user = match self.interest.owner(&source, &message) {
             Owner::User(user) => user,
             Owner::Elsewhere => return Ok(()),
@@ -363,7 +413,7 @@ impl Link {
         sleep(RETRY).await;
     }
 
-    async fn tell(&self, event: Event) -> Result<(), Ended> {
+    pub(super) async fn tell(&self, event: Event) -> Result<(), Ended> {
         self.events.send(event).await.map_err(|_| Ended)
     }
 }

@@ -3,33 +3,63 @@
 //! All questions go to the server that leads the stream. A replica may lack what that one has confirmed already.
 
 use std::cmp::Ordering;
-use std::sync::{Mutex, PoisonError};
+use std::future::{IntoFuture, poll_fn};
+use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::Client;
-use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind, PublishErrorKind};
+use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
-use async_nats::jetstream::stream::{
-    Config, DiscardPolicy, Info, RawMessageErrorKind, Republish, RetentionPolicy, StorageType,
-    Stream,
-};
+use async_nats::jetstream::stream::{Config, Info, RawMessageErrorKind, Stream};
 use async_nats::jetstream::{self, ErrorCode};
-use tokio::time::timeout;
+use futures_core::Stream as _;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 
 use super::error::ConnectError;
-use super::settings::{Log as Settings, Storage};
-use super::subjects::{Subjects, fnv1a};
+use super::settings::Log as Settings;
+use super::signals::Signals;
+use super::stream::{Epoch, Servers, config, end_of, find_or_make, servers_of};
+use super::subjects::Subjects;
 use crate::backplane::{BackplaneError, Head, Message, Position, Published};
+
+/// How many heads are asked for at the same time.
+const AT_ONCE: usize = 64;
 
 /// The log of one broadcaster.
 #[derive(Debug)]
 pub(super) struct Log {
     context: jetstream::Context,
-    pub(super) stream: Stream<()>,
+    stream: Stream<()>,
     wanted: Config,
-    /// The newest place that is known.
-    horizon: Mutex<Position>,
+    known: Mutex<Known>,
     limit: Duration,
+}
+
+/// What is known of the stream.
+#[derive(Debug)]
+struct Known {
+    /// The newest place. It has moved on since, but never back.
+    horizon: Position,
+    /// The least that was kept of each user, since this node has looked: what was dropped under it is dropped still.
+    per_user: i64,
+    /// What an operator has set otherwise than this node would have, as it was warned about last.
+    edited: Option<String>,
+    /// The server that leads the stream, and which of the others follow it.
+    servers: Servers,
+}
+
+/// What a look at the stream has shown.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    Same,
+    /// Another server leads it, or one of its servers has come or gone.
+    OtherServers,
+    /// It is another log, which ends here.
+    OtherLog(Position),
+    /// It is none of ours any more, and why.
+    Contradiction(String),
 }
 
 impl Log {
@@ -40,50 +70,133 @@ impl Log {
         subjects: &Subjects,
         limit: Duration,
     ) -> Result<Self, ConnectError> {
-        let context = jetstream::context::ContextBuilder::new()
-            .timeout(limit)
-            .ack_timeout(limit)
-            .build(client);
+        let context = jetstream::context::ContextBuilder::new();
+        let context = match &settings.domain {
+            Some(domain) => context.domain(domain.as_str()),
+            None => context.api_prefix("$JS.API"),
+        };
+        let context = context.timeout(limit).ack_timeout(limit).build(client);
         let wanted = config(settings, subjects);
         let stream = context
             .get_stream_no_info(&wanted.name)
             .await
             .map_err(|error| ConnectError::Log(error.into()))?;
         let info = find_or_make(&context, &wanted).await?;
-        Ok(Self {
+        let log = Self {
             context,
             stream,
+            known: Mutex::new(Known {
+                horizon: end_of(&info),
+                per_user: wanted.max_messages_per_subject,
+                edited: None,
+                servers: servers_of(&info),
+            }),
             wanted,
-            horizon: Mutex::new(end_of(&info)),
             limit,
-        })
+        };
+        log.adopt(&info);
+        Ok(log)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Nothing panics inside.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The newest place that is known.
     pub(super) fn horizon(&self) -> Position {
-        *self.horizon.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known().horizon
     }
 
     /// The log is at least here.
     pub(super) fn advance(&self, to: Position) {
-        let mut horizon = self.horizon.lock().unwrap_or_else(PoisonError::into_inner);
+        let horizon = &mut self.known().horizon;
         if to.compare(*horizon).is_some_and(Ordering::is_gt) {
             *horizon = to;
         }
     }
 
-    /// Looks whether it is the same log still, and makes one if there is none any more. Where it is, if it is another.
-    pub(super) async fn refresh(&self) -> Result<Option<Position>, BackplaneError> {
+    /// Takes over what an operator has changed and may change, and warns about it once.
+    fn adopt(&self, info: &Info) {
+        let (found, wanted) = (&info.config, &self.wanted);
+        let changes = [
+            ("replicas", found.num_replicas != wanted.num_replicas),
+            ("age limit", found.max_age != wanted.max_age),
+            (
+                "number of messages of each user",
+                found.max_messages_per_subject != wanted.max_messages_per_subject,
+            ),
+            (
+                "window for duplicates",
+                found.duplicate_window != wanted.duplicate_window,
+            ),
+        ];
+        let changes = changes.iter().filter(|(_, differs)| *differs);
+        let changes: Vec<&str> = changes.map(|(what, _)| *what).collect();
+        let changes = (!changes.is_empty()).then(|| changes.join(", "));
+        let mut known = self.known();
+        if found.max_messages_per_subject > 0 {
+            known.per_user = known.per_user.min(found.max_messages_per_subject);
+        }
+        if known.edited != changes {
+            if let Some(changes) = &changes {
+                tracing::warn!(
+                    stream = found.name.as_str(),
+                    changes = changes.as_str(),
+                    "the stream has other settings than this node; those of the stream hold"
+                );
+            }
+            known.edited = changes;
+        }
+    }
+
+    /// Looks whether it is the same log still, and makes one if there is none any more.
+    pub(super) async fn look(&self) -> Result<Look, BackplaneError> {
+        let before = self.horizon();
         let info = self
             .limited(find_or_make(&self.context, &self.wanted))
             .await?;
-        let end = end_of(&info.map_err(BackplaneError::other)?);
-        if end.epoch == self.horizon().epoch {
-            self.advance(end);
-            return Ok(None);
+        let mut info = match info {
+            Err(error @ ConnectError::Contradiction(_)) => {
+                return Ok(Look::Contradiction(error.to_string()));
+            }
+            info => info.map_err(BackplaneError::other)?,
+        };
+        self.adopt(&info);
+        let mut end = end_of(&info);
+        if end.compare(before).is_some_and(Ordering::is_lt) {
+            // The stream lacks what it had: its numbers are used again, so it is another log.
+            info = self.limited(self.begin_anew(info)).await??;
+            end = end_of(&info);
         }
-        *self.horizon.lock().unwrap_or_else(PoisonError::into_inner) = end;
-        Ok(Some(end))
+        let servers = servers_of(&info);
+        let mut known = self.known();
+        let others = std::mem::replace(&mut known.servers, servers) != servers_of(&info);
+        if end.epoch != known.horizon.epoch {
+            known.horizon = end;
+            return Ok(Look::OtherLog(end));
+        }
+        if end.offset > known.horizon.offset {
+            known.horizon = end;
+        }
+        Ok(match others {
+            true => Look::OtherServers,
+            false => Look::Same,
+        })
+    }
+
+    /// Gives the stream another epoch. Every node that finds it too short writes the same one.
+    async fn begin_anew(&self, info: Info) -> Result<Info, BackplaneError> {
+        let mut config = info.config;
+        config.description = Some(Epoch::of(&config).next_description(&config));
+        tracing::warn!(
+            stream = config.name.as_str(),
+            "the stream lacks messages that it had: it is another log from now on"
+        );
+        self.context
+            .update_stream(config)
+            .await
+            .map_err(BackplaneError::other)
     }
 
     /// Where the log of each subject ends.
@@ -91,75 +204,125 @@ impl Log {
         &self,
         subjects: impl Iterator<Item = String>,
     ) -> Result<Vec<Head>, BackplaneError> {
-        let info = self.limited(self.stream.get_info()).await?;
-        let end = end_of(&info.map_err(BackplaneError::other)?);
+        let end = end_of(&self.info().await?);
+        let mut subjects = subjects.enumerate();
+        let mut asking = JoinSet::new();
         let mut heads = Vec::new();
-        for subject in subjects {
-            let newest = self.last(&subject).await?;
-            let offset = newest.map_or(0, |message| message.sequence);
-            heads.push(Head {
-                newest: Position { offset, ..end },
-                through: end.offset.max(offset),
-            });
+        loop {
+            while asking.len() < AT_ONCE {
+                let Some((number, subject)) = subjects.next() else {
+                    break;
+                };
+                heads.push(Head {
+                    newest: Position { offset: 0, ..end },
+                    through: end.offset,
+                });
+                let (stream, limit) = (self.stream.clone(), self.limit);
+                asking.spawn(async move {
+                    let last = stream.get_last_raw_message_by_subject(&subject);
+                    let last = timeout(limit, last).await;
+                    let last = last.map_err(|_| BackplaneError::unavailable());
+                    (number, last.and_then(found))
+                });
+            }
+            let Some(answer) = asking.join_next().await else {
+                return Ok(heads);
+            };
+            let (number, last) = answer.map_err(BackplaneError::other)?;
+            if let Some(message) = last? {
+                let head: &mut Head = &mut heads[number];
+                head.newest.offset = message.sequence;
+                head.through = head.through.max(message.sequence);
+            }
         }
-        Ok(heads)
+    }
+
+    async fn info(&self) -> Result<Info, BackplaneError> {
+        let info = self.limited(self.stream.get_info()).await?;
+        info.map_err(BackplaneError::other)
     }
 
     /// The position of the oldest message that there is of anybody, or would be.
     pub(super) async fn oldest(&self) -> Result<u64, BackplaneError> {
-        let info = self.limited(self.stream.get_info()).await?;
-        let state = info.map_err(BackplaneError::other)?.state;
+        let state = self.info().await?.state;
         Ok(match state.messages {
             0 => state.last_sequence.saturating_add(1),
             _ => state.first_sequence,
         })
     }
 
+    /// How many messages it keeps of a subject.
+    pub(super) async fn count(&self, subject: &str) -> Result<u64, BackplaneError> {
+        let counted = self
+            .limited(self.stream.info_with_subjects(subject))
+            .await?;
+        let mut counted = counted.map_err(BackplaneError::other)?;
+        let first = self.limited(poll_fn(|cx| Pin::new(&mut counted).poll_next(cx)));
+        match first.await? {
+            None => Ok(0),
+            Some(counted) => {
+                let (_, count) = counted.map_err(BackplaneError::other)?;
+                Ok(count as u64)
+            }
+        }
+    }
+
     /// Waits until the server that leads the stream has answered. Whatever this client told its own server before reached
     /// that one first, by the same way.
     pub(super) async fn barrier(&self) -> Result<(), BackplaneError> {
-        self.first().await.map(drop)
+        self.next(">", 0).await.map(drop)
     }
 
-    /// Publishes, all at once, and waits for all.
+    /// Publishes all together, and waits for the outcome of each.
     pub(super) async fn publish(
         &self,
         messages: &[Message],
         subjects: &Subjects,
+        signals: &Signals,
+        max_body: usize,
     ) -> Result<Vec<Published>, BackplaneError> {
-        let before = self.horizon();
+        let (before, since) = (self.horizon(), Instant::now());
         let mut acks = Vec::with_capacity(messages.len());
         for message in messages {
+            let subject = subjects.log(&message.user);
+            if message.body.len() > max_body {
+                // The server would close the connection for it.
+                acks.push((subject, None));
+                continue;
+            }
             let publish = PublishMessage::build()
                 .payload(message.body.clone())
                 .message_id(format!("{:032x}", message.id))
                 .expected_stream(&self.wanted.name);
-            let sent = self
-                .context
-                .send_publish(subjects.log(&message.user), publish)
-                .await;
-            acks.push(sent.map_err(publish_error)?.into_future());
+            let sent = self.context.send_publish(subject.clone(), publish).await;
+            // One that the client does not send has no effect on the others.
+            acks.push((subject, Some(sent.map(IntoFuture::into_future))));
         }
         let mut published = Vec::with_capacity(messages.len());
-        for ack in acks {
-            published.push(match ack.await {
-                Ok(ack) => {
-                    let position = Position {
-                        offset: ack.sequence,
-                        ..before
-                    };
-                    self.advance(position);
-                    Published::Accepted(Some(position))
+        for (subject, ack) in acks {
+            let outcome = async {
+                match ack {
+                    None => refused("the message is larger than the server takes"),
+                    Some(Err(error)) => outcome(error),
+                    Some(Ok(ack)) => match ack.await {
+                        Ok(ack) => {
+                            let offset = ack.sequence;
+                            let position = Position { offset, ..before };
+                            self.advance(position);
+                            Published::Accepted(Some(position))
+                        }
+                        Err(error) => outcome(error),
+                    },
                 }
-                Err(error) => Published::Unknown(publish_error(error)),
+            };
+            published.push(tokio::select! {
+                biased;
+                outcome = outcome => outcome,
+                // No acknowledgement will come.
+                () = signals.wait_denied(&subject, since) => refused("this node may not publish to the log"),
             });
         }
         Ok(published)
-    }
-
-    /// The oldest message that there is of anybody.
-    pub(super) async fn first(&self) -> Result<Option<StreamMessage>, BackplaneError> {
-        self.next(">", 0).await
     }
 
     /// The oldest message of a subject at this place or behind it.
@@ -205,113 +368,10 @@ impl Log {
         &self.wanted.name
     }
 
-    /// How many of a user's messages it keeps.
+    /// How many of a user's messages it keeps at least.
     pub(super) fn max_per_user(&self) -> u64 {
-        self.wanted.max_messages_per_subject.unsigned_abs()
+        self.known().per_user.unsigned_abs()
     }
-}
-
-async fn find_or_make(context: &jetstream::Context, wanted: &Config) -> Result<Info, ConnectError> {
-    let other = |error: async_nats::Error| ConnectError::Log(error);
-    match context.get_stream(&wanted.name).await {
-        Ok(stream) => {
-            let info = stream.cached_info().clone();
-            same(&info.config, wanted)?;
-            Ok(info)
-        }
-        Err(error) if is_missing(&error.kind()) => {
-            // Another node may make it at the same time, which is no error: it makes the same.
-            let made = context.create_stream(wanted.clone()).await;
-            let stream = made.map_err(|error| match error.kind() {
-                CreateStreamErrorKind::JetStream(error)
-                    if error.error_code() == ErrorCode::STREAM_NAME_EXIST =>
-                {
-                    ConnectError::Contradiction("another was made meanwhile")
-                }
-                _ => other(error.into()),
-            })?;
-            Ok(stream.cached_info().clone())
-        }
-        Err(error) => Err(other(error.into())),
-    }
-}
-
-fn config(settings: &Settings, subjects: &Subjects) -> Config {
-    Config {
-        name: settings.stream.clone(),
-        subjects: vec![subjects.all_log()],
-        storage: match settings.storage {
-            Storage::File => StorageType::File,
-            Storage::Memory => StorageType::Memory,
-        },
-        num_replicas: settings.replicas,
-        max_age: settings.max_age,
-        max_messages: -1,
-        max_bytes: -1,
-        max_message_size: -1,
-        max_consumers: -1,
-        max_messages_per_subject: settings.max_per_user.into(),
-        discard: DiscardPolicy::Old,
-        retention: RetentionPolicy::Limits,
-        duplicate_window: settings.duplicate_window,
-        republish: Some(Republish {
-            source: subjects.all_log(),
-            destination: subjects.all_live(),
-            headers_only: false,
-        }),
-        ..Config::default()
-    }
-}
-
-/// What an operator may have changed stays: a bound in bytes, a description, who may delete. What the promises rest on does not.
-fn same(found: &Config, wanted: &Config) -> Result<(), ConnectError> {
-    let republishes = |config: &Config| {
-        let republish = config.republish.as_ref()?;
-        let ends = (republish.source.clone(), republish.destination.clone());
-        (!republish.headers_only).then_some(ends)
-    };
-    let contradiction = [
-        (found.subjects != wanted.subjects, "its subjects"),
-        (
-            republishes(found) != republishes(wanted),
-            "what it republishes",
-        ),
-        (found.storage != wanted.storage, "its storage"),
-        (found.num_replicas != wanted.num_replicas, "its replicas"),
-        (found.max_age != wanted.max_age, "its age limit"),
-        (
-            found.max_messages_per_subject != wanted.max_messages_per_subject,
-            "how much it keeps of a user",
-        ),
-        (
-            found.duplicate_window != wanted.duplicate_window,
-            "its window for duplicates",
-        ),
-        (found.retention != wanted.retention, "its retention"),
-        (found.discard != wanted.discard, "what it discards"),
-        (found.no_ack || found.sealed, "that it confirms messages"),
-    ];
-    match contradiction.into_iter().find(|(differs, _)| *differs) {
-        Some((_, what)) => Err(ConnectError::Contradiction(what)),
-        None => Ok(()),
-    }
-}
-
-/// Every node computes the same epoch. A log that is made anew is made at another time.
-fn end_of(info: &Info) -> Position {
-    let identity = format!(
-        "{} {}",
-        info.config.name,
-        info.created.unix_timestamp_nanos()
-    );
-    Position {
-        epoch: fnv1a(identity.as_bytes()),
-        offset: info.state.last_sequence,
-    }
-}
-
-fn is_missing(error: &GetStreamErrorKind) -> bool {
-    matches!(error, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
 fn found(
@@ -331,9 +391,37 @@ fn found(
     }
 }
 
-fn publish_error(error: async_nats::jetstream::context::PublishError) -> BackplaneError {
-    match error.kind() {
-        PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => BackplaneError::unavailable(),
-        _ => BackplaneError::other(error),
+fn refused(reason: &'static str) -> Published {
+    Published::Refused {
+        permanent: true,
+        reason: BackplaneError::other(reason),
+    }
+}
+
+/// What an error says of a message.
+fn outcome(error: async_nats::jetstream::context::PublishError) -> Published {
+    let kind = error.kind();
+    let source = std::error::Error::source(&error);
+    let code = source
+        .and_then(|source| source.downcast_ref::<jetstream::Error>())
+        .map(jetstream::Error::error_code);
+    let permanent = matches!(
+        code,
+        Some(ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM | ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM)
+    );
+    match kind {
+        PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe => {
+            Published::Unknown(BackplaneError::unavailable())
+        }
+        // Nobody answers for the stream, or the server says what is wrong: it does not have the message.
+        PublishErrorKind::StreamNotFound => Published::Refused {
+            permanent: false,
+            reason: BackplaneError::other(error),
+        },
+        _ if code.is_some() => Published::Refused {
+            permanent,
+            reason: BackplaneError::other(error),
+        },
+        _ => Published::Unknown(BackplaneError::other(error)),
     }
 }

@@ -31,27 +31,55 @@
 //!
 //! Each user has a subject, `<scope>.live.<buckets>.<bucket>.<token>`. The token is the user's id: ASCII letters, digits, `-`
 //! and `_` as they are, every other byte of its UTF-8 as `=` and two hexadecimal digits; an id that would be longer than 255
-//! characters so is `==` and its SHA-256. A node's server needs to let it subscribe to `<scope>.live.>` and its inbox, and
-//! publish to the same and, with a log, `<scope>.log.>` and `$JS.API.>`. What it may not publish is not reported: the
-//! server tells the client of it later, and async-nats logs that.
+//! characters so is `==` and its SHA-256. Nodes meet on `<scope>.live.peers`.
+//!
+//! # Permissions
+//!
+//! A node subscribes to `<scope>.live.>` and its inbox, and publishes to the same and, with a log, to `<scope>.log.>` and
+//! `$JS.API.>` (`$JS.<domain>.API.>` in a [domain](Log::domain)). What it may not do is noticed:
+//!
+//! - A subscription counts only when something that was sent to it has come back, which is tried when it is made, after each
+//!   reconnect, and about once a minute. One that brings nothing, for lack of a permission, beyond the server's
+//!   `max_subscriptions` or for any other reason, is [`Unheard`](crate::backplane::Event::Unheard): its users' streams get a
+//!   gap, a warning says why, and it is made again after one second, then two, up to thirty.
+//! - An event that may not be published, or is larger than the server or the stream takes, fails alone, for good. At most
+//!   once, the server says so too late for the first event; later ones to the same user are refused.
+//!
+//! NATS 2.9 has a fault there: when it reads changed permissions again, its streams no longer hear what is published, until
+//! it is restarted. Nothing is lost, since nothing is accepted.
 //!
 //! # At most once
 //!
 //! Plain messages. `publish` returns when the server has handled all of them, which a message to the node itself shows that
-//! comes back behind them. A node that was disconnected, or was too slow to read, says that messages may be lost. In a
-//! cluster of NATS servers, messages can also be lost between two servers, and for a moment after a subscription the other
-//! servers do not know of it; neither can be seen from here. Where that matters, keep a log.
+//! comes back after them. A node that was disconnected, or too slow to read, reports that messages may be lost. In a cluster
+//! of NATS servers a user is ready when the servers of all other nodes know of the subscription: each has answered a question
+//! that was asked after it. Messages can still be lost between two servers that lose their connection, which cannot be seen
+//! from here. Where that matters, keep a log.
 //!
 //! # Replayable
 //!
 //! Messages go to a stream of JetStream, which confirms each and sends it on to the nodes with its place in the log and that
-//! of the same user's message before. A user is ready when the server that leads the stream knows of the subscription. The
-//! epoch is made of the stream's name and the time of its creation, so that all nodes agree on it.
+//! of the same user's message before. A user is ready when the server that leads the stream knows of the subscription.
 //!
-//! When a stream is deleted while nodes are connected, they make a new one and say so within ten seconds, or at the next
-//! message that does not fit.
+//! The epoch is made of the stream's name and the time of its creation, so that all nodes agree on it. A stream that comes
+//! back without messages that it had (a disk was lost, an older copy restored) counts as another log: the node that finds it
+//! too short writes `tidings-epoch=1` into its description, which is part of the epoch. A stream that is deleted while nodes
+//! are connected is made again; both are noticed within about a second.
+//!
+//! # Operation
+//!
+//! | what happens | what is seen |
+//! |---|---|
+//! | replicas, age, number of messages or duplicate window of the stream are changed | a warning, once; the stream's settings hold |
+//! | its subjects, its republishing or its retention are changed | an error in the log, and a gap; this broadcaster stops until that is undone, others go on |
+//! | a node of the same scope has another level or number of buckets | the second one to start gets [`ConnectError::Disagreement`]; nodes that run log an error |
+//! | the server is not there when a node starts | [`ConnectError::Connect`], or a wait: [`Settings::wait_for_server`] |
+//! | the credentials are revoked | the connection ends, `stats().backplane.connected` is false, and async-nats tries again for ever |
+//! | TLS is asked for and the server has none | [`ConnectError::Connect`] |
+//! | a server is killed with `sync_interval` at its default of two minutes | a single server may lose what it confirmed since the last sync when its machine loses power, not when its process is killed; with [replicas](Log::replicas), the others have it |
 
 mod adapter;
+mod connection;
 mod error;
 mod feeds;
 mod fence;
@@ -59,10 +87,17 @@ mod fetch;
 mod interest;
 mod link;
 mod log;
+mod peers;
 mod settings;
+mod signals;
+mod stream;
 mod subjects;
 pub(crate) mod token;
+mod verify;
 
 pub use adapter::Nats;
+/// The client, in the version whose types stand in this module's functions.
+pub use async_nats;
+pub use connection::Connection;
 pub use error::ConnectError;
 pub use settings::{Interest, Log, Settings, Storage};

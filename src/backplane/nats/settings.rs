@@ -25,6 +25,7 @@ pub struct Settings {
     pub(super) interest: Interest,
     pub(super) log: Option<Log>,
     pub(super) timeout: Duration,
+    pub(super) wait: Duration,
 }
 
 /// What a node subscribes to.
@@ -53,6 +54,7 @@ impl Settings {
             interest: Interest::default(),
             log: None,
             timeout: Duration::from_secs(5),
+            wait: Duration::ZERO,
         }
     }
 
@@ -84,6 +86,13 @@ impl Settings {
         self
     }
 
+    /// How long a node that starts waits for a server that is not there, or for a log without a leader. Default: zero, which
+    /// is an error immediately. A wrong password is then an error only when the time is over.
+    pub fn wait_for_server(mut self, wait: Duration) -> Self {
+        self.wait = wait.min(LONGEST_WAIT);
+        self
+    }
+
     pub(super) fn check(&self) -> Result<(), ConnectError> {
         let is_word = |word: &str| {
             let is_odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '*' | '>');
@@ -107,6 +116,9 @@ impl Settings {
     }
 }
 
+/// So that no time overflows.
+const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// The longest scope, in bytes: with it, no subject comes near what a server takes.
 const MAX_SCOPE: usize = 255;
 
@@ -120,6 +132,7 @@ pub struct Log {
     pub(super) max_age: Duration,
     pub(super) max_per_user: u32,
     pub(super) duplicate_window: Duration,
+    pub(super) domain: Option<String>,
 }
 
 /// What the servers keep a log in.
@@ -147,7 +160,14 @@ impl Log {
             max_age: Duration::from_secs(3600),
             max_per_user: 256,
             duplicate_window: Duration::from_secs(120),
+            domain: None,
         }
+    }
+
+    /// The JetStream domain that has the stream, where servers have several. Default: that of the server.
+    pub fn domain(mut self, domain: impl Into<String>) -> Self {
+        self.domain = Some(domain.into());
+        self
     }
 
     /// What it is kept in. Default: [`Storage::File`].

@@ -9,6 +9,7 @@ use super::token::{self, Token};
 pub(super) struct Subjects {
     live: String,
     log: String,
+    peers: String,
     buckets: u32,
 }
 
@@ -17,6 +18,7 @@ impl Subjects {
         Self {
             live: format!("{scope}.live.{buckets}."),
             log: format!("{scope}.log.{buckets}."),
+            peers: format!("{scope}.live.peers"),
             buckets,
         }
     }
@@ -39,6 +41,22 @@ impl Subjects {
     /// Where nodes hear of all users of a bucket.
     pub(super) fn live_bucket(&self, bucket: u32) -> String {
         format!("{}{bucket}.>", self.live)
+    }
+
+    /// Where a node sends what is to come back to it through its subscription to a bucket: no user's subject.
+    pub(super) fn probe(&self, bucket: u32) -> String {
+        format!("{}{bucket}.=.probe", self.live)
+    }
+
+    /// Where nodes of the same scope meet, whatever their settings.
+    pub(super) fn peers(&self) -> &str {
+        &self.peers
+    }
+
+    /// The bucket in a subject that nodes subscribe to.
+    pub(super) fn bucket_in(&self, subject: &str) -> Option<u32> {
+        let rest = subject.strip_prefix(&self.live)?;
+        rest.split_once('.')?.0.parse().ok()
     }
 
     pub(super) fn all_live(&self) -> String {

@@ -33,7 +33,7 @@ async fn tls_without_a_provider_is_an_error_that_says_what_to_do() {
         let _ = socket.read_to_end(&mut Vec::new()).await;
     });
     let url = format!("nats://{addr}");
-    let connecting = Nats::connect(url, ConnectOptions::new(), Settings::new("test"));
+    let connecting = Nats::connect(&url, ConnectOptions::new(), Settings::new("test"));
     let result = timeout(Duration::from_secs(30), connecting).await;
     let error = result
         .expect("it does not wait")
