@@ -202,7 +202,7 @@ fn evict_meets_evict() {
 
 /// Is a stream that waits woken when its user is evicted, and is nothing left of the channel afterwards?
 ///
-/// Fails: an_evicted_channel_is_kept, evict_does_not_unlink, the_end_of_a_ring_wakes_nobody.
+/// Fails: an_evicted_channel_is_kept, evict_does_not_unlink.
 #[test]
 fn evict_meets_a_waiting_stream() {
     model(5, || {
