@@ -6,6 +6,7 @@ use loom::thread;
 use tokio::time::Instant;
 
 use super::support::*;
+use crate::subscription::Subscription;
 
 /// Is a connection that is unregistered while its stream is dropped given back once?
 ///
@@ -77,30 +78,51 @@ fn unregister_meets_a_waiting_stream() {
     });
 }
 
+/// Polls a stream until it has an event, then waits for its socket alone, as a server does. Returns when the stream is over.
+fn wait_for_the_socket(mut stream: Subscription<u32>) {
+    let end = stream.guard().stream_end();
+    let mut is_full = false;
+    loom::future::block_on(std::future::poll_fn(|cx| {
+        is_full = is_full || poll(&mut stream, cx).is_ready();
+        end.watch(cx);
+        match end.is_over(Instant::now()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }));
+}
+
 /// Is the task of a stream woken also if the stream had an event for it, so that it now waits for its socket? It then
 /// sees that the stream is over.
 ///
-/// Fails: the_waker_is_kept_only_when_pending, end_does_not_wake, unregister_does_not_end.
+/// Fails: a_cut_does_not_wake_who_waits_for_the_client, a_cut_wakes_before_it_says_so, unregister_does_not_end.
 #[test]
 fn unregister_meets_a_stream_that_waits_for_its_socket() {
     model(150, || {
         let hub = hub();
-        let mut one = register(&hub, "u", "a");
+        let one = register(&hub, "u", "a");
         publish(&hub, "u", 1);
-        let task = thread::spawn(move || {
-            let end = one.guard().stream_end();
-            let mut is_full = false;
-            loom::future::block_on(std::future::poll_fn(|cx| {
-                // Once there is something to write, the stream is left alone.
-                is_full = is_full || poll(&mut one, cx).is_ready();
-                if end.is_over(Instant::now()) {
-                    Poll::Ready(())
-                } else {
-                    Poll::Pending
-                }
-            }));
-        });
+        let task = thread::spawn(move || wait_for_the_socket(one));
         unregister(&hub, "u", "a");
+        task.join().unwrap();
+        assert_empty(&hub);
+    });
+}
+
+/// The same after the stream was asked to end: the task that learned of that may wait for its socket still, and not poll
+/// the stream again.
+///
+/// Fails: a_cut_does_not_wake_who_waits_for_the_client.
+#[test]
+fn cut_meets_a_stream_that_finishes_and_waits_for_its_socket() {
+    model(150, || {
+        let hub = hub();
+        let one = register(&hub, "u", "a");
+        publish(&hub, "u", 1);
+        let task = thread::spawn(move || wait_for_the_socket(one));
+        let roster = hub.with("u", |channel| channel.roster().clone());
+        roster.unwrap().for_each(|connection| connection.finish());
+        hub.disconnect("u");
         task.join().unwrap();
         assert_empty(&hub);
     });

@@ -67,6 +67,27 @@ fn shutdown_meets_register() {
     });
 }
 
+/// A shutdown over no time cuts while a connection is on its way in, with a place and not yet in the map. May it survive?
+///
+/// Fails: a_registration_does_not_look_once_more, a_registration_looks_too_early, a_registration_only_loads_whether_it_is_closed.
+#[test]
+fn disconnect_all_meets_register() {
+    model(19, || {
+        let hub = hub();
+        let newcomer = {
+            let hub = hub.clone();
+            thread::spawn(move || try_register(&hub, "u", "a"))
+        };
+        hub.close(Duration::ZERO);
+        hub.disconnect_all();
+        match newcomer.join().unwrap() {
+            Ok(mut subscription) => assert!(read(&mut subscription).ended, "it survived"),
+            Err(refused) => assert!(matches!(refused, RegisterError::ShuttingDown { .. })),
+        }
+        assert_empty(&hub);
+    });
+}
+
 /// Does a shutdown that cuts meet a stream that leaves by itself, and is its place given back once?
 ///
 /// Fails: disconnect_gives_the_places_back.

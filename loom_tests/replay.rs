@@ -1,10 +1,8 @@
 //! `channel/log.rs`: a stream that comes back continues where it was, and the log of a user who is away is there once.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use loom::thread;
-use tokio::time::Instant;
 
 use super::support::*;
 use crate::channel::{History, Resume};
@@ -23,19 +21,6 @@ fn after(stream: &Subscription<u32>, offset: u64) -> Resume {
         own: None,
         settled: false,
     })
-}
-
-/// Later than any linger.
-fn sweep(hub: &Hub) {
-    hub.sweep(Instant::now() + Duration::from_secs(60));
-}
-
-/// Nobody is connected and nobody is remembered: nothing may be left behind.
-fn assert_forgotten(hub: &Hub) {
-    sweep(hub);
-    assert_empty(hub);
-    let retention = hub.retention();
-    assert_eq!((retention.away(), retention.kept_for_away()), (0, 0));
 }
 
 /// Does a stream that comes back while something is broadcast get all that it missed and all that comes, once, in order?

@@ -7,6 +7,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_core::Stream;
+#[cfg(not(shuttle))]
+use tokio::time::Instant;
 
 use crate::channel::{History, Resume};
 use crate::error::{RefusalForm, RegisterError};
@@ -164,4 +166,19 @@ pub(super) fn poll<T: Clone + Send + 'static>(
 pub(super) fn assert_empty(hub: &Hub) {
     assert_eq!(hub.user_count(), 0, "no user is left in the map");
     assert_eq!(hub.total(), 0, "no place is left taken");
+}
+
+/// Later than any linger.
+#[cfg(not(shuttle))]
+pub(super) fn sweep(hub: &Hub) {
+    hub.sweep(Instant::now() + Duration::from_secs(60));
+}
+
+/// Nobody is connected and nobody is remembered: nothing may be left behind.
+#[cfg(not(shuttle))]
+pub(super) fn assert_forgotten(hub: &Hub) {
+    sweep(hub);
+    assert_empty(hub);
+    let retention = hub.retention();
+    assert_eq!((retention.away(), retention.kept_for_away()), (0, 0));
 }

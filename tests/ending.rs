@@ -456,6 +456,62 @@ async fn a_stream_that_finishes_does_so_over_several_turns_of_its_task() {
     }
 }
 
+/// A stream that never has to wait for an event is not left for the cut.
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_ends_streams_in_time_however_much_is_broadcast() {
+    for history in [None, Some(History::new(10))] {
+        let hub = Hub::builder().capacity(4).history(history).build();
+        let hub = hub.expect("valid settings");
+        let mut stream = join(&hub);
+        let shutdown = {
+            let hub = hub.clone();
+            tokio::spawn(async move { hub.shutdown(Duration::from_secs(4)).await })
+        };
+        loop {
+            send(&hub, "more");
+            match stream.next().now_or_never() {
+                Some(Some(Ok(_))) => tokio::time::advance(Duration::from_millis(1)).await,
+                Some(None) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        drop(stream);
+        assert_eq!(shutdown.await.expect("no panic"), 0, "it had to be cut");
+    }
+}
+
+/// It has lost most of what was broadcast before, and ends behind the rest.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_lags_into_a_shutdown_yields_what_is_left() {
+    const EVENTS: usize = 50;
+    for history in [None, Some(History::new(10)), Some(History::new(EVENTS))] {
+        let hub = Hub::builder().capacity(4).history(history).build();
+        let hub = hub.expect("valid settings");
+        let mut stream = join(&hub);
+        for _ in 0..EVENTS {
+            send(&hub, "before");
+        }
+        let shutdown = {
+            let hub = hub.clone();
+            tokio::spawn(async move { hub.shutdown(Duration::from_secs(4)).await })
+        };
+        sleep(Duration::from_millis(3_500)).await;
+        let (mut yielded, mut missed) = (0, 0);
+        while let Some(item) = stream.next().await {
+            match item {
+                Ok(event) => {
+                    yielded += usize::from(event.data() == "before");
+                    send(&hub, "more");
+                }
+                Err(gap) => missed += gap.missed.expect("a number"),
+            }
+        }
+        assert_eq!(yielded as u64 + missed, EVENTS as u64);
+        drop(stream);
+        assert_eq!(shutdown.await.expect("no panic"), 0, "it had to be cut");
+    }
+}
+
 /// Whoever gives up on it after the first poll, as a process does that exits, has ended all of them.
 #[tokio::test]
 async fn a_shutdown_that_has_no_time_waits_for_nothing() {

@@ -20,6 +20,7 @@ use site::{
     BOUND, BRIEF, Background, Client, LIMIT, MEGABYTE, Site, eventually, server_socket_exists, soon,
 };
 use socket2::SockRef;
+use tidings::History;
 use tidings::metrics::Stalls;
 use tidings::serve::{
     Drained, Server, StallGuard, StallListener, TcpKeepAlive, bind, listener, serve,
@@ -199,6 +200,76 @@ async fn who_is_disconnected_is_cut_at_once_though_it_does_not_read() {
     eventually(BOUND, "the socket is gone", gone).await;
     // Other tests of this process may add to it.
     assert!(Stalls::now().overtime_sockets > before);
+}
+
+/// A stream of a client that does not read, with all buffers full.
+async fn clogged(site: &Site, addr: SocketAddr) -> Client {
+    let stalled = Client::stall(addr, "/events/ann").await;
+    eventually(BOUND, "it is there", || site.hub.total_connections() == 1).await;
+    site.clog("ann").await;
+    assert!(server_socket_exists(addr, stalled.addr()));
+    stalled
+}
+
+async fn is_gone(site: &Site, addr: SocketAddr, client: &Client) {
+    assert_eq!(site.hub.total_connections(), 0);
+    let gone = || !server_socket_exists(addr, client.addr());
+    // A quarter of a second, or twice that where the machine is late.
+    eventually(BOUND, "the socket is gone", gone).await;
+}
+
+/// Its task was woken to end, and waits for the socket nevertheless: the cut must wake it once more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_end_of_a_shutdown_takes_the_sockets_of_clients_that_do_not_read() {
+    for history in [None, Some(History::new(10))] {
+        let site = Site::with_history(history);
+        let (listener, addr) = tight_listener().await;
+        let _server = start(serve(listener.stall_limit(LONG), site.app()));
+        let stalled = clogged(&site, addr).await;
+        assert_eq!(site.hub.shutdown(LIMIT).await, 1);
+        is_gone(&site, addr, &stalled).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_was_evicted_before_is_cut_as_well() {
+    for history in [Some(History::new(10))] {
+        let site = Site::with_history(history);
+        let (listener, addr) = tight_listener().await;
+        let _server = start(serve(listener.stall_limit(LONG), site.app()));
+        let stalled = clogged(&site, addr).await;
+        assert_eq!(site.hub.evict("ann"), 1);
+        assert_eq!(site.hub.disconnect_user("ann"), 1);
+        is_gone(&site, addr, &stalled).await;
+
+        let stalled = clogged(&site, addr).await;
+        assert_eq!(site.hub.evict("ann"), 1);
+        assert_eq!(site.hub.shutdown(Duration::ZERO).await, 1);
+        is_gone(&site, addr, &stalled).await;
+    }
+}
+
+/// The server waits for the client with the first bytes that stand before all events, and knows of the end nevertheless.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_stream_that_was_not_polled_for_an_event_yet_is_cut_as_well() {
+    let site = Site::new();
+    let (listener, addr) = tight_listener().await;
+    let _server = start(serve(listener.stall_limit(LONG), site.app()));
+    let stalled = Client::stall(addr, "/opening/ann").await;
+    eventually(BOUND, "it is there", || site.hub.total_connections() == 1).await;
+    let waits = || site.waiting.load(Ordering::Relaxed) == 1;
+    eventually(BOUND, "the opening is asked for", waits).await;
+    assert_eq!(site.hub.disconnect_user("ann"), 1);
+    is_gone(&site, addr, &stalled).await;
+
+    let start = Instant::now();
+    let stalled = Client::stall(addr, "/opening/brief").await;
+    let waits = || site.waiting.load(Ordering::Relaxed) == 2;
+    eventually(BOUND, "the opening is asked for", waits).await;
+    let gone = || !server_socket_exists(addr, stalled.addr());
+    eventually(BOUND, "the socket is gone by its deadline", gone).await;
+    let end = start.elapsed();
+    assert!(end >= BRIEF && end < BRIEF + SECOND, "{end:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

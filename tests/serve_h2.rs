@@ -504,6 +504,22 @@ async fn who_is_disconnected_is_reset_at_once_though_it_takes_nothing() {
     }
 }
 
+/// What stands before all events waits for the window: the end is found out although the stream was not polled yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_stream_that_was_not_polled_for_an_event_yet_is_reset_as_well() {
+    let site = Site::new();
+    let server = Running::start_with(LONG, site.app(), |server| server).await;
+    let (mut requests, _connection) = client(server.addr, 0).await;
+    let cut = get_body(&mut requests, "/opening/ann").await;
+    let start = Instant::now();
+    let brief = get_body(&mut requests, "/opening/brief").await;
+    assert_eq!(site.hub.disconnect_user("ann"), 1);
+    assert_eq!(soon(until_reset(cut)).await, (0, Some(Reason::CANCEL)));
+    assert_eq!(soon(until_reset(brief)).await, (0, Some(Reason::CANCEL)));
+    assert!(start.elapsed() >= BRIEF, "{:?}", start.elapsed());
+    assert_eq!(site.hub.total_connections(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_connection_goes_with_its_last_stream_if_it_is_not_read() {
     let site = Site::new();

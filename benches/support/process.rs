@@ -5,7 +5,7 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
@@ -113,6 +113,16 @@ impl Process {
         assert_ne!(read, 0, "the process ended");
         line.truncate(line.trim_end().len());
         line
+    }
+
+    /// The rest of what it prints, and its standard error if that is a pipe, once it has exited.
+    pub(crate) fn rest(&mut self) -> String {
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).expect("UTF-8");
+        if let Some(stderr) = &mut self.child.stderr {
+            stderr.read_to_string(&mut rest).expect("UTF-8");
+        }
+        rest
     }
 
     /// Asks it to stop, as a process manager does.

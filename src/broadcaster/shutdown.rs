@@ -16,10 +16,12 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     /// Ends every stream within `over`, at most thirty years, and says how many had to be cut because they did not end in
     /// time.
     ///
-    /// From the first moment on, registrations are refused ([`RegisterError::ShuttingDown`](crate::RegisterError::ShuttingDown)). Each
-    /// stream is asked to end at a moment of its own in the first three quarters of the time; it first yields what was
-    /// broadcast before, then, in a response, a `retry:` that spreads the reconnects over as long again, and ends
-    /// cleanly. What remains is for those that are slow to write. Returns as soon as all have left.
+    /// From the first moment on, registrations are refused
+    /// ([`RegisterError::ShuttingDown`](crate::RegisterError::ShuttingDown)), one that another thread is in the middle of
+    /// included. Each stream is asked to end at a moment of its own in the first three quarters of the time. It yields what
+    /// was broadcast before that moment and, if events keep coming, at most as many more as the ring holds; then, in a
+    /// response, it sends a `retry:` that spreads the reconnects over as long again, and ends cleanly. What remains of the
+    /// time is for those that are slow to write. Returns as soon as all have left.
     ///
     /// Call it in the future that is given to axum's `with_graceful_shutdown`, which then has no stream to wait for:
     ///
@@ -71,11 +73,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             connection.finish();
         }
 
-        // Who was on the way in when the registry was closed has come in by and by.
         while registry.total() > 0 && Instant::now() < deadline {
-            for roster in registry.rosters() {
-                roster.for_each(|connection| connection.finish());
-            }
             sleep(LOOK.min(deadline.saturating_duration_since(Instant::now()))).await;
         }
         let cut = registry.disconnect_all();

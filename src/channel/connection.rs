@@ -3,7 +3,8 @@
 //! Its phase only ever moves on:
 //!
 //! - Open: the stream yields what is broadcast, and waits for more.
-//! - Finishing: the stream yields what was broadcast before, and ends where it would wait. Somebody asked it to.
+//! - Finishing: the stream yields what was broadcast before, and ends where it would wait, or behind as many later events
+//!   as the ring holds. Somebody asked it to.
 //! - Ended: the stream yields nothing more. Somebody ended it, or it has finished, or it was dropped.
 //!
 //! Invariants:
@@ -13,7 +14,10 @@
 //!    nobody will read must not be kept in the ring for it.
 //! 3. Nobody waits for the reader. Two parties meet there, the stream that polls and the call that ends it; whoever
 //!    comes second leaves the rest to the first. So whoever has used the feed looks at the phase after letting go of it.
-//! 4. A stream that finishes looks into the feed after it learned that it shall, so that it misses nothing from before. Nor
+//! 4. Two wakers, for two waits. A stream that waits for an event leaves one with the reader; a request to finish takes it,
+//!    and the stream leaves another when it waits again. Whoever waits for the client to take what the stream has yielded
+//!    polls no stream, and leaves one of its own, which only a cut takes.
+//! 5. A stream that finishes looks into the feed after it learned that it shall, so that it misses nothing from before. Nor
 //!    does it take "not yet" for the end when its task has had its turn: the feed says so then whatever there is.
 
 use std::sync::OnceLock;
@@ -27,7 +31,7 @@ use super::ring::Feed;
 use super::{Missed, Replay};
 use crate::gap::GapReason;
 use crate::id::ConnectionId;
-use crate::sync::{AtomicUsize, TryCell, contain, has_turn, spin_loop};
+use crate::sync::{AtomicUsize, Mutex, TryCell, contain, has_turn, spin_loop};
 
 /// Bits of the phase. Ended outweighs finishing; cut says that it was ended from outside, and never stands without ended.
 const FINISHING: usize = 1;
@@ -44,12 +48,17 @@ pub(crate) struct Connection<T> {
     /// How many of the channel's events it has read or lost; the largest number as long as it does not read yet, so that
     /// it is not behind. Relaxed like the above.
     position: AtomicU64,
+    /// The position where a stream that finishes ends at the latest; the largest number before it knows. Written and read by
+    /// the stream alone.
+    last: AtomicU64,
     /// When it is to end, if ever. Set before its stream is first polled.
     expires: OnceLock<Instant>,
     /// When it was first seen to be too far behind, on the clock of whoever sweeps; zero if it is not.
     behind_since: AtomicU64,
     phase: AtomicUsize,
     reader: TryCell<Reader<T>>,
+    /// The task that waits for the client, and gives that up when it learns of a cut (invariant 4).
+    watcher: Mutex<Option<Waker>>,
 }
 
 impl<T: Clone + Send + 'static> Connection<T> {
@@ -60,6 +69,7 @@ impl<T: Clone + Send + 'static> Connection<T> {
             since: Instant::now(),
             lagged: AtomicU64::new(0),
             position: AtomicU64::new(u64::MAX),
+            last: AtomicU64::new(u64::MAX),
             expires: OnceLock::new(),
             behind_since: AtomicU64::new(0),
             phase: AtomicUsize::new(0),
@@ -68,6 +78,7 @@ impl<T: Clone + Send + 'static> Connection<T> {
                 replay: None,
                 waker: None,
             }),
+            watcher: Mutex::new(None),
         }
     }
 
@@ -116,6 +127,19 @@ impl<T: Clone + Send + 'static> Connection<T> {
         self.position.store(position + events, Ordering::Relaxed);
     }
 
+    /// Notes where a finishing stream ends at the latest, once it has yielded something since it was asked to.
+    ///
+    /// It must yield all that was sent before it was asked. With a log, positions are exact, and that is all up to the head.
+    /// Without one, a position may be too high by what was sent while the stream was registered. But then all that the stream
+    /// can still get is in the ring: had it lagged, the lag would have been the first thing that it yielded.
+    fn set_last(&self, head: u64, ring: u64) {
+        if self.last.load(Ordering::Relaxed) == u64::MAX {
+            let position = self.position.load(Ordering::Relaxed);
+            self.last
+                .store(position.max(head) + ring, Ordering::Relaxed);
+        }
+    }
+
     /// Says where in the channel it begins to read.
     pub(crate) fn begin_at(&self, head: u64) {
         self.position.store(head, Ordering::Relaxed);
@@ -160,20 +184,35 @@ impl<T: Clone + Send + 'static> Connection<T> {
         self.look_again();
     }
 
-    /// The next event. `None` once the connection has ended, or the channel was closed and all it sent has been read.
-    pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Box<Missed>>>> {
+    /// The next event, from a ring of this capacity. `None` once the connection has ended, or the ring has and all of it has
+    /// been read. `head` says how many events have been sent; it is asked after the phase.
+    pub(crate) fn poll_next(
+        &self,
+        cx: &mut Context<'_>,
+        ring: u64,
+        head: impl Fn() -> u64,
+    ) -> Poll<Option<Result<T, Box<Missed>>>> {
         // Pairs with the releases in `finish` and `end`.
         let mut phase = self.phase.load(Ordering::Acquire);
         loop {
             if phase & ENDED != 0 {
                 return Poll::Ready(None);
             }
+            let finishes = phase & FINISHING != 0;
+            if finishes
+                && self.position.load(Ordering::Relaxed) >= self.last.load(Ordering::Relaxed)
+            {
+                self.end();
+                return Poll::Ready(None);
+            }
             let polled = self.reader.try_with(|reader| reader.poll(cx));
-            let phase_then = phase;
             phase = self.look_again();
             match polled {
                 Some(Poll::Ready(Some(Ok(event)))) => {
                     self.advance(1);
+                    if finishes {
+                        self.set_last(head(), ring);
+                    }
                     return Poll::Ready(Some(Ok(event)));
                 }
                 Some(Poll::Ready(Some(Err(lost)))) => {
@@ -182,6 +221,9 @@ impl<T: Clone + Send + 'static> Connection<T> {
                         self.lagged.fetch_add(missed, Ordering::Relaxed);
                     }
                     self.advance(missed);
+                    if finishes {
+                        self.set_last(head(), ring);
+                    }
                     return Poll::Ready(Some(Err(lost)));
                 }
                 // Somebody is in there for an instant, to wake us for a request to finish: come back when that is done.
@@ -190,10 +232,14 @@ impl<T: Clone + Send + 'static> Connection<T> {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                Some(Poll::Ready(None)) | None => return Poll::Ready(None),
-                // With no turn left it is woken at once, and looks again (invariant 4).
+                Some(Poll::Ready(None)) => {
+                    self.end();
+                    return Poll::Ready(None);
+                }
+                None => return Poll::Ready(None),
+                // With no turn left it is woken at once, and looks again (invariant 5).
                 Some(Poll::Pending) if phase == 0 || !has_turn() => return Poll::Pending,
-                Some(Poll::Pending) if phase_then & FINISHING != 0 => {
+                Some(Poll::Pending) if finishes => {
                     self.end();
                     return Poll::Ready(None);
                 }
@@ -226,25 +272,51 @@ impl<T: Clone + Send + 'static> Connection<T> {
         }
     }
 
-    /// Ends the connection: its stream yields `None` from now on, and the task that polled it last is woken, whatever it
-    /// waits for. May be called by anybody, at any time, again and again.
+    /// Ends the connection: its stream yields `None` from now on. For the stream itself, whose last words are worth
+    /// waiting for.
     pub(crate) fn end(&self) {
         self.phase.fetch_or(ENDED, Ordering::AcqRel);
         self.release();
     }
 
-    /// Ends the connection from outside: nor is what its stream has yielded already waited for much longer.
+    /// Ends the connection from outside: nor is what its stream has yielded already waited for much longer. Wakes the
+    /// stream's task, and the one that [watches](Self::watch). May be called at any time, again and again.
     pub(crate) fn cut(&self) {
         self.phase.fetch_or(ENDED | CUT, Ordering::AcqRel);
         self.release();
+        let watcher = self.watcher.with(Option::take);
+        if let Some(watcher) = watcher {
+            contain(|| watcher.wake());
+        }
+    }
+
+    /// Has a task woken when the connection is cut. Ask [`is_over`](Self::is_over) afterwards: a cut that came before is
+    /// seen there, since either this finds the lock that the cut let go of, or the cut finds the waker.
+    #[allow(dead_code, reason = "asked by the server, which is a feature")]
+    pub(crate) fn watch(&self, waker: &Waker) {
+        let is_kept =
+            |kept: &mut Option<Waker>| kept.as_ref().is_some_and(|it| it.will_wake(waker));
+        if self.watcher.with(is_kept) {
+            return;
+        }
+        // What clones and drops a waker is the executor's: it does not run under the lock.
+        let waker = waker.clone();
+        let replaced = self.watcher.with(|kept| kept.replace(waker));
+        drop(replaced);
     }
 
     /// Whether what its stream has yielded is worth waiting for no more: it was cut, or its time is up. A stream that ends
     /// by itself is not over in this sense, for its last words may still be on their way.
     #[allow(dead_code, reason = "asked by the server, which is a feature")]
     pub(crate) fn is_over(&self, now: Instant) -> bool {
-        // Pairs with the release in `cut`, though the wake alone would do: who is woken by that sees why.
+        // Pairs with the release in `cut`.
         self.phase.load(Ordering::Acquire) & CUT != 0 || self.is_expired(now)
+    }
+
+    /// When its time is up, if ever.
+    #[allow(dead_code, reason = "asked by the server, which is a feature")]
+    pub(crate) fn expires(&self) -> Option<Instant> {
+        self.expires.get().copied()
     }
 
     /// Drops the feed and wakes the stream, unless the stream is in there right now.
@@ -281,10 +353,7 @@ impl<T: Clone + Send + 'static> Connection<T> {
     }
 }
 
-/// What the stream reads from, and the task that polled it last.
-///
-/// The task is kept also when there was an event for it: it may now wait for a client that takes nothing, and give that up
-/// when it learns of the end.
+/// What the stream reads from, and the task that waits for the next event.
 struct Reader<T> {
     feed: Option<Feed<T>>,
     /// Where the channel has a log.
@@ -303,7 +372,9 @@ impl<T: Clone + Send + 'static> Reader<T> {
                 .poll_next(cx)
                 .map(|next| next.map(|item| item.map_err(Missed::lagged))),
         };
-        self.keep(cx);
+        if polled.is_pending() {
+            self.keep(cx);
+        }
         polled
     }
 

@@ -102,23 +102,31 @@ impl<T: Clone + Send + 'static> Registry<T> {
         self.let_in(user, Connection::observer(id), Resume::Fresh)
     }
 
+    /// Between taking its place and entering the map, a registration may be overtaken by [`close`](Self::close) and by a call
+    /// that ends all connections after that. So it looks once more when it is in the map. If `close` came before that look,
+    /// the registration is refused; if it came after, the call that follows `close` finds the connection in the map.
     fn let_in(
         &self,
         user: UserId,
         connection: Connection<T>,
         resume: Resume,
     ) -> Result<Admitted<T>, RegisterError> {
+        let closed = RegisterError::ShuttingDown {
+            form: self.limits.when_shutting_down,
+        };
         self.places.take().map_err(|no_place| match no_place {
             NoPlace::Full => RegisterError::TotalFull {
                 cap: self.places.cap(),
                 form: self.limits.when_full,
             },
-            NoPlace::Closed => RegisterError::ShuttingDown {
-                form: self.limits.when_shutting_down,
-            },
+            NoPlace::Closed => closed,
         })?;
         let connection = Arc::new(connection);
         match self.join_or_open(&user, &connection, resume) {
+            Ok((roster, _)) if self.places.is_closed() => {
+                self.remove(&roster, &connection);
+                Err(closed)
+            }
             Ok((roster, welcome)) => Ok(Admitted {
                 roster,
                 connection,
@@ -310,8 +318,8 @@ impl<T: Clone + Send + 'static> Registry<T> {
         self.leave(roster, connection)
     }
 
-    /// Refuses every registration from now on. Those that are on their way still come in. Clients shall spread their
-    /// reconnects over `spread`.
+    /// Refuses every registration from now on, those on their way among them: all connections that are let in are in the map
+    /// when this returns. Clients shall spread their reconnects over `spread`.
     pub(crate) fn close(&self, spread: Duration) {
         let millis = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX);
         self.spread
@@ -384,6 +392,12 @@ impl<T: Clone + Send + 'static> Registry<T> {
 
     pub(crate) fn total(&self) -> usize {
         self.places.taken()
+    }
+
+    /// How many events a user's ring holds.
+    pub(crate) fn ring(&self) -> u64 {
+        // As tokio rounds it.
+        self.limits.capacity.next_power_of_two() as u64
     }
 
     pub(super) fn patience(&self) -> Patience {

@@ -1,7 +1,8 @@
 //! The count of all connections, its cap, and whether the registry is closed to newcomers.
 //!
 //! All in one atomic, so that a place is taken only while there is one and the registry is open, in one step: once it is
-//! closed and the count is zero, nobody is in and nobody is on the way.
+//! closed and the count is zero, nobody is in and nobody is on the way. Whoever is on the way asks
+//! [once more](Places::is_closed).
 
 use std::sync::atomic::Ordering;
 
@@ -62,8 +63,16 @@ impl Places {
 
     /// No place is given from now on.
     pub(crate) fn close(&self) {
-        // The order among the changes of this one atomic is all that is needed.
-        self.taken.fetch_or(CLOSED, Ordering::Relaxed);
+        // Acquires what `is_closed` releases: a connection whose registration found the registry open there is in the map
+        // for whoever looks after this.
+        self.taken.fetch_or(CLOSED, Ordering::AcqRel);
+    }
+
+    /// Whether the registry was closed after a place was taken, for whoever has entered the map with it.
+    pub(crate) fn is_closed(&self) -> bool {
+        // A read-modify-write, which has one order with `close`. Before it: `close` acquires what was done until now. After
+        // it: the bit is seen here.
+        self.taken.fetch_or(0, Ordering::AcqRel) & CLOSED != 0
     }
 
     pub(crate) fn taken(&self) -> usize {

@@ -14,8 +14,8 @@ pub(super) const GRACE: Duration = Duration::from_millis(250);
 /// Watches the stream that is sent, and measures the [`GRACE`] once that is over.
 ///
 /// Shared by the service, which knows the responses, and a guard, which knows that something waits for the client. The
-/// guard asks whenever it is polled meanwhile. That it is polled when the stream comes to its end is what the stream's own
-/// waker and timer are for: they wake the task that polled the stream last, which is the guard's as well.
+/// guard asks whenever it is polled meanwhile, and is woken when the stream is cut. Whether the stream itself is polled, or
+/// ever was, makes no difference.
 #[derive(Debug, Default)]
 pub(super) struct Overtime(Mutex<State>);
 
@@ -52,14 +52,16 @@ impl Overtime {
         });
     }
 
-    /// When it is up, if the stream is over.
+    /// When it is up, if the stream is over or has a deadline. If not, the task is woken when the stream is cut.
     pub(super) fn end(&self, cx: &Context<'_>) -> Option<Instant> {
         let mut state = self.lock();
         match &mut state.waker {
             Some(waker) => waker.clone_from(cx.waker()),
             None => state.waker = Some(cx.waker().clone()),
         }
-        let since = state.watched.as_mut()?.over_since()?;
+        let watched = state.watched.as_mut()?;
+        watched.end.watch(cx);
+        let since = watched.over_since().or(watched.end.expires())?;
         Some(since + GRACE)
     }
 

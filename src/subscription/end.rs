@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::task::Context;
 
 use tokio::time::Instant;
 
@@ -10,8 +11,8 @@ use crate::frame::Frame;
 
 /// Says whether a stream is over. Travels in the extensions of its response, to the server.
 ///
-/// A stream whose client does not read is not polled, and cannot say so itself. The task that polled it last is woken when
-/// it is ended from outside, and by its deadline: the moments to ask.
+/// A stream whose client does not read is not polled, and cannot say so itself. Whoever waits for that client has itself
+/// woken when the stream is [cut](Self::watch), and knows its [deadline](Self::expires) beforehand.
 ///
 /// It keeps neither the connection registered nor its events.
 pub(crate) struct StreamEnd<T = Arc<Frame>>(Arc<Connection<T>>);
@@ -25,6 +26,16 @@ impl<T: Clone + Send + 'static> StreamEnd<T> {
     /// its last bytes have all the time there is.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         self.0.is_over(now)
+    }
+
+    /// Has the task woken when the stream is ended from outside. Ask whether it [is over](Self::is_over) afterwards.
+    pub(crate) fn watch(&self, cx: &Context<'_>) {
+        self.0.watch(cx.waker());
+    }
+
+    /// When its deadline is, if it has one.
+    pub(crate) fn expires(&self) -> Option<Instant> {
+        self.0.expires()
     }
 }
 

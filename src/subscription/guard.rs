@@ -6,11 +6,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tracing::Span;
 
-use crate::channel::{Connection, Roster};
+use crate::channel::{Connection, Missed, Roster};
 use crate::frame::Frame;
 use crate::gap::{Gap, GapReason};
 use crate::id::{ConnectionId, UserId};
@@ -90,6 +91,12 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
 
     pub(crate) fn span(&self) -> &Span {
         &self.span
+    }
+
+    /// The next event of the connection.
+    pub(super) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Box<Missed>>>> {
+        let head = || self.roster.head();
+        self.connection.poll_next(cx, self.registry.ring(), head)
     }
 
     pub(super) fn notices(&self) -> u64 {

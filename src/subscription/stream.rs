@@ -249,7 +249,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
             }
         }
         loop {
-            match ready!(self.guard.connection().poll_next(cx)) {
+            match ready!(self.guard.poll_next(cx)) {
                 Some(Ok(event)) => {
                     let Some(gate) = &mut self.gate else {
                         return Poll::Ready(Some(Ok(event)));

@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,8 +14,8 @@ use axum::Router;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use tidings::sse::SseResponse;
-use tidings::{GenericBroadcaster, KeepAlive, RegisterError, Text};
+use tidings::sse::{Chunks, SseResponse, View};
+use tidings::{Frame, GenericBroadcaster, History, KeepAlive, RegisterError, Text};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
@@ -38,14 +39,20 @@ pub(crate) struct Site {
     pub(crate) hub: GenericBroadcaster<Text>,
     /// `/slow` answers when it gets a permit.
     pub(crate) gate: Arc<Semaphore>,
-    /// How many are in `/slow`.
+    /// How many are in `/slow`, or have begun `/opening`.
     pub(crate) waiting: Arc<AtomicUsize>,
 }
 
 impl Site {
     pub(crate) fn new() -> Self {
+        Self::with_history(None)
+    }
+
+    /// With this history for every user.
+    pub(crate) fn with_history(history: Option<History>) -> Self {
         let hub = GenericBroadcaster::builder()
             .connections_per_user(None)
+            .history(history)
             .build();
         Self {
             hub: hub.expect("valid settings"),
@@ -54,8 +61,9 @@ impl Site {
         }
     }
 
-    /// `/events/{user}` is a stream without keep-alive, `/brief/{user}` one with a deadline, `/slow` waits at the gate,
-    /// `/large` is a megabyte, `/peer` is who asks.
+    /// `/events/{user}` is a stream without keep-alive, `/brief/{user}` one with a deadline, `/opening/{user}` one
+    /// that begins with a megabyte (the user `brief` has a deadline), `/slow` waits at the gate, `/large` is a megabyte,
+    /// `/peer` is who asks.
     pub(crate) fn app(&self) -> Router {
         async fn events(
             State(site): State<Site>,
@@ -71,6 +79,17 @@ impl Site {
             let subscription = site.hub.register(user)?.deadline(Instant::now() + BRIEF);
             Ok(SseResponse::new(subscription).keep_alive(&KeepAlive::off()))
         }
+        async fn opening(
+            State(site): State<Site>,
+            Path(user): Path<String>,
+        ) -> Result<impl IntoResponse, RegisterError> {
+            let subscription = match &*user {
+                "brief" => site.hub.register(user)?.deadline(Instant::now() + BRIEF),
+                _ => site.hub.register(user)?,
+            };
+            let response = SseResponse::new(subscription).keep_alive(&KeepAlive::off());
+            Ok(response.view(Opening(site.waiting)))
+        }
         async fn slow(State(site): State<Site>) -> &'static str {
             let _waiting = Waiting::new(&site.waiting);
             let permit = site.gate.acquire().await.expect("the gate stays");
@@ -83,6 +102,7 @@ impl Site {
         Router::new()
             .route("/events/{user}", get(events))
             .route("/brief/{user}", get(brief))
+            .route("/opening/{user}", get(opening))
             .route("/large", get(async || "x".repeat(MEGABYTE)))
             .route("/slow", get(slow))
             .route("/peer", get(peer))
@@ -126,6 +146,21 @@ impl Site {
                 site.send(user, &format!("{number}:{filling}"));
             }
         })
+    }
+}
+
+/// Begins with a megabyte, and counts that.
+struct Opening(Arc<AtomicUsize>);
+
+impl View for Opening {
+    fn begin(&mut self, chunks: &mut Chunks) {
+        chunks.push(format!("data: {}\n\n", "x".repeat(MEGABYTE)));
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn show(&mut self, frame: &Frame, chunks: &mut Chunks) -> ControlFlow<()> {
+        chunks.push(frame.to_bytes());
+        ControlFlow::Continue(())
     }
 }
 

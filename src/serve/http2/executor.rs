@@ -57,17 +57,17 @@ struct Guarded<F> {
 }
 
 impl<F> Guarded<F> {
-    /// When the stream will have stood still for long enough, and how long that is.
-    fn deadline(&self, cx: &Context<'_>) -> Option<(Instant, Duration)> {
+    /// When the stream will have stood still for long enough, and whether that is because it is over.
+    fn deadline(&self, cx: &Context<'_>) -> Option<(Instant, bool)> {
         let (load, limit) = (&self.stream.load, self.stream.streams.limit);
         if self.is_upgraded {
-            return Some((self.stream.closed_until()?, limit));
+            return Some((self.stream.closed_until()?, false));
         }
         let stalled = load.stalled_at(limit)?;
         let stalled = self.spared.map_or(stalled, |spared| spared.max(stalled));
         Some(match load.overtime().end(cx) {
-            Some(end) if end < stalled => (end, GRACE),
-            _ => (stalled, limit),
+            Some(end) if end < stalled => (end, true),
+            _ => (stalled, false),
         })
     }
 
@@ -77,9 +77,13 @@ impl<F> Guarded<F> {
             return Poll::Ready(false);
         }
         // Only a poll adds to the load, so there is none to watch until the next one.
-        while let Some((deadline, wait)) = self.deadline(cx) {
+        while let Some((deadline, is_over)) = self.deadline(cx) {
+            let wait = if is_over {
+                GRACE
+            } else {
+                self.stream.streams.limit
+            };
             ready!(self.patience.poll(deadline, wait, cx));
-            let is_over = self.stream.load.overtime().end(cx).is_some();
             if is_over || self.is_upgraded {
                 return Poll::Ready(is_over);
             }
