@@ -121,7 +121,9 @@ fn cut_meets_a_stream_that_finishes_and_waits_for_its_socket() {
         publish(&hub, "u", 1);
         let task = thread::spawn(move || wait_for_the_socket(one));
         let roster = hub.with("u", |channel| channel.roster().clone());
-        roster.unwrap().for_each(|connection| connection.finish());
+        roster
+            .unwrap()
+            .for_each(|connection, _| connection.finish());
         hub.disconnect("u");
         task.join().unwrap();
         assert_empty(&hub);

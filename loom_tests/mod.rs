@@ -19,6 +19,8 @@ mod connection;
 #[cfg(not(shuttle))]
 mod ending;
 #[cfg(not(shuttle))]
+mod evict;
+#[cfg(not(shuttle))]
 mod fan_out;
 #[cfg(not(shuttle))]
 mod large;

@@ -12,7 +12,11 @@ fn connection(id: &str) -> Arc<Connection<u32>> {
 }
 
 fn roster(first: &Arc<Connection<u32>>) -> Arc<Roster<u32>> {
-    Arc::new(Roster::new("u".into(), 0, None, Some(first)))
+    Arc::new(Roster::new("u".into(), 0, 2, None, Some(first)))
+}
+
+fn attach(roster: &Roster<u32>, connection: &Arc<Connection<u32>>) -> Result<(), Refusal> {
+    roster.attach(connection, usize::MAX).map(drop)
 }
 
 /// Does a newcomer get in before the last member closes the channel, or is it refused, and nothing between?
@@ -27,7 +31,7 @@ fn attach_meets_the_last_detach() {
             let roster = roster.clone();
             thread::spawn(move || roster.detach(&one))
         };
-        let attached = roster.attach(&two, usize::MAX);
+        let attached = attach(&roster, &two);
         match (attached, leaver.join().unwrap()) {
             (Ok(()), Detached::Out) => assert_eq!(roster.len(), 1),
             (Err(Refusal::Closed), Detached::OutAndClosed) => assert_eq!(roster.len(), 0),
@@ -44,7 +48,7 @@ fn a_member_is_removed_once() {
     model(17, || {
         let (one, two) = (connection("a"), connection("b"));
         let roster = roster(&one);
-        roster.attach(&two, usize::MAX).unwrap();
+        attach(&roster, &two).unwrap();
         let other = {
             let (roster, one) = (roster.clone(), one.clone());
             thread::spawn(move || roster.detach(&one))
@@ -78,7 +82,7 @@ fn a_channel_is_closed_once() {
             "either, not both: {detached:?}"
         );
         assert_eq!(
-            roster.attach(&one, usize::MAX),
+            attach(&roster, &one),
             Err(Refusal::Closed),
             "closed is final"
         );
@@ -95,9 +99,9 @@ fn attach_meets_attach() {
         let roster = roster(&one);
         let other = {
             let roster = roster.clone();
-            thread::spawn(move || roster.attach(&two, usize::MAX).unwrap())
+            thread::spawn(move || attach(&roster, &two).unwrap())
         };
-        roster.attach(&three, usize::MAX).unwrap();
+        attach(&roster, &three).unwrap();
         other.join().unwrap();
         assert_eq!(roster.len(), 3);
     });
@@ -113,9 +117,9 @@ fn attach_meets_attach_of_the_same_id() {
         let roster = roster(&one);
         let other = {
             let roster = roster.clone();
-            thread::spawn(move || roster.attach(&two, usize::MAX))
+            thread::spawn(move || attach(&roster, &two))
         };
-        let outcomes = [roster.attach(&three, usize::MAX), other.join().unwrap()];
+        let outcomes = [attach(&roster, &three), other.join().unwrap()];
         assert!(outcomes.contains(&Ok(())), "{outcomes:?}");
         assert!(outcomes.contains(&Err(Refusal::IdInUse)), "{outcomes:?}");
         assert_eq!(roster.len(), 2);

@@ -233,12 +233,16 @@ async fn the_end_of_a_shutdown_takes_the_sockets_of_clients_that_do_not_read() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn who_was_evicted_before_is_cut_as_well() {
-    for history in [Some(History::new(10))] {
+    for history in [None, Some(History::new(10))] {
         let site = Site::with_history(history);
         let (listener, addr) = tight_listener().await;
         let _server = start(serve(listener.stall_limit(LONG), site.app()));
         let stalled = clogged(&site, addr).await;
         assert_eq!(site.hub.evict("ann"), 1);
+        assert_eq!(
+            (site.hub.evict("ann"), site.hub.connection_count("ann")),
+            (0, 0)
+        );
         assert_eq!(site.hub.disconnect_user("ann"), 1);
         is_gone(&site, addr, &stalled).await;
 

@@ -118,7 +118,7 @@ fn users_live_through_everything() {
         operator.join().unwrap();
         hub.close(Duration::ZERO);
         for roster in hub.rosters() {
-            roster.for_each(|connection| connection.finish());
+            roster.for_each(|connection, _| connection.finish());
         }
         for publisher in publishers {
             publisher.join().unwrap();

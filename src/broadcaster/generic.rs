@@ -191,9 +191,10 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         self.unregister(user, connection)
     }
 
-    /// Ends all connections of a user at once, whatever they were doing, and says how many this call took out: when the user
-    /// is locked out, for example. One that leaves in this very moment is not counted. What they had not read yet is dropped. A connection that is registered from now on is
-    /// not affected. A [history](Builder::history) stays; [`forget`](Self::forget) ends it too.
+    /// Ends all connections of a user at once, evicted ones included, whatever they were doing, and says how many this call
+    /// took out: when the user is locked out, for example. One that leaves in this very moment is not counted. What they had
+    /// not read yet is dropped. A connection that is registered from now on is not affected. A [history](Builder::history)
+    /// stays; [`forget`](Self::forget) ends it too.
     ///
     /// The sockets are closed by the server. `tidings::serve::serve` gives a client a quarter of a second for what is on its
     /// way; behind another server a client that does not read keeps its socket until that gives up on it, with
@@ -206,9 +207,15 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         count
     }
 
-    /// Ends all connections of a user and says how many these were. Their streams first yield what was broadcast
-    /// before. A connection that is registered from now on is not affected; those that were ended count towards
-    /// [`total_connections`](Self::total_connections) until their streams are dropped. A [history](Builder::history) stays.
+    /// Ends all connections of a user and says how many these were. Their streams yield what was broadcast before, and then
+    /// end, whatever is broadcast afterwards. A [history](Builder::history) stays, and a connection that is registered from
+    /// now on is not affected.
+    ///
+    /// An evicted connection is no longer one of the user's: [`connection_count`](Self::connection_count), the cap per user
+    /// and a second eviction do not count it, its id is free, and no later event is sent to it. It counts towards
+    /// [`total_connections`](Self::total_connections) and the cap of all connections until its stream is dropped. If its
+    /// client does not read, that may be late: [`disconnect_user`](Self::disconnect_user), a [`sweep`](Self::sweep) and a
+    /// [`shutdown`](Self::shutdown) end evicted connections too.
     pub fn evict(&self, user: &str) -> usize {
         let count = self.registry.evict(user);
         if count > 0 {
@@ -217,8 +224,9 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         count
     }
 
-    /// Forgets a user's [history](Builder::history), and ends the user's connections as [`evict`](Self::evict) does. Whoever
-    /// comes back is told that events may be missing.
+    /// Forgets a user's [history](Builder::history), and ends the user's connections as [`evict`](Self::evict) does; but
+    /// nothing can cut them afterwards, so call [`disconnect_user`](Self::disconnect_user) before this if a client that does
+    /// not read must go. A client that comes back is told that events may be missing.
     pub fn forget(&self, user: &str) -> usize {
         let count = self.registry.forget(user);
         tracing::debug!(user, connections = count, "forgotten");

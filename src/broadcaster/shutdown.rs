@@ -42,8 +42,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     /// With a [backplane](super::Builder::backplane), what was broadcast before is published in the rest of the time, and at
     /// least in a quarter of a second more; then the backplane is closed, and nothing goes to other nodes any more.
     ///
-    /// A connection that was [evicted](Self::evict) and whose client does not read cannot be cut from here; it does not
-    /// hold up the return beyond `over`.
+    /// A connection whose user was [forgotten](Self::forget) and whose client does not read cannot be cut from here; it does
+    /// not hold up the return beyond `over`.
     ///
     /// # Cancel safety
     ///

@@ -1,4 +1,4 @@
-//! The channel itself: a ring and a roster.
+//! The channel itself: what is sent to those on its roster.
 
 use std::sync::Arc;
 
@@ -10,7 +10,6 @@ use crate::sync::contain;
 
 pub(crate) struct Channel<T> {
     roster: Arc<Roster<T>>,
-    ring: Ring<T>,
 }
 
 impl<T: Clone + Send + 'static> Channel<T> {
@@ -23,8 +22,7 @@ impl<T: Clone + Send + 'static> Channel<T> {
         first: Option<&Arc<Connection<T>>>,
     ) -> Self {
         Self {
-            roster: Arc::new(Roster::new(user, hash, log, first)),
-            ring: Ring::new(capacity),
+            roster: Arc::new(Roster::new(user, hash, capacity, log, first)),
         }
     }
 
@@ -36,16 +34,24 @@ impl<T: Clone + Send + 'static> Channel<T> {
         cap: usize,
         resume: Resume,
     ) -> Result<Welcome, Refusal> {
-        self.roster.attach(connection, cap)?;
-        Ok(self.admit(connection, resume))
+        let ring = self.roster.attach(connection, cap)?;
+        Ok(self.subscribe(connection, resume, &ring))
     }
 
-    /// Subscribes a connection that is counted. If its client comes back from somewhere unknown, that is said.
+    /// Subscribes the connection that the channel was opened with, before anybody else can see it.
     pub(crate) fn admit(&self, connection: &Connection<T>, resume: Resume) -> Welcome {
+        let current = self.roster.current();
+        let ring = current.ring().expect("nobody has closed it");
+        self.subscribe(connection, resume, ring)
+    }
+
+    /// Subscribes a connection that is counted to the ring that it was counted with. A client that comes back from an unknown
+    /// place is told so.
+    fn subscribe(&self, connection: &Connection<T>, resume: Resume, ring: &Ring<T>) -> Welcome {
         // Before subscribing: one that comes in between counts as not seen, and makes nobody too sure.
         let notices = self.roster.notices();
         let Some(log) = self.roster.log() else {
-            connection.install(self.ring.subscribe(), None);
+            connection.install(ring.subscribe(), None);
             // Read after subscribing: what is sent meanwhile may be counted as read, never as missing.
             connection.begin_at(self.roster.head());
             let gap = (resume != Resume::Fresh).then_some(Gap {
@@ -59,7 +65,7 @@ impl<T: Clone + Send + 'static> Channel<T> {
                 ..Welcome::default()
             };
         };
-        let joined = log.join(resume, || self.ring.subscribe());
+        let joined = log.join(resume, || ring.subscribe());
         connection.begin_at(joined.replay.position());
         connection.install(joined.feed, Some(Box::new(joined.replay)));
         Welcome {
@@ -156,15 +162,22 @@ impl<T: Clone + Send + 'static> Channel<T> {
     /// Runs `append`, which may send an event under the log's lock. What an event does to the service, streams that wake and
     /// another event that is dropped, follows when that is released.
     fn sending<R>(&self, append: impl FnOnce(&mut dyn FnMut(T) -> usize) -> R) -> R {
-        let mut overwritten = None;
+        let mut sent = None;
         let result = append(&mut |event| {
             self.roster.advance();
-            let (reached, old) = self.ring.push(event);
-            overwritten = old;
+            // With a log this is under its lock: a stream that has joined the log before reads from this ring.
+            let current = self.roster.current();
+            let (reached, unread) = match current.ring() {
+                Some(ring) => ring.push(event),
+                None => (0, Some(event)),
+            };
+            sent = Some((current, unread));
             reached
         });
-        self.ring.wake();
-        contain(|| drop(overwritten));
+        if let Some((current, unread)) = sent {
+            current.ring().inspect(|ring| ring.wake());
+            contain(|| drop(unread));
+        }
         result
     }
 }

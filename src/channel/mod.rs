@@ -1,11 +1,11 @@
 //! One user's fan-out.
 //!
-//! A [`Channel`] is the sending side of the user's [`Ring`](ring::Ring) and its [`Roster`]: the connections that are in, and whether
-//! the channel is closed, together in one copy-on-write cell. Each [`Connection`] holds its own receiving side. Where
-//! a [`History`] is kept, or the newest event of each key, the roster has a [`Log`], and each connection a [`Replay`] of it.
+//! A [`Channel`] sends to its [`Roster`], which holds the sending side of the user's [`Ring`](ring::Ring) and the connections
+//! that are in, together in one copy-on-write cell. Each [`Connection`] holds its own receiving side. Where a [`History`] is
+//! kept, or the newest event of each key, the roster has a [`Log`], and each connection a [`Replay`] of it.
 //!
-//! The map of users holds channels; a subscription holds the roster and its connection, never the channel. So taking a
-//! channel out of the map drops its sender, and that ends the streams.
+//! The roster is the only owner of the ring's sending side. So closing the channel, or an eviction, which replaces the ring,
+//! ends the streams that read from it.
 
 mod connection;
 mod discarded;

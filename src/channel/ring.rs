@@ -24,7 +24,7 @@ const BATCH: usize = 8;
 const LOOK: usize = 64;
 
 /// The sending side. The feeds end when it is dropped, once they have read what it has sent.
-pub(super) struct Ring<T>(Arc<Mutex<Shared<T>>>);
+pub(crate) struct Ring<T>(Arc<Mutex<Shared<T>>>);
 
 struct Shared<T> {
     events: VecDeque<Slot<T>>,

@@ -1,33 +1,40 @@
-//! Who is connected to one channel, and whether it is closed.
+//! The connections of one channel, the ring that they read from, and whether the channel is closed.
 //!
-//! Both stand in one snapshot behind one `ArcSwap`, so that each change is decided on and made against the very same
-//! state, by compare-and-swap. The states and what each operation does in them:
+//! All of it stands in one snapshot behind one `ArcSwap`, so that each change is decided on and made against the very same
+//! state, by compare-and-swap. A connection is a *member* until it is evicted; from then until its stream is dropped it is
+//! *leaving*. Leaving connections do not count towards the cap, and their ids are free. Nothing more is sent to them: an
+//! eviction replaces the ring, and the old one ends. The states, and what each operation does in them:
 //!
-//! - Open, with members: `attach` adds one, unless the cap or the id forbids. `detach` removes one; if it was the last,
-//!   the same step closes the channel, unless its history lingers, and the caller must unlink it. `close` closes.
-//! - Open, without members, while a history lingers: `attach` adds one. `close_if_deserted` closes, and so does `close`.
-//! - Closed, with members (after `close`): `attach` is refused. `detach` removes one; nobody unlinks, the closer did.
+//! - Open, with connections: `attach` adds a member, unless the cap or the id forbids. `evict` turns all members into leaving
+//!   connections. `detach` removes a connection; if it was the last, the same step closes the channel, unless its history
+//!   lingers, and the caller must unlink it. `close` closes.
+//! - Open, without connections, while a history lingers: `attach` adds one. `close_if_deserted` closes, and so does `close`.
+//! - Closed, with connections (after `close`): `attach` is refused. `evict` finds nobody. `detach` removes one; nobody
+//!   unlinks, the closer did.
 //! - Closed, empty: final. `attach` is refused, `detach` finds nobody.
 //!
-//! Where no history lingers there is no open channel without a member: it is created with its first one in it.
+//! Where no history lingers there is no open channel without a connection: it is created with its first one in it.
 //!
 //! Invariants:
 //!
 //! 1. Closed is final, and one call alone closes: the one whose compare-and-swap did it.
 //! 2. A connection is removed once: the one call that removed it is the one that gives its place back.
 //! 3. A member is found by id and removed by identity, so that a call that comes late cannot remove a namesake.
+//! 4. A member reads from the ring of the state that it was attached in. A broadcast after its registration loads that state
+//!    or a later one, so it sends to the member's ring, unless the member has been evicted since.
 
 use std::cmp;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use equivalent::{Comparable, Equivalent};
-use imbl::OrdSet;
+use imbl::{OrdMap, OrdSet};
 use tokio::time::Instant;
 
+use super::ring::Ring;
 use super::{Connection, Log};
 use crate::id::{ConnectionId, UserId};
-use crate::sync::{self, ArcSwap};
+use crate::sync::{self, ArcSwap, Loaded};
 
 pub(crate) struct Roster<T> {
     user: UserId,
@@ -44,15 +51,51 @@ pub(crate) struct Roster<T> {
 }
 
 struct State<T> {
-    closed: bool,
+    /// `None` once the channel is closed.
+    ring: Option<Arc<Ring<T>>>,
     members: OrdSet<Member<T>>,
+    /// By identity, since there may be namesakes.
+    leaving: OrdMap<usize, Leaving<T>>,
 }
 
 impl<T: Clone + Send + 'static> State<T> {
+    fn is_closed(&self) -> bool {
+        self.ring.is_none()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.leaving.is_empty()
+    }
+
     /// Whether so many members are the user's own. Observers are few, and told apart only where they may decide.
     fn counts(&self, cap: usize) -> bool {
         let is_own = |Member(member): &&Member<T>| !member.is_observer();
         self.members.len() >= cap && self.members.iter().filter(is_own).count() >= cap
+    }
+
+    /// The same without this connection; `None` if it is not in.
+    fn without(&self, connection: &Arc<Connection<T>>) -> Option<Self> {
+        let mut state = self.clone();
+        let id = connection.id().as_str();
+        match self.members.get(id) {
+            Some(Member(member)) if Arc::ptr_eq(member, connection) => {
+                state.members.remove(id);
+            }
+            _ => {
+                state.leaving.remove(&identity(connection))?;
+            }
+        }
+        Some(state)
+    }
+}
+
+impl<T> Clone for State<T> {
+    fn clone(&self) -> Self {
+        Self {
+            ring: self.ring.clone(),
+            members: self.members.clone(),
+            leaving: self.leaving.clone(),
+        }
     }
 }
 
@@ -81,10 +124,11 @@ pub(crate) enum Detached {
 }
 
 impl<T: Clone + Send + 'static> Roster<T> {
-    /// An open roster with its first member, if there is one already.
+    /// An open roster with a ring of this capacity, and with its first member, if there is one already.
     pub(crate) fn new(
         user: UserId,
         hash: u64,
+        capacity: usize,
         log: Option<Arc<Log<T>>>,
         first: Option<&Arc<Connection<T>>>,
     ) -> Self {
@@ -96,8 +140,9 @@ impl<T: Clone + Send + 'static> Roster<T> {
             user,
             hash,
             state: ArcSwap::new(State {
-                closed: false,
+                ring: Some(Arc::new(Ring::new(capacity))),
                 members,
+                leaving: OrdMap::new(),
             }),
             head: AtomicU64::new(0),
             lagged: AtomicU64::new(0),
@@ -137,31 +182,28 @@ impl<T: Clone + Send + 'static> Roster<T> {
             .is_some_and(|log| log.retention().lingers())
     }
 
+    /// Adds a member, and says which ring it is to read from.
     pub(crate) fn attach(
         &self,
         connection: &Arc<Connection<T>>,
         cap: usize,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Arc<Ring<T>>, Refusal> {
         loop {
             let state = self.state.load();
-            if state.closed {
+            let Some(ring) = &state.ring else {
                 return Err(Refusal::Closed);
-            }
+            };
             if state.members.contains(connection.id().as_str()) {
                 return Err(Refusal::IdInUse);
             }
             if !connection.is_observer() && state.counts(cap) {
                 return Err(Refusal::Full);
             }
-            let members = state.members.update(Member(connection.clone()));
-            if self.state.compare_and_swap(
-                &state,
-                State {
-                    closed: false,
-                    members,
-                },
-            ) {
-                return Ok(());
+            let ring = ring.clone();
+            let mut next = State::clone(&state);
+            next.members.insert(Member(connection.clone()));
+            if self.state.compare_and_swap(&state, next) {
+                return Ok(ring);
             }
         }
     }
@@ -169,18 +211,15 @@ impl<T: Clone + Send + 'static> Roster<T> {
     pub(crate) fn detach(&self, connection: &Arc<Connection<T>>) -> Detached {
         loop {
             let state = self.state.load();
-            match state.members.get(connection.id().as_str()) {
-                Some(Member(member)) if Arc::ptr_eq(member, connection) => {}
-                _ => return Detached::NotIn,
-            }
-            let members = state.members.without(connection.id().as_str());
-            let deserts = members.is_empty() && !state.closed;
+            let Some(mut next) = state.without(connection) else {
+                return Detached::NotIn;
+            };
+            let deserts = next.is_empty() && !state.is_closed();
             let closes = deserts && !self.lingers();
-            let closed = state.closed || closes;
-            if self
-                .state
-                .compare_and_swap(&state, State { closed, members })
-            {
+            if closes {
+                next.ring = None;
+            }
+            if self.state.compare_and_swap(&state, next) {
                 return match (closes, deserts) {
                     (true, _) => Detached::OutAndClosed,
                     (false, true) => Detached::OutAndDeserted,
@@ -188,6 +227,39 @@ impl<T: Clone + Send + 'static> Roster<T> {
                 };
             }
         }
+    }
+
+    /// Evicts all members, and returns them. Their ring ends behind what was sent before; a new one of this capacity takes its
+    /// place.
+    pub(crate) fn evict(&self, capacity: usize) -> Vec<Arc<Connection<T>>> {
+        let mut fresh = None;
+        loop {
+            let state = self.state.load();
+            if state.is_closed() || state.members.is_empty() {
+                return Vec::new();
+            }
+            let head = self.head();
+            let mut leaving = state.leaving.clone();
+            for Member(connection) in &state.members {
+                let connection = connection.clone();
+                leaving.insert(identity(&connection), Leaving { connection, head });
+            }
+            let ring = fresh.get_or_insert_with(|| Arc::new(Ring::new(capacity)));
+            let next = State {
+                ring: Some(ring.clone()),
+                members: OrdSet::new(),
+                leaving,
+            };
+            if self.state.compare_and_swap(&state, next) {
+                return connections(&state.members);
+            }
+        }
+    }
+
+    /// The state of this moment. Hold it briefly, and drop it outside all locks: if the ring has been replaced meanwhile, this
+    /// may be the last reference to it, and its end wakes the tasks that read from it.
+    pub(super) fn current(&self) -> Current<T> {
+        Current(self.state.load())
     }
 
     /// Closes the channel and says how many members it had; `None` if it was closed already. The members stay in until
@@ -198,43 +270,41 @@ impl<T: Clone + Send + 'static> Roster<T> {
 
     /// Closes the channel if nobody is in; `false` if somebody is, or it was closed already.
     pub(crate) fn close_if_deserted(&self) -> bool {
-        self.close_if(OrdSet::is_empty).is_some()
+        self.close_if(State::is_empty).is_some()
     }
 
     /// Whether nobody is in, although the channel is open.
     pub(crate) fn is_deserted(&self) -> bool {
         let state = self.state.load();
-        !state.closed && state.members.is_empty()
+        !state.is_closed() && state.is_empty()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.state.load().closed
+        self.state.load().is_closed()
     }
 
-    fn close_if(&self, may_close: impl Fn(&OrdSet<Member<T>>) -> bool) -> Option<usize> {
+    fn close_if(&self, may_close: impl Fn(&State<T>) -> bool) -> Option<usize> {
         loop {
             let state = self.state.load();
-            if state.closed || !may_close(&state.members) {
+            if state.is_closed() || !may_close(&state) {
                 return None;
             }
-            let members = state.members.clone();
-            let count = members.len();
-            if self.state.compare_and_swap(
-                &state,
-                State {
-                    closed: true,
-                    members,
-                },
-            ) {
-                return Some(count);
+            let next = State {
+                ring: None,
+                ..State::clone(&state)
+            };
+            if self.state.compare_and_swap(&state, next) {
+                return Some(state.members.len());
             }
         }
     }
 
+    /// How many members there are.
     pub(crate) fn len(&self) -> usize {
         self.state.load().members.len()
     }
 
+    /// The member of this id.
     pub(crate) fn get(&self, id: &ConnectionId) -> Option<Arc<Connection<T>>> {
         self.state
             .load()
@@ -273,16 +343,46 @@ impl<T: Clone + Send + 'static> Roster<T> {
 
     /// The members at one moment, in the order of their ids.
     pub(crate) fn members(&self) -> Vec<Arc<Connection<T>>> {
-        let mut members = Vec::new();
-        self.for_each(|connection| members.push(connection.clone()));
-        members
+        connections(&self.state.load().members)
     }
 
-    /// Calls `f` for each member of one moment, in the order of their ids. Holds no guard meanwhile.
-    pub(crate) fn for_each(&self, mut f: impl FnMut(&Arc<Connection<T>>)) {
-        let members = self.state.load().members.clone();
-        members.iter().for_each(|Member(connection)| f(connection));
+    /// Calls `f` for each connection of one moment, the leaving ones included, with the number of events that were sent to it.
+    /// Holds no guard meanwhile.
+    pub(crate) fn for_each(&self, mut f: impl FnMut(&Arc<Connection<T>>, u64)) {
+        let state = State::clone(&self.state.load());
+        let head = self.head();
+        state.members.iter().for_each(|it| f(&it.0, head));
+        state
+            .leaving
+            .values()
+            .for_each(|it| f(&it.connection, it.head));
     }
+}
+
+/// The state of one moment.
+pub(super) struct Current<T>(Loaded<State<T>>);
+
+impl<T: Clone + Send + 'static> Current<T> {
+    /// The ring that a channel sends to, if it is open.
+    pub(super) fn ring(&self) -> Option<&Ring<T>> {
+        self.0.ring.as_deref()
+    }
+}
+
+fn connections<T: Clone + Send + 'static>(members: &OrdSet<Member<T>>) -> Vec<Arc<Connection<T>>> {
+    let connection = |Member(connection): &Member<T>| connection.clone();
+    members.iter().map(connection).collect()
+}
+
+fn identity<T>(connection: &Arc<Connection<T>>) -> usize {
+    Arc::as_ptr(connection).addr()
+}
+
+/// A connection that was evicted.
+struct Leaving<T> {
+    connection: Arc<Connection<T>>,
+    /// How many events had been sent by then.
+    head: u64,
 }
 
 /// A connection, ordered and looked up by its id.
@@ -323,5 +423,14 @@ impl<T: Clone + Send + 'static> Equivalent<Member<T>> for str {
 impl<T: Clone + Send + 'static> Comparable<Member<T>> for str {
     fn compare(&self, member: &Member<T>) -> cmp::Ordering {
         self.cmp(member.0.id().as_str())
+    }
+}
+
+impl<T> Clone for Leaving<T> {
+    fn clone(&self) -> Self {
+        Self {
+            connection: self.connection.clone(),
+            head: self.head,
+        }
     }
 }

@@ -241,17 +241,17 @@ impl<T: Clone + Send + 'static> Registry<T> {
             .map_or(0, |roster| self.finish_channel(&roster))
     }
 
-    /// Ends the connections of a user and says how many these are; as [`forget`](Self::forget), but a history stays.
+    /// Ends the members of a user's channel and says how many these are. Each reads what was sent before, then ends, and
+    /// gives its own place back when its stream is dropped. Until then it stays on the roster, where a later call can cut it.
+    /// The channel and its history stay.
     pub(crate) fn evict(&self, user: &str) -> usize {
         let Some(roster) = self.roster(user) else {
             return 0;
         };
-        if !self.retention.lingers() {
-            return self.finish_channel(&roster);
-        }
-        let members = roster.members();
-        members.iter().for_each(|connection| connection.finish());
-        members.len()
+        let evicted = roster.evict(self.limits.capacity);
+        // Their ring ends, which those see that read from it. A stream whose gate still waits does not read from it yet.
+        evicted.iter().for_each(|connection| connection.finish());
+        evicted.len()
     }
 
     /// Ends all connections of a user at once and takes them out; says how many these were. A history stays.
@@ -259,11 +259,11 @@ impl<T: Clone + Send + 'static> Registry<T> {
         let Some(roster) = self.roster(user) else {
             return 0;
         };
-        cut_members(&roster);
+        cut_connections(&roster);
         if !self.retention.lingers() {
             self.close_channel(&roster);
         }
-        self.end_members(&roster)
+        self.end_connections(&roster)
     }
 
     fn roster(&self, user: &str) -> Option<Arc<Roster<T>>> {
@@ -286,7 +286,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         let Some(count) = self.close_channel(roster) else {
             return 0;
         };
-        roster.for_each(|connection| connection.finish());
+        roster.for_each(|connection, _| connection.finish());
         count
     }
 
@@ -305,11 +305,11 @@ impl<T: Clone + Send + 'static> Registry<T> {
         }
     }
 
-    /// Takes the members out.
-    fn end_members(&self, roster: &Arc<Roster<T>>) -> usize {
-        let members = roster.members();
-        let end = |connection: &Arc<Connection<T>>| self.remove(roster, connection);
-        members.iter().filter(|connection| end(connection)).count()
+    /// Takes all connections out, and says how many these were.
+    fn end_connections(&self, roster: &Arc<Roster<T>>) -> usize {
+        let mut ended = 0;
+        roster.for_each(|connection, _| ended += usize::from(self.remove(roster, connection)));
+        ended
     }
 
     /// Ends a connection and takes it out; `false` if somebody else has taken it out.
@@ -337,9 +337,9 @@ impl<T: Clone + Send + 'static> Registry<T> {
     pub(crate) fn disconnect_all(&self) -> usize {
         let rosters = self.users.rosters();
         let end = |roster: &Arc<Roster<T>>| {
-            cut_members(roster);
+            cut_connections(roster);
             self.close_channel(roster);
-            self.end_members(roster)
+            self.end_connections(roster)
         };
         rosters.iter().map(end).sum()
     }
@@ -396,8 +396,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
 
     /// How many events a user's ring holds.
     pub(crate) fn ring(&self) -> u64 {
-        // As tokio rounds it.
-        self.limits.capacity.next_power_of_two() as u64
+        self.limits.capacity as u64
     }
 
     pub(super) fn patience(&self) -> Patience {
@@ -418,6 +417,6 @@ impl<T: Clone + Send + 'static> Registry<T> {
 }
 
 /// Before a channel is closed: a stream that finds it closed ends by itself, and such an end is not to be cut.
-fn cut_members<T: Clone + Send + 'static>(roster: &Roster<T>) {
-    roster.for_each(|connection| connection.cut());
+fn cut_connections<T: Clone + Send + 'static>(roster: &Roster<T>) {
+    roster.for_each(|connection, _| connection.cut());
 }

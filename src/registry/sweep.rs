@@ -35,8 +35,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         let longest = u64::try_from(patience.time.as_millis()).unwrap_or(u64::MAX);
         let (mut behind, mut overdue) = (0, 0);
         for roster in self.rosters_of_shard(shard) {
-            let head = roster.head();
-            roster.for_each(|connection| {
+            roster.for_each(|connection, head| {
                 let too_far = connection.behind(head) > patience.behind;
                 let since = connection.note_behind(too_far, millis);
                 let stuck = too_far && since >= longest;

@@ -161,6 +161,8 @@ atomic!(AtomicBool, bool);
 atomic_number!(AtomicU64, u64);
 atomic_number!(AtomicUsize, usize);
 
+pub(crate) type Loaded<T> = Arc<T>;
+
 pub(crate) struct ArcSwap<T> {
     token: Token,
     current: atomic::AtomicUsize,
@@ -197,7 +199,7 @@ impl<T> ArcSwap<T> {
         }
     }
 
-    pub(crate) fn load(&self) -> Arc<T> {
+    pub(crate) fn load(&self) -> Loaded<T> {
         self.token.pass();
         let stale = self.current.load(Ordering::Acquire);
         if let Some(value) = self.get(stale) {

@@ -14,6 +14,9 @@ pub(crate) use tokio::task::coop::has_budget_remaining as has_turn;
 /// Takes a part of that turn, or says "not yet" and has the task woken. Given back unless progress is made.
 pub(crate) use tokio::task::coop::poll_proceed as take_turn;
 
+/// A snapshot that was loaded from an [`ArcSwap`].
+pub(crate) type Loaded<T> = arc_swap::Guard<Arc<T>>;
+
 /// A copy-on-write cell: readers load a snapshot, writers exchange it against the very snapshot they decided on.
 pub(crate) struct ArcSwap<T>(arc_swap::ArcSwap<T>);
 
@@ -23,7 +26,7 @@ impl<T> ArcSwap<T> {
     }
 
     /// The current snapshot. Hold it briefly and never over an await: a guard pins the snapshot and all that it holds.
-    pub(crate) fn load(&self) -> arc_swap::Guard<Arc<T>> {
+    pub(crate) fn load(&self) -> Loaded<T> {
         self.0.load()
     }
 

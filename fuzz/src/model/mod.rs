@@ -8,7 +8,7 @@ mod sending;
 mod sweep;
 mod view;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use reading::{Gap, Polled, Reason};
 pub use view::{Counted, UserView, View};
@@ -48,6 +48,8 @@ struct Channel {
     unaccounted: u64,
     /// Connection to stream.
     members: BTreeMap<u8, usize>,
+    /// The streams that were evicted and not dropped since.
+    leaving: BTreeSet<usize>,
     lagged: u64,
 }
 
@@ -76,6 +78,10 @@ struct Stream {
     live: u64,
     /// Where the ring began.
     joined: u64,
+    /// Where it ended, if the stream was evicted.
+    until: Option<u64>,
+    /// How many events it is done with when it ends at the latest, once it has yielded one since it was asked to end.
+    last: Option<u64>,
     /// Events that it has yielded or announced as missing, with those before it began.
     done: u64,
     lagged: u64,
@@ -85,7 +91,7 @@ struct Stream {
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 enum Phase {
     Open,
-    /// Ends where it would wait.
+    /// Ends where it would wait, or a ring of events later.
     Finishing,
     Ended,
 }
@@ -216,6 +222,8 @@ impl Model {
             next,
             live,
             joined: live,
+            until: None,
+            last: None,
             done: next - 1,
             lagged: 0,
             behind_since: None,
@@ -263,17 +271,20 @@ impl Model {
     }
 
     /// Takes a stream out of its channel. The last one closes it, or leaves a history behind if there is room.
-    fn leave(&mut self, stream: usize) {
-        let stream = self.streams.get_mut(&stream).expect("it was not dropped");
+    fn leave(&mut self, number: usize) {
+        let stream = self.streams.get_mut(&number).expect("it was not dropped");
         if !std::mem::take(&mut stream.is_in) {
             return;
         }
         let (index, connection) = (stream.channel, stream.connection);
         self.connections -= 1;
         let channel = &mut self.channels[index];
-        channel.members.remove(&connection);
+        if !channel.leaving.remove(&number) {
+            channel.members.remove(&connection);
+        }
         let is_open = self.of_user[channel.user] == Some(index);
-        if channel.members.is_empty() && is_open && !self.go_away(index) {
+        let is_empty = channel.members.is_empty() && channel.leaving.is_empty();
+        if is_empty && is_open && !self.go_away(index) {
             self.close(index);
         }
     }
@@ -338,16 +349,23 @@ impl Model {
         if !self.lingers() {
             self.close(channel);
         }
-        let members: Vec<usize> = self.channels[channel].members.values().copied().collect();
-        members.iter().for_each(|stream| self.cut(*stream));
-        members.len()
+        let everybody = self.channels[channel].everybody();
+        everybody.iter().for_each(|stream| self.cut(*stream));
+        everybody.len()
     }
 
     pub fn evict(&mut self, user: usize) -> usize {
-        match self.of_user[user] {
-            Some(channel) if self.lingers() => self.finish(channel),
-            _ => self.forget(user),
+        let Some(index) = self.of_user[user] else {
+            return 0;
+        };
+        let count = self.finish(index);
+        let channel = &mut self.channels[index];
+        let until = channel.next();
+        for stream in std::mem::take(&mut channel.members).into_values() {
+            self.streams.get_mut(&stream).expect("a member").until = Some(until);
+            channel.leaving.insert(stream);
         }
+        count
     }
 
     pub fn forget(&mut self, user: usize) -> usize {
@@ -370,14 +388,13 @@ impl Model {
     pub fn end_shutdown(&mut self) -> usize {
         let mut cut = 0;
         for user in 0..USERS {
-            cut += self.of_user[user].map_or(0, |channel| self.channels[channel].members.len());
-            let channel = self.of_user[user];
-            channel.inspect(|channel| self.close(*channel));
-            let members = channel.map(|channel| self.channels[channel].members.clone());
-            members
-                .unwrap_or_default()
-                .values()
-                .for_each(|stream| self.cut(*stream));
+            let Some(channel) = self.of_user[user] else {
+                continue;
+            };
+            self.close(channel);
+            let everybody = self.channels[channel].everybody();
+            cut += everybody.len();
+            everybody.iter().for_each(|stream| self.cut(*stream));
         }
         cut
     }
@@ -388,7 +405,12 @@ impl Model {
 }
 
 impl Stream {
+    /// The offset of the first event that is not for it.
+    fn end(&self, channel: &Channel) -> u64 {
+        self.until.unwrap_or(channel.next())
+    }
+
     fn behind(&self, channel: &Channel) -> u64 {
-        channel.sent.len() as u64 - self.done
+        (self.end(channel) - 1).saturating_sub(self.done)
     }
 }

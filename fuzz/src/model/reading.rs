@@ -46,7 +46,10 @@ impl Model {
             return self.tell(number, gap);
         }
         loop {
-            let stream = &self.streams[&number];
+            let stream = self.streams.get_mut(&number).expect("it is there");
+            if stream.last.is_some_and(|last| stream.done >= last) {
+                stream.phase = Phase::Ended;
+            }
             if stream.phase == Phase::Ended {
                 return Polled::End;
             }
@@ -55,7 +58,7 @@ impl Model {
             }
             let stream = self.streams.get_mut(&number).expect("it is there");
             let channel = &self.channels[stream.channel];
-            if stream.handful.is_empty() && stream.next == channel.next() {
+            if stream.handful.is_empty() && stream.next == stream.end(channel) {
                 if stream.phase == Phase::Open {
                     return Polled::Pending;
                 }
@@ -69,7 +72,7 @@ impl Model {
         let stream = self.streams.get_mut(&number).expect("it is there");
         let index = stream.channel;
         let channel = &self.channels[index];
-        let end = channel.next();
+        let end = stream.end(channel);
         if let Some(offset) = stream.handful.pop_front() {
             return Some(self.give(number, offset));
         }
@@ -105,12 +108,22 @@ impl Model {
     }
 
     fn give(&mut self, number: usize, offset: u64) -> Polled {
-        let stream = self.streams.get_mut(&number).expect("it is there");
-        stream.done += 1;
+        self.get_done(number, 1);
+        let stream = &self.streams[&number];
         let channel = stream.channel;
         Polled::Event {
             number: self.channels[channel].sent[offset as usize - 1].number,
             place: self.place(channel, offset),
+        }
+    }
+
+    /// The stream has yielded or missed so many events more.
+    fn get_done(&mut self, number: usize, events: u64) {
+        let stream = self.streams.get_mut(&number).expect("it is there");
+        stream.done += events;
+        if stream.phase == Phase::Finishing && stream.last.is_none() {
+            let head = self.channels[stream.channel].sent.len() as u64;
+            stream.last = Some(stream.done.max(head) + self.settings.ring());
         }
     }
 
@@ -169,9 +182,9 @@ impl Model {
     }
 
     fn miss(&mut self, number: usize, gap: Gap, is_told: bool) -> Option<Polled> {
-        let stream = self.streams.get_mut(&number).expect("it is there");
         let missed = gap.missed.unwrap_or(0);
-        stream.done += missed;
+        self.get_done(number, missed);
+        let stream = self.streams.get_mut(&number).expect("it is there");
         if gap.reason == Reason::Lagged {
             stream.lagged += missed;
             self.channels[stream.channel].lagged += missed;
@@ -203,7 +216,7 @@ impl Model {
     pub fn has_news(&self, stream: usize) -> bool {
         let stream = &self.streams[&stream];
         let is_over = stream.deadline.is_some_and(|deadline| deadline <= self.now);
-        let has_events = stream.next < self.channels[stream.channel].next();
+        let has_events = stream.next < stream.end(&self.channels[stream.channel]);
         stream.phase != Phase::Open || is_over || has_events
     }
 }

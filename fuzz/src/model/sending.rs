@@ -21,7 +21,9 @@ impl Model {
         };
         channel.sent.push(sent);
         self.keep_last(index, key);
-        let reads = |stream: &&Stream| stream.channel == index && stream.phase != Phase::Ended;
+        let reads = |stream: &&Stream| {
+            stream.channel == index && stream.phase != Phase::Ended && stream.until.is_none()
+        };
         let reached = self.streams.values().filter(reads).count();
         self.counted.deliveries += reached as u64;
         reached
@@ -116,6 +118,12 @@ impl Model {
 }
 
 impl Channel {
+    /// The streams that are in, those that were evicted among them.
+    pub(super) fn everybody(&self) -> Vec<usize> {
+        let members = self.members.values();
+        members.chain(&self.leaving).copied().collect()
+    }
+
     /// The offset of the next event.
     pub(super) fn next(&self) -> u64 {
         self.sent.len() as u64 + 1

@@ -33,9 +33,8 @@ impl Model {
             return 0;
         };
         let (may_be_behind, for_millis) = self.settings.patience();
-        let members: Vec<usize> = self.channels[index].members.values().copied().collect();
         let mut count = 0;
-        for number in members {
+        for number in self.channels[index].everybody() {
             let now = self.now;
             let stream = self.streams.get_mut(&number).expect("a member");
             let is_behind = stream.behind(&self.channels[index]) > may_be_behind;
