@@ -6,6 +6,7 @@ use axum::http::uri::Authority;
 use lexopt::prelude::*;
 
 use crate::app::site::Site;
+use crate::others;
 
 pub(crate) const HELP: &str = "\
 Passes events on to users over server-sent events.
@@ -26,8 +27,9 @@ Usage: agent_hub [OPTIONS]
   --history N         how many events of each user are kept for clients that
                       come back; 0 keeps none [0]
   --linger-ms N       how long they are kept after a user has gone [60000]
-  --nats URL          share events with other hubs over this NATS server, which
-                      needs JetStream; of this example with the feature nats
+  --nats URL[,URL]    share events with other hubs over one of these NATS
+                      servers, which need JetStream; needs the feature nats
+  --nats-replicas N   how many of them keep each event [1]
   --console           serves a page for operators at /console, to whoever asks:
                       for trying it out, not for the open internet
   --read-only         with --console: lets nobody send or disconnect there
@@ -49,8 +51,8 @@ pub(crate) struct Settings {
     /// Events of each user.
     pub(crate) history: usize,
     pub(crate) linger: Duration,
-    /// The server that other hubs use as well.
-    pub(crate) nats: Option<String>,
+    /// The hubs that share its events.
+    pub(crate) others: Option<others::Settings>,
     pub(crate) console: bool,
     /// Whether the console only shows.
     pub(crate) read_only: bool,
@@ -67,11 +69,12 @@ pub(crate) fn parse() -> Result<Command, lexopt::Error> {
         drain: Duration::from_secs(2),
         history: 0,
         linger: Duration::from_secs(60),
-        nats: None,
+        others: None,
         console: false,
         read_only: false,
         site: Site::default(),
     };
+    let (mut servers, mut replicas) = (None, 1);
     let mut args = lexopt::Parser::from_env();
     while let Some(arg) = args.next()? {
         match arg {
@@ -83,7 +86,8 @@ pub(crate) fn parse() -> Result<Command, lexopt::Error> {
             Long("drain-ms") => settings.drain = args.value()?.parse_with(milliseconds)?,
             Long("history") => settings.history = args.value()?.parse_with(count)?,
             Long("linger-ms") => settings.linger = args.value()?.parse_with(milliseconds)?,
-            Long("nats") if cfg!(feature = "nats") => settings.nats = Some(args.value()?.parse()?),
+            Long("nats") if cfg!(feature = "nats") => servers = Some(args.value()?.parse()?),
+            Long("nats-replicas") => replicas = args.value()?.parse_with(count)?,
             Long("nats") => {
                 return Err("--nats needs the feature nats: cargo run --features nats ...".into());
             }
@@ -102,6 +106,7 @@ pub(crate) fn parse() -> Result<Command, lexopt::Error> {
             other => return Err(other.unexpected()),
         }
     }
+    settings.others = servers.map(|servers| others::Settings { servers, replicas });
     // Whoever listens there is reached there. All addresses (0.0.0.0) are no name that a client uses.
     let listens = settings.addr.rsplit_once(':').map_or("", |(host, _)| host);
     settings.site = settings.site.host(listens);

@@ -2,7 +2,8 @@
 //!
 //!     cargo run --release --example agent_hub
 //!
-//! `app` has the routes and the page that it serves; `app/cut.rs` breaks connections on purpose; `scrape` is the page for Prometheus.
+//! `app` has the routes and the page that it serves; `app/cut.rs` breaks connections on purpose; `scrape` is the page for Prometheus,
+//! `others` shares events with other hubs.
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
@@ -20,9 +21,11 @@ use tracing_subscriber::filter::LevelFilter;
 
 use app::{Hub, site};
 use args::{Command, Settings};
+use others::Others;
 
 mod app;
 mod args;
+mod others;
 mod scrape;
 
 /// How long, after all streams were ended, connections may still hold up the end: those of clients that do not read.
@@ -65,7 +68,11 @@ async fn run(settings: &Settings) -> io::Result<()> {
     // A client that can still read all of it is not one to give up on.
     let behind = settings.history.max(64) as u64;
     let patience = (behind, settings.stall);
-    let opening = Opening { patience, settings };
+    let others = match settings.others.clone() {
+        None => None,
+        Some(others) => Some(Others::connect(others).await?),
+    };
+    let opening = Opening { patience, others };
     let (plain, strict) = (LagPolicy::default(), LagPolicy::End);
     let text: GenericBroadcaster<Text> = opening.open("text", history, plain, |hub| hub).await?;
     // Their clients do not resume. A history heals a stream that lags, and goes with the user's last connection.
@@ -124,12 +131,12 @@ async fn run(settings: &Settings) -> io::Result<()> {
 }
 
 /// What all broadcasters are opened with.
-struct Opening<'a> {
+struct Opening {
     patience: (u64, Duration),
-    settings: &'a Settings,
+    others: Option<Others>,
 }
 
-impl Opening<'_> {
+impl Opening {
     async fn open<E>(
         &self,
         name: &'static str,
@@ -145,34 +152,12 @@ impl Opening<'_> {
             .lag_policy(lag)
             .patience(behind, time)
             .sweep_every(Duration::from_secs(1));
-        let builder = match &self.settings.nats {
+        let builder = match &self.others {
             None => builder,
-            Some(url) => join(builder, url, name).await?,
+            Some(others) => others.join(builder, name).await?,
         };
         Ok(builder.build().expect("the settings are valid"))
     }
-}
-
-/// Lets a broadcaster share its events with those of other hubs. The engine keeps them, so that a client that comes back
-/// continues on any hub.
-#[cfg(feature = "nats")]
-async fn join<E>(builder: Builder<E>, url: &str, name: &str) -> io::Result<Builder<E>> {
-    use tidings::backplane::nats::{Log, Nats, Settings};
-
-    let log = Log::new(format!("agent_hub_{name}"));
-    let settings = Settings::new(format!("agent_hub.{name}")).replayable(log);
-    let nats = Nats::connect(url, async_nats::ConnectOptions::new(), settings).await;
-    let nats = nats.map_err(|error| {
-        let why = std::error::Error::source(&error).map_or(String::new(), |why| format!(": {why}"));
-        io::Error::other(format!("NATS at {url}: {error}{why}"))
-    })?;
-    Ok(builder.backplane(nats))
-}
-
-/// The arguments do not let it come to this.
-#[cfg(not(feature = "nats"))]
-async fn join<E>(_: Builder<E>, _: &str, _: &str) -> io::Result<Builder<E>> {
-    Err(io::Error::other("built without the feature nats"))
 }
 
 /// A page for operators, over all broadcasters.
