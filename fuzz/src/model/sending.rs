@@ -2,8 +2,10 @@
 
 use super::{Channel, Model, Phase, Sent, Stream};
 
-/// What an event counts in a history besides its data: `data: `, its end, an id at its longest, and 192 more.
-const OVERHEAD: usize = 6 + 2 + 42 + 192;
+/// What an event counts besides its data: `data: `, its end, and 192 more.
+const OVERHEAD: usize = 6 + 2 + 192;
+/// In a history it has an id, and counts that at its longest.
+const ID: usize = 42;
 /// What a key counts: one byte, and 256 more.
 const KEY: usize = 1 + 256;
 
@@ -13,10 +15,11 @@ impl Model {
         let Some(index) = self.channel_to_send_to(user) else {
             return 0;
         };
+        let id = self.settings.history.as_ref().map_or(0, |_| ID);
         let channel = &mut self.channels[index];
         let sent = Sent {
             number,
-            size: OVERHEAD + len,
+            size: OVERHEAD + len + id,
             at: self.now,
         };
         channel.sent.push(sent);
