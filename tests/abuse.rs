@@ -312,4 +312,44 @@ mod http2 {
         let opened = || site.hub.total_connections() == 1;
         eventually(Duration::from_secs(10), "it is opened", opened).await;
     }
+
+    /// A request of `/events/ann`, and its end before anybody can have answered.
+    fn canceled(stream: u32) -> Vec<u8> {
+        const CANCEL: u32 = 8;
+        let opens = frame(HEADERS, END_STREAM | END_HEADERS, stream, &request());
+        [opens, frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes())].concat()
+    }
+
+    /// Otherwise each costs a task and a handler, and none counts as a stream (CVE-2023-44487).
+    #[tokio::test]
+    async fn a_client_that_cancels_its_requests_as_it_sends_them_is_cut_off() {
+        let site = Site::new();
+        let (_server, addr) = start(&site).await;
+        let flooding: Vec<u8> = (0..1000).flat_map(|n| canceled(2 * n + 1)).collect();
+        let begin = [preface(), flooding].concat();
+        flood(addr, &begin, b"").await;
+        let registered = site.hub.stats().registered;
+        assert!(registered < 100, "{registered} of 1,000 were begun");
+    }
+
+    #[tokio::test]
+    async fn a_client_may_cancel_any_number_of_requests_in_the_course_of_time() {
+        let site = Site::new();
+        let (_server, addr) = start(&site).await;
+        let mut client = Client::connect(addr).await;
+        client.stream.write_all(&preface()).await.expect("it reads");
+        for n in 0..100 {
+            let ping = frame(PING, 0, 0, &u64::from(n).to_be_bytes());
+            let bytes = [canceled(2 * n + 1), ping].concat();
+            client.stream.write_all(&bytes).await.expect("it reads");
+            let mut seen = Vec::new();
+            let is_answer = |(kind, payload): (u8, &[u8])| {
+                kind == PING && payload == u64::from(n).to_be_bytes()
+            };
+            while !frames(&seen).into_iter().any(is_answer) {
+                let read = soon(client.stream.read_buf(&mut seen)).await;
+                assert!(read.expect("a connection") > 0, "closed after {n}");
+            }
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The streams of a connection, and what its client has granted them.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::chunk::Load;
-use super::frames::{CONTINUATION, END_HEADERS, Frames, HEADERS, Seen};
+use super::frames::{CONTINUATION, END_HEADERS, Frames, HEADERS, RST_STREAM, Seen};
 use crate::serve::overtime::Overtime;
 
 /// The window of a connection, and that of a stream unless the client says otherwise (RFC 9113, section 6.9.2).
@@ -53,6 +54,20 @@ struct State {
     /// The task of the connection, while there are streams.
     connection: Option<Waker>,
 }
+
+/// What the client sent without a pause: all that was read since the IO last had nothing.
+#[derive(Debug, Default)]
+pub(super) struct Burst {
+    /// The first stream that it opened.
+    first: Option<u32>,
+    /// How many of its streams it reset as well.
+    resets: usize,
+}
+
+/// How many streams a client may open and reset in one burst. Each costs a task and a handler, and none counts as open
+/// (CVE-2023-44487). h2 has the same limit for streams that were reset before it has handed them over, and never sees one
+/// here, since it gets one head at a time.
+const MOST_RESETS: usize = 20;
 
 /// What of the windows a stream has.
 #[derive(Debug)]
@@ -113,17 +128,25 @@ impl Streams {
     }
 
     /// Looks at what the client sent, up to the end of a request's head; whether there was one.
-    pub(super) fn receive(&self, frames: &mut Frames, bytes: &mut &[u8]) -> bool {
+    ///
+    /// Fails when the burst has reset too many of its own streams.
+    pub(super) fn receive(
+        &self,
+        frames: &mut Frames,
+        burst: &mut Burst,
+        bytes: &mut &[u8],
+    ) -> io::Result<bool> {
         let state = &mut *self.lock();
         while let Some(seen) = frames.next(bytes) {
+            burst.receive(&seen)?;
             if state.receive(seen) {
-                return true;
+                return Ok(true);
             }
         }
         if state.is_head_open || frames.is_within() {
             state.partial_since.get_or_insert_with(Instant::now);
         }
-        false
+        Ok(false)
     }
 
     /// So much is sent for a stream.
@@ -172,6 +195,32 @@ impl Streams {
             Some(partial) if partial.deadline < deadline => partial,
             _ => idle,
         })
+    }
+}
+
+impl Burst {
+    fn receive(&mut self, seen: &Seen) -> io::Result<()> {
+        match *seen {
+            Seen::End {
+                kind: HEADERS,
+                stream,
+                ..
+            } => {
+                self.first.get_or_insert(stream);
+            }
+            Seen::End {
+                kind: RST_STREAM,
+                stream,
+                ..
+            } if self.first.is_some_and(|first| first <= stream) => self.resets += 1,
+            _ => {}
+        }
+        match self.resets {
+            0..=MOST_RESETS => Ok(()),
+            _ => Err(io::Error::other(
+                "the client reset too many streams as it opened them",
+            )),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::{Frames, Seen};
 use super::preface::PREFACE;
-use super::streams::Streams;
+use super::streams::{Burst, Streams};
 
 /// Tells the [`Streams`] of the frames in both directions.
 ///
@@ -21,6 +21,7 @@ pub(super) struct Wire<T> {
     io: T,
     streams: Arc<Streams>,
     received: Frames,
+    burst: Burst,
     sent: Frames,
     preface_left: usize,
     /// What was read behind the end of a head.
@@ -34,6 +35,7 @@ impl<T> Wire<T> {
             io,
             streams,
             received: Frames::default(),
+            burst: Burst::default(),
             sent: Frames::default(),
             preface_left: PREFACE.len(),
             rest: Bytes::new(),
@@ -42,13 +44,15 @@ impl<T> Wire<T> {
     }
 
     /// How many of these bytes are to be passed on.
-    fn receive(&mut self, bytes: &[u8]) -> usize {
+    fn receive(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut left = bytes;
         let preface = self.preface_left.min(left.len());
         left.advance(preface);
         self.preface_left -= preface;
-        self.is_paused = self.streams.receive(&mut self.received, &mut left);
-        bytes.len() - left.len()
+        self.is_paused = self
+            .streams
+            .receive(&mut self.received, &mut self.burst, &mut left)?;
+        Ok(bytes.len() - left.len())
     }
 
     fn send<'a>(&mut self, bufs: impl IntoIterator<Item = &'a [u8]>, mut written: usize) {
@@ -77,14 +81,20 @@ impl<T: AsyncRead + Unpin> AsyncRead for Wire<T> {
         }
         if this.rest.is_empty() {
             let start = buf.filled().len();
-            ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+            match Pin::new(&mut this.io).poll_read(cx, buf) {
+                Poll::Ready(read) => read?,
+                Poll::Pending => {
+                    this.burst = Burst::default();
+                    return Poll::Pending;
+                }
+            }
             let bytes = &buf.filled()[start..];
-            let seen = this.receive(bytes);
+            let seen = this.receive(bytes)?;
             this.rest = Bytes::copy_from_slice(&bytes[seen..]);
             buf.set_filled(start + seen);
         } else {
             let rest = this.rest.slice(..this.rest.len().min(buf.remaining()));
-            let seen = this.receive(&rest);
+            let seen = this.receive(&rest)?;
             buf.put_slice(&rest[..seen]);
             this.rest.advance(seen);
         }
