@@ -265,8 +265,8 @@ impl State {
                     flow.window += wider;
                 }
             }
-            // What the server takes in is not what it waits for.
-            Seen::Data { .. } => {}
+            // Its first bytes were taken for those of any frame. How fast the rest comes is the service's business.
+            Seen::Data { .. } => self.partial_since = None,
         }
         false
     }
@@ -376,6 +376,37 @@ impl Drop for Stream {
         drop(state);
         if let Some(connection) = connection {
             connection.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::http2::frames::DATA;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_of_data_may_take_its_time_wherever_its_head_is_cut() {
+        let opened = Instant::now();
+        let streams = Streams::new(Duration::MAX, Arc::default(), opened);
+        let mut frames = Frames::default();
+        let mut burst = Burst::default();
+        let mut receive = |mut bytes: &[u8]| {
+            let received = streams.receive(&mut frames, &mut burst, &mut bytes);
+            received.expect("no stream is reset");
+        };
+        let is_waited_for = || streams.lock().partial_since.is_some();
+
+        receive(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
+        assert!(!is_waited_for());
+        let data = [0, 0, 3, DATA, 0, 0, 0, 0, 1, b'a', b'b', b'c'];
+        for cut in 1..data.len() {
+            receive(&data[..cut]);
+            assert_eq!(is_waited_for(), cut < 9, "{cut}");
+            receive(&data[cut..data.len() - 1]);
+            assert!(!is_waited_for(), "{cut}");
+            receive(&data[data.len() - 1..]);
+            assert!(!is_waited_for(), "{cut}");
         }
     }
 }
