@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Sse};
 use axum::routing::get;
 use axum::serve::Listener;
 use futures_util::FutureExt;
@@ -73,6 +73,10 @@ async fn a_stream_that_has_nothing_to_say_begins_with_a_comment() {
         assert_eq!(ready(body), [":\n"]);
     }
     assert_eq!(ready(join(&plain).into_response().into_body()), [":\n"]);
+    for hub in [plain, kept] {
+        let axums = Sse::new(join(&hub).into_axum_events()).into_response();
+        assert_eq!(ready(axums.into_body()), [": \n\n"]);
+    }
 }
 
 #[tokio::test(start_paused = true)]

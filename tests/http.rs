@@ -443,6 +443,7 @@ async fn an_interval_without_end_is_no_panic() {
         .keep_alive(keep_alive.into())
         .into_response()
         .into_body();
+    assert_eq!(chunk_now(&mut plain).expect("a beginning"), ": \n\n");
     for _ in 0..2 {
         let year = Duration::from_secs(365 * 24 * 3600);
         assert!(timeout(year, chunk(&mut body)).await.is_err());
@@ -707,6 +708,8 @@ async fn axums_event_has_all_fields_of_the_frame() {
 async fn axum_events_end_and_leave() {
     let hub = Hub::new();
     let mut events = join(&hub).into_axum_events();
+    let beginning = events.next().now_or_never();
+    assert!(beginning.is_some_and(|event| event.is_some()));
     assert!(events.next().now_or_never().is_none());
     hub.evict("ann");
     assert!(events.next().await.is_none());
@@ -722,6 +725,7 @@ async fn axum_keep_alive(keep_alive: KeepAlive) -> Vec<(Duration, Bytes)> {
         .keep_alive(keep_alive.into())
         .into_response()
         .into_body();
+    assert_eq!(chunk_now(&mut body).expect("a beginning"), ": \n\n");
     let mut written = Vec::new();
     for _ in 0..2 {
         let start = Instant::now();

@@ -54,8 +54,9 @@ impl Subscription {
     /// The events as axum's own, for [`axum::response::Sse`].
     ///
     /// Costs a copy of each event for each stream, which the [`Subscription`] as a response does not. Lost events are
-    /// told as there. axum's events cannot say that their data is empty: such an event arrives without
-    /// data, and clients ignore it.
+    /// told as there, and a stream that has nothing to send yet begins with an empty comment, as there. What
+    /// [`SseBody`](super::SseBody) says about reconnecting is not sent: no cursor, and no `retry` at the end. axum's events
+    /// cannot say that their data is empty: such an event arrives without data, and clients ignore it.
     ///
     /// # Cancel safety
     ///
@@ -75,28 +76,40 @@ impl Subscription {
     pub fn into_axum_events(
         self,
     ) -> impl Stream<Item = Result<sse::Event, Infallible>> + Send + Unpin {
-        AxumEvents(self)
+        AxumEvents {
+            subscription: self,
+            has_sent: false,
+        }
     }
 }
 
-struct AxumEvents(Subscription);
+struct AxumEvents {
+    subscription: Subscription,
+    /// Something was sent, so that proxies have passed the head on.
+    has_sent: bool,
+}
 
 impl Stream for AxumEvents {
     type Item = Result<sse::Event, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Some(item) = ready!(Pin::new(&mut self.0).poll_next(cx)) else {
-            let id = self.0.take_restart_id();
+        let this = &mut *self;
+        let subscription = &mut this.subscription;
+        let item = Pin::new(&mut *subscription).poll_next(cx);
+        let is_first = !std::mem::replace(&mut this.has_sent, true);
+        if item.is_pending() && is_first {
+            return Poll::Ready(Some(Ok(sse::Event::default().comment(""))));
+        }
+        let Some(item) = ready!(item) else {
+            let id = subscription.take_restart_id();
             return Poll::Ready(id.map(|id| Ok(sse::Event::default().id(&*id))));
         };
-        Poll::Ready(Some({
-            Ok(match item {
-                Ok(frame) => {
-                    taken(&frame, self.0.guard());
-                    (&*frame).into()
-                }
-                Err(gap) => (&Frame::gap(&gap)).into(),
-            })
-        }))
+        Poll::Ready(Some(Ok(match item {
+            Ok(frame) => {
+                taken(&frame, subscription.guard());
+                (&*frame).into()
+            }
+            Err(gap) => (&Frame::gap(&gap)).into(),
+        })))
     }
 }

@@ -66,7 +66,10 @@ async fn a_stream_loses_nothing() {
 
     at_every_await(1, async |cut| {
         let (hub, stream) = open();
-        let (is_there, events) = interrupted(cut, stream.into_axum_events(), &hub).await;
+        let mut events = stream.into_axum_events();
+        // Its beginning, a comment.
+        assert!(events.next().await.is_some());
+        let (is_there, events) = interrupted(cut, events, &hub).await;
         let body = Sse::new(stream::iter(events)).into_response().into_body();
         let bytes = body.collect().await.expect("it cannot fail").to_bytes();
         assert_eq!(bytes, "data: one\n\ndata: two\n\ndata: three\n\n");
