@@ -42,6 +42,9 @@ fn main() {
                 queue: 1_000_000,
                 // One does, halfway: all clients of a node take their time to come back.
                 crashes: false,
+                unsent: false,
+                replaces: false,
+                denies: false,
                 burst: mode.pick(180, 20),
                 longest: Duration::from_millis(400),
                 long_cut: mode.pick(Duration::from_secs(10), Duration::from_millis(100)),

@@ -1,4 +1,4 @@
-//! A node among others, as the models need it: its channel, the engine between the nodes, and a client from another one.
+//! A node among others, as the models need it: its channel, the engine between the nodes, and a client that comes back.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::support::{poll_all, remembering};
-use crate::channel::{Head, Incoming, Resume, Taken, Upstream, Welcome};
+use crate::channel::{Incoming, Reading, Resume, Seam, Taken, Upstream, Welcome};
 use crate::gap::Gap;
-use crate::id::{Position, Seen};
+use crate::id::Position;
 use crate::registry::{Limits, Registry};
 use crate::subscription::{Gate, Pass, Subscription};
 use crate::sync::Mutex;
@@ -25,18 +25,30 @@ pub(super) const NOTICE: u32 = 100;
 pub(super) struct Event {
     pub(super) number: u32,
     pub(super) id: Position,
-    /// Which of the events that a channel has sent first it is, if it was not the engine.
-    pub(super) first: Option<Seen>,
-    /// Its position in the engine's log, if that has sent it here.
-    pub(super) position: u64,
+}
+
+pub(super) fn place(offset: u64) -> Position {
+    Position {
+        epoch: EPOCH,
+        offset,
+    }
+}
+
+/// Where the engine's log is, for channels that are opened.
+pub(super) type Horizon = Arc<Mutex<Position>>;
+
+/// A node whose engine's log may be replaced.
+pub(super) fn hub_at(limits: Limits) -> (Hub, Horizon) {
+    let horizon = Horizon::new(Mutex::new(place(0)));
+    let upstream = Upstream::new({
+        let horizon = horizon.clone();
+        move || horizon.with(|at| *at)
+    });
+    (Arc::new(Registry::new(limits, Some(upstream))), horizon)
 }
 
 pub(super) fn hub_with(limits: Limits) -> Hub {
-    let head = Head {
-        epoch: EPOCH,
-        position: 0,
-    };
-    Arc::new(Registry::new(limits, Some(Upstream::new(head))))
+    Arc::new(Registry::new(limits, Some(Upstream::new(|| place(0)))))
 }
 
 pub(super) fn hub() -> Hub {
@@ -50,61 +62,32 @@ pub(super) fn open(hub: &Hub, id: &str, from: Resume) -> Subscription<Event> {
     Subscription::open(hub, "u".into(), id.into(), from, |_| None).expect("there is room")
 }
 
-/// Broadcasts here, to streams first.
-pub(super) fn publish(hub: &Hub, number: u32) -> usize {
-    publish_to(hub, number, |_| ())
+/// Takes what the engine sends, which comes behind `previous`.
+pub(super) fn take(hub: &Hub, offset: u64, previous: u64, number: u32) -> Taken {
+    take_at(hub, place(offset), previous, number)
 }
 
-/// The same; `push` is called where the event gets its place, as a broadcast pushes into the outbox.
-pub(super) fn publish_to(hub: &Hub, number: u32, push: impl FnOnce(Event)) -> usize {
-    let make = |id: Option<Position>| {
-        let id = id.expect("there are marks");
-        let event = Event {
-            number,
-            id,
-            first: id.own,
-            position: 0,
-        };
-        push(event);
-        event
-    };
-    let sent = hub.with("u", |channel| channel.publish(1, None, make));
-    sent.unwrap_or(0)
-}
-
-/// Takes what the engine sends, which comes behind `previous`. `echo` says which of the channel's own events it is.
-pub(super) fn take(
-    hub: &Hub,
-    position: u64,
-    previous: u64,
-    number: u32,
-    echo: Option<u64>,
-) -> Taken {
+pub(super) fn take_at(hub: &Hub, position: Position, previous: u64, number: u32) -> Taken {
     let incoming = Incoming { position, previous };
-    let make = |id: Option<Position>| Event {
-        number,
-        id: id.expect("there are marks"),
-        first: None,
-        position,
-    };
+    let make = |id: Position| Event { number, id };
     hub.with("u", |channel| {
-        channel.take(false, incoming, echo, (1, None), make)
+        channel.take(false, incoming, (1, None), make)
     })
     .expect("the channel is there")
 }
 
-/// Sends something that tells of a gap.
-pub(super) fn note(hub: &Hub) {
-    hub.with("u", |channel| channel.note(1, notice));
+fn notice(id: Position) -> Event {
+    Event { number: NOTICE, id }
 }
 
-pub(super) fn notice(id: Option<Position>) -> Event {
-    Event {
-        number: NOTICE,
-        id: id.expect("there are marks"),
-        first: None,
-        position: 0,
-    }
+/// Sends what says that everything up to there is missing.
+pub(super) fn skip(hub: &Hub, until: u64) {
+    hub.with("u", |channel| channel.skip(place(until), 1, notice));
+}
+
+/// Goes over to the engine's log that there is.
+pub(super) fn follow(hub: &Hub) {
+    hub.with("u", |channel| channel.follow(1, notice));
 }
 
 /// The events that a stream has without waiting.
@@ -126,66 +109,62 @@ pub(super) fn assert_forgotten(hub: &Hub) {
     assert_eq!((retention.away(), retention.kept_for_away()), (0, 0));
 }
 
-/// What the engine has, as far as the models need it: the events behind the beginning, each with its position.
-pub(super) type Engine = Arc<Mutex<Vec<Event>>>;
+/// The engine's log: the numbers of its events, which have the offsets from 1 on.
+pub(super) type Engine = Arc<Mutex<Vec<u32>>>;
 
-/// A client from another node: it gets what the engine has, and keeps from it what it got there.
-#[derive(Debug)]
-struct Crossing {
-    before: VecDeque<Event>,
-    channel: u64,
-    /// How many of the channel's events the engine gave it.
-    seen: u64,
-    through: u64,
-    /// The numbers of those that the channel had for it, whether it had them or not.
-    raw: Arc<std::sync::Mutex<Vec<u32>>>,
+/// Appends to the engine's log, and takes that here.
+pub(super) fn append(hub: &Hub, engine: &Engine, number: u32) {
+    let offset = engine.with(|log| {
+        log.push(number);
+        log.len() as u64
+    });
+    assert!(matches!(
+        take(hub, offset, offset - 1, number),
+        Taken::Sent(_)
+    ));
 }
 
-impl Gate<Event> for Crossing {
+/// A client that is behind the history: it gets what the engine's log has, and then what its channel sends.
+#[derive(Debug)]
+struct Returning {
+    before: VecDeque<Event>,
+    seam: Seam,
+}
+
+impl Gate<Event> for Returning {
     fn poll_before(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Event, Gap>>> {
         Poll::Ready(self.before.pop_front().map(Ok))
     }
 
-    fn widen(&mut self, gap: Gap, _: u64) -> Gap {
-        gap
+    fn widen(&mut self, gap: Gap, _: u64) -> Option<Gap> {
+        Some(gap)
     }
 
     fn pass(&mut self, event: Event) -> Pass<Event> {
-        self.raw.lock().unwrap().push(event.number);
-        let is_read = event.position != 0 && event.position <= self.through;
-        let is_own = |first: Seen| first.channel == self.channel && first.count <= self.seen;
-        match is_read || event.first.is_some_and(is_own) {
-            true => Pass::Nothing,
-            false => Pass::Event(event),
+        match self.seam.is_before(event.id) {
+            true => Pass::Event(event),
+            false => Pass::Nothing,
         }
     }
 }
 
-/// A client comes from another node, where it has seen nothing. `raw` gets the numbers of what the channel has for it.
-pub(super) fn come_over(
-    hub: &Hub,
-    engine: &Engine,
-    raw: &Arc<std::sync::Mutex<Vec<u32>>>,
-) -> Subscription<Event> {
-    let from = Position {
-        epoch: EPOCH,
-        offset: 0,
-        own: None,
-        settled: false,
-    };
+/// A client comes back that has everything up to there. The log returns it one event at a time.
+pub(super) fn come_back(hub: &Hub, engine: &Engine, id: &str, from: u64) -> Subscription<Event> {
     let gate = |welcome: &Welcome| -> Option<Box<dyn Gate<Event>>> {
-        assert!(welcome.asks);
-        // Asked once it is in.
-        let before = engine.with(|log| log.clone());
-        let own = before.iter().filter_map(|event| event.first);
-        Some(Box::new(Crossing {
-            channel: welcome.channel,
-            seen: own.map(|first| first.count).max().unwrap_or(0),
-            through: before.len() as u64,
-            before: before.into(),
-            raw: raw.clone(),
-        }))
+        let joined = welcome.log.expect("it comes back to a log");
+        let mut seam = Seam::new(place(from), joined);
+        let mut before = VecDeque::new();
+        while !seam.is_closed() {
+            let after = seam.after().offset;
+            let next = engine.with(|log| log.get(after as usize).copied());
+            let number = next.expect("the log has what its channel had");
+            let id = place(after + 1);
+            before.push_back(Event { number, id });
+            assert_ne!(seam.read(id), Reading::NotYet);
+        }
+        Some(Box::new(Returning { before, seam }))
     };
-    let opened = Subscription::open(hub, "u".into(), "over".into(), Resume::After(from), gate);
+    let from = Resume::After(place(from));
+    let opened = Subscription::open(hub, "u".into(), id.into(), from, gate);
     opened.expect("there is room")
 }

@@ -15,12 +15,7 @@ use crate::subscription::Subscription;
 fn after(stream: &Subscription<u32>, offset: u64) -> Resume {
     let cursor = stream.cursor().expect("there is a history");
     let epoch = LastEventId::new(&cursor).position().expect("an id").epoch;
-    Resume::After(Position {
-        epoch,
-        offset,
-        own: None,
-        settled: false,
-    })
+    Resume::After(Position { epoch, offset })
 }
 
 /// Does a stream that comes back while something is broadcast get all that it missed and all that comes, once, in order?

@@ -263,6 +263,8 @@ pub enum RelayError {
         /// The most that the backplane takes.
         max: usize,
     },
+    /// The engine refuses it, and would do so again.
+    Refused,
     /// The engine has not accepted it, or not said so: other nodes may have got it.
     Unconfirmed,
     /// The backplane was closed, by a [shutdown](crate::GenericBroadcaster::shutdown).
@@ -276,6 +278,7 @@ impl fmt::Display for RelayError {
             Self::TooLarge { len, max } => {
                 write!(f, "it has {len} bytes, and the backplane takes {max}")
             }
+            Self::Refused => f.write_str("the backplane refuses it"),
             Self::Unconfirmed => f.write_str("the backplane has not confirmed it"),
             Self::Closed => f.write_str("the backplane is closed"),
         }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::backplane::nats::token::{self, Token};
 use crate::backplane::{Envelope, Outbound, What, lost};
 use crate::frame::{Draft, Frame};
-use crate::id::{Composite, LastEventId, Seen};
+use crate::id::LastEventId;
 
 /// A user's id as one token of a subject.
 #[cfg(feature = "nats")]
@@ -30,8 +30,7 @@ pub fn read_token(token: &str) -> Option<Result<String, String>> {
 #[derive(Clone, PartialEq)]
 pub struct Parts {
     pub node: u64,
-    /// The channel and the count.
-    pub first: Option<(u64, u64)>,
+    pub trace: Option<String>,
     pub content: Content,
 }
 
@@ -46,38 +45,45 @@ pub enum Content {
 }
 
 pub fn parse_envelope(bytes: Bytes) -> Option<Parts> {
-    let Envelope { node, first, what } = Envelope::parse(bytes)?;
-    Some(Parts {
-        node,
-        first: first.map(|Seen { channel, count }| (channel, count)),
-        content: match what {
-            What::Event { key, note, draft } => Content::Event {
-                key,
-                note,
-                frame: draft.finish(None).to_bytes(),
-            },
-            What::Lost(count) => Content::Lost(count),
+    let Envelope { node, what } = Envelope::parse(bytes)?;
+    Some(match what {
+        What::Event { key, note, draft } => {
+            let frame = draft.finish(None);
+            let trace = frame.trace_parent();
+            Parts {
+                node,
+                trace: trace.map(|trace| trace.as_str().to_owned()),
+                content: Content::Event {
+                    key,
+                    note,
+                    frame: frame.to_bytes(),
+                },
+            }
+        }
+        What::Lost(count) => Parts {
+            node,
+            trace: None,
+            content: Content::Lost(count),
         },
     })
 }
 
 /// Writes an envelope; `None` if the frame is none.
 pub fn write_envelope(parts: &Parts) -> Option<Bytes> {
-    let first = parts.first.map(|(channel, count)| Seen { channel, count });
+    let trace = parts.trace.as_deref().and_then(|trace| trace.parse().ok());
     match &parts.content {
         Content::Event { key, note, frame } => {
             let mut bytes = Vec::new();
             let outbound = Outbound {
-                first,
                 key: key.as_deref(),
-                note: note.as_deref(),
-                frame: &Frame::parse(frame.clone())?.finish(None),
+                note: note.clone(),
+                frame: &Frame::parse(frame.clone())?.with_trace(trace).finish(None),
             };
             outbound.write(parts.node, &mut bytes);
             assert!(bytes.len() <= outbound.len(), "it says how long it is");
             Some(bytes.into())
         }
-        Content::Lost(count) => Some(lost(parts.node, first, *count)),
+        Content::Lost(count) => Some(lost(parts.node, *count)),
     }
 }
 
@@ -89,18 +95,7 @@ pub fn data_of(frame: Bytes) -> Option<String> {
 /// Reads an id and writes it again; `None` if it is none of ours.
 pub fn rewrite_id(id: &str) -> Option<String> {
     let id = LastEventId::new(id);
-    let position = id.position()?;
-    let seen: Vec<Seen> = id.also().collect();
-    let mut again = if seen.is_empty() {
-        position.to_string()
-    } else {
-        let composite = Composite {
-            epoch: position.epoch,
-            offset: position.offset,
-            seen: &seen,
-        };
-        composite.to_id().to_string()
-    };
+    let mut again = id.position()?.to_string();
     if id.is_told() {
         again.push('~');
     }

@@ -1,10 +1,11 @@
 //! Who an event is for, which connection it travels on, and how a client names the last one it saw.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{self, AtomicU64};
 use std::sync::{Arc, LazyLock};
 
 use crate::error::{EncodeError, Field};
@@ -123,7 +124,7 @@ impl ConnectionId {
             LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
         static NEXT: AtomicU64 = AtomicU64::new(1);
         // Relaxed: the count orders nothing, it only never repeats.
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let number = NEXT.fetch_add(1, atomic::Ordering::Relaxed);
         Self(format!("{:016x}-{number:x}", *PROCESS).into())
     }
 }
@@ -207,7 +208,6 @@ pub struct LastEventId {
     is_some: bool,
     is_told: bool,
     position: Option<Position>,
-    also: [Option<Seen>; MAX_SEEN],
 }
 
 impl LastEventId {
@@ -226,15 +226,12 @@ impl LastEventId {
 
     fn plain(id: &str) -> Self {
         // Longer ones are none of ours, and nobody shall make us look at them.
-        let parsed = Some(id)
-            .filter(|id| id.len() <= EventId::MAX_LEN)
-            .and_then(Position::parse);
-        let (position, also) = parsed.unzip();
         Self {
             is_some: !id.is_empty(),
             is_told: false,
-            position,
-            also: also.unwrap_or_default(),
+            position: Some(id)
+                .filter(|id| id.len() <= EventId::MAX_LEN)
+                .and_then(Position::parse),
         }
     }
 
@@ -267,50 +264,33 @@ impl LastEventId {
     pub(crate) fn position(&self) -> Option<Position> {
         self.position
     }
-
-    /// What the client has seen besides, behind the position.
-    pub(crate) fn also(&self) -> impl Iterator<Item = Seen> + use<> {
-        self.also.into_iter().flatten()
-    }
 }
 
-/// How many of the events that one channel sent first somebody has seen: all up to this one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Seen {
-    /// Drawn at random for each channel, never zero.
-    pub(crate) channel: u64,
-    pub(crate) count: u64,
-}
-
-/// How many such things an id has at most besides its position; they fit into [`EventId::MAX_LEN`] as long as the counts
-/// are below a million.
-const MAX_SEEN: usize = 3;
-
-/// A place in a user's history. On the wire it is an event's id, in one of three forms:
+/// A place in a user's history: in that of a broadcaster, or in the log of a [backplane](crate::backplane)'s engine.
 ///
-/// - `<epoch>-<offset>`, behind the event of this offset. The epoch is drawn at random for each history, so that a position
-///   in one is none in another: neither in that of another user nor in that of the same user after a restart.
-/// - `<epoch>-<channel>-<offset>-<count>`, where several nodes have the history in common: epoch and offset are those of
-///   the backplane's engine, and behind them the client has seen the first so many events that this channel sent before the
-///   engine had them; `<epoch>-<channel>-<offset>.<count>` when by then the engine has them, up to the offset.
-/// - `<epoch>-<offset>.<channel>.<count>`, the latter two any number of times up to [`MAX_SEEN`]: the same for a client that has been
-///   with several channels.
+/// On the wire it is an event's id, `<epoch>-<offset>`. The epoch is drawn at random for each history, so that a position in
+/// one is none in another: neither in that of another user nor in that of the same user after a restart. Offsets of two
+/// histories say nothing about each other, so positions have no order of their own: [`compare`](Self::compare) answers only
+/// within one epoch.
 ///
-/// A `~` at the end of any of them is no part of the place; see [`EventId::after_gap`].
+/// A `~` at its end is no part of the position; see [`EventId::after_gap`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Position {
-    pub(crate) epoch: u64,
-    /// Events are counted from 1; 0 is the place before the first.
-    pub(crate) offset: u64,
-    /// The channel that made the id, in the second form.
-    pub(crate) own: Option<Seen>,
-    /// The engine has all of these, up to the offset.
-    pub(crate) settled: bool,
+pub struct Position {
+    /// Which history it is.
+    pub epoch: u64,
+    /// Of an event, its number in the history, at least 1. Zero is before the first.
+    pub offset: u64,
 }
 
 impl Position {
     /// The digits of an epoch, always as many.
     pub(crate) const EPOCH_LEN: usize = 16;
+
+    /// Which of two positions of the same user comes first; `None` if they are in different histories.
+    #[must_use]
+    pub fn compare(self, other: Self) -> Option<Ordering> {
+        (self.epoch == other.epoch).then(|| self.offset.cmp(&other.offset))
+    }
 
     /// An epoch for a new history.
     pub(crate) fn new_epoch() -> u64 {
@@ -318,93 +298,26 @@ impl Position {
         RandomState::new().hash_one(0).max(1)
     }
 
-    /// Reads what [`fmt::Display`] wrote, and nothing else: no sign, no space, no other way to write the same number. And
-    /// what [`Composite`] wrote.
-    fn parse(id: &str) -> Option<(Self, [Option<Seen>; MAX_SEEN])> {
-        let mut also = [None; MAX_SEEN];
-        let mut parts = id.split('-');
-        let epoch = parse_epoch(parts.next()?)?;
-        let second = parts.next()?;
-        let Some(offset) = parts.next() else {
-            let mut parts = second.split('.');
-            let offset = parse_number(parts.next()?)?;
-            let mut free = also.iter_mut();
-            while let Some(channel) = parts.next() {
-                let channel = parse_epoch(channel)?;
-                let count = parse_number(parts.next()?)?;
-                *free.next()? = Some(Seen { channel, count });
-            }
-            let position = Self {
-                epoch,
-                offset,
-                own: None,
-                settled: false,
-            };
-            return Some((position, also));
-        };
-        let channel = parse_epoch(second)?;
-        let (offset, count, settled) = match offset.split_once('.') {
-            Some((offset, count)) => (offset, count, true),
-            None => (offset, parts.next()?, false),
-        };
-        let count = parse_number(count)?;
-        let position = Self {
-            epoch,
-            offset: parse_number(offset)?,
-            own: Some(Seen { channel, count }),
-            settled,
-        };
-        parts.next().is_none().then_some((position, also))
+    /// Reads what [`fmt::Display`] wrote, and nothing else: no sign, no space, no other way to write the same number.
+    fn parse(id: &str) -> Option<Self> {
+        let (epoch, offset) = id.split_once('-')?;
+        let is_hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        let is_epoch = epoch.len() == Self::EPOCH_LEN && epoch.bytes().all(is_hex);
+        let is_offset = offset.bytes().all(|b| b.is_ascii_digit())
+            && (offset == "0" || !offset.starts_with('0'));
+        if !is_epoch || !is_offset {
+            return None;
+        }
+        Some(Self {
+            epoch: u64::from_str_radix(epoch, 16).ok()?,
+            offset: offset.parse().ok()?,
+        })
     }
-}
-
-fn parse_epoch(digits: &str) -> Option<u64> {
-    let is_hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
-    let canonical = digits.len() == Position::EPOCH_LEN && digits.bytes().all(is_hex);
-    canonical.then(|| u64::from_str_radix(digits, 16).ok())?
-}
-
-fn parse_number(digits: &str) -> Option<u64> {
-    let canonical =
-        digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
-    canonical.then(|| digits.parse().ok())?
 }
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { epoch, offset, .. } = self;
-        match self.own {
-            None => write!(f, "{epoch:016x}-{offset}"),
-            Some(Seen { channel, count }) => {
-                let point = if self.settled { '.' } else { '-' };
-                write!(f, "{epoch:016x}-{channel:016x}-{offset}{point}{count}")
-            }
-        }
-    }
-}
-
-/// A position of a client that has seen events of several channels before the engine had them.
-pub(crate) struct Composite<'a> {
-    pub(crate) epoch: u64,
-    pub(crate) offset: u64,
-    pub(crate) seen: &'a [Seen],
-}
-
-impl Composite<'_> {
-    /// The id. It has as many of the channels as there is room for, the last ones.
-    pub(crate) fn to_id(&self) -> EventId {
-        let mut id = format!("{:016x}-{}", self.epoch, self.offset);
-        let mut rest = &self.seen[self.seen.len().saturating_sub(MAX_SEEN)..];
-        loop {
-            let seen: String = rest
-                .iter()
-                .map(|seen| format!(".{:016x}.{}", seen.channel, seen.count))
-                .collect();
-            if id.len() + seen.len() <= EventId::MAX_LEN {
-                id.push_str(&seen);
-                return EventId(id.into());
-            }
-            rest = &rest[1..];
-        }
+        let Self { epoch, offset } = self;
+        write!(f, "{epoch:016x}-{offset}")
     }
 }

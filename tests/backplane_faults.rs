@@ -51,6 +51,21 @@ impl Engine for Local {
     fn lose_acknowledgements(&mut self, count: usize) {
         self.engine.lose_acknowledgements(count);
     }
+
+    fn lose_send(&mut self) {
+        self.engine.lose_sends(1);
+    }
+
+    fn replace(&mut self, lacks: usize) {
+        self.engine.start_without(lacks);
+    }
+
+    fn set_denied(&mut self, node: usize, is_denied: bool) {
+        match is_denied {
+            true => self.engine.deny(&self.nodes[node]),
+            false => self.engine.allow(&self.nodes[node]),
+        }
+    }
 }
 
 fn seeds() -> Range<u64> {
@@ -99,6 +114,9 @@ fn plan(seed: u64) -> Plan {
         history: 0,
         queue: 100_000,
         crashes: true,
+        unsent: false,
+        replaces: false,
+        denies: false,
         burst: 5,
         long_cut: Duration::ZERO,
         longest: Duration::from_secs(2),
@@ -115,6 +133,32 @@ fn replayable_delivers_everything_once() {
 fn replayable_tells_what_found_no_room() {
     run(Level::Replayable, |seed| Plan {
         queue: 24,
+        ..plan(seed)
+    });
+}
+
+/// The last message of a user too: nothing comes behind it.
+#[test]
+fn replayable_delivers_what_is_in_the_log_and_was_not_sent() {
+    run(Level::Replayable, |seed| Plan {
+        unsent: true,
+        ..plan(seed)
+    });
+}
+
+#[test]
+fn replayable_tells_when_the_log_is_another_one() {
+    run(Level::Replayable, |seed| Plan {
+        replaces: true,
+        unsent: true,
+        ..plan(seed)
+    });
+}
+
+#[test]
+fn replayable_tells_what_was_refused() {
+    run(Level::Replayable, |seed| Plan {
+        denies: true,
         ..plan(seed)
     });
 }

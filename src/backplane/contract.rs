@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use tokio::time::Instant;
 
-use crate::id::UserId;
+use crate::id::{Position, UserId};
 
 /// Carries events between the nodes of a service: an engine such as NATS, seen from one node.
 ///
@@ -130,26 +130,6 @@ pub enum Level {
     /// there before it goes on, and a client may resume on any node with the id that it got from another. A gap is what the
     /// engine no longer has.
     Replayable,
-}
-
-/// A place in an engine's log.
-///
-/// Offsets of two logs say nothing about each other, so places have no order of their own: [`compare`](Self::compare)
-/// answers only within one epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Position {
-    /// Which log it is.
-    pub epoch: u64,
-    /// Of a message, its number in the log, at least 1. Zero is before the first.
-    pub offset: u64,
-}
-
-impl Position {
-    /// Which of two places of the same user comes first; `None` if they are in different logs.
-    #[must_use]
-    pub fn compare(self, other: Self) -> Option<Ordering> {
-        (self.epoch == other.epoch).then(|| self.offset.cmp(&other.offset))
-    }
 }
 
 /// Where the log of one user ends.
@@ -300,7 +280,8 @@ pub struct Fetched {
     /// The messages, oldest first.
     pub messages: Vec<(Position, Bytes)>,
     /// Every message of the user up to here is among `messages`, or was dropped (`missing`), or is not after the place asked
-    /// for.
+    /// for. At least the [horizon](Backplane::horizon) from before the call, if it is the whole answer of a server that is
+    /// not behind: a broadcaster that knows of a later place takes the answer for unfinished.
     pub through: Position,
     /// Where the user's log ends, as far as the answering server knows. The answer is [complete](Self::is_complete) when it
     /// reaches that.

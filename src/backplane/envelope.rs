@@ -2,12 +2,12 @@
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 2 | `T`, and the version, 1 |
+//! | 2 | `T`, and the version, 2 |
 //! | 1 | 0: an event, 1: events were lost |
 //! | 8 | the node that it comes from |
-//! | 8, 8 | the channel that sent it first and the how manieth of that channel's it is, or zeros |
 //! | 2 and as many | the event's key; 65,535 if it has none. Of what was lost 8: how many events, all ones if that is unknown, and nothing else |
 //! | 4 and as many | the event's note, likewise |
+//! | 1 and as many | the trace that it was published in; 0 if there is none |
 //! | the rest | the event, a frame without the id of a history |
 //!
 //! Numbers are big-endian. Whoever can write to the engine can send anything, so whatever does not fit is refused as a
@@ -16,18 +16,15 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::frame::{Draft, Frame};
-use crate::id::Seen;
 
 const MAGIC: u8 = b'T';
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const NO_KEY: u16 = u16::MAX;
 const NO_NOTE: u32 = u32::MAX;
 const UNKNOWN: u64 = u64::MAX;
 
 pub(crate) struct Envelope {
     pub(crate) node: u64,
-    /// Which event it is of the channel that sent it first, if one did. Of what was lost, the last one.
-    pub(crate) first: Option<Seen>,
     pub(crate) what: What,
 }
 
@@ -42,33 +39,33 @@ pub(crate) enum What {
 }
 
 /// What stands in front of the frame, at the most, besides key and note.
-pub(crate) const OVERHEAD: usize = 33;
+pub(crate) const OVERHEAD: usize = 18;
 
-fn begin(bytes: &mut impl BufMut, kind: u8, node: u64, first: Option<Seen>) {
+fn begin(bytes: &mut impl BufMut, kind: u8, node: u64) {
     bytes.put_slice(&[MAGIC, VERSION, kind]);
     bytes.put_u64(node);
-    bytes.put_u64(first.map_or(0, |first| first.channel));
-    bytes.put_u64(first.map_or(0, |first| first.count));
 }
 
 /// An event as it is published.
 pub(crate) struct Outbound<'a> {
-    pub(crate) first: Option<Seen>,
     pub(crate) key: Option<&'a str>,
-    pub(crate) note: Option<&'a str>,
+    pub(crate) note: Option<String>,
     pub(crate) frame: &'a Frame,
 }
 
 impl Outbound<'_> {
     /// How many bytes it takes, about; at least so many.
     pub(crate) fn len(&self) -> usize {
-        let beside = self.key.map_or(0, str::len) + self.note.map_or(0, str::len);
+        let trace = self.frame.trace_parent();
+        let trace = trace.as_ref().map_or(0, |trace| trace.as_str().len());
+        let beside =
+            self.key.map_or(0, str::len) + self.note.as_ref().map_or(0, String::len) + trace;
         OVERHEAD + beside + self.frame.body().len()
     }
 
     /// Writes it. A key that is too long is left out.
     pub(crate) fn write(&self, node: u64, bytes: &mut impl BufMut) {
-        begin(bytes, 0, node, self.first);
+        begin(bytes, 0, node);
         match self.key.filter(|key| key.len() < NO_KEY.into()) {
             None => bytes.put_u16(NO_KEY),
             Some(key) => {
@@ -79,6 +76,7 @@ impl Outbound<'_> {
         }
         match self
             .note
+            .as_ref()
             .and_then(|note| Some((note, u32::try_from(note.len()).ok()?)))
         {
             None => bytes.put_u32(NO_NOTE),
@@ -87,14 +85,19 @@ impl Outbound<'_> {
                 bytes.put_slice(note.as_bytes());
             }
         }
+        let trace = self.frame.trace_parent();
+        let trace = trace.as_ref().map_or("", |trace| trace.as_str());
+        // Always as long: the header's.
+        bytes.put_u8(trace.len() as u8);
+        bytes.put_slice(trace.as_bytes());
         bytes.put_slice(self.frame.body());
     }
 }
 
-/// That so many events were lost, up to this one.
-pub(crate) fn lost(node: u64, last: Option<Seen>, count: Option<u64>) -> Bytes {
+/// That so many events were lost.
+pub(crate) fn lost(node: u64, count: Option<u64>) -> Bytes {
     let mut bytes = BytesMut::with_capacity(OVERHEAD + 8);
-    begin(&mut bytes, 1, node, last);
+    begin(&mut bytes, 1, node);
     bytes.put_u64(count.unwrap_or(UNKNOWN));
     bytes.freeze()
 }
@@ -108,12 +111,6 @@ impl Envelope {
         }
         let kind = bytes.try_get_u8().ok()?;
         let node = bytes.try_get_u64().ok()?;
-        let channel = bytes.try_get_u64().ok()?;
-        let count = bytes.try_get_u64().ok()?;
-        if channel == 0 && count != 0 {
-            return None;
-        }
-        let first = (channel != 0).then_some(Seen { channel, count });
         let what = match kind {
             0 => {
                 let key = match bytes.try_get_u16().ok()? {
@@ -124,7 +121,11 @@ impl Envelope {
                     NO_NOTE => None,
                     len => Some(text(&mut bytes, len.try_into().ok()?)?),
                 };
-                let draft = Frame::parse(bytes)?;
+                let trace = match bytes.try_get_u8().ok()? {
+                    0 => None,
+                    len => Some(text(&mut bytes, len.into())?.parse().ok()?),
+                };
+                let draft = Frame::parse(bytes)?.with_trace(trace);
                 What::Event { key, note, draft }
             }
             1 => {
@@ -136,7 +137,7 @@ impl Envelope {
             }
             _ => return None,
         };
-        Some(Self { node, first, what })
+        Some(Self { node, what })
     }
 }
 
@@ -152,10 +153,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_count_of_no_channel_is_refused() {
-        let bytes = |channel, count| lost(7, Some(Seen { channel, count }), None);
-        assert!(Envelope::parse(bytes(0, 0)).is_some());
-        assert!(Envelope::parse(bytes(3, 5)).is_some());
-        assert!(Envelope::parse(bytes(0, 5)).is_none());
+    fn a_trace_travels_with_its_event() {
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let frame = Frame::parse(Bytes::from_static(b"data: x\n\n")).expect("one event");
+        let frame = frame.with_trace(parent.parse().ok()).finish(None);
+        let outbound = Outbound {
+            key: None,
+            note: None,
+            frame: &frame,
+        };
+        let mut bytes = Vec::new();
+        outbound.write(7, &mut bytes);
+        assert_eq!(outbound.len(), bytes.len());
+        let cut = bytes.len() - frame.body().len() - 1;
+        let envelope = Envelope::parse(bytes.clone().into()).expect("it is whole");
+        let What::Event { draft, .. } = envelope.what else {
+            panic!("it is an event");
+        };
+        let trace = draft.finish(None).trace_parent().expect("a trace");
+        assert_eq!(trace.as_str(), parent);
+        // Its last digit is none.
+        bytes[cut] = b'x';
+        assert!(Envelope::parse(bytes.into()).is_none());
     }
 }

@@ -13,10 +13,12 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::{
-    Backplane, BackplaneError, Event, Fetched, Head, Level, Message, Missing, Place, Position,
-    Published, Received,
+    Backplane, BackplaneError, Cause, Event, Fetched, Head, Level, Message, Missing, Place,
+    Position, Published, Received,
 };
 use crate::id::UserId;
+
+mod faults;
 
 /// An engine in memory, with the faults of a real one at the call of a method.
 ///
@@ -60,6 +62,10 @@ struct State {
     nodes: Vec<Node>,
     /// So many of the next publications are accepted, and their nodes do not learn of it.
     unacknowledged: usize,
+    /// So many of the next messages are appended, and sent to no node.
+    unsent: usize,
+    /// Users whose messages are refused, and whether for good.
+    refused: HashMap<UserId, bool>,
 }
 
 #[derive(Default)]
@@ -81,6 +87,7 @@ struct Node {
     /// Added while the engine could not be reached.
     unready: Vec<UserId>,
     is_cut: bool,
+    is_denied: bool,
     is_closed: bool,
 }
 
@@ -98,13 +105,15 @@ impl InProcess {
             level,
             per_user,
             state: Mutex::new(State {
-                epoch: crate::id::Position::new_epoch(),
+                epoch: Position::new_epoch(),
                 is_up: true,
                 position: 0,
                 logs: HashMap::new(),
                 ids: HashMap::new(),
                 nodes: Vec::new(),
                 unacknowledged: 0,
+                unsent: 0,
+                refused: HashMap::new(),
             }),
         }))
     }
@@ -119,6 +128,7 @@ impl InProcess {
             interest: HashSet::new(),
             unready: Vec::new(),
             is_cut: false,
+            is_denied: false,
             is_closed: false,
         });
         InProcessNode {
@@ -126,63 +136,6 @@ impl InProcess {
             index: state.nodes.len() - 1,
             receiver: Arc::new(Mutex::new(Some(receiver))),
         }
-    }
-
-    /// The engine stops, as by `kill -9`.
-    pub fn stop(&self) {
-        let mut state = self.state();
-        state.is_up = false;
-        state
-            .nodes
-            .iter()
-            .for_each(|node| node.tell(Event::Interrupted));
-    }
-
-    /// It starts again, with what it had kept.
-    pub fn start(&self) {
-        let mut state = self.state();
-        state.is_up = true;
-        let reachable = state.nodes.iter_mut().filter(|node| !node.is_cut);
-        reachable.for_each(Node::restore);
-    }
-
-    /// It starts again, with nothing.
-    pub fn start_empty(&self) {
-        let mut state = self.state();
-        state.epoch = crate::id::Position::new_epoch();
-        state.logs.clear();
-        state.ids.clear();
-        state.position = 0;
-        let head = state.end();
-        if self.0.level == Level::Replayable {
-            state
-                .nodes
-                .iter()
-                .for_each(|node| node.tell(Event::Reset(head)));
-        }
-        drop(state);
-        self.start();
-    }
-
-    /// The network between a node and the engine fails.
-    pub fn cut(&self, node: &InProcessNode) {
-        let mut state = self.state();
-        state.nodes[node.index].is_cut = true;
-        state.nodes[node.index].tell(Event::Interrupted);
-    }
-
-    /// It works again.
-    pub fn mend(&self, node: &InProcessNode) {
-        let mut state = self.state();
-        state.nodes[node.index].is_cut = false;
-        if state.is_up {
-            state.nodes[node.index].restore();
-        }
-    }
-
-    /// The next so many publications are accepted, and whoever publishes does not learn of it.
-    pub fn lose_acknowledgements(&self, count: usize) {
-        self.state().unacknowledged = count;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -241,7 +194,20 @@ impl Node {
         self.tell_ready();
     }
 
+    fn tell_unheard(&self) {
+        if !self.unready.is_empty() {
+            self.tell(Event::Unheard {
+                users: self.unready.clone(),
+                cause: Cause::Denied,
+                detail: "the permission was withdrawn".into(),
+            });
+        }
+    }
+
     fn tell_ready(&mut self) {
+        if self.is_denied {
+            return self.tell_unheard();
+        }
         if !self.unready.is_empty() {
             let ready = std::mem::take(&mut self.unready);
             self.tell(Event::Ready(ready));
@@ -296,6 +262,17 @@ impl Backplane for InProcessNode {
         state.reach(self.index)?;
         let mut published = Vec::with_capacity(messages.len());
         for message in messages {
+            let refused = match state.nodes[self.index].is_denied {
+                true => Some(true),
+                false => state.refused.get(&message.user).copied(),
+            };
+            if let Some(permanent) = refused {
+                published.push(Published::Refused {
+                    permanent,
+                    reason: BackplaneError::other("it is refused"),
+                });
+                continue;
+            }
             let (place, is_new) = match self.engine.0.level {
                 Level::AtMostOnce => (None, true),
                 Level::Replayable => {
@@ -304,7 +281,12 @@ impl Backplane for InProcessNode {
                 }
             };
             published.push(Published::Accepted(place.map(|place| place.position)));
-            let nodes = state.nodes.iter().filter(|node| !node.is_cut && is_new);
+            let is_sent = is_new && state.unsent == 0;
+            if is_new {
+                state.unsent = state.unsent.saturating_sub(1);
+            }
+            let hears = |node: &&Node| !node.is_cut && !node.is_denied && is_sent;
+            let nodes = state.nodes.iter().filter(hears);
             for node in nodes.filter(|node| node.interest.contains(&message.user)) {
                 node.tell(Event::Message(Received {
                     user: message.user.clone(),

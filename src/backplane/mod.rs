@@ -1,7 +1,7 @@
 //! Several nodes: what carries events from one process to the streams of another.
 //!
-//! A broadcaster that was built with a [`Backplane`] sends an event to its own streams as ever, and then to the engine,
-//! which hands it to the nodes that have streams of the user. See [`Builder::backplane`](crate::Builder::backplane).
+//! A broadcaster built with a [`Backplane`] hands its events to an engine, which brings them to the nodes that have streams
+//! of the user. See [`Builder::backplane`](crate::Builder::backplane).
 
 mod contract;
 mod envelope;
@@ -9,9 +9,10 @@ mod in_process;
 #[cfg(all(feature = "nats", not(loom)))]
 pub mod nats;
 
+pub use crate::id::Position;
 pub use contract::{
     Backplane, BackplaneError, Cause, Event, Fetched, Head, Level, MAX_HEADS, Message, Missing,
-    Place, Position, Published, Received,
+    Place, Published, Received,
 };
 pub(crate) use envelope::{Envelope, Outbound, What, lost};
 pub use in_process::{InProcess, InProcessNode};

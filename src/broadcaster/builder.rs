@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::GenericBroadcaster;
 use super::relay::{Settings, Tags};
 use crate::backplane::Backplane;
-use crate::channel::{Head, History, Upstream};
+use crate::channel::{History, Upstream};
 use crate::error::{ConfigError, RefusalForm};
 use crate::event::Tag;
 use crate::registry::{Limits, Patience};
@@ -184,12 +184,16 @@ impl<E: ?Sized> Builder<E> {
 
     /// Sends events to other nodes as well, and theirs to the streams here. Default `None`: one process.
     ///
-    /// A broadcast reaches the streams here at once and is then published; it never waits for the engine. What cannot be
-    /// published is told to the caller ([`BroadcastError::NotRelayed`](crate::BroadcastError::NotRelayed)) and, when the
-    /// engine can be reached again, to the streams of other nodes. At
-    /// [`Level::Replayable`](crate::backplane::Level::Replayable) clients resume on any node; a [history](Self::history) is
-    /// then kept in each node too, of [`capacity`](Self::capacity) events if none is asked for, so that most of those who
-    /// come back do not have to ask the engine.
+    /// A broadcast never waits for the engine. At [`Level::AtMostOnce`](crate::backplane::Level::AtMostOnce) it is sent to the
+    /// streams here, and then published. At [`Level::Replayable`](crate::backplane::Level::Replayable) it is published, and
+    /// sent to streams, here as on all nodes, when the engine's log returns it: in one order everywhere, a fraction of a
+    /// millisecond later, and not before the engine can be reached. What cannot be published is an error of the broadcast
+    /// ([`BroadcastError::NotRelayed`](crate::BroadcastError::NotRelayed)), and a gap for the user's streams once the engine
+    /// can be reached again.
+    ///
+    /// At `Replayable` clients resume on any node. A [history](Self::history) is kept in each node too, of
+    /// [`capacity`](Self::capacity) events if none is asked for, so that most clients that come back do not have to ask the
+    /// engine.
     ///
     /// Each broadcast is encoded, also for users who have no stream here. The tasks end with the last clone of the
     /// broadcaster, or with a [shutdown](GenericBroadcaster::shutdown): keep a clone as long as there are streams.
@@ -199,11 +203,10 @@ impl<E: ?Sized> Builder<E> {
     }
 
     /// How many events, and bytes of events, may wait to be published. Default 65,536 and 64 MiB, which a busy node
-    /// fills in some seconds while the engine cannot be reached. The room is in eight parts, and a user's events are in
-    /// one of them.
+    /// fills in some seconds while the engine cannot be reached. The room is in eight parts, a user's events are in one of
+    /// them and take at most half of it. An event takes its room until its outcome is known.
     ///
-    /// What is taken out to be published next is not counted: in all, up to twice as much waits. Of a user whose events
-    /// found no room, it is kept how many these were.
+    /// Of a user whose events found no room, their number is kept.
     pub fn backplane_queue(mut self, events: usize, bytes: usize) -> Self {
         (self.relay.events, self.relay.bytes) = (events, bytes);
         self
@@ -283,16 +286,12 @@ impl<E: ?Sized> Builder<E> {
         self.limits.patience.behind = behind;
         let coalesces = self.lag_policy == LagPolicy::Coalesce;
         self.limits.keys = self.keys.unwrap_or(if coalesces { 64 } else { 0 });
-        let horizon = self
+        let log = self
             .backplane
-            .as_ref()
-            .and_then(|backplane| backplane.horizon());
-        let upstream = horizon.map(|horizon| {
-            Upstream::new(Head {
-                epoch: horizon.epoch,
-                position: horizon.offset,
-            })
-        });
+            .clone()
+            .filter(|backplane| backplane.horizon().is_some());
+        let upstream =
+            log.map(|log| Upstream::new(move || log.horizon().expect("its level does not change")));
         if upstream.is_some() && self.limits.history.is_none() {
             self.limits.history = Some(History::new(capacity).linger(Duration::ZERO));
         }

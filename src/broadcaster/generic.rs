@@ -10,7 +10,7 @@ use super::relay::Running;
 use crate::channel::{Connection, Resume, Roster, Upstream};
 use crate::error::{BroadcastError, EncodeError, RegisterError, with_causes};
 use crate::event::{ToSse, Traced};
-use crate::frame::{Draft, Frame, Ids};
+use crate::frame::{Draft, Frame};
 use crate::id::{ConnectionId, LastEventId, UserId};
 use crate::metrics::{Sample, Stats, fanned_out};
 use crate::registry::{Limits, Registry};
@@ -309,12 +309,12 @@ impl<E: ToSse + ?Sized> GenericBroadcaster<E> {
     /// it in a [`Gap`](crate::Gap).
     ///
     /// With a [backplane](Builder::backplane) it goes to other nodes as well, after this has returned: the answer is how many
-    /// streams here it was sent to. [`broadcast_confirmed`](Self::broadcast_confirmed) waits for the engine.
+    /// streams here it was sent to, or is for. [`broadcast_confirmed`](Self::broadcast_confirmed) waits for the engine.
     ///
     /// # Errors
     ///
     /// When the event cannot be encoded; then no stream got any part of it. With a backplane also when the event does not go
-    /// to other nodes; the streams here got it nevertheless.
+    /// to other nodes; the error says how many streams here got it nevertheless.
     ///
     /// # Panics
     ///
@@ -356,7 +356,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             return self.broadcast_to_all(&running.0, user, event, None);
         }
         let sent = self.registry.with_or_keep(user, |channel| {
-            let draft = Draft::encode(event, channel.id_prefix().map(Ids::of))?;
+            let draft = Draft::encode(event, channel.id_epoch())?;
             let size = draft.len() + FRAME_OVERHEAD;
             let sample = Sample::take(self.name);
             let is_sampled = sample.is_some();

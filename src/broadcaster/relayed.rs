@@ -8,12 +8,12 @@ use tokio::sync::oneshot;
 
 use super::GenericBroadcaster;
 use super::generic::FRAME_OVERHEAD;
-use super::relay::{Confirm, Crossing, Relay, Running, Settings};
-use crate::backplane::{Backplane, Outbound};
+use super::relay::{Confirm, Relay, Returning, Running, Settings};
+use crate::backplane::{Backplane, Level, Outbound};
 use crate::channel::{Channel, Welcome};
-use crate::error::{BroadcastError, ConfigError, RegisterError, RelayError};
+use crate::error::{BroadcastError, ConfigError, EncodeError, RegisterError, RelayError};
 use crate::event::ToSse;
-use crate::frame::{Draft, Frame, Ids};
+use crate::frame::{Draft, Frame};
 use crate::id::{ConnectionId, LastEventId, UserId};
 use crate::metrics::{Sample, fanned_out};
 use crate::subscription::{Gate, Subscription};
@@ -25,25 +25,26 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         settings: &Settings,
     ) -> Result<(), ConfigError> {
         let runtime = Handle::try_current().map_err(|_| ConfigError::NoRuntime)?;
-        let relay = Relay::start(backplane, settings, &self.registry, runtime);
+        let relay = Relay::start(self.name, backplane, settings, &self.registry, runtime);
         self.relay = Some(Arc::new(Running(relay)));
         Ok(())
     }
 
-    /// What stands in front of a stream, if there are other nodes. Says that the user is wanted before the stream is there.
+    /// What stands in front of a stream that has just been let in, if there are other nodes.
     pub(super) fn gate(
         &self,
         user: &UserId,
         from: &LastEventId,
     ) -> impl FnOnce(&Welcome) -> Option<Box<dyn Gate<Arc<Frame>>>> {
         let relay = self.relay.as_ref().map(|running| running.0.clone());
-        if let Some(relay) = &relay {
-            relay.begin(user);
-        }
-        let (user, from) = (user.clone(), *from);
+        let (user, from) = (user.clone(), from.position());
+        let registry = self.registry.clone();
         move |welcome| {
-            let crossing = Crossing::new(relay?, user, &from, welcome);
-            Some(Box::new(crossing))
+            let relay = relay?;
+            relay.begin(&user);
+            // The log may have been replaced while the channel was opened.
+            relay.follow(&registry, &user);
+            Some(Box::new(Returning::new(relay, user, from, welcome)))
         }
     }
 
@@ -51,8 +52,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     /// returned reaches the subscription, or is told to it.
     ///
     /// [`register`](Self::register) does not wait. At [`Level::AtMostOnce`](crate::backplane::Level::AtMostOnce) a stream
-    /// that it opens as the user's first on this node is told of a gap a moment later, since an event of another node may
-    /// have come too early for it; at [`Level::Replayable`](crate::backplane::Level::Replayable) it gets such an event, and
+    /// that it opens as the user's first on this node gets a gap a moment later, since an event of another node may have
+    /// come too early for it; at [`Level::Replayable`](crate::backplane::Level::Replayable) it gets such an event, and
     /// perhaps one from up to a second before. Without a [backplane](super::Builder::backplane), and while its engine cannot
     /// be reached, this is the same as `register`.
     ///
@@ -99,10 +100,14 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             return self.open(user, connection, from);
         };
         let open = || self.open(user.clone(), connection, from);
-        running.0.when_ready(&user, open).await
+        let opened = running.0.when_ready(&user, open).await;
+        if opened.is_err() {
+            running.0.withdraw(&user, &self.registry);
+        }
+        opened
     }
 
-    /// Sends an event to the streams here, and hands it over for those of other nodes.
+    /// Hands an event over to be published. At most once, the streams here get it first.
     pub(super) fn broadcast_to_all<T: ToSse + ?Sized>(
         &self,
         relay: &Relay,
@@ -110,20 +115,55 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         event: &T,
         confirm: Option<Confirm>,
     ) -> Result<usize, BroadcastError> {
-        let key = event.key();
+        let (sent, pushed) = match relay.level() {
+            Level::AtMostOnce => self.send_and_push(relay, user, event, confirm),
+            Level::Replayable => self.push(relay, user, event, confirm),
+        }
+        .map_or_else(
+            |error| (Err(error), Ok(())),
+            |(sent, pushed)| (Ok(Some(sent)), pushed),
+        );
+        let reached = self.count_broadcast(user, sent)?.unwrap_or(0);
+        match pushed {
+            Ok(()) => Ok(reached),
+            Err(reason) => Err(BroadcastError::NotRelayed { reached, reason }),
+        }
+    }
+
+    /// To the engine alone, which says when it is the event's turn. How many streams it is for, and how long it is.
+    fn push<T: ToSse + ?Sized>(
+        &self,
+        relay: &Relay,
+        user: &str,
+        event: &T,
+        confirm: Option<Confirm>,
+    ) -> Result<Pushed, EncodeError> {
+        let frame = Draft::encode(event, None)?.finish(None);
+        let streams = |channel: &Channel<Arc<Frame>>| channel.roster().len();
+        let there = self.registry.with_or_keep(user, streams);
+        if there == Some(0) {
+            // What is kept for a user who has no stream comes from the engine as well.
+            relay.begin(&user.into());
+        }
+        let hash = self.registry.hash(user);
+        let pushed = relay.push((hash, user), &outbound(event, &frame), confirm);
+        let reached = there.filter(|_| pushed.is_ok()).unwrap_or(0);
+        Ok(((reached, frame.as_bytes().len()), pushed))
+    }
+
+    fn send_and_push<T: ToSse + ?Sized>(
+        &self,
+        relay: &Relay,
+        user: &str,
+        event: &T,
+        confirm: Option<Confirm>,
+    ) -> Result<Pushed, EncodeError> {
         let confirm = Cell::new(confirm);
-        let note = event.note();
-        let push = |hash: u64, frame: &Frame, is_deferred: bool| {
-            let event = Outbound {
-                first: frame.first(),
-                key,
-                note: note.as_deref(),
-                frame,
-            };
-            relay.push((hash, user), &event, is_deferred, confirm.take())
+        let push = |hash: u64, frame: &Frame| {
+            relay.push((hash, user), &outbound(event, frame), confirm.take())
         };
         let send_here = |channel: &Channel<Arc<Frame>>| {
-            let draft = Draft::encode(event, channel.id_prefix().map(Ids::of))?;
+            let draft = Draft::encode(event, channel.id_epoch())?;
             let size = draft.len() + FRAME_OVERHEAD;
             let sample = Sample::take(self.name);
             let is_sampled = sample.is_some();
@@ -131,36 +171,34 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             let mut bytes = 0;
             let mut pushed = Ok(());
             // Pushed where its place is decided, so that the engine gets a user's events in the order of their places.
-            let reached = channel.publish(size, key, |id| {
-                let frame = Arc::new(draft.finish(id).routed(id.and_then(|id| id.own), 0));
+            let reached = channel.publish(size, event.key(), |id| {
+                let frame = Arc::new(draft.finish(id));
                 bytes = frame.as_bytes().len();
-                pushed = push(channel.roster().hash(), &frame, false);
+                pushed = push(channel.roster().hash(), &frame);
                 frame
             });
             if is_sampled {
                 fanned_out(self.name, reached);
             }
-            Ok((reached, bytes, pushed))
+            Ok(((reached, bytes), pushed))
         };
-        let sent = match relay.defers(user, &self.registry) {
-            true => None,
-            false => self.registry.with_or_keep(user, send_here),
-        };
-        let sent = sent.unwrap_or_else(|| {
+        let sent = self.registry.with_or_keep(user, send_here);
+        sent.unwrap_or_else(|| {
             let frame = Draft::encode(event, None)?.finish(None);
-            let hash = self.registry.hash(user);
             let bytes = frame.as_bytes().len();
-            Ok((0, bytes, push(hash, &frame, relay.sends_back())))
-        });
-        let (sent, pushed) = match sent {
-            Ok((reached, bytes, pushed)) => (Ok(Some((reached, bytes))), pushed),
-            Err(error) => (Err(error), Ok(())),
-        };
-        let reached = self.count_broadcast(user, sent)?.unwrap_or(0);
-        match pushed {
-            Ok(()) => Ok(reached),
-            Err(reason) => Err(BroadcastError::NotRelayed { reached, reason }),
-        }
+            Ok(((0, bytes), push(self.registry.hash(user), &frame)))
+        })
+    }
+}
+
+/// How many streams an event went to and its bytes, and whether it goes to other nodes.
+type Pushed = ((usize, usize), Result<(), RelayError>);
+
+fn outbound<'a, T: ToSse + ?Sized>(event: &'a T, frame: &'a Frame) -> Outbound<'a> {
+    Outbound {
+        key: event.key(),
+        note: event.note(),
+        frame,
     }
 }
 
@@ -189,12 +227,9 @@ impl<E: ToSse + ?Sized> GenericBroadcaster<E> {
         self.registry.counters().broadcasts.add(1);
         let (confirm, confirmed) = oneshot::channel();
         let reached = self.broadcast_to_all(&running.0, user, event, Some(confirm))?;
-        match confirmed.await {
+        match confirmed.await.unwrap_or(Err(RelayError::Unconfirmed)) {
             Ok(()) => Ok(reached),
-            Err(_) => Err(BroadcastError::NotRelayed {
-                reached,
-                reason: RelayError::Unconfirmed,
-            }),
+            Err(reason) => Err(BroadcastError::NotRelayed { reached, reason }),
         }
     }
 }

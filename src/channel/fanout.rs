@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::ring::Ring;
-use super::{Connection, Head, Incoming, Log, Refusal, Resume, Roster, Taken};
+use super::{Connection, Incoming, Log, Refusal, Resume, Roster, Standing, Taken};
 use crate::gap::{Gap, GapReason};
 use crate::id::{Position, UserId};
 use crate::sync::contain;
@@ -71,8 +71,7 @@ impl<T: Clone + Send + 'static> Channel<T> {
         Welcome {
             gap: joined.gap,
             cursor: joined.cursor,
-            channel: log.epoch(),
-            asks: joined.asks,
+            log: joined.log,
             notices,
         }
     }
@@ -81,14 +80,9 @@ impl<T: Clone + Send + 'static> Channel<T> {
         &self.roster
     }
 
-    /// What the ids of its events begin with, if they get any.
-    pub(crate) fn id_prefix(&self) -> Option<(u64, Option<u64>)> {
-        self.roster.log()?.id_prefix()
-    }
-
-    /// Whether it is the channel that is known by this.
-    pub(crate) fn is_known_by(&self, channel: u64) -> bool {
-        self.roster.log().is_some_and(|log| log.epoch() == channel)
+    /// The epoch of its events' ids, if they get any.
+    pub(crate) fn id_epoch(&self) -> Option<u64> {
+        self.roster.log()?.id_epoch()
     }
 
     /// Sends what `make` makes of the event's id to every connection that is subscribed, and says how many these are.
@@ -106,23 +100,30 @@ impl<T: Clone + Send + 'static> Channel<T> {
         })
     }
 
-    /// Sends what the engine between nodes sends, if it is its turn; see [`Log::take`]. It may tell of a gap.
+    /// Sends an event of the engine's log, if it is its turn; see [`Log::take`]. It may tell of a gap.
     pub(crate) fn take(
         &self,
         tells_of_a_gap: bool,
         incoming: Incoming,
-        echo: Option<u64>,
         sized: (usize, Option<&str>),
-        make: impl FnOnce(Option<Position>) -> T,
+        make: impl FnOnce(Position) -> T,
     ) -> Taken {
         let make = |id| match tells_of_a_gap {
             true => self.count_notice(make(id)),
             false => make(id),
         };
         self.sending(|send| match self.roster.log() {
-            None => Taken::Sent(send(make(None))),
-            Some(log) => log.take(incoming, echo, sized, make, send),
+            None => Taken::Elsewhere,
+            Some(log) => log.take(incoming, sized, make, send),
         })
+    }
+
+    /// Sends what says that the engine's log lacks what comes next, up to this place; see [`Log::skip`].
+    pub(crate) fn skip(&self, until: Position, size: usize, make: impl FnOnce(Position) -> T) {
+        if let Some(log) = self.roster.log() {
+            let make = |id| self.count_notice(make(id));
+            self.sending(|send| log.skip(until, size, make, send));
+        }
     }
 
     /// Sends something that is no event but tells of a gap to every connection that is subscribed.
@@ -130,27 +131,33 @@ impl<T: Clone + Send + 'static> Channel<T> {
         let make = |id| self.count_notice(make(id));
         self.sending(|send| match self.roster.log() {
             None => send(make(None)),
-            Some(log) => log.note(size, make, send),
+            Some(log) => log.append(size, None, make, send),
         })
     }
 
-    /// The engine's log is another one; see [`Log::reset`].
-    pub(crate) fn reset(&self, head: Head, make: impl FnOnce(Option<Position>) -> T) {
+    /// Goes over to the engine's log that there is now, if it is another one; see [`Log::follow`].
+    pub(crate) fn follow(&self, size: usize, make: impl FnOnce(Position) -> T) {
         if let Some(log) = self.roster.log() {
             let make = |id| self.count_notice(make(id));
-            self.sending(|send| log.reset(head, make, send));
+            self.sending(|send| log.follow(size, make, send));
         }
     }
 
-    /// How far it is in the engine's log.
-    pub(crate) fn remote(&self) -> u64 {
-        self.roster.log().map_or(0, |log| log.remote())
+    /// Where it is in the engine's log, if it is in one.
+    pub(crate) fn place(&self) -> Option<Position> {
+        self.roster.log()?.place()
     }
 
-    /// It is as far in the engine's log as that.
-    pub(crate) fn catch_up(&self, position: u64) {
+    /// See [`Log::compare`].
+    pub(crate) fn compare(&self, newest: Position, through: u64) -> Standing {
+        let log = self.roster.log();
+        log.map_or(Standing::Level, |log| log.compare(newest, through))
+    }
+
+    /// The engine's log has nothing up to this place that is not here.
+    pub(crate) fn catch_up(&self, place: Position) {
         if let Some(log) = self.roster.log() {
-            log.catch_up(position);
+            log.catch_up(place);
         }
     }
 
@@ -189,10 +196,8 @@ pub(crate) struct Welcome {
     pub(crate) gap: Option<Gap>,
     /// Where it begins, if positions have ids.
     pub(crate) cursor: Option<Position>,
-    /// The channel, as it is known in ids.
-    pub(crate) channel: u64,
-    /// The engine between nodes is to be asked for what its client has missed, before anything else.
-    pub(crate) asks: bool,
+    /// Up to where the client needs what the engine's log has. `None` for one that does not come back.
+    pub(crate) log: Option<Position>,
     /// How many [notices](Channel::note) are behind it.
     pub(crate) notices: u64,
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::Retention;
 use super::discarded::Discarded;
 use super::latest::{self, Latest, Removed};
-use super::shared::{Mark, Marks};
+use super::shared::Marks;
 use crate::metrics::Counters;
 
 pub(super) struct State<T> {
@@ -38,18 +38,15 @@ pub(super) struct Entry<T> {
     pub(super) size: usize,
     /// When it was appended; known only where events grow too old.
     pub(super) at: Option<Instant>,
-    /// Where a stream is behind it, and whether it was not there before; where several nodes have the history in common.
-    pub(super) mark: Option<(Mark, bool)>,
+    /// Its offset in the engine's log, where that is the history.
+    pub(super) mark: Option<u64>,
 }
 
 impl<T> State<T> {
-    /// How many of the events that are kept a stream has behind it that is at this mark. What was noted there is told once
-    /// more rather than never.
-    pub(super) fn behind(&self, mark: Mark) -> u64 {
-        let before = |entry: &Entry<T>| entry.mark.is_some_and(|(at, _)| at < mark);
-        let count = self.kept.partition_point(before);
-        let is_it = |entry: &Entry<T>| entry.mark == Some((mark, true));
-        (count + usize::from(self.kept.get(count).is_some_and(is_it))) as u64
+    /// How many of the events that are kept a stream has behind it that is at this offset of the engine's log.
+    pub(super) fn behind(&self, offset: u64) -> u64 {
+        let is_behind = |entry: &Entry<T>| entry.mark.is_some_and(|mark| mark <= offset);
+        self.kept.partition_point(is_behind) as u64
     }
 
     /// Keeps an event, which is the next one, and drops what has no room beside it: the oldest events first.
@@ -157,7 +154,7 @@ impl<T> State<T> {
 
     /// An event is not even kept.
     fn drop_mark(&mut self, entry: &Entry<T>) {
-        if let (Some(marks), Some((mark, _))) = (&mut self.marks, entry.mark) {
+        if let (Some(marks), Some(mark)) = (&mut self.marks, entry.mark) {
             marks.dropped = mark;
         }
     }

@@ -24,10 +24,10 @@ use super::discarded::Discarded;
 use super::kept::{Entry, State};
 use super::latest::Latest;
 use super::ring::Feed;
-use super::shared::{Head, Incoming, Mark, Marks, Taken};
+use super::shared::{Incoming, Marks, Standing, Taken};
 use super::{Replay, Resume, Retention};
 use crate::gap::{Gap, GapReason};
-use crate::id::{Position, Seen};
+use crate::id::Position;
 use crate::sync::Mutex;
 
 /// The most events that a replay takes in one go.
@@ -47,8 +47,8 @@ pub(super) struct Joined<T> {
     pub(super) gap: Option<Gap>,
     /// Where it begins.
     pub(super) cursor: Option<Position>,
-    /// The engine is to be asked for what comes before that.
-    pub(super) asks: bool,
+    /// Up to where its client needs what the engine's log has.
+    pub(super) log: Option<Position>,
 }
 
 /// What a log has for a stream that is behind.
@@ -77,7 +77,10 @@ impl<T: Clone + Send + 'static> Log<T> {
                 latest: Latest::new(retention.keys),
                 away: None,
                 unclaimed: false,
-                marks: retention.upstream.as_ref().map(|up| Marks::at(up.head())),
+                marks: retention
+                    .upstream
+                    .as_ref()
+                    .map(|up| Marks::at(up.horizon())),
             }),
             retention,
         })
@@ -96,18 +99,11 @@ impl<T: Clone + Send + 'static> Log<T> {
         Some(log)
     }
 
-    /// What the log is known by: in the ids of its events or, where several nodes have the history in common, beside the
-    /// engine's epoch in them.
-    pub(super) fn epoch(&self) -> u64 {
-        self.epoch
-    }
-
-    /// What the ids of its events begin with, if they get any: an epoch and, where several nodes have the history in common,
-    /// the channel.
-    pub(super) fn id_prefix(&self) -> Option<(u64, Option<u64>)> {
+    /// The epoch of its events' ids, if they get any: its own, or that of the engine's log.
+    pub(super) fn id_epoch(&self) -> Option<u64> {
         match &self.retention.upstream {
-            Some(upstream) => Some((upstream.epoch(), Some(self.epoch))),
-            None => self.retention.history.map(|_| (self.epoch, None)),
+            Some(_) => self.place().map(|place| place.epoch),
+            None => self.retention.history.map(|_| self.epoch),
         }
     }
 
@@ -117,8 +113,6 @@ impl<T: Clone + Send + 'static> Log<T> {
         self.retention.history.map(|_| Position {
             epoch: self.epoch,
             offset,
-            own: None,
-            settled: false,
         })
     }
 
@@ -132,7 +126,7 @@ impl<T: Clone + Send + 'static> Log<T> {
         self.state.with(|state| f(state, &mut discarded))
     }
 
-    /// Gives an event its offset, appends it, and sends it (invariant 1).
+    /// Gives an event its offset, appends it, and sends it (invariant 1). Not for a channel in an engine's log.
     pub(super) fn append(
         &self,
         size: usize,
@@ -142,133 +136,124 @@ impl<T: Clone + Send + 'static> Log<T> {
     ) -> usize {
         let now = self.now();
         self.with(|state, discarded| {
-            let mut mark = None;
-            if let Some(marks) = &mut state.marks {
-                marks.last.own += 1;
-                mark = Some((marks.last, true));
-            }
-            let event = make(self.place(state));
-            self.push((state, discarded), (size, key), (now, mark), event, send)
+            let event = make(self.position(state.next));
+            self.push((state, discarded), (size, key), (now, None), event, send)
         })
     }
 
-    /// Appends and sends an event that the engine sends, if it is its turn. `echo` says which of the events that were sent
-    /// here first it is, if it is one.
+    /// Appends and sends an event of the engine's log, if it is its turn.
     pub(super) fn take(
         &self,
         incoming: Incoming,
-        echo: Option<u64>,
         (size, key): (usize, Option<&str>),
-        make: impl FnOnce(Option<Position>) -> T,
+        make: impl FnOnce(Position) -> T,
         send: impl FnOnce(T) -> usize,
     ) -> Taken {
         let now = self.now();
         self.with(|state, discarded| {
-            let Some(marks) = &mut state.marks else {
-                return Taken::Again;
+            let place = incoming.position;
+            let Some(marks) = state.marks.as_mut().filter(|at| at.epoch == place.epoch) else {
+                return Taken::Elsewhere;
             };
-            if incoming.position <= marks.last.remote {
+            if place.offset <= marks.last {
                 return Taken::Again;
             }
-            if incoming.previous > marks.last.remote {
-                return Taken::Early(marks.last.remote);
+            if incoming.previous > marks.last {
+                return Taken::Early;
             }
-            marks.last.remote = incoming.position;
-            if let Some(count) = echo {
-                marks.confirmed = marks.confirmed.max(count);
-                return Taken::Echo;
-            }
-            let mark = Some((marks.last, true));
-            let event = make(self.place(state));
-            Taken::Sent(self.push((state, discarded), (size, key), (now, mark), event, send))
-        })
-    }
-
-    /// The engine has nothing up to this position that is not here, or cannot be had.
-    pub(super) fn catch_up(&self, position: u64) {
-        self.with(|state, _| {
-            if let Some(marks) = &mut state.marks {
-                marks.last.remote = marks.last.remote.max(position);
-            }
-        });
-    }
-
-    /// Appends and sends something that is no event.
-    pub(super) fn note(
-        &self,
-        size: usize,
-        make: impl FnOnce(Option<Position>) -> T,
-        send: impl FnOnce(T) -> usize,
-    ) -> usize {
-        let now = self.now();
-        self.with(|state, discarded| {
-            let mark = state.marks.map(|marks| (marks.last, false));
-            let offset = state.next;
-            let place = self.place(state).or_else(|| self.position(offset));
+            marks.last = place.offset;
             let event = make(place);
-            self.push((state, discarded), (size, None), (now, mark), event, send)
+            Taken::Sent(self.push(
+                (state, discarded),
+                (size, key),
+                (now, Some(place.offset)),
+                event,
+                send,
+            ))
         })
     }
 
-    /// The engine's log is another one. What is here of the old one is dropped, and `make` says so.
-    pub(super) fn reset(
+    /// What comes next in the engine's log is missing, up to this place: appends and sends what says so. Nothing, if the
+    /// channel is there already.
+    pub(super) fn skip(
         &self,
-        head: Head,
-        make: impl FnOnce(Option<Position>) -> T,
+        until: Position,
+        size: usize,
+        make: impl FnOnce(Position) -> T,
         send: impl FnOnce(T) -> usize,
     ) {
-        let now = self.now();
-        self.with(|state, discarded| {
-            let Some(mut marks) = state.marks else {
-                return;
-            };
-            if marks.epoch == head.epoch {
-                return;
+        let incoming = Incoming {
+            position: until,
+            previous: 0,
+        };
+        self.take(incoming, (size, None), make, send);
+    }
+
+    /// The engine's log has nothing up to this place that is not here, or known to be missing.
+    pub(super) fn catch_up(&self, place: Position) {
+        self.with(|state, _| {
+            if let Some(marks) = state.marks.as_mut().filter(|at| at.epoch == place.epoch) {
+                marks.last = marks.last.max(place.offset);
             }
-            // Before the marks are anew: whatever is forgotten leaves its own.
-            while state.forget_first(&self.retention, discarded) {}
-            marks.epoch = head.epoch;
-            marks.last.remote = head.position;
-            marks.dropped = marks.last;
-            marks.confirmed = marks.last.own;
-            marks.begun = marks.last;
-            state.marks = Some(marks);
-            let mark = Some((marks.last, false));
-            let event = make(self.place(state));
-            self.push((state, discarded), (1, None), (now, mark), event, send);
         });
     }
 
-    /// How far the log is in the engine's.
-    pub(super) fn remote(&self) -> u64 {
-        self.with(|state, _| state.marks.map_or(0, |marks| marks.last.remote))
+    /// Compares itself with the end of the user's log, which has nothing between `newest` and `through`.
+    pub(super) fn compare(&self, newest: Position, through: u64) -> Standing {
+        self.with(|state, _| match &mut state.marks {
+            Some(marks) if marks.epoch == newest.epoch => {
+                if newest.offset > marks.last {
+                    return Standing::Behind;
+                }
+                marks.last = marks.last.max(through);
+                Standing::Level
+            }
+            _ => Standing::Elsewhere,
+        })
     }
 
-    /// The id of the event that is appended next, where `append` has raised the mark already.
-    fn place(&self, state: &State<T>) -> Option<Position> {
-        match state.marks {
-            Some(marks) => Some(self.shared_position(&marks, marks.last)),
-            None => self.position(state.next),
-        }
+    /// If the engine's log is another one than this is in, goes over to it: what is here of the old one is dropped, and
+    /// `make` says so to the streams.
+    pub(super) fn follow(
+        &self,
+        size: usize,
+        make: impl FnOnce(Position) -> T,
+        send: impl FnOnce(T) -> usize,
+    ) {
+        let Some(upstream) = &self.retention.upstream else {
+            return;
+        };
+        let now = self.now();
+        self.with(|state, discarded| {
+            // Asked under the lock. Outside, a slow caller could bring an answer from before the last change, and lead the
+            // channel back into the old log.
+            let horizon = upstream.horizon();
+            if state.marks.is_none_or(|marks| marks.epoch == horizon.epoch) {
+                return;
+            }
+            while state.forget_oldest(&self.retention, discarded) {}
+            state.marks = Some(Marks::at(horizon));
+            let event = make(horizon);
+            self.push(
+                (state, discarded),
+                (size, None),
+                (now, Some(horizon.offset)),
+                event,
+                send,
+            );
+        });
     }
 
-    fn shared_position(&self, marks: &Marks, mark: Mark) -> Position {
-        Position {
-            epoch: marks.epoch,
-            offset: mark.remote,
-            own: Some(Seen {
-                channel: self.epoch,
-                count: mark.own,
-            }),
-            settled: mark == marks.last && marks.confirmed >= mark.own,
-        }
+    /// Where it is in the engine's log, if it is in one.
+    pub(super) fn place(&self) -> Option<Position> {
+        self.with(|state, _| state.marks.map(|marks| marks.position(marks.last)))
     }
 
     fn push(
         &self,
         (state, discarded): (&mut State<T>, &mut Discarded<T>),
         (size, key): (usize, Option<&str>),
-        (at, mark): (Option<Instant>, Option<(Mark, bool)>),
+        (at, mark): (Option<Instant>, Option<u64>),
         event: T,
         send: impl FnOnce(T) -> usize,
     ) -> usize {
@@ -307,15 +292,16 @@ impl<T: Clone + Send + 'static> Log<T> {
             // Who is given everything has yet to get it, and comes back from before it if cut off until then.
             let gets_all = unclaimed && resume == Resume::Fresh;
             let cursor = match (state.marks, gets_all) {
-                (Some(marks), true) => Some(self.shared_position(&marks, marks.begun)),
-                (Some(marks), false) => Some(self.shared_position(&marks, marks.last)),
+                (Some(marks), true) => Some(marks.position(marks.begun)),
+                (Some(marks), false) => Some(marks.position(marks.last)),
                 (None, true) => self.position(0),
                 (None, false) => self.position(live - 1),
             };
             let next = match start {
-                Start::At(next) | Start::Ask(next) => next,
-                Start::Unknown => live,
+                Start::At(next) => next,
+                Start::Log | Start::Unknown => live,
             };
+            let last = state.marks.map(|marks| marks.position(marks.last));
             let unknown = matches!(start, Start::Unknown);
             Joined {
                 feed,
@@ -326,7 +312,11 @@ impl<T: Clone + Send + 'static> Log<T> {
                     position: cursor,
                 }),
                 cursor,
-                asks: matches!(start, Start::Ask(_)),
+                log: match (start, resume) {
+                    (Start::Log, _) => last,
+                    (Start::At(_), Resume::After(position)) => last.map(|_| position),
+                    _ => None,
+                },
             }
         })
     }
@@ -337,7 +327,6 @@ impl<T: Clone + Send + 'static> Log<T> {
         let Some(marks) = state.marks else {
             let is_ours = self.retention.history.is_some()
                 && position.epoch == self.epoch
-                && position.own.is_none()
                 && position.offset < live;
             return if is_ours {
                 Start::At(position.offset + 1)
@@ -348,27 +337,11 @@ impl<T: Clone + Send + 'static> Log<T> {
         if position.epoch != marks.epoch {
             return Start::Unknown;
         }
-        let first = live - state.kept.len() as u64;
-        let mark = position.own.filter(|own| own.channel == self.epoch);
-        let mark = mark.map(|own| Mark {
-            remote: position.offset,
-            own: own.count,
-        });
-        if let Some(mark) = mark {
-            if mark.remote > marks.last.remote || mark.own > marks.last.own {
-                return Start::Unknown;
-            }
-            if mark >= marks.dropped {
-                return Start::At(first + state.behind(mark));
-            }
+        if position.offset < marks.dropped {
+            return Start::Log;
         }
-        // The events that were sent here first and are not in the engine yet cannot be had from there.
-        let is_confirmed = |entry: &Entry<T>| {
-            let own = entry.mark.map_or(0, |(mark, _)| mark.own);
-            own <= marks.confirmed
-        };
-        let confirmed = state.kept.partition_point(is_confirmed);
-        Start::Ask(first + confirmed as u64)
+        let first = live - state.kept.len() as u64;
+        Start::At(first + state.behind(position.offset))
     }
 
     /// What there is of the events from `next` up to `end`, a few at a time. With `coalesce`, the newest of each key stand
@@ -386,9 +359,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                 }
                 let position = match state.marks {
                     None => None,
-                    Some(marks) if until == first => {
-                        Some(self.shared_position(&marks, marks.dropped))
-                    }
+                    Some(marks) if until == first => Some(marks.position(marks.dropped)),
                     Some(_) => None,
                 };
                 let shared = state.marks.is_some();
@@ -459,8 +430,8 @@ impl<T: Clone + Send + 'static> Log<T> {
 enum Start {
     /// With the event of this offset.
     At(u64),
-    /// With what the engine has, and then with the event of this offset.
-    Ask(u64),
+    /// With what the engine's log has up to here, then with what comes.
+    Log,
     /// Nobody can say.
     Unknown,
 }

@@ -30,4 +30,4 @@ use replay::Replay;
 pub(crate) use replay::{Missed, Resume};
 pub(crate) use retention::Retention;
 pub(crate) use roster::{Detached, Refusal, Roster};
-pub(crate) use shared::{Head, Incoming, Taken, Upstream};
+pub(crate) use shared::{Incoming, Reading, Seam, Standing, Taken, Upstream};

@@ -36,10 +36,6 @@ impl Retention {
         }
     }
 
-    pub(crate) fn upstream(&self) -> Option<&Upstream> {
-        self.upstream.as_ref()
-    }
-
     /// Whether channels need a log.
     pub(crate) fn keeps_anything(&self) -> bool {
         self.history.is_some() || self.keys > 0

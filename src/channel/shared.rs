@@ -1,113 +1,78 @@
-//! What a log has to know where several nodes have a user's history in common.
+//! A history that several nodes share: an engine's log.
 //!
-//! An engine between the nodes keeps the history that counts. A node sends its own events to its streams first and hands
-//! them to the engine then; those of other nodes come from there. So where a stream is, is said by two counts, its [`Mark`]:
-//! behind which of the engine's positions, and behind how many of the events that this channel sent first. Both only ever
-//! rise, in each log and in each stream, and each event raises exactly one of them.
+//! The log is the only order. Nothing is appended to a channel before the log returns it, so every node sends a user's
+//! events in one order, and the id of an event is its [`Position`] in the log, the same on all nodes.
 //!
-//! 1. The engine's events are appended in its order and without a hole: one that has another before it that is not here
-//!    yet is refused, and so is one that is here already.
-//! 2. An event that was sent here first comes back from the engine. It is not appended again, but its position is noted:
-//!    a client that goes to another node will find it there.
+//! 1. Events are appended in the order of the log and without holes. An event whose predecessor is not here yet is refused
+//!    as [early](Taken::Early), and so is one that is here already.
+//! 2. All positions in a channel belong to one epoch. An event of another one is [refused](Taken::Elsewhere). When the log
+//!    is replaced, [`Log::follow`](super::Log::follow) empties the history and appends a notice, which stands between the
+//!    ids of the old log and those of the new one.
+//! 3. A channel may be opened while the log is replaced, and begin in the old one. So whoever opens a channel calls `follow`
+//!    once others can see the channel, and whoever replaces the log does so before it looks for channels: one of the two
+//!    finds the other.
+//! 4. A stream whose client is behind the history joins the channel first and reads the log afterwards; see [`Seam`].
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::fmt;
 
-/// Where the engine's log is, and which one it is.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Head {
-    pub(crate) epoch: u64,
-    pub(crate) position: u64,
+use crate::id::Position;
+
+/// The engine's log, as channels see it: an answer to where it is now. Every message published from now on has a larger
+/// offset.
+pub(crate) struct Upstream(Box<dyn Fn() -> Position + Send + Sync>);
+
+impl Upstream {
+    pub(crate) fn new(horizon: impl Fn() -> Position + Send + Sync + 'static) -> Self {
+        Self(Box::new(horizon))
+    }
+
+    pub(crate) fn horizon(&self) -> Position {
+        (self.0)()
+    }
 }
 
-/// Where a stream is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Mark {
-    /// The engine's position.
-    pub(super) remote: u64,
-    /// How many of the events that were sent here first.
-    pub(super) own: u64,
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Upstream").field(&self.horizon()).finish()
+    }
 }
 
-/// What a log keeps of it.
+/// Where a channel is in the engine's log. Offsets, all of this epoch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Marks {
-    /// Which log of the engine the positions are of.
     pub(super) epoch: u64,
-    pub(super) last: Mark,
-    /// Before the first event of this log.
-    pub(super) begun: Mark,
-    /// Behind the last event that was dropped.
-    pub(super) dropped: Mark,
-    /// How many of the events that were sent here first the engine is known to have, or to have been told that they are
-    /// lost.
-    pub(super) confirmed: u64,
+    /// Everything up to here was appended, or is known to be missing.
+    pub(super) last: u64,
+    /// Before the channel's first event.
+    pub(super) begun: u64,
+    /// Everything after this is in the history.
+    pub(super) dropped: u64,
 }
 
 impl Marks {
-    pub(super) fn at(head: Head) -> Self {
-        let start = Mark {
-            remote: head.position,
-            own: 0,
-        };
+    pub(super) fn at(position: Position) -> Self {
+        let Position { epoch, offset } = position;
         Self {
-            epoch: head.epoch,
-            last: start,
-            begun: start,
-            dropped: start,
-            confirmed: 0,
+            epoch,
+            last: offset,
+            begun: offset,
+            dropped: offset,
+        }
+    }
+
+    pub(super) fn position(&self, offset: u64) -> Position {
+        Position {
+            epoch: self.epoch,
+            offset,
         }
     }
 }
 
-/// Where the engine is, for logs that begin: no event that is broadcast from now on has a smaller position.
-pub(crate) struct Upstream {
-    head: Mutex<Head>,
-    /// Also here, for those who broadcast: what they learn too late is mended under the log's lock.
-    epoch: AtomicU64,
-}
-
-impl Upstream {
-    pub(crate) fn new(head: Head) -> Self {
-        Self {
-            epoch: AtomicU64::new(head.epoch),
-            head: Mutex::new(head),
-        }
-    }
-
-    pub(crate) fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn head(&self) -> Head {
-        *self.lock()
-    }
-
-    /// The engine is at least here.
-    pub(crate) fn advance(&self, to: Head) {
-        let mut head = self.lock();
-        if head.epoch == to.epoch {
-            head.position = head.position.max(to.position);
-        }
-    }
-
-    /// The engine's log is another one.
-    pub(crate) fn reset(&self, to: Head) {
-        *self.lock() = to;
-        self.epoch.store(to.epoch, Ordering::Relaxed);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Head> {
-        // A copy in, a copy out: no panic can leave it half done.
-        self.head.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// An event that the engine sends.
+/// An event from the engine's log.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Incoming {
-    pub(crate) position: u64,
-    /// That of the user's event before it.
+    pub(crate) position: Position,
+    /// The offset of the user's event before it.
     pub(crate) previous: u64,
 }
 
@@ -116,10 +81,81 @@ pub(crate) struct Incoming {
 pub(crate) enum Taken {
     /// It was sent to so many streams.
     Sent(usize),
-    /// It had been sent here first.
-    Echo,
-    /// It had been taken already.
+    /// The channel has it.
     Again,
-    /// There is one before it that has not come, behind this position.
-    Early(u64),
+    /// The channel lacks the one before it.
+    Early,
+    /// The channel is in another log.
+    Elsewhere,
+}
+
+/// How a channel compares with the end of the user's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It has everything.
+    Level,
+    /// It lacks something.
+    Behind,
+    /// It is in another log.
+    Elsewhere,
+}
+
+/// Where one stream changes over from reading the log to its channel.
+///
+/// The stream joined the channel first. So the log has to be read only up to the place where the channel was then: the
+/// channel sends the rest. The log may return more than that, which the channel sends as well, and the stream skips there.
+#[derive(Debug)]
+pub(crate) struct Seam {
+    /// The client has everything up to here.
+    reached: Position,
+    /// Where the channel was when the stream joined it.
+    joined: u64,
+}
+
+/// How reading the log goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// It is the channel's turn.
+    Done,
+    /// There is more to read.
+    More,
+    /// The server that answered does not have all of it yet.
+    NotYet,
+}
+
+impl Seam {
+    pub(crate) fn new(from: Position, joined: Position) -> Self {
+        Self {
+            reached: from,
+            joined: joined.offset,
+        }
+    }
+
+    /// After which place the log is read next.
+    pub(crate) fn after(&self) -> Position {
+        self.reached
+    }
+
+    /// Whether the log has to be read at all.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.reached.offset >= self.joined
+    }
+
+    /// The log was read up to here.
+    pub(crate) fn read(&mut self, through: Position) -> Reading {
+        let is_further = self.is_before(through);
+        if is_further {
+            self.reached = through;
+        }
+        match (self.is_closed(), is_further) {
+            (true, _) => Reading::Done,
+            (false, true) => Reading::More,
+            (false, false) => Reading::NotYet,
+        }
+    }
+
+    /// Whether the client lacks what is at this place.
+    pub(crate) fn is_before(&self, place: Position) -> bool {
+        place.epoch != self.reached.epoch || place.offset > self.reached.offset
+    }
 }

@@ -1,13 +1,14 @@
-//! What a log has for a client that comes back, place by place, where nodes have a history in common. How these meet in
+//! What a log has for a client that comes back, place by place, where the history is an engine's log. How these meet in
 //! threads is modelled, see `loom_tests/shared.rs`.
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use super::ring::Ring;
-use super::{Head, History, Incoming, Log, Resume, Retention, Taken, Upstream};
-use crate::id::{Position, Seen};
+use super::{History, Incoming, Log, Reading, Resume, Retention, Seam, Standing, Taken, Upstream};
+use crate::id::Position;
 
 const EPOCH: u64 = 7;
 /// What is no event but tells of a gap.
@@ -19,6 +20,7 @@ struct Node {
     log: Arc<Log<Event>>,
     ring: Ring<Event>,
     sent: RefCell<Vec<Event>>,
+    epoch: Arc<AtomicU64>,
 }
 
 /// What a client gets.
@@ -26,35 +28,37 @@ struct Node {
 enum Answer {
     /// These, and nothing is missing.
     Events(Vec<u32>),
-    /// These, once the engine has said what comes before them.
-    Asked(Vec<u32>),
+    /// What the engine's log has up to this offset, and then these.
+    Asked(u64, Vec<u32>),
     /// Its id says nothing.
     Unknown,
 }
 
 use Answer::{Asked, Events, Unknown};
 
-/// The engine is at position 10.
+/// The engine is at offset 10.
 fn node(history: History) -> Node {
-    let head = Head {
-        epoch: EPOCH,
-        position: 10,
-    };
-    let upstream = Some(Upstream::new(head));
-    let retention = Retention::new(Some(history), 0, upstream, Arc::default());
+    let epoch = Arc::new(AtomicU64::new(EPOCH));
+    let upstream = Upstream::new({
+        let epoch = epoch.clone();
+        move || Position {
+            epoch: epoch.load(Ordering::Relaxed),
+            offset: 10,
+        }
+    });
+    let retention = Retention::new(Some(history), 0, Some(upstream), Arc::default());
     Node {
         log: Log::new(Arc::new(retention)),
         ring: Ring::new(64),
         sent: RefCell::default(),
+        epoch,
     }
 }
 
-fn place(remote: u64, own: impl Into<Option<Seen>>) -> Position {
+fn place(offset: u64) -> Position {
     Position {
         epoch: EPOCH,
-        offset: remote,
-        own: own.into(),
-        settled: false,
+        offset,
     }
 }
 
@@ -64,31 +68,39 @@ impl Node {
         self.ring.push(event).0
     }
 
-    /// Broadcasts here, to streams first, and says what id the event has.
-    fn publish(&self, number: u32, size: usize) -> Position {
-        let make = |id: Option<Position>| (number, id.expect("there are marks"));
-        self.log.append(size, None, make, |event| self.send(event));
+    fn take_sized(&self, position: Position, previous: u64, number: u32, size: usize) -> Taken {
+        let incoming = Incoming { position, previous };
+        let make = |id: Position| (number, id);
+        self.log
+            .take(incoming, (size, None), make, |event| self.send(event))
+    }
+
+    fn take(&self, offset: u64, previous: u64, number: u32) -> Taken {
+        self.take_sized(place(offset), previous, number, 1)
+    }
+
+    /// Takes the next, and says which place it has.
+    fn append(&self, number: u32, size: usize) -> Position {
+        let last = self.at();
+        assert_eq!(
+            self.take_sized(place(last + 1), last, number, size),
+            Taken::Sent(0)
+        );
         self.sent.borrow().last().expect("it was sent").1
     }
 
-    fn take(&self, position: u64, previous: u64, number: u32, echo: Option<u64>) -> Taken {
-        let make = |id: Option<Position>| (number, id.expect("there are marks"));
-        let incoming = Incoming { position, previous };
+    fn at(&self) -> u64 {
+        self.log.place().expect("it is in a log").offset
+    }
+
+    fn skip(&self, until: u64) {
         self.log
-            .take(incoming, echo, (1, None), make, |event| self.send(event))
+            .skip(place(until), 1, |id| (NOTICE, id), |event| self.send(event));
     }
 
-    fn note(&self) {
-        let make = |id: Option<Position>| (NOTICE, id.expect("there are marks"));
-        self.log.note(1, make, |event| self.send(event));
-    }
-
-    /// Of this channel: how many of its own events.
-    fn own(&self, count: u64) -> Seen {
-        Seen {
-            channel: self.log.epoch(),
-            count,
-        }
+    fn follow(&self) {
+        self.log
+            .follow(1, |id| (NOTICE, id), |event| self.send(event));
     }
 
     fn back(&self, id: Position) -> Answer {
@@ -99,47 +111,46 @@ impl Node {
         while let Poll::Ready(Some(next)) = replay.poll(&mut feed, &mut cx) {
             events.push(next.expect("nothing is lost").0);
         }
-        match (joined.gap, joined.asks) {
+        match (joined.gap, joined.log) {
             (Some(_), _) => {
                 assert!(events.is_empty(), "{events:?} are not behind it");
                 Unknown
             }
-            (None, true) => Asked(events),
-            (None, false) => Events(events),
+            (None, log) => {
+                let log = log.expect("it comes back to a log");
+                match Seam::new(id, log).is_closed() {
+                    true => Events(events),
+                    false => Asked(log.offset, events),
+                }
+            }
         }
     }
 }
 
 #[test]
-fn a_client_goes_on_behind_its_event_where_the_channel_knows_the_id() {
+fn a_client_goes_on_behind_its_event_where_the_history_has_what_follows() {
     let node = node(History::new(100));
-    node.publish(1, 1);
-    assert_eq!(node.take(11, 10, 2, None), Taken::Sent(0));
-    node.publish(3, 1);
-    assert_eq!(node.take(13, 11, 4, None), Taken::Sent(0));
-    assert_eq!(node.back(place(10, node.own(0))), Events(vec![1, 2, 3, 4]));
+    assert_eq!(node.take(11, 10, 1), Taken::Sent(0));
+    assert_eq!(node.take(13, 11, 2), Taken::Sent(0));
+    assert_eq!(node.take(14, 13, 3), Taken::Sent(0));
+    assert_eq!(node.back(place(10)), Events(vec![1, 2, 3]));
     let sent = node.sent.borrow().clone();
     for (index, (number, id)) in sent.iter().enumerate() {
         let after = sent[index + 1..].iter().map(|event| event.0).collect();
         assert_eq!(node.back(*id), Events(after), "behind {number}");
     }
-    assert_eq!(sent[3].1, place(13, node.own(2)));
+    assert_eq!(node.back(place(12)), Events(vec![2, 3]), "of another user");
+    assert_eq!(sent[1].1, place(13));
 }
 
 #[test]
-fn an_id_that_is_ahead_of_the_channel_says_nothing() {
+fn a_client_that_is_ahead_of_the_channel_gets_what_comes() {
     let node = node(History::new(100));
-    node.publish(1, 1);
-    node.take(11, 10, 2, None);
-    assert_eq!(node.back(place(11, node.own(1))), Events(vec![]));
-    assert_eq!(node.back(place(12, node.own(1))), Unknown);
-    assert_eq!(node.back(place(11, node.own(2))), Unknown);
-    assert_eq!(node.back(place(12, node.own(2))), Unknown);
-    // Another node may be ahead.
-    assert_eq!(node.back(place(12, None)), Asked(vec![1, 2]));
+    node.append(1, 1);
+    assert_eq!(node.back(place(12)), Events(vec![]));
     let other = Position {
         epoch: EPOCH + 1,
-        ..place(11, node.own(1))
+        ..place(11)
     };
     assert_eq!(node.back(other), Unknown);
 }
@@ -147,10 +158,11 @@ fn an_id_that_is_ahead_of_the_channel_says_nothing() {
 #[test]
 fn the_engine_is_asked_for_what_the_channel_has_dropped() {
     let node = node(History::new(2));
-    let ids = [1, 2, 3, 4].map(|number| node.publish(number, 1));
-    assert_eq!(node.back(ids[0]), Asked(vec![3, 4]), "2 is gone");
+    let ids = [1, 2, 3, 4].map(|number| node.append(number, 1));
+    assert_eq!(node.back(ids[0]), Asked(14, vec![]), "2 is gone");
     assert_eq!(node.back(ids[1]), Events(vec![3, 4]), "nothing is");
     assert_eq!(node.back(ids[2]), Events(vec![4]));
+    assert_eq!(node.back(place(3)), Asked(14, vec![]), "from before it");
 }
 
 #[test]
@@ -159,101 +171,87 @@ fn the_engine_is_asked_for_what_was_never_kept() {
     let no_room = History::new(100).away_bytes(10);
     for (history, is_away) in [(too_large, false), (no_room, true)] {
         let node = node(history);
-        let small = node.publish(1, 1);
+        let small = node.append(1, 1);
         assert!(!is_away || node.log.linger(|| true));
-        let large = node.publish(2, 11);
-        let last = node.publish(3, 1);
-        assert_eq!(node.back(small), Asked(vec![3]));
+        let large = node.append(2, 11);
+        let last = node.append(3, 1);
+        assert_eq!(node.back(small), Asked(13, vec![]));
         assert_eq!(node.back(large), Events(vec![3]));
         assert_eq!(node.back(last), Events(vec![]));
     }
 }
 
 #[test]
-fn who_comes_from_another_node_gets_from_the_channel_what_the_engine_may_not_have() {
-    let node = node(History::new(100));
-    node.publish(1, 1);
-    node.take(11, 10, 2, None);
-    node.publish(3, 1);
-    node.publish(4, 1);
-    let over = place(10, None);
-    assert_eq!(node.back(over), Asked(vec![1, 2, 3, 4]));
-    assert_eq!(node.take(12, 11, 1, Some(1)), Taken::Echo);
-    assert_eq!(node.back(over), Asked(vec![3, 4]));
-    assert_eq!(node.take(13, 12, 3, Some(2)), Taken::Echo);
-    assert_eq!(node.back(over), Asked(vec![4]));
-    assert_eq!(node.take(14, 13, 4, Some(3)), Taken::Echo);
-    assert_eq!(node.back(over), Asked(vec![]));
-    // An id of another channel is one of another node.
-    let other = Seen {
-        channel: node.log.epoch() ^ 1,
-        count: 1,
-    };
-    assert_eq!(node.back(place(10, other)), Asked(vec![]));
-}
-
-#[test]
-fn a_place_is_settled_when_the_engine_has_all_before_it() {
-    let node = node(History::new(100));
-    let cursor = |node: &Node| {
-        let joined = node.log.join(Resume::Fresh, || node.ring.subscribe());
-        joined.cursor.expect("there are marks")
-    };
-    assert!(cursor(&node).settled, "nothing was sent");
-    assert!(!node.publish(1, 1).settled);
-    node.publish(2, 1);
-    assert!(!cursor(&node).settled);
-    node.take(11, 10, 1, Some(1));
-    assert!(!cursor(&node).settled, "2 is on its way");
-    node.take(12, 11, 2, Some(2));
-    assert!(cursor(&node).settled);
-    assert!(!node.publish(3, 1).settled);
-}
-
-#[test]
-fn a_notice_is_told_again_rather_than_never() {
+fn what_is_missing_stands_in_its_place() {
     let node = node(History::new(4));
-    let first = node.publish(1, 1);
-    node.note();
-    node.note();
-    let second = node.publish(2, 1);
-    let all = Events(vec![NOTICE, NOTICE, 2]);
-    assert_eq!(node.back(first), all, "the event itself is kept");
-    node.note();
-    let expected = vec![NOTICE, NOTICE, 2, NOTICE];
-    assert_eq!(node.back(first), Events(expected), "it is not");
-    assert_eq!(node.back(second), Events(vec![NOTICE]));
+    let first = node.append(1, 1);
+    node.skip(15);
+    node.skip(15);
+    let second = node.append(2, 1);
+    assert_eq!(second, place(16));
+    assert_eq!(node.back(first), Events(vec![NOTICE, 2]), "it is said once");
+    assert_eq!(node.back(place(13)), Events(vec![NOTICE, 2]), "some of it");
+    assert_eq!(node.back(place(15)), Events(vec![2]), "said already");
+    node.skip(14);
+    assert_eq!(node.at(), 16, "it is here");
 }
 
 #[test]
 fn the_engines_events_come_in_order_and_once() {
     let node = node(History::new(100));
-    assert_eq!(node.log.remote(), 10);
-    assert_eq!(node.take(10, 9, 0, None), Taken::Again);
-    assert_eq!(node.take(12, 11, 2, None), Taken::Early(10));
-    assert_eq!(node.take(11, 10, 1, None), Taken::Sent(0));
-    assert_eq!(node.take(11, 10, 1, None), Taken::Again);
+    assert_eq!(node.at(), 10);
+    assert_eq!(node.take(10, 9, 0), Taken::Again);
+    assert_eq!(node.take(12, 11, 2), Taken::Early);
+    assert_eq!(node.take(11, 10, 1), Taken::Sent(0));
+    assert_eq!(node.take(11, 10, 1), Taken::Again);
     // Of what is behind 11 nothing was lost.
-    assert_eq!(node.take(12, 11, 2, None), Taken::Sent(0));
-    assert_eq!(node.take(14, 13, 4, None), Taken::Early(12));
-    node.log.catch_up(13);
-    assert_eq!(node.log.remote(), 13);
-    node.log.catch_up(11);
-    assert_eq!(node.log.remote(), 13);
-    assert_eq!(node.take(13, 12, 3, None), Taken::Again);
-    assert_eq!(node.take(14, 13, 4, None), Taken::Sent(0));
+    assert_eq!(node.take(12, 11, 2), Taken::Sent(0));
+    assert_eq!(node.take(14, 13, 4), Taken::Early);
+    node.log.catch_up(place(13));
+    assert_eq!(node.at(), 13);
+    node.log.catch_up(place(11));
+    node.log.catch_up(Position {
+        epoch: EPOCH + 1,
+        ..place(20)
+    });
+    assert_eq!(node.at(), 13);
+    assert_eq!(node.take(13, 12, 3), Taken::Again);
+    assert_eq!(node.take(14, 13, 4), Taken::Sent(0));
+}
+
+#[test]
+fn a_quiet_channel_moves_on_with_the_log_and_one_that_lacks_something_does_not() {
+    let node = node(History::new(2));
+    let first = node.append(1, 1);
+    assert_eq!(node.log.compare(place(11), 20), Standing::Level);
+    assert_eq!(node.at(), 20);
+    assert_eq!(
+        node.log.compare(place(0), 5),
+        Standing::Level,
+        "it has aged"
+    );
+    assert_eq!(node.log.compare(place(21), 30), Standing::Behind);
+    assert_eq!(node.at(), 20);
+    let other = Position {
+        epoch: EPOCH + 1,
+        ..place(40)
+    };
+    assert_eq!(node.log.compare(other, 40), Standing::Elsewhere);
+    // Behind the last event is behind everything there is.
+    assert_eq!(node.back(first), Events(vec![]));
+    assert_eq!(node.take(21, 11, 2), Taken::Sent(0));
 }
 
 #[test]
 fn what_a_slow_stream_has_lost_is_told_with_the_place_behind_it() {
     let node = node(History::new(2));
     for number in 1..=5 {
-        node.publish(number, 1);
+        node.append(number, 1);
     }
     // Kept are 4 and 5.
     let gone = node.log.read(1, 6, false);
     assert_eq!((gone.missed, gone.told, gone.until), (3, true, 4));
-    assert_eq!(gone.position, Some(place(10, node.own(3))));
+    assert_eq!(gone.position, Some(place(13)));
     assert!(gone.events.is_empty());
     let gone = node.log.read(1, 3, false);
     assert_eq!((gone.missed, gone.until), (2, 3));
@@ -268,7 +266,7 @@ fn what_a_slow_stream_has_lost_is_told_with_the_place_behind_it() {
 fn the_log_gives_a_few_events_at_a_time() {
     let node = node(History::new(100));
     for number in 1..=100 {
-        node.publish(number, 1);
+        node.append(number, 1);
     }
     let some = node.log.read(7, 101, false);
     assert_eq!((some.events.len(), some.until), (32, 39));
@@ -279,31 +277,42 @@ fn the_log_gives_a_few_events_at_a_time() {
 #[test]
 fn a_log_of_the_engine_that_is_another_one_begins_anew() {
     let node = node(History::new(100));
-    let before = node.publish(1, 1);
-    node.take(11, 10, 2, None);
-    let head = Head {
-        epoch: EPOCH + 1,
-        position: 3,
-    };
-    let reset = || {
-        let make = |id: Option<Position>| (NOTICE, id.expect("there are marks"));
-        node.log.reset(head, make, |event| node.send(event));
-    };
-    reset();
-    reset();
-    assert_eq!(node.sent.borrow().len(), 3, "it is told once");
-    let (number, id) = node.sent.borrow()[2];
-    assert_eq!((number, id.epoch, id.offset), (NOTICE, EPOCH + 1, 3));
-    assert!(id.settled, "what was on its way is lost, and told");
+    let before = node.append(1, 1);
+    node.follow();
+    assert_eq!(node.sent.borrow().len(), 1, "it is the same");
+    node.epoch.store(EPOCH + 1, Ordering::Relaxed);
+    node.follow();
+    node.follow();
+    assert_eq!(node.sent.borrow().len(), 2, "it is told once");
+    let (number, id) = node.sent.borrow()[1];
+    assert_eq!((number, id.epoch, id.offset), (NOTICE, EPOCH + 1, 10));
     assert_eq!(node.back(before), Unknown);
-    assert_eq!(node.back(id), Events(vec![NOTICE]), "told again");
-    assert_eq!(node.log.remote(), 3);
-    assert_eq!(node.take(4, 3, 4, None), Taken::Sent(0));
-    assert_eq!(node.back(id), Events(vec![NOTICE, 4]));
+    assert_eq!(node.back(id), Events(vec![]), "told already");
+    assert_eq!(node.take(12, 11, 2), Taken::Elsewhere, "of the old log");
+    let next = Position { offset: 11, ..id };
+    assert_eq!(node.take_sized(next, 3, 4, 1), Taken::Sent(0));
+    assert_eq!(node.back(id), Events(vec![4]));
+    assert_eq!(node.log.id_epoch(), Some(EPOCH + 1));
 }
 
 #[test]
-fn ids_begin_with_the_engines_epoch_and_the_channel() {
-    let node = node(History::new(1));
-    assert_eq!(node.log.id_prefix(), Some((EPOCH, Some(node.log.epoch()))));
+fn a_seam_is_closed_where_the_stream_joined() {
+    let mut seam = Seam::new(place(3), place(10));
+    assert!(!seam.is_closed());
+    assert_eq!(
+        seam.read(place(3)),
+        Reading::NotYet,
+        "a server that is behind"
+    );
+    assert_eq!(seam.read(place(7)), Reading::More);
+    assert_eq!(seam.after(), place(7));
+    assert_eq!(seam.read(place(5)), Reading::NotYet);
+    assert_eq!(seam.read(place(12)), Reading::Done);
+    assert!(!seam.is_before(place(12)), "the log has had it");
+    assert!(seam.is_before(place(13)));
+    let other = Position {
+        epoch: EPOCH + 1,
+        offset: 1,
+    };
+    assert!(seam.is_before(other), "of another log");
 }

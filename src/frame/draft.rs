@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 
-use super::id_room::{Ids, put_number};
-use super::whole::{Aside, DATA, END, Frame, MAX_RETRY_MILLIS, Route, retry_millis};
+use super::id_room::{PREFIX, ROOM, put_number, write_room};
+use super::whole::{Aside, DATA, END, Frame, MAX_RETRY_MILLIS, retry_millis};
 use crate::error::{EncodeError, Field};
 use crate::event::{Data, Tag, ToSse};
 use crate::id::Position;
 use crate::metrics::Sample;
+use crate::trace::TraceParent;
 
 /// A frame that lacks its id yet, with room for it: everything that takes time is done, and what is left can be done under
 /// a lock.
@@ -17,22 +18,21 @@ pub(crate) struct Draft {
     wire: Vec<u8>,
     data_len: usize,
     tag: Option<Tag>,
-    ids: Option<Ids>,
+    /// That of its id, for which there is room then.
+    epoch: Option<u64>,
     aside: Option<Arc<Aside>>,
 }
 
 impl Draft {
-    /// Encodes an event, which is to be found under an id of this kind, if one is given; the event's own id is for when
-    /// none is.
+    /// Encodes an event, with room for an id of this epoch, if one is given; the event's own id is for when none is.
     pub(crate) fn encode<E: ToSse + ?Sized>(
         event: &E,
-        ids: Option<Ids>,
+        epoch: Option<u64>,
     ) -> Result<Self, EncodeError> {
-        // An event of some words fits without growing, with an id of either kind.
-        let is_shared = ids.is_some_and(|ids| ids.channel.is_some());
-        let mut wire = Vec::with_capacity(if is_shared { 304 } else { 256 });
-        if let Some(ids) = &ids {
-            ids.write(&mut wire);
+        // An event of some words fits without growing.
+        let mut wire = Vec::with_capacity(256);
+        if let Some(epoch) = epoch {
+            write_room(epoch, &mut wire);
         }
         if let Some(comment) = event.comment() {
             EncodeError::check_one_line(Field::Comment, comment)?;
@@ -45,7 +45,7 @@ impl Draft {
             EncodeError::check_one_line(Field::Event, name)?;
             push_field(&mut wire, b"event: ", name);
         }
-        if let Some(id) = event.id().filter(|_| ids.is_none()) {
+        if let Some(id) = event.id().filter(|_| epoch.is_none()) {
             push_field(&mut wire, b"id: ", &id);
         }
         if let Some(after) = event.retry() {
@@ -64,15 +64,10 @@ impl Draft {
             data_len: wire.len() - start,
             wire,
             tag: event.tag(),
-            ids,
-            aside: event.trace_parent().map(|parent| {
-                Arc::new(Aside {
-                    trace_parent: Some(parent),
-                    sample: None,
-                    gap: None,
-                })
-            }),
-        })
+            epoch,
+            aside: None,
+        }
+        .with_trace(event.trace_parent()))
     }
 
     /// Reads a frame that another node has made.
@@ -102,18 +97,18 @@ impl Draft {
             data_len: body.len() - data_at?,
             wire: body.into(),
             tag: None,
-            ids: None,
+            epoch: None,
             aside: None,
         })
     }
 
-    /// The same event with room for an id of this kind, and without one that it has brought.
-    pub(crate) fn with_ids(mut self, ids: Option<Ids>) -> Self {
-        let Some(ids) = ids else {
+    /// The same event with room for an id of this epoch, and without one that it has brought.
+    pub(crate) fn with_epoch(mut self, epoch: Option<u64>) -> Self {
+        let Some(epoch) = epoch else {
             return self;
         };
-        let mut wire = Vec::with_capacity(ids.room() + self.wire.len());
-        ids.write(&mut wire);
+        let mut wire = Vec::with_capacity(ROOM + self.wire.len());
+        write_room(epoch, &mut wire);
         let head = self.wire.len() - self.data_len - DATA.len();
         for line in self.wire[..head].split_inclusive(|byte| *byte == b'\n') {
             if !line.starts_with(b"id: ") {
@@ -122,7 +117,7 @@ impl Draft {
         }
         wire.extend_from_slice(&self.wire[head..]);
         self.wire = wire;
-        self.ids = Some(ids);
+        self.epoch = Some(epoch);
         self
     }
 
@@ -135,6 +130,17 @@ impl Draft {
 
     pub(crate) fn with_tag(mut self, tag: Option<Tag>) -> Self {
         self.tag = tag;
+        self
+    }
+
+    pub(crate) fn with_trace(mut self, parent: Option<TraceParent>) -> Self {
+        if parent.is_some() {
+            self.aside = Some(Arc::new(Aside {
+                trace_parent: parent,
+                sample: None,
+                gap: None,
+            }));
+        }
         self
     }
 
@@ -160,28 +166,18 @@ impl Draft {
     pub(crate) fn finish(mut self, id: Option<Position>) -> Frame {
         let mut start = 0;
         let mut body_start = 0;
-        if let (Some(ids), Some(id)) = (self.ids, id) {
-            let room = ids.room();
-            body_start = room;
-            if !ids.fit(&id) {
+        if let (Some(epoch), Some(id)) = (self.epoch, id) {
+            body_start = ROOM;
+            if epoch != id.epoch {
                 // The engine's log has become another one meanwhile.
-                self.wire.drain(..room);
-                self.ids = None;
-                let ids = Ids {
-                    epoch: id.epoch,
-                    channel: id.own.map(|own| own.channel),
-                };
-                return self.with_ids(Some(ids)).finish(Some(id));
+                self.wire.drain(..ROOM);
+                self.epoch = None;
+                return self.with_epoch(Some(id.epoch)).finish(Some(id));
             }
             // To the right, so that the id ends where the next line begins. What is left of the room is cut off.
-            let mut at = room - 1;
-            if let Some(own) = id.own {
-                at = put_number(&mut self.wire, at, own.count) - 1;
-                self.wire[at] = if id.settled { b'.' } else { b'-' };
-            }
-            at = put_number(&mut self.wire, at, id.offset);
-            start = at - ids.prefix();
-            self.wire.copy_within(..ids.prefix(), start);
+            let at = put_number(&mut self.wire, ROOM - 1, id.offset);
+            start = at - PREFIX;
+            self.wire.copy_within(..PREFIX, start);
         }
         let mut wire = Bytes::from(self.wire);
         // `Bytes` made of a vector allocates its count at the first clone. Let that be now, not at the first delivery.
@@ -192,7 +188,7 @@ impl Draft {
             data_len: self.data_len,
             tag: self.tag,
             body_start: body_start - start,
-            route: Route::default(),
+            place: None,
             aside: self.aside,
         }
     }

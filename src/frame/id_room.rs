@@ -2,50 +2,21 @@
 
 use crate::id::Position;
 
-/// What is known of a frame's id beforehand: everything but the numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ids {
-    pub(crate) epoch: u64,
-    /// The channel, where several nodes have the history in common; see [`Position`].
-    pub(crate) channel: Option<u64>,
-}
-
-impl Ids {
-    /// Those of a channel, by what it says that they begin with.
-    pub(crate) fn of((epoch, channel): (u64, Option<u64>)) -> Self {
-        Self { epoch, channel }
-    }
-
-    /// `id: `, the epoch and `-`, or twice that.
-    pub(super) fn prefix(&self) -> usize {
-        b"id: ".len() + self.fixed() * (Position::EPOCH_LEN + b"-".len())
-    }
-
-    /// The longest number and LF, or two numbers with `-` between.
-    pub(super) fn room(&self) -> usize {
-        self.prefix() + self.fixed() * (NUMBER_ROOM + 1)
-    }
-
-    fn fixed(&self) -> usize {
-        1 + usize::from(self.channel.is_some())
-    }
-
-    pub(super) fn write(&self, wire: &mut Vec<u8>) {
-        wire.extend_from_slice(b"id: ");
-        for number in [Some(self.epoch), self.channel].into_iter().flatten() {
-            wire.extend_from_slice(&hex(number));
-            wire.push(b'-');
-        }
-        wire.resize(self.room(), b'\n');
-    }
-
-    pub(super) fn fit(&self, id: &Position) -> bool {
-        id.epoch == self.epoch && id.own.map(|own| own.channel) == self.channel
-    }
-}
+/// `id: `, the epoch and `-`: what is known of a frame's id beforehand.
+pub(super) const PREFIX: usize = b"id: ".len() + Position::EPOCH_LEN + b"-".len();
 
 /// The longest number.
 const NUMBER_ROOM: usize = 20;
+
+/// That, the longest number and LF.
+pub(super) const ROOM: usize = PREFIX + NUMBER_ROOM + 1;
+
+pub(super) fn write_room(epoch: u64, wire: &mut Vec<u8>) {
+    wire.extend_from_slice(b"id: ");
+    wire.extend_from_slice(&hex(epoch));
+    wire.push(b'-');
+    wire.resize(ROOM, b'\n');
+}
 
 /// The number's sixteen digits. Eight at a time, because this is done for each event.
 fn hex(number: u64) -> [u8; Position::EPOCH_LEN] {

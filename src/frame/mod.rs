@@ -15,8 +15,6 @@ mod id_room;
 mod whole;
 
 pub(crate) use draft::Draft;
-#[allow(unused_imports, reason = "for the broadcaster, which loom leaves out")]
-pub(crate) use id_room::Ids;
 pub use whole::Frame;
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
-use super::{Draft, Frame, Ids};
+use super::{Draft, Frame};
 use crate::event::Text;
 use crate::gap::{Gap, GapReason};
-use crate::id::{EventId, Position, Seen};
+use crate::id::Position;
 
 fn parse(body: &'static str) -> Option<Draft> {
     Frame::parse(Bytes::from_static(body.as_bytes()))
@@ -15,13 +15,8 @@ fn text(frame: &Frame) -> &str {
     std::str::from_utf8(frame.as_bytes()).expect("text")
 }
 
-fn place(epoch: u64, offset: u64, own: Option<Seen>) -> Position {
-    Position {
-        epoch,
-        offset,
-        own,
-        settled: false,
-    }
+fn place(epoch: u64, offset: u64) -> Position {
+    Position { epoch, offset }
 }
 
 #[test]
@@ -91,64 +86,36 @@ fn what_is_not_one_whole_event_of_another_node_is_nothing() {
 fn a_frame_gets_an_id_in_place_of_the_one_it_brought() {
     let brought = "event: a\nid: 7\nretry: 5\ndata: x\ndata: id: 8\n\n";
     let rest = "event: a\nretry: 5\ndata: x\ndata: id: 8\n\n";
-    let ids = Ids::of((0xabc, None));
-    let frame = parse(brought).expect("whole").with_ids(Some(ids));
+    let frame = parse(brought).expect("whole").with_epoch(Some(0xabc));
     assert_eq!(frame.data(), "x\nid: 8");
-    let id = place(0xabc, 12, None);
+    let id = place(0xabc, 12);
     let frame = frame.finish(Some(id));
     assert_eq!(text(&frame), format!("id: {id}\n{rest}"));
     assert_eq!(frame.body(), rest.as_bytes());
-    assert_eq!(frame.position(), Some(id));
+    assert_eq!(frame.place(), None);
+    assert_eq!(frame.placed(id).place(), Some(id));
 
     // None is given: the one it brought stays.
-    let frame = parse(brought).expect("whole").with_ids(None).finish(None);
+    let frame = parse(brought).expect("whole").with_epoch(None).finish(None);
     assert_eq!(text(&frame), brought);
 }
 
 #[test]
-fn an_id_that_does_not_fit_its_room_gets_another_room() {
-    let draft = |ids| Draft::encode(&Text::new("x"), Some(Ids::of(ids))).expect("text");
-    let own = |channel| {
-        Some(Seen {
-            channel,
-            count: u64::MAX,
-        })
-    };
-    let rooms = [(1, None), (2, None), (1, Some(3)), (1, Some(4))];
-    let ids = [
-        place(1, u64::MAX, None),
-        place(2, 0, None),
-        place(1, 10, own(3)),
-        place(1, u64::MAX, own(4)),
-    ];
-    for room in rooms {
-        for id in ids {
-            let frame = draft(room).finish(Some(id));
+fn an_id_of_another_epoch_gets_another_room() {
+    for epoch in [1, 2] {
+        for id in [place(1, u64::MAX), place(2, 0), place(1, 10)] {
+            let draft = Draft::encode(&Text::new("x"), Some(epoch)).expect("text");
+            let frame = draft.finish(Some(id));
             assert_eq!(text(&frame), format!("id: {id}\ndata: x\n\n"));
-            assert_eq!(frame.position(), Some(id));
             assert_eq!(frame.body(), b"data: x\n\n");
         }
     }
 }
 
 #[test]
-fn an_id_may_be_exchanged_again_and_again() {
-    let frame = Frame::encode(&Text::new("x")).expect("text");
-    let ids = ["a", "a longer one", "b"].map(|id| EventId::new(id).expect("one line"));
-    let mut under = frame.clone();
-    for id in &ids {
-        under = under.under(id);
-        assert_eq!(text(&under), format!("id: {id}\ndata: x\n\n"));
-        assert_ne!(under, frame);
-    }
-    assert_eq!(under.body(), frame.as_bytes());
-    assert_eq!(under, frame.under(&ids[2]));
-}
-
-#[test]
 fn a_gap_is_an_event_of_one_line() {
     for (missed, number) in [(Some(3), "3"), (None, "null")] {
-        for position in [None, Some(place(1, 5, None))] {
+        for position in [None, Some(place(1, 5))] {
             let gap = Gap {
                 reason: GapReason::Evicted,
                 missed,

@@ -10,7 +10,7 @@ use super::Draft;
 use crate::error::EncodeError;
 use crate::event::{Tag, ToSse};
 use crate::gap::{Gap, GapReason};
-use crate::id::{EventId, Position, Seen};
+use crate::id::{EventId, Position};
 use crate::metrics::Sample;
 use crate::trace::TraceParent;
 
@@ -38,16 +38,9 @@ pub struct Frame {
     pub(super) tag: Option<Tag>,
     /// Behind the id that a history gave it.
     pub(super) body_start: usize,
-    pub(super) route: Route,
+    /// Where it stands in an engine's log, if it does.
+    pub(super) place: Option<Position>,
     pub(super) aside: Option<Arc<Aside>>,
-}
-
-/// What a frame knows of its way between nodes. Zeros stand for what there is not, since every frame has it.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Route {
-    channel: u64,
-    count: u64,
-    position: u64,
 }
 
 /// What few frames have besides.
@@ -79,15 +72,9 @@ impl Frame {
         &self.wire[self.body_start..]
     }
 
-    /// Which event it is of the channel that sent it first, if one did.
-    pub(crate) fn first(&self) -> Option<Seen> {
-        let Route { channel, count, .. } = self.route;
-        (channel != 0).then_some(Seen { channel, count })
-    }
-
-    /// Its position in the engine's log, if it was there when it was sent.
-    pub(crate) fn place(&self) -> Option<u64> {
-        Some(self.route.position).filter(|position| *position != 0)
+    /// Where it stands in an engine's log, if it does.
+    pub(crate) fn place(&self) -> Option<Position> {
+        self.place
     }
 
     /// The gap that it tells of, if it is no event.
@@ -111,33 +98,10 @@ impl Frame {
         frame
     }
 
-    /// The id that a history has given it.
-    pub(crate) fn position(&self) -> Option<Position> {
-        let line = std::str::from_utf8(&self.wire[..self.body_start]).ok()?;
-        let id = line.strip_prefix("id: ")?.strip_suffix('\n')?;
-        crate::id::LastEventId::new(id).position()
-    }
-
-    /// Says which event it is of the channel that sent it first, and where it is in the engine's log.
-    pub(crate) fn routed(mut self, first: Option<Seen>, position: u64) -> Self {
-        self.route = Route {
-            channel: first.map_or(0, |first| first.channel),
-            count: first.map_or(0, |first| first.count),
-            position,
-        };
+    /// Says where it stands in an engine's log.
+    pub(crate) fn placed(mut self, place: Position) -> Self {
+        self.place = Some(place);
         self
-    }
-
-    /// The same event under another id.
-    pub(crate) fn under(&self, id: &EventId) -> Self {
-        let line = format!("id: {id}\n");
-        Self {
-            wire: [line.as_bytes(), &self.wire[self.body_start..]]
-                .concat()
-                .into(),
-            body_start: line.len(),
-            ..self.clone()
-        }
     }
 
     /// Tells the client what it cannot have, and the id from which the stream goes on.
@@ -153,7 +117,7 @@ impl Frame {
             wire: format!("{id}event: gap\ndata: {data}\n\n").into(),
             data_len: data.len() + END.len(),
             tag: None,
-            route: Route::default(),
+            place: None,
             aside: None,
         }
     }

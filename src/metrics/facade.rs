@@ -56,6 +56,11 @@ pub fn describe() {
             "For how long what is being published has waited for the engine",
         ),
         (
+            "tidings_backplane_unheard_users",
+            Unit::Count,
+            "Users whose events do not arrive although the engine can be reached",
+        ),
+        (
             "tidings_backplane_users",
             Unit::Count,
             "Users whose events this node gets",
@@ -249,6 +254,7 @@ fn report_backplane(broadcaster: &'static str, stats: &BackplaneStats) {
             stats.lag_ms as f64 / 1000.0,
         ),
         ("tidings_backplane_users", stats.users as f64),
+        ("tidings_backplane_unheard_users", stats.unheard as f64),
     ];
     for (name, level) in levels {
         gauge!(name, LABEL => broadcaster).set(level);

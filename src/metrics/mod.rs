@@ -30,6 +30,7 @@
 //! | `tidings_backplane_queued` | gauge | | [`queued`](BackplaneStats::queued) |
 //! | `tidings_backplane_lag_seconds` | gauge | | [`lag_ms`](BackplaneStats::lag_ms) |
 //! | `tidings_backplane_users` | gauge | | [`users`](BackplaneStats::users) |
+//! | `tidings_backplane_unheard_users` | gauge | | [`unheard`](BackplaneStats::unheard) |
 //! | `tidings_backplane_published_total` | counter | | [`published`](BackplaneStats::published) |
 //! | `tidings_backplane_lost_total` | counter | `reason`: `refused`, `unconfirmed` | [`refused`](BackplaneStats::refused), [`unconfirmed`](BackplaneStats::unconfirmed) |
 //! | `tidings_backplane_received_total` | counter | | [`received`](BackplaneStats::received) |

@@ -68,16 +68,18 @@ pub struct BackplaneStats {
     pub lag_ms: u64,
     /// Users whose events this node gets.
     pub users: usize,
+    /// Of these, users whose events do not arrive although the engine can be reached: for lack of a permission, for example.
+    pub unheard: usize,
     /// Messages that the engine has accepted.
     pub published: u64,
     /// Events that were broadcast here and not published, because the queue was full, or they were too large, or it was too
-    /// late.
+    /// late, or the engine refused them.
     pub refused: u64,
     /// Messages of which nobody knows whether the engine has accepted them; other nodes are told that they may be missing.
     pub unconfirmed: u64,
     /// Messages that came from the engine and are of nodes like this one.
     pub received: u64,
-    /// Of these, what this node had sent itself.
+    /// Of these, at most once, what this node had sent itself, and its streams had got already.
     pub echoes: u64,
     /// Of these, what had come before.
     pub duplicates: u64,

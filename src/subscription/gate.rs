@@ -9,8 +9,9 @@ pub(crate) trait Gate<T>: Send + Sync + std::fmt::Debug {
     /// What comes before anything that the channel has; `None` from when there is no more of it.
     fn poll_before(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Gap>>>;
 
-    /// What becomes of a gap that the channel has, which has sent so many notices of gaps by now.
-    fn widen(&mut self, gap: Gap, notices: u64) -> Gap;
+    /// What becomes of a gap that the channel has, which has sent so many notices of gaps by now. `None` if the client
+    /// lacks nothing of it.
+    fn widen(&mut self, gap: Gap, notices: u64) -> Option<Gap>;
 
     /// What becomes of an event that the channel has.
     fn pass(&mut self, event: T) -> Pass<T>;

@@ -264,8 +264,12 @@ impl<T: Clone + Send + 'static> Subscription<T> {
                     self.guard.count_missed(&missed.gap);
                     let mut told = missed.told;
                     let mut gap = missed.gap;
+                    let notices = self.guard.notices();
                     if let Some(gate) = &mut self.gate {
-                        gap = gate.widen(gap, self.guard.notices());
+                        let Some(wider) = gate.widen(gap, notices) else {
+                            continue;
+                        };
+                        gap = wider;
                         // What newer events stand for is known only of events.
                         told |= gap.missed.is_none();
                     }

@@ -177,9 +177,9 @@ async fn a_shutdown_is_taken_up_again() {
             })
             .collect();
         let stalled = here.register("bob").expect("room");
-        for number in 0..5 {
-            here.broadcast("ann", &text(&number.to_string()))
-                .expect("sent");
+        let published = ["0", "1", "2", "3", "4"];
+        for number in published {
+            here.broadcast("ann", &text(number)).expect("sent");
         }
         here.broadcast("bob", &text("unread")).expect("sent");
 
@@ -198,9 +198,11 @@ async fn a_shutdown_is_taken_up_again() {
         assert!(first.map_or(cut_off <= 1, |first| first + cut_off == 1));
         assert_eq!(here.total_connections(), 0);
         for reader in readers {
-            assert_eq!(reader.await.expect("no panic").len(), 5);
+            // What the engine has not returned by then, a client gets where it comes back.
+            let got = reader.await.expect("no panic");
+            assert!(published.map(str::to_owned).starts_with(&got), "{got:?}");
         }
-        assert_eq!(all(&mut remote).await, ["0", "1", "2", "3", "4"]);
+        assert_eq!(all(&mut remote).await, published);
         assert!(here.broadcast("ann", &text("late")).is_err());
         drop(stalled);
         first.is_some()

@@ -35,6 +35,15 @@ pub(crate) trait Engine: Send {
     async fn cut(&mut self, node: usize);
     async fn mend(&mut self, node: usize);
     fn lose_acknowledgements(&mut self, count: usize);
+
+    /// The next message is in the log, and sent to nobody.
+    fn lose_send(&mut self) {}
+
+    /// The engine comes back with a log that lacks so many of the last messages.
+    fn replace(&mut self, _lacks: usize) {}
+
+    /// A node may neither publish nor hear, or it may again.
+    fn set_denied(&mut self, _node: usize, _is_denied: bool) {}
 }
 
 /// How a run is to be.
@@ -51,6 +60,12 @@ pub(crate) struct Plan {
     pub(crate) queue: usize,
     /// Whether nodes die.
     pub(crate) crashes: bool,
+    /// Whether messages are appended to the log and not sent.
+    pub(crate) unsent: bool,
+    /// Whether the log is replaced by an older copy, or an empty one.
+    pub(crate) replaces: bool,
+    /// Whether nodes lose their permissions.
+    pub(crate) denies: bool,
     /// The most events of one step.
     pub(crate) burst: usize,
     /// The longest that anything lasts.
@@ -62,7 +77,7 @@ pub(crate) struct Plan {
 }
 
 /// What one client got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Got {
     /// The event of this number of this publisher.
     Event(usize, u64),
@@ -88,6 +103,7 @@ struct Node {
     /// Where it is in the engine; a node that replaces another is a new one there.
     index: usize,
     is_cut: bool,
+    is_denied: bool,
     /// Publishers are told apart by the life of their node.
     publisher: usize,
 }
@@ -174,6 +190,7 @@ impl<E: Engine> Cluster<E> {
             hub: Some(hub),
             index: self.made - 1,
             is_cut: false,
+            is_denied: false,
             publisher: self.publishers - 1,
         }
     }
@@ -319,7 +336,26 @@ impl<E: Engine> Cluster<E> {
                 self.faults += 1;
                 self.toggle_engine().await;
             }
-            95..98 => self.engine.lose_acknowledgements(1),
+            95..97 => self.engine.lose_acknowledgements(1),
+            97 if self.plan.unsent => {
+                self.faults += 1;
+                self.engine.lose_send();
+            }
+            98 if self.plan.replaces => {
+                self.faults += 1;
+                let lacks = match self.rng.bool() {
+                    true => usize::MAX,
+                    false => self.rng.usize(..50),
+                };
+                self.engine.replace(lacks);
+                self.is_up = true;
+            }
+            98 if self.plan.denies => {
+                self.faults += 1;
+                let is_denied = !self.nodes[node].is_denied;
+                self.nodes[node].is_denied = is_denied;
+                self.engine.set_denied(self.nodes[node].index, is_denied);
+            }
             _ if self.plan.crashes => {
                 self.faults += 1;
                 self.crash(node).await;
@@ -403,6 +439,9 @@ impl<E: Engine> Cluster<E> {
             if std::mem::take(&mut node.is_cut) {
                 self.engine.mend(node.index).await;
             }
+            if std::mem::take(&mut node.is_denied) {
+                self.engine.set_denied(node.index, false);
+            }
         }
         let mut quiet = 0;
         while quiet < 10 {
@@ -418,13 +457,40 @@ impl<E: Engine> Cluster<E> {
             }
         }
         for (number, client) in self.clients.iter().enumerate() {
-            if let Err(violation) = self.check(client) {
+            if let Err(violation) = self.check(client).and_then(|()| self.check_order(number)) {
                 panic!(
                     "client {number}: {violation}\n{:?}\n{:#?}",
                     client.got, self.plan
                 );
             }
         }
+    }
+
+    /// Whether a client got its user's events in the order in which those before it got them.
+    fn check_order(&self, number: usize) -> Result<(), String> {
+        if self.engine.level() == Level::AtMostOnce {
+            return Ok(());
+        }
+        let client = &self.clients[number];
+        for (other, before) in self.clients[..number].iter().enumerate() {
+            if before.user != client.user {
+                continue;
+            }
+            let ranks: HashMap<Got, usize> = before.got.iter().copied().zip(0..).collect();
+            let is_event = |got: &&Got| matches!(got, Got::Event(..));
+            let common = client.got.iter().filter(is_event);
+            let common = common.filter_map(|got| Some((got, *ranks.get(got)?)));
+            let mut last = None;
+            for (got, rank) in common {
+                if last.is_some_and(|(_, before)| rank < before) {
+                    return Err(format!(
+                        "{got:?} comes after {last:?}, and for client {other} before it"
+                    ));
+                }
+                last = Some((got, rank));
+            }
+        }
+        Ok(())
     }
 
     fn check(&self, client: &Client) -> Result<(), String> {
@@ -441,7 +507,8 @@ impl<E: Engine> Cluster<E> {
                 _ => None,
             })
             .collect();
-        if is_replayable && !refuses && !gaps.is_empty() {
+        let has_all = !refuses && !self.plan.replaces && !self.plan.denies;
+        if is_replayable && has_all && !gaps.is_empty() {
             return Err("a gap, although the engine has everything".into());
         }
         let mut missing = 0;

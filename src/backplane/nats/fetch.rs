@@ -14,7 +14,11 @@ impl Log {
         after: Position,
         limit: usize,
     ) -> Result<Fetched, BackplaneError> {
-        let epoch = self.horizon().epoch;
+        // From before the question: a server that leads has everything up to here.
+        let Position {
+            epoch,
+            offset: horizon,
+        } = self.horizon();
         let at = |offset| Position { epoch, offset };
         let last = self.last(subject).await?.map_or(0, |last| last.sequence);
         let mut messages = Vec::new();
@@ -34,6 +38,7 @@ impl Log {
         Ok(Fetched {
             messages,
             through: match is_same {
+                true if newest >= last => at(newest.max(horizon)),
                 true => at(newest),
                 false => after,
             },

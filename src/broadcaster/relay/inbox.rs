@@ -1,4 +1,4 @@
-//! The task that puts what comes from other nodes into the channels.
+//! The task that puts what comes from the engine into the channels.
 
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -9,17 +9,19 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_stream::StreamExt;
 
+use super::super::generic::FRAME_OVERHEAD;
 use super::Relay;
-use super::repair::{Done, Repairs};
-use crate::backplane::{Envelope, Event, Level, Place, Received, What};
-use crate::channel::{Channel, Head, Incoming, Taken};
-use crate::frame::{Draft, Frame, Ids};
+use super::tails::{Done, Tails};
+use crate::backplane::{Cause, Envelope, Event, Level, Place, Received, What};
+use crate::channel::{Channel, Incoming, Taken};
+use crate::frame::{Draft, Frame};
 use crate::gap::GapReason;
-use crate::id::UserId;
+use crate::id::{Position, UserId};
+use crate::metrics::{Sample, fanned_out};
 use crate::registry::Registry;
 
-/// How often the engine is asked where it is: what a stream may begin with that was broadcast before it was opened.
-const ASK: Duration = Duration::from_secs(1);
+/// How often some of the users are compared with the log.
+const TICK: Duration = Duration::from_secs(1);
 /// Users between two moments at which others may run.
 const BREATH: usize = 256;
 
@@ -32,29 +34,29 @@ pub(super) async fn run(
     mut events: Pin<Box<dyn Stream<Item = Event> + Send>>,
     mut stop: watch::Receiver<Option<Instant>>,
 ) {
-    let mut repairs = Repairs::new(relay.clone());
-    let mut asks = interval(ASK);
-    asks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut tails = Tails::new(relay.clone());
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let happened = tokio::select! {
             event = events.next() => match event {
                 None => return,
                 Some(event) => Happened::Event(event),
             },
-            done = repairs.next() => Happened::Done(done),
-            _ = asks.tick(), if relay.level == Level::Replayable => Happened::Tick,
+            done = tails.next() => Happened::Done(done),
+            _ = ticks.tick(), if relay.level == Level::Replayable => Happened::Tick,
             _ = stop.changed() => return,
         };
         let Some(registry) = registry.upgrade() else {
             return;
         };
         match happened {
-            Happened::Tick => relay.ask_horizon(&registry),
-            Happened::Done(done) => repairs.finish(&registry, done),
+            Happened::Tick => tails.tick(&registry),
+            Happened::Done(done) => tails.finish(&registry, done),
             Happened::Event(Event::Message(received)) => {
-                relay.receive(&registry, &mut repairs, received);
+                relay.receive(&registry, &mut tails, received);
             }
-            Happened::Event(event) => relay.note(&registry, &mut repairs, event).await,
+            Happened::Event(event) => relay.note(&registry, &mut tails, event).await,
         }
     }
 }
@@ -66,7 +68,7 @@ enum Happened {
 }
 
 impl Relay {
-    fn receive(&self, registry: &Users, repairs: &mut Repairs, received: Received) {
+    fn receive(&self, registry: &Users, tails: &mut Tails, received: Received) {
         let Received { user, body, place } = received;
         let Some(envelope) = Envelope::parse(body) else {
             self.counters.foreign.add(1);
@@ -74,48 +76,37 @@ impl Relay {
             return;
         };
         self.counters.received.add(1);
-        let Some(upstream) = registry.retention().upstream() else {
-            if envelope.node == self.node {
+        let found = match (self.level, place) {
+            (Level::AtMostOnce, _) if envelope.node == self.node => {
                 self.counters.echoes.add(1);
-            } else {
-                let sent = registry.with(&user, |channel| self.deliver(channel, envelope));
-                self.count_unwanted(sent.is_none());
+                return;
             }
-            return;
+            (Level::AtMostOnce, _) => {
+                let delivered = registry.with(&user, |channel| self.deliver(channel, envelope));
+                delivered.is_some()
+            }
+            (Level::Replayable, None) => {
+                self.counters.foreign.add(1);
+                return;
+            }
+            (Level::Replayable, Some(place)) => {
+                let taken = registry.with(&user, |channel| self.take(channel, envelope, place));
+                match taken {
+                    Some(Taken::Early) => {
+                        self.counters.holes.add(1);
+                        tails.repair(registry, &user, place.position.offset);
+                    }
+                    Some(Taken::Elsewhere) => {
+                        // Behind that place there may be this message.
+                        self.follow(registry, &user);
+                        tails.compare(vec![user]);
+                    }
+                    Some(Taken::Sent(_) | Taken::Again) | None => {}
+                }
+                taken.is_some()
+            }
         };
-        let Some(place) = place else {
-            self.counters.foreign.add(1);
-            return;
-        };
-        if place.position.epoch != upstream.epoch() {
-            return;
-        }
-        upstream.advance(Head {
-            epoch: place.position.epoch,
-            position: place.position.offset,
-        });
-        let taken = registry.with(&user, |channel| self.take(channel, envelope, place));
-        self.count_unwanted(taken.is_none());
-        if let Some(Taken::Early(_)) = taken {
-            self.counters.holes.add(1);
-            repairs.repair(registry, &user);
-        }
-    }
-
-    /// Learns from the backplane where the log is.
-    fn ask_horizon(&self, registry: &Users) {
-        if let (Some(upstream), Some(horizon)) =
-            (registry.retention().upstream(), self.backplane.horizon())
-        {
-            upstream.advance(Head {
-                epoch: horizon.epoch,
-                position: horizon.offset,
-            });
-        }
-    }
-
-    fn count_unwanted(&self, is_unwanted: bool) {
-        if is_unwanted {
+        if !found {
             self.counters.unwanted.add(1);
         }
     }
@@ -125,56 +116,62 @@ impl Relay {
         match envelope.what {
             What::Event { key, note, draft } => {
                 let draft = self.prepare(channel, draft, note);
-                let size = draft.len();
+                let size = draft.len() + FRAME_OVERHEAD;
                 channel.publish(size, key.as_deref(), |id| Arc::new(draft.finish(id)));
             }
             What::Lost(count) => tell(channel, count),
         }
     }
 
-    /// The same where the engine keeps the history, if it is its turn.
+    /// Appends what the log has at this place, if it is its turn.
     pub(super) fn take(
         &self,
         channel: &Channel<Arc<Frame>>,
         envelope: Envelope,
         place: Place,
     ) -> Taken {
-        let Envelope { first, what, .. } = envelope;
         let incoming = Incoming {
-            position: place.position.offset,
+            position: place.position,
             previous: place.previous,
         };
-        let echo = first.filter(|first| channel.is_known_by(first.channel));
-        let echo = echo.map(|first| first.count);
-        let taken = match what {
+        let taken = match envelope.what {
             What::Event { key, note, draft } => {
-                let draft = self.prepare(channel, draft, note);
-                let sized = (draft.len(), key.as_deref());
-                channel.take(false, incoming, echo, sized, |id| {
-                    Arc::new(draft.finish(id).routed(first, incoming.position))
-                })
+                let sample = Sample::take(self.name);
+                let is_sampled = sample.is_some();
+                let draft = self.prepare(channel, draft, note).with_sample(sample);
+                let sized = (draft.len() + FRAME_OVERHEAD, key.as_deref());
+                let taken = channel.take(false, incoming, sized, |id| {
+                    Arc::new(draft.finish(Some(id)).placed(id))
+                });
+                if let (true, Taken::Sent(reached)) = (is_sampled, taken) {
+                    fanned_out(self.name, reached);
+                }
+                taken
             }
-            What::Lost(count) => channel.take(true, incoming, echo, (1, None), |id| {
-                let notice = Frame::notice(GapReason::Backplane, count, id);
-                Arc::new(notice.routed(first, incoming.position))
-            }),
+            What::Lost(count) => {
+                let sized = (FRAME_OVERHEAD, None);
+                channel.take(true, incoming, sized, |id| notice(count, id))
+            }
         };
-        match taken {
-            Taken::Echo => self.counters.echoes.add(1),
-            Taken::Again => self.counters.again.add(1),
-            Taken::Sent(_) | Taken::Early(_) => {}
+        if taken == Taken::Again {
+            self.counters.again.add(1);
         }
         taken
     }
 
     fn prepare(&self, channel: &Channel<Arc<Frame>>, draft: Draft, note: Option<String>) -> Draft {
         let tag = self.tag(&draft, note.as_deref());
-        draft
-            .with_ids(channel.id_prefix().map(Ids::of))
-            .with_tag(tag)
+        draft.with_epoch(channel.id_epoch()).with_tag(tag)
     }
 
-    async fn note(&self, registry: &Users, repairs: &mut Repairs, event: Event) {
+    /// If the log is not the one that the user's channel is in, the channel goes over to it, and its streams are told.
+    pub(in crate::broadcaster) fn follow(&self, registry: &Users, user: &str) {
+        registry.with(user, |channel| {
+            channel.follow(FRAME_OVERHEAD, |id| notice(None, id))
+        });
+    }
+
+    async fn note(&self, registry: &Users, tails: &mut Tails, event: Event) {
         match event {
             Event::Message(_) => {}
             Event::Foreign => self.counters.foreign.add(1),
@@ -185,7 +182,7 @@ impl Relay {
             Event::Ready(users) => {
                 let noted = self.interests.note_ready(users);
                 if self.level == Level::Replayable {
-                    repairs.look(noted.into_iter().map(|(user, _)| user).collect());
+                    tails.compare(noted.into_iter().map(|(user, _)| user).collect());
                     return;
                 }
                 for (user, _) in noted.into_iter().filter(|(_, had_early)| *had_early) {
@@ -196,73 +193,81 @@ impl Relay {
                 users,
                 cause,
                 detail,
-            } => {
-                tracing::warn!(
-                    users = users.len(),
-                    cause = cause.as_str(),
-                    detail,
-                    "messages do not arrive"
-                );
-                if self.level == Level::AtMostOnce {
-                    for user in users {
-                        registry.with(&user, |channel| tell(channel, None));
-                    }
-                }
-            }
-            Event::Behind(users) => repairs.look(users),
-            Event::Restored { .. } | Event::Changed { .. } => {
-                let maybe_lost = match event {
-                    Event::Restored { maybe_lost } => maybe_lost,
-                    _ => true,
-                };
+            } => self.unheard(registry, users, cause, detail).await,
+            Event::Behind(users) => tails.compare(users),
+            Event::Restored { maybe_lost } => {
                 self.set_connected(true);
                 tracing::info!(maybe_lost, "the backplane is restored");
-                if maybe_lost && self.level == Level::AtMostOnce {
-                    self.tell_everyone(registry, |channel| tell(channel, None))
-                        .await;
-                } else {
-                    let users = registry.rosters();
-                    let users = users.iter().map(|roster| roster.user().clone());
-                    repairs.look(users.collect());
-                }
+                self.may_have_lost(registry, tails, maybe_lost).await;
             }
-            Event::Reset(head) => {
-                let head = Head {
-                    epoch: head.epoch,
-                    position: head.offset,
-                };
+            Event::Changed { cause } => {
+                tracing::info!(cause = cause.as_str(), "messages may not have arrived");
+                self.may_have_lost(registry, tails, true).await;
+            }
+            Event::Reset(_) => {
                 tracing::warn!("the backplane's log is another one");
-                if let Some(upstream) = registry.retention().upstream() {
-                    upstream.reset(head);
-                }
-                self.tell_everyone(registry, |channel| {
-                    channel.reset(head, |id| {
-                        Arc::new(Frame::notice(GapReason::Backplane, None, id))
-                    });
-                })
-                .await;
+                self.for_everyone(registry, |user| self.follow(registry, user))
+                    .await;
+                tails.compare_all(registry);
             }
         }
     }
 
-    async fn tell_everyone(&self, registry: &Users, tell: impl Fn(&Channel<Arc<Frame>>)) {
-        let users: Vec<UserId> = registry
-            .rosters()
-            .iter()
-            .map(|roster| roster.user().clone())
-            .collect();
-        for users in users.chunks(BREATH) {
-            for user in users {
-                registry.with(user, &tell);
+    async fn may_have_lost(&self, registry: &Users, tails: &mut Tails, maybe_lost: bool) {
+        match self.level {
+            Level::AtMostOnce if maybe_lost => {
+                self.for_everyone(registry, |user| {
+                    registry.with(user, |channel| tell(channel, None));
+                })
+                .await;
             }
+            Level::AtMostOnce => {}
+            Level::Replayable => tails.compare_all(registry),
+        }
+    }
+
+    /// Streams that do not hear of events are told where nothing else could tell them. At [`Level::Replayable`] the log
+    /// has what they miss, and they get it from there, only later.
+    async fn unheard(&self, registry: &Users, users: Vec<UserId>, cause: Cause, detail: String) {
+        let users = match users.is_empty() {
+            true => users_of(registry),
+            false => users,
+        };
+        self.warn_unheard(users.len(), cause, &detail);
+        self.interests.note_unheard(&users);
+        if self.level == Level::AtMostOnce {
+            for user in &users {
+                registry.with(user, |channel| tell(channel, None));
+            }
+        }
+    }
+
+    async fn for_everyone(&self, registry: &Users, each: impl Fn(&UserId)) {
+        for users in users_of(registry).chunks(BREATH) {
+            users.iter().for_each(&each);
             tokio::task::yield_now().await;
         }
     }
 }
 
+pub(super) fn users_of(registry: &Users) -> Vec<UserId> {
+    let rosters = registry.rosters();
+    rosters.iter().map(|roster| roster.user().clone()).collect()
+}
+
 /// Tells all streams of a user that events of other nodes are missing.
-pub(super) fn tell(channel: &Channel<Arc<Frame>>, missed: Option<u64>) {
-    channel.note(1, |id| {
+fn tell(channel: &Channel<Arc<Frame>>, missed: Option<u64>) {
+    channel.note(FRAME_OVERHEAD, |id| {
         Arc::new(Frame::notice(GapReason::Backplane, missed, id))
     });
+}
+
+/// Tells them that the log lacks what should come next, up to this place.
+pub(super) fn tell_missing(channel: &Channel<Arc<Frame>>, missed: Option<u64>, until: Position) {
+    channel.skip(until, FRAME_OVERHEAD, |id| notice(missed, id));
+}
+
+/// What stands in a channel for events that are missing up to this place.
+fn notice(missed: Option<u64>, id: Position) -> Arc<Frame> {
+    Arc::new(Frame::notice(GapReason::Backplane, missed, Some(id)).placed(id))
 }

@@ -1,8 +1,8 @@
 //! Whose events this node wants from the others: those of users that have a channel here, and for a while after.
 //!
-//! A stream that is opened says so before it registers. What is no longer wanted is found by looking: a user who has no
-//! channel at two looks in a row, and whom nobody has wanted in between, is taken out. So the registry knows nothing of
-//! it, and users whose streams come and go are not added and taken out each time.
+//! A stream says so when it has registered, so one that is refused adds nothing. What is no longer wanted is found by
+//! looking: a user who has no channel at two looks in a row, and whom nobody has wanted in between, is taken out. So the
+//! registry knows nothing of it, and users whose streams come and go are not added and taken out each time.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::Relay;
+use super::guarded::guarded;
 use crate::frame::Frame;
 use crate::id::UserId;
 use crate::registry::Registry;
@@ -25,18 +26,29 @@ pub(super) struct Interests {
     /// What the engine is to be told, in order: in, or out.
     changes: Mutex<Vec<(UserId, bool)>>,
     changed: Notify,
-    /// Some have become ready.
-    ready: Notify,
+    /// Some are answered.
+    answered: Notify,
 }
 
 #[derive(Default)]
 struct Interest {
-    is_ready: bool,
+    answer: Answer,
     /// Somebody has wanted it since the last look, or waits for it.
     is_wanted: bool,
     waiting: usize,
     /// A stream has begun before it was ready.
     has_early: bool,
+}
+
+/// What the engine says of a user.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Answer {
+    #[default]
+    Nothing,
+    /// The user's events arrive.
+    Ready,
+    /// They do not, and the adapter goes on trying.
+    Unheard,
 }
 
 impl Interests {
@@ -46,7 +58,7 @@ impl Interests {
             hasher: RandomState::new(),
             changes: Mutex::default(),
             changed: Notify::new(),
-            ready: Notify::new(),
+            answered: Notify::new(),
         }
     }
 
@@ -68,12 +80,15 @@ impl Interests {
         f(interest)
     }
 
-    /// A stream of this user begins now.
+    /// A stream of this user has begun.
     pub(super) fn begin(&self, user: &UserId) {
-        self.with(user, |interest| interest.has_early |= !interest.is_ready);
+        self.with(user, |interest| {
+            interest.has_early |= interest.answer != Answer::Ready;
+        });
     }
 
-    /// Waits until a user's events arrive, and keeps the interest while the answer is held.
+    /// Waits until a user's events arrive, or the engine says that they do not, and keeps the interest while the answer is
+    /// held.
     pub(super) async fn wait<'a>(&'a self, user: &UserId) -> Waiting<'a> {
         self.with(user, |interest| interest.waiting += 1);
         let waiting = Waiting {
@@ -81,12 +96,12 @@ impl Interests {
             user: user.clone(),
         };
         loop {
-            // Asked for before the look, so that what becomes ready in between is not slept through.
-            let ready = self.ready.notified();
-            if self.with(user, |interest| interest.is_ready) {
+            // Asked for before the look, so that an answer in between is not slept through.
+            let answered = self.answered.notified();
+            if self.with(user, |interest| interest.answer != Answer::Nothing) {
                 return waiting;
             }
-            ready.await;
+            answered.await;
         }
     }
 
@@ -96,13 +111,37 @@ impl Interests {
         for user in users {
             // One who was taken out meanwhile is none of ours any more.
             if let Some(interest) = self.shard(&user).get_mut(&user) {
-                interest.is_ready = true;
+                interest.answer = Answer::Ready;
                 let had_early = std::mem::take(&mut interest.has_early);
                 noted.push((user.clone(), had_early));
             }
         }
-        self.ready.notify_waiters();
+        self.answered.notify_waiters();
         noted
+    }
+
+    /// The engine does not send what is published to these.
+    pub(super) fn note_unheard(&self, users: &[UserId]) {
+        for user in users {
+            if let Some(interest) = self.shard(user).get_mut(user) {
+                interest.answer = Answer::Unheard;
+                // What is published until it is ready does not arrive.
+                interest.has_early = true;
+            }
+        }
+        self.answered.notify_waiters();
+    }
+
+    /// Takes a user out whose stream was refused, unless somebody else wants the user.
+    pub(super) fn withdraw(&self, user: &UserId, registry: &Registry<Arc<Frame>>) {
+        let mut shard = self.shard(user);
+        let is_wanted = shard.get(user).is_none_or(|interest| interest.waiting > 0);
+        if is_wanted || registry.has(user) {
+            return;
+        }
+        shard.remove(user);
+        lock(&self.changes).push((user.clone(), false));
+        self.changed.notify_one();
     }
 
     /// Takes out whom nobody wants any more.
@@ -131,8 +170,16 @@ impl Interests {
         (users(add), users(remove))
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).len()).sum()
+    /// How many users there are, and of how many of these the engine says that it does not send what is published to them.
+    pub(super) fn count(&self) -> (usize, usize) {
+        let counts = self.shards.iter().map(|shard| {
+            let shard = lock(shard);
+            let unheard = shard
+                .values()
+                .filter(|interest| interest.answer == Answer::Unheard);
+            (shard.len(), unheard.count())
+        });
+        counts.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
     }
 }
 
@@ -171,8 +218,6 @@ pub(super) async fn run(
                     return;
                 };
                 relay.interests.look(&registry);
-                let at = |user: &str| registry.with(user, |channel| channel.remote());
-                relay.outbox.forget_settled(at);
             }
             _ = stop.changed() => return,
         }
@@ -180,7 +225,7 @@ pub(super) async fn run(
         if add.is_empty() && remove.is_empty() {
             continue;
         }
-        if let Err(error) = relay.backplane.set_interest(&add, &remove).await {
+        if let Err(error) = guarded(relay.backplane.set_interest(&add, &remove)).await {
             if !error.is_closed() {
                 tracing::warn!(error = crate::error::with_causes(&error), "interest");
             }

@@ -1,20 +1,23 @@
 //! A broadcaster among others: how its events reach the streams of other nodes, and theirs its own.
 //!
 //! [`Outbox`] takes what is broadcast here, without waiting, and `publish` hands it to the [`Backplane`]. [`Interests`] says
-//! whose events are to come from there, and `inbox` puts them into the channels, in the engine's order, with `repair` for
-//! what has not come. A [`Crossing`] stands in front of each stream, for a client that comes from another node.
+//! whose events are to come from there, and `inbox` puts them into the channels. At [`Level::Replayable`] that is the only
+//! way into a channel, for events of this node as well: the engine's log decides the order. `tails` compares the channels
+//! with the log and reads from it what did not arrive. A [`Returning`] stands in front of each stream, for a client that is
+//! behind what its channel keeps.
 //!
 //! What comes from the backplane is never sent to it again: `inbox` writes into channels, and only a broadcast writes into
 //! the outbox.
 
-mod crossing;
+mod guarded;
 mod inbox;
 mod interest;
 mod outbox;
 mod publish;
-mod repair;
+mod returning;
 mod state;
+mod tails;
 
-pub(super) use crossing::Crossing;
 pub(super) use outbox::Confirm;
+pub(super) use returning::Returning;
 pub(super) use state::{Relay, Running, Settings, Tags};

@@ -5,15 +5,14 @@
 //! between two broadcasts that follow each other closely, so a stream of events costs no wake-ups.
 //!
 //! 1. A user's events are in one lane, in the order in which they were pushed.
-//! 2. Where there is no room, an event is counted and not kept. What is lost of a user stands behind what was kept: as long
-//!    as a lane has been full since it was emptied last, it takes nothing.
-//! 3. A user's own events come in the order in which they were broadcast, on each node. One that was broadcast while the user
-//!    had no channel here comes from the engine, should the user have one by then; so what is broadcast after it comes from
-//!    there as well, until it has come.
+//! 2. Where there is no room, an event is counted and not kept. The count stands after the events that were kept before it
+//!    and before those that are kept later: once a user has lost an event, the user's next ones are lost as well, until the
+//!    task has taken the count.
+//! 3. Room is taken by a push, and given back when the event was published or given up: what the task has taken counts as
+//!    well. One user takes at most half of a lane.
 //! 4. Nobody sleeps through a push. The task says that it sleeps before it looks into the lanes for the last time, and a
 //!    push looks whether it does after having pushed. The lane's lock orders the two: either the task finds the event, or
 //!    the push finds it asleep.
-//! 5. A push comes under the lock of its channel's log. So nobody asks a log for anything under a lane's lock.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
@@ -22,83 +21,80 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::error::RelayError;
-use crate::id::{Seen, UserId};
-use crate::sync::{AtomicBool, AtomicUsize, Mutex, Notify};
+use crate::id::UserId;
+use crate::sync::{AtomicBool, Mutex, Notify};
 
 const LANES: usize = 8;
+/// Users that share an account of their room. More accounts make it rarer that a user has no room because of another.
+const SHARES: usize = 64;
 /// The most room that a lane is given again.
 const SPARE_BYTES: usize = 64 << 10;
 const SPARE_RECORDS: usize = 1024;
 
 /// An event that is to be published.
 pub(super) struct Outgoing {
-    pub(super) user: UserId,
     pub(super) body: Bytes,
-    pub(super) first: Option<Seen>,
-    /// The streams here get it from the engine.
-    pub(super) is_deferred: bool,
-    /// Who waits for it to be accepted.
+    pub(super) place: Room,
+    /// The caller that waits for the outcome.
     pub(super) confirm: Option<Confirm>,
 }
 
-pub(crate) type Confirm = oneshot::Sender<()>;
+pub(crate) type Confirm = oneshot::Sender<Result<(), RelayError>>;
 
-/// So many of a user's events were lost that the same channel sent first, or none did.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Lost {
-    /// `None` if nobody knows.
-    pub(super) count: Option<u64>,
-    pub(super) last: Option<Seen>,
-}
-
-/// What was lost of a user's events, by the channel that sent it first: its streams have seen it, and no others.
-#[derive(Debug, Default)]
-pub(super) struct Losses(pub(super) VecDeque<Lost>);
-
-impl Losses {
-    pub(super) fn add(&mut self, lost: Lost) {
-        let channel = |lost: &Lost| lost.last.map(|last| last.channel);
-        let same = self.0.iter_mut().find(|one| channel(one) == channel(&lost));
-        match same {
-            None => self.0.push_back(lost),
-            Some(one) => {
-                one.count = one.count.zip(lost.count).map(|(one, more)| one + more);
-                one.last = lost.last;
-            }
-        }
-    }
-}
-
-/// What the task takes out at once: events, and behind them what was lost.
+/// What the task takes out at once: each user's events in order, and after them how many the user has lost.
 #[derive(Default)]
 pub(super) struct Haul {
-    pub(super) events: Vec<Outgoing>,
-    pub(super) lost: HashMap<UserId, Losses>,
+    pub(super) events: Vec<(UserId, Outgoing)>,
+    pub(super) lost: HashMap<UserId, u64>,
 }
 
 pub(super) struct Outbox {
     lanes: [Lane; LANES],
-    room: Room,
+    limit: Used,
     is_asleep: AtomicBool,
     wake: Notify,
-    /// Users whose events come from the engine.
-    deferred: AtomicUsize,
 }
 
-/// Of a user whose events come from the engine.
-#[derive(Default)]
-struct Deferred {
-    /// So many are not published yet.
-    waiting: usize,
-    /// The last one is there up to this position.
-    until: u64,
-}
-
-/// How much one lane takes.
-#[derive(Clone, Copy)]
-struct Room {
+/// How much is used, or may be.
+#[derive(Debug, Clone, Copy, Default)]
+struct Used {
     events: usize,
     bytes: usize,
+}
+
+impl Used {
+    fn has_room(self, bytes: usize, limit: Self) -> bool {
+        self.events < limit.events && self.bytes + bytes <= limit.bytes
+    }
+
+    fn add(&mut self, bytes: usize) {
+        self.events += 1;
+        self.bytes += bytes;
+    }
+
+    fn sub(&mut self, bytes: usize) {
+        self.events -= 1;
+        self.bytes -= bytes;
+    }
+}
+
+/// The room that an event takes, and where.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    lane: usize,
+    share: usize,
+    bytes: usize,
+}
+
+impl Room {
+    fn of(hash: u64, bytes: usize) -> Self {
+        Self {
+            // The registry's shards and maps use other bits.
+            lane: (hash >> 56) as usize % LANES,
+            share: (hash >> 48) as usize % SHARES,
+            bytes,
+        }
+    }
 }
 
 /// Alone on its cache lines, like the shards of the registry.
@@ -108,102 +104,104 @@ struct Lane(Mutex<Waiting>);
 /// What waits in a lane.
 ///
 /// Events are copied into one buffer: what another thread would have to free, or to count down, costs more than that.
-#[derive(Default)]
 struct Waiting {
     /// Of each event the user, and then what is published.
     buffer: Vec<u8>,
     records: Vec<Record>,
     confirms: VecDeque<Confirm>,
-    is_full: bool,
+    lost: HashMap<UserId, u64>,
+    used: Used,
+    shares: Box<[Used]>,
     is_closed: bool,
-    lost: HashMap<UserId, Losses>,
-    deferred: HashMap<UserId, Deferred>,
 }
 
 #[derive(Clone, Copy)]
 struct Record {
     user_len: usize,
     body_len: usize,
-    first: Option<Seen>,
-    is_deferred: bool,
+    place: Room,
     /// Whether the next of the confirms is its.
     is_confirmed: bool,
 }
 
 impl Outbox {
     pub(super) fn new(events: usize, bytes: usize) -> Self {
+        let lane = || Waiting {
+            buffer: Vec::new(),
+            records: Vec::new(),
+            confirms: VecDeque::new(),
+            lost: HashMap::new(),
+            used: Used::default(),
+            shares: vec![Used::default(); SHARES].into(),
+            is_closed: false,
+        };
         Self {
-            lanes: std::array::from_fn(|_| Lane(Mutex::new(Waiting::default()))),
-            room: Room {
+            lanes: std::array::from_fn(|_| Lane(Mutex::new(lane()))),
+            limit: Used {
                 events: events.div_ceil(LANES),
                 bytes: bytes.div_ceil(LANES),
             },
             is_asleep: AtomicBool::new(false),
             wake: Notify::new(),
-            deferred: AtomicUsize::new(0),
         }
     }
 
-    fn lane(&self, hash: u64) -> &Mutex<Waiting> {
-        // The registry's shards and maps use other bits.
-        &self.lanes[(hash >> 56) as usize % LANES].0
+    fn lane(&self, place: Room) -> &Mutex<Waiting> {
+        &self.lanes[place.lane].0
     }
 
-    /// Takes an event of this length if there is room for it; otherwise notes that it is lost. `write` writes it.
+    /// Takes an event of this length if there is room for it; otherwise counts it as lost. `write` writes it.
     pub(super) fn push(
         &self,
         (hash, user): (u64, &str),
-        first: Option<Seen>,
-        is_deferred: bool,
         confirm: Option<Confirm>,
         len: usize,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), RelayError> {
-        let pushed = self.lane(hash).with(|lane| {
+        let place = Room::of(hash, user.len() + len);
+        let pushed = self.lane(place).with(|lane| {
             if lane.is_closed {
                 return Err(RelayError::Closed);
             }
-            let fits = lane.records.len() < self.room.events
-                && lane.buffer.len() + user.len() + len <= self.room.bytes;
-            if lane.is_full || !fits {
-                lane.is_full = true;
-                lane.lose(user, first);
+            if !lane.has_room(place, self.limit) || lane.has_lost(user) {
+                lane.lose(user);
                 return Err(RelayError::QueueFull);
             }
+            lane.used.add(place.bytes);
+            lane.shares[place.share].add(place.bytes);
             lane.buffer.extend_from_slice(user.as_bytes());
             let start = lane.buffer.len();
             write(&mut lane.buffer);
             lane.records.push(Record {
                 user_len: user.len(),
                 body_len: lane.buffer.len() - start,
-                first,
-                is_deferred,
+                place,
                 is_confirmed: confirm.is_some(),
             });
             lane.confirms.extend(confirm);
-            if is_deferred {
-                let deferred = lane.deferred.entry(user.into()).or_insert_with(|| {
-                    self.deferred.fetch_add(1, Ordering::Relaxed);
-                    Deferred::default()
-                });
-                deferred.waiting += 1;
-            }
             Ok(())
         });
-        // Of a loss the task is to learn as well, and it is to empty the lane: one that is full of a single event that has no
-        // room at all has not been pushed to before.
+        // Of a loss the task is to learn as well.
         self.wake();
         pushed
     }
 
-    /// Notes that an event is lost that can never be published. What the lane takes until it is emptied is lost as well,
-    /// so that what is lost stands behind what is not.
-    pub(super) fn lose(&self, hash: u64, user: &str, first: Option<Seen>) {
-        self.lane(hash).with(|lane| {
-            lane.is_full = true;
-            lane.lose(user, first);
+    /// Counts an event as lost that can never be published.
+    pub(super) fn lose(&self, hash: u64, user: &str) {
+        self.lane(Room::of(hash, 0)).with(|lane| {
+            if !lane.is_closed {
+                lane.lose(user);
+            }
         });
         self.wake();
+    }
+
+    /// Gives the room of an event back.
+    pub(super) fn give_back(&self, place: Room) {
+        self.lane(place).with(|lane| {
+            lane.used.sub(place.bytes);
+            lane.shares[place.share].sub(place.bytes);
+        });
     }
 
     fn wake(&self) {
@@ -218,12 +216,11 @@ impl Outbox {
         let mut haul = Haul::default();
         for Lane(lane) in &self.lanes {
             let (buffer, records, mut confirms, lost) = lane.with(|lane| {
-                // As much room again, so that it need not grow event by event.
-                let room = Vec::with_capacity(lane.buffer.len().min(SPARE_BYTES));
-                let buffer = Bytes::from(std::mem::replace(&mut lane.buffer, room));
-                let room = Vec::with_capacity(lane.records.len().min(SPARE_RECORDS));
-                let records = std::mem::replace(&mut lane.records, room);
-                lane.is_full = false;
+                // As much capacity again, so that it need not grow event by event.
+                let spare = Vec::with_capacity(lane.buffer.len().min(SPARE_BYTES));
+                let buffer = Bytes::from(std::mem::replace(&mut lane.buffer, spare));
+                let spare = Vec::with_capacity(lane.records.len().min(SPARE_RECORDS));
+                let records = std::mem::replace(&mut lane.records, spare);
                 let confirms = std::mem::take(&mut lane.confirms);
                 (buffer, records, confirms, std::mem::take(&mut lane.lost))
             });
@@ -231,13 +228,12 @@ impl Outbox {
             for record in records {
                 let user = rest.split_to(record.user_len);
                 let user = std::str::from_utf8(&user).expect("it was copied from a `str`");
-                haul.events.push(Outgoing {
-                    user: user.into(),
+                let event = Outgoing {
                     body: rest.split_to(record.body_len),
-                    first: record.first,
-                    is_deferred: record.is_deferred,
+                    place: record.place,
                     confirm: record.is_confirmed.then(|| confirms.pop_front()).flatten(),
-                });
+                };
+                haul.events.push((user.into(), event));
             }
             haul.lost.extend(lost);
         }
@@ -250,10 +246,11 @@ impl Outbox {
             .all(|Lane(lane)| lane.with(|lane| lane.records.is_empty() && lane.lost.is_empty()))
     }
 
+    /// How many events wait, those included that the task has taken.
     pub(super) fn len(&self) -> usize {
         self.lanes
             .iter()
-            .map(|Lane(lane)| lane.with(|lane| lane.records.len()))
+            .map(|Lane(lane)| lane.with(|lane| lane.used.events))
             .sum()
     }
 
@@ -273,70 +270,29 @@ impl Outbox {
         }
         self.wake.notify_one();
     }
-
-    /// Whether any user's events come from the engine. Relaxed: whoever has pushed one before sees it.
-    pub(super) fn defers_any(&self) -> bool {
-        self.deferred.load(Ordering::Relaxed) > 0
-    }
-
-    /// Whether this user's do, whose channel is so far in the engine's log, if there is one.
-    pub(super) fn defers(&self, hash: u64, user: &str, at: Option<u64>) -> bool {
-        self.defers_in(self.lane(hash), user, at)
-    }
-
-    fn defers_in(&self, lane: &Mutex<Waiting>, user: &str, at: Option<u64>) -> bool {
-        lane.with(|lane| {
-            let Some(deferred) = lane.deferred.get(user) else {
-                return false;
-            };
-            let is_over = deferred.waiting == 0 && at.is_none_or(|at| at >= deferred.until);
-            if is_over {
-                lane.deferred.remove(user);
-                self.deferred.fetch_sub(1, Ordering::Relaxed);
-            }
-            !is_over
-        })
-    }
-
-    /// One of them is published, up to this position.
-    pub(super) fn settle(&self, hash: u64, user: &UserId, position: u64) {
-        self.lane(hash).with(|lane| {
-            if let Some(deferred) = lane.deferred.get_mut(user) {
-                deferred.waiting = deferred.waiting.saturating_sub(1);
-                deferred.until = deferred.until.max(position);
-            }
-        });
-    }
-
-    /// Forgets those who are over. `at` says how far a user's channel is, if there is one.
-    pub(super) fn forget_settled(&self, at: impl Fn(&str) -> Option<u64>) {
-        for Lane(lane) in &self.lanes {
-            let settled: Vec<UserId> = lane.with(|lane| {
-                let deferred = lane.deferred.iter();
-                let settled = deferred.filter(|(_, deferred)| deferred.waiting == 0);
-                settled.map(|(user, _)| user.clone()).collect()
-            });
-            for user in settled {
-                // Asked outside (invariant 5).
-                let at = at(&user);
-                self.defers_in(lane, &user, at);
-            }
-        }
-    }
 }
 
 impl Waiting {
-    fn lose(&mut self, user: &str, last: Option<Seen>) {
-        let lost = Lost {
-            count: Some(1),
-            last,
+    fn has_room(&self, place: Room, limit: Used) -> bool {
+        let share = self.shares[place.share];
+        let half = Used {
+            events: limit.events.div_ceil(2),
+            bytes: limit.bytes / 2,
         };
+        // An event that is larger than half of the room may take more, if it is the only one.
+        let has_share = share.events == 0 || share.has_room(place.bytes, half);
+        has_share && self.used.has_room(place.bytes, limit)
+    }
+
+    fn has_lost(&self, user: &str) -> bool {
+        !self.lost.is_empty() && self.lost.contains_key(user)
+    }
+
+    fn lose(&mut self, user: &str) {
         match self.lost.get_mut(user) {
-            Some(losses) => losses.add(lost),
+            Some(count) => *count += 1,
             None => {
-                let mut losses = Losses::default();
-                losses.add(lost);
-                self.lost.insert(user.into(), losses);
+                self.lost.insert(user.into(), 1);
             }
         }
     }

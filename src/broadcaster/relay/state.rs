@@ -1,21 +1,22 @@
 //! What the tasks of a broadcaster and its callers have in common.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::panic::catch_unwind;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::interest::{self, Interests};
 use super::outbox::{Confirm, Outbox};
 use super::{inbox, publish};
-use crate::backplane::{Backplane, Level, Outbound};
-use crate::error::RelayError;
+use crate::backplane::{Backplane, BackplaneError, Cause, Level, Outbound};
+use crate::error::{RelayError, with_causes};
 use crate::event::Tag;
 use crate::frame::{Draft, Frame};
 use crate::id::UserId;
@@ -50,7 +51,12 @@ pub(super) struct Counters {
     pub(super) fetched: Counter,
 }
 
+/// Clients for whom the log is read at once.
+const READERS: usize = 64;
+
 pub(in crate::broadcaster) struct Relay {
+    /// The broadcaster's.
+    pub(super) name: &'static str,
     pub(super) backplane: Arc<dyn Backplane>,
     pub(super) level: Level,
     /// Drawn at random for this broadcaster.
@@ -63,8 +69,15 @@ pub(in crate::broadcaster) struct Relay {
     pub(super) runtime: Handle,
     /// The engine can be reached again.
     pub(super) restored: Notify,
-    max_body: usize,
-    is_connected: AtomicBool,
+    /// Asked for again after each reconnect.
+    max_body: AtomicUsize,
+    is_connected: watch::Sender<bool>,
+    /// What was warned of: once for each cause.
+    warned: Mutex<HashSet<&'static str>>,
+    /// Who may read from the log for a client that returns.
+    pub(super) readers: Semaphore,
+    /// When the engine has answered last.
+    answered: Mutex<Instant>,
     messages: AtomicU64,
     /// Since when the oldest of what waits has been waiting, about.
     behind: Mutex<Option<Instant>>,
@@ -76,6 +89,7 @@ pub(in crate::broadcaster) struct Relay {
 impl Relay {
     /// Starts the tasks.
     pub(in crate::broadcaster) fn start(
+        name: &'static str,
         backplane: Arc<dyn Backplane>,
         settings: &Settings,
         registry: &Arc<Registry<Arc<Frame>>>,
@@ -83,8 +97,9 @@ impl Relay {
     ) -> Arc<Self> {
         let (stop, stopped) = watch::channel(None);
         let relay = Arc::new(Self {
+            name,
             level: backplane.level(),
-            max_body: backplane.max_body(),
+            max_body: AtomicUsize::new(backplane.max_body()),
             node: crate::id::Position::new_epoch(),
             outbox: Outbox::new(settings.events, settings.bytes),
             interests: Interests::new(),
@@ -93,7 +108,10 @@ impl Relay {
             patience: settings.patience,
             runtime: runtime.clone(),
             restored: Notify::new(),
-            is_connected: AtomicBool::new(true),
+            is_connected: watch::Sender::new(true),
+            warned: Mutex::default(),
+            readers: Semaphore::new(READERS),
+            answered: Mutex::new(Instant::now()),
             messages: AtomicU64::new(0),
             behind: Mutex::new(None),
             stop,
@@ -104,7 +122,7 @@ impl Relay {
         let events = relay.backplane.events();
         let inbox = inbox::run(relay.clone(), registry.clone(), events, stopped.clone());
         runtime.spawn(inbox);
-        let publish = publish::run(relay.clone(), registry.clone(), stopped.clone());
+        let publish = publish::run(relay.clone(), stopped.clone());
         let mut publishing = relay.publishing.try_lock().expect("nobody closes it yet");
         *publishing = Some(runtime.spawn(publish));
         drop(publishing);
@@ -113,23 +131,24 @@ impl Relay {
         relay
     }
 
+    pub(in crate::broadcaster) fn level(&self) -> Level {
+        self.level
+    }
+
     /// Hands an event over to be published.
     pub(in crate::broadcaster) fn push(
         &self,
         (hash, user): (u64, &str),
         event: &Outbound<'_>,
-        is_deferred: bool,
         confirm: Option<Confirm>,
     ) -> Result<(), RelayError> {
-        let (len, max) = (event.len(), self.max_body);
+        let (len, max) = (event.len(), self.max_body.load(Ordering::Relaxed));
         let pushed = if len > max {
-            self.outbox.lose(hash, user, event.first);
+            self.outbox.lose(hash, user);
             Err(RelayError::TooLarge { len, max })
         } else {
             let write = |bytes: &mut Vec<u8>| event.write(self.node, bytes);
-            let to = (hash, user);
-            self.outbox
-                .push(to, event.first, is_deferred, confirm, len, write)
+            self.outbox.push((hash, user), confirm, len, write)
         };
         if pushed.is_err() {
             self.counters.refused.add(1);
@@ -137,24 +156,7 @@ impl Relay {
         pushed
     }
 
-    /// Whether what is broadcast to a user comes to the streams here from the engine as well; see [`Outbox`].
-    pub(in crate::broadcaster) fn defers(
-        &self,
-        user: &str,
-        registry: &Registry<Arc<Frame>>,
-    ) -> bool {
-        self.outbox.defers_any() && {
-            let at = registry.with(user, |channel| channel.remote());
-            self.outbox.defers(registry.hash(user), user, at)
-        }
-    }
-
-    /// Whether an event for which there is no channel here may come back for one that is opened meanwhile.
-    pub(in crate::broadcaster) fn sends_back(&self) -> bool {
-        self.level == Level::Replayable
-    }
-
-    /// A stream of this user begins.
+    /// A stream of this user has begun.
     pub(in crate::broadcaster) fn begin(&self, user: &UserId) {
         self.interests.begin(user);
     }
@@ -166,18 +168,54 @@ impl Relay {
         f: impl FnOnce() -> R,
     ) -> R {
         let ready = self.interests.wait(user);
-        let interrupted = async {
-            while self.is_connected() {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
+        let mut is_connected = self.is_connected.subscribe();
         tokio::select! {
             held = ready => {
                 let result = f();
                 drop(held);
                 result
             }
-            () = interrupted => f(),
+            _ = is_connected.wait_for(|is_connected| !is_connected) => f(),
+        }
+    }
+
+    /// A stream of this user was refused.
+    pub(in crate::broadcaster) fn withdraw(&self, user: &UserId, registry: &Registry<Arc<Frame>>) {
+        self.interests.withdraw(user, registry);
+    }
+
+    /// Which log there is.
+    pub(super) fn epoch(&self) -> Option<u64> {
+        self.backplane.horizon().map(|horizon| horizon.epoch)
+    }
+
+    /// The engine has answered.
+    pub(super) fn answered(&self) {
+        *lock(&self.answered) = Instant::now();
+    }
+
+    /// For how long the engine has not answered anybody, at most since then.
+    pub(super) fn is_silent_since(&self, then: Instant) -> Duration {
+        then.max(*lock(&self.answered)).elapsed()
+    }
+
+    pub(super) fn warn_refused(&self, user: &UserId, reason: &BackplaneError) {
+        let (user, error) = (user.as_str(), with_causes(reason));
+        match lock(&self.warned).insert("refused") {
+            true => tracing::warn!(
+                user,
+                error,
+                "the engine refuses an event; others are counted"
+            ),
+            false => tracing::debug!(user, error, "the engine refuses an event"),
+        }
+    }
+
+    pub(super) fn warn_unheard(&self, users: usize, cause: Cause, detail: &str) {
+        let name = cause.as_str();
+        match lock(&self.warned).insert(name) {
+            true => tracing::warn!(users, cause = name, detail, "events do not arrive"),
+            false => tracing::debug!(users, cause = name, detail, "events do not arrive"),
         }
     }
 
@@ -188,14 +226,13 @@ impl Relay {
     }
 
     pub(super) fn set_connected(&self, is_connected: bool) {
-        self.is_connected.store(is_connected, Ordering::Relaxed);
+        self.is_connected.send_replace(is_connected);
         if is_connected {
+            let max_body = self.backplane.max_body();
+            self.max_body.store(max_body, Ordering::Relaxed);
+            lock(&self.warned).clear();
             self.restored.notify_one();
         }
-    }
-
-    fn is_connected(&self) -> bool {
-        self.is_connected.load(Ordering::Relaxed)
     }
 
     /// Makes the tag of an event that comes from elsewhere. The service's own code does that, in a task that others' events
@@ -209,22 +246,28 @@ impl Relay {
         })
     }
 
-    /// Something waits since then, or nothing does.
-    pub(super) fn behind_since(&self, since: Option<Instant>) {
-        let mut behind = self.behind.lock().unwrap_or_else(PoisonError::into_inner);
-        *behind = since;
+    /// Something waits since then, or for longer.
+    pub(super) fn waits_since(&self, since: Instant) {
+        lock(&self.behind).get_or_insert(since);
+    }
+
+    /// Nothing waits any more.
+    pub(super) fn waits_not(&self) {
+        *lock(&self.behind) = None;
     }
 
     pub(in crate::broadcaster) fn stats(&self) -> BackplaneStats {
-        let behind = *self.behind.lock().unwrap_or_else(PoisonError::into_inner);
+        let behind = *lock(&self.behind);
+        let (users, unheard) = self.interests.count();
         let counters = &self.counters;
         BackplaneStats {
-            connected: self.is_connected(),
+            connected: *self.is_connected.borrow(),
             queued: self.outbox.len(),
             lag_ms: behind.map_or(0, |since| {
                 u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
             }),
-            users: self.interests.len(),
+            users,
+            unheard,
             published: counters.published.get(),
             refused: counters.refused.get(),
             unconfirmed: counters.unconfirmed.get(),
@@ -256,6 +299,11 @@ impl Relay {
         }
         self.backplane.close(deadline).await;
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each holds one value that is set in one go: no panic leaves it half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Relay {

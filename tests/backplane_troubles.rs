@@ -1,0 +1,474 @@
+//! Engines that refuse, forget, answer too little or not at all: what is in the log arrives or is told, and one user's trouble
+//! is nobody else's.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tidings::backplane::{
+    Backplane, BackplaneError, Event, Fetched, Head, InProcess, InProcessNode, Level, Message,
+    Missing, Position, Published,
+};
+use tidings::{
+    BroadcastError, Frame, Gap, GapReason, GenericBroadcaster, History, LastEventId, RelayError,
+    Subscription, Text, UserId,
+};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_stream::{Stream, StreamExt};
+
+type Hub = GenericBroadcaster<Text>;
+
+fn hub(node: impl Backplane) -> Hub {
+    GenericBroadcaster::builder()
+        .backplane(node)
+        .connections_per_user(None)
+        .build()
+        .expect("valid settings")
+}
+
+fn text(text: &str) -> Text {
+    Text::new(text.into())
+}
+
+async fn item(stream: &mut Subscription) -> Result<Arc<Frame>, Gap> {
+    timeout(Duration::from_secs(120), stream.next())
+        .await
+        .expect("something comes")
+        .expect("the stream goes on")
+}
+
+async fn data(stream: &mut Subscription) -> String {
+    item(stream).await.expect("an event").data()
+}
+
+async fn is_silent(stream: &mut Subscription) -> bool {
+    timeout(Duration::from_secs(5), stream.next())
+        .await
+        .is_err()
+}
+
+fn id(frame: &Frame) -> LastEventId {
+    let id = frame.fields().find(|(name, _)| *name == "id");
+    LastEventId::new(id.expect("it has an id").1)
+}
+
+fn reason(sent: Result<usize, BroadcastError>) -> RelayError {
+    match sent {
+        Err(BroadcastError::NotRelayed { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A node whose answers a test changes.
+struct Odd {
+    node: InProcessNode,
+    publish: fn(&Message) -> Option<Published>,
+    /// So many of the first reads panic, or find nothing, as on a server that is behind.
+    panics: AtomicUsize,
+    stale: AtomicUsize,
+    published: Arc<Mutex<Vec<Instant>>>,
+    /// Reads that go on at the same time, and the most there were.
+    reads: Arc<(AtomicUsize, AtomicUsize)>,
+}
+
+impl Odd {
+    fn new(node: InProcessNode) -> Self {
+        Self {
+            node,
+            publish: |_| None,
+            panics: AtomicUsize::new(0),
+            stale: AtomicUsize::new(0),
+            published: Arc::default(),
+            reads: Arc::default(),
+        }
+    }
+}
+
+fn is_left(count: &AtomicUsize) -> bool {
+    let less = |left: usize| left.checked_sub(1);
+    count
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+        .is_ok()
+}
+
+#[async_trait]
+impl Backplane for Odd {
+    fn level(&self) -> Level {
+        self.node.level()
+    }
+
+    fn horizon(&self) -> Option<Position> {
+        self.node.horizon()
+    }
+
+    fn max_body(&self) -> usize {
+        self.node.max_body()
+    }
+
+    fn duplicate_window(&self) -> Duration {
+        Duration::from_secs(20)
+    }
+
+    async fn publish(&self, messages: &[Message]) -> Result<Vec<Published>, BackplaneError> {
+        let mut published = Vec::new();
+        for message in messages {
+            if let Some(outcome) = (self.publish)(message) {
+                self.published.lock().unwrap().push(Instant::now());
+                published.push(outcome);
+            } else {
+                let message = std::slice::from_ref(message);
+                published.append(&mut self.node.publish(message).await?);
+            }
+        }
+        Ok(published)
+    }
+
+    async fn set_interest(&self, add: &[UserId], remove: &[UserId]) -> Result<(), BackplaneError> {
+        self.node.set_interest(add, remove).await
+    }
+
+    fn events(&self) -> Pin<Box<dyn Stream<Item = Event> + Send>> {
+        self.node.events()
+    }
+
+    async fn fetch(
+        &self,
+        user: &UserId,
+        after: Position,
+        limit: usize,
+    ) -> Result<Fetched, BackplaneError> {
+        assert!(!is_left(&self.panics), "a fault of the adapter");
+        if is_left(&self.stale) {
+            return Ok(Fetched {
+                messages: Vec::new(),
+                through: after,
+                head: after,
+                missing: Missing::Nothing,
+            });
+        }
+        let (now, most) = &*self.reads;
+        most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+        sleep(Duration::from_millis(20)).await;
+        let fetched = self.node.fetch(user, after, limit).await;
+        now.fetch_sub(1, Ordering::Relaxed);
+        fetched
+    }
+
+    async fn heads(&self, users: &[UserId]) -> Result<Vec<Head>, BackplaneError> {
+        assert!(!is_left(&self.panics), "a fault of the adapter");
+        self.node.heads(users).await
+    }
+
+    async fn close(&self, deadline: Instant) {
+        self.node.close(deadline).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_refused_is_lost_alone() {
+    let engine = InProcess::new(Level::Replayable);
+    let (a, b) = (hub(engine.node()), hub(engine.node()));
+    let mut ann = b.register_when_ready("ann").await.expect("room");
+    let mut bob = b.register_when_ready("bob").await.expect("room");
+    engine.refuse("ann", Some(true));
+    for n in 0..3 {
+        a.broadcast("ann", &text("refused")).expect("kept");
+        a.broadcast("bob", &text(&n.to_string())).expect("kept");
+    }
+    let confirmed = a.broadcast_confirmed("ann", &text("refused")).await;
+    assert_eq!(reason(confirmed), RelayError::Refused);
+    for n in 0..3 {
+        assert_eq!(data(&mut bob).await, n.to_string());
+    }
+    assert_eq!(a.stats().backplane.expect("there is one").refused, 4);
+    engine.refuse("ann", None);
+    let gap = item(&mut ann).await.expect_err("a gap");
+    assert_eq!((gap.reason, gap.missed), (GapReason::Backplane, Some(4)));
+    a.broadcast("ann", &text("after")).expect("kept");
+    assert_eq!(data(&mut ann).await, "after");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_refused_for_now_holds_up_its_user_alone() {
+    let engine = InProcess::new(Level::Replayable);
+    let (a, b) = (hub(engine.node()), hub(engine.node()));
+    let mut ann = b.register_when_ready("ann").await.expect("room");
+    let mut bob = b.register_when_ready("bob").await.expect("room");
+    engine.refuse("ann", Some(false));
+    for n in 0..3 {
+        a.broadcast("ann", &text(&n.to_string())).expect("kept");
+        a.broadcast("bob", &text(&n.to_string())).expect("kept");
+    }
+    for n in 0..3 {
+        assert_eq!(data(&mut bob).await, n.to_string());
+    }
+    assert!(is_silent(&mut ann).await);
+    engine.refuse("ann", None);
+    for n in 0..3 {
+        assert_eq!(data(&mut ann).await, n.to_string());
+    }
+}
+
+/// Later, the engine would take it for a new one.
+#[tokio::test(start_paused = true)]
+async fn an_event_without_an_answer_is_given_up_before_the_engine_forgets_it() {
+    let engine = InProcess::new(Level::Replayable);
+    let odd = Odd {
+        publish: |message| {
+            let is_odd = &*message.user == "ann" && message.body.ends_with(b"data: odd\n\n");
+            is_odd.then(|| Published::Unknown(BackplaneError::other("no answer")))
+        },
+        ..Odd::new(engine.node())
+    };
+    let published = odd.published.clone();
+    let (a, b) = (hub(odd), hub(engine.node()));
+    let mut ann = b.register_when_ready("ann").await.expect("room");
+    let mut bob = b.register_when_ready("bob").await.expect("room");
+    let odd = text("odd");
+    let (confirmed, heard) = tokio::join!(a.broadcast_confirmed("ann", &odd), async {
+        a.broadcast("bob", &text("1")).expect("kept");
+        data(&mut bob).await
+    });
+    assert_eq!(heard, "1");
+    assert_eq!(reason(confirmed), RelayError::Unconfirmed);
+    let times = published.lock().unwrap().clone();
+    assert!(times.len() > 10, "it is tried again and again");
+    let took = times[times.len() - 1] - times[0];
+    assert!(took < Duration::from_secs(20), "the last after {took:?}");
+    let gap = item(&mut ann).await.expect_err("a gap");
+    assert_eq!((gap.reason, gap.missed), (GapReason::Backplane, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_adapter_that_panics_silences_nobody() {
+    let engine = InProcess::new(Level::Replayable);
+    let a = hub(engine.node());
+    let (node, cut) = (engine.node(), engine.node());
+    let b = hub(Odd {
+        panics: AtomicUsize::new(4),
+        ..Odd::new(cut.clone())
+    });
+    let mut tab = b.register_when_ready("ann").await.expect("room");
+    engine.cut(&cut);
+    for n in 0..3 {
+        a.broadcast_confirmed("ann", &text(&n.to_string()))
+            .await
+            .expect("kept");
+    }
+    engine.mend(&cut);
+    for n in 0..3 {
+        assert_eq!(data(&mut tab).await, n.to_string());
+    }
+    // And a client that reads from the log.
+    let c = hub(Odd {
+        panics: AtomicUsize::new(4),
+        ..Odd::new(node)
+    });
+    let seen = LastEventId::new(&format!("{:016x}-1", cut.horizon().expect("a log").epoch));
+    let mut tab = c.resume("ann", &seen).expect("room");
+    for n in 1..3 {
+        assert_eq!(data(&mut tab).await, n.to_string());
+    }
+}
+
+/// The server that leads appended it, and died before it was sent.
+#[tokio::test(start_paused = true)]
+async fn the_last_event_of_a_user_is_found_in_the_log() {
+    for is_told in [true, false] {
+        let engine = InProcess::new(Level::Replayable);
+        let (a, b) = (hub(engine.node()), hub(engine.node()));
+        let mut tabs = Vec::new();
+        for hub in [&a, &b] {
+            tabs.push(hub.register_when_ready("ann").await.expect("room"));
+        }
+        engine.lose_sends(1);
+        a.broadcast_confirmed("ann", &text("last"))
+            .await
+            .expect("it is in the log");
+        let began = Instant::now();
+        if is_told {
+            engine.change_leader();
+        }
+        for tab in &mut tabs {
+            assert_eq!(data(tab).await, "last");
+        }
+        let bound = if is_told { 1 } else { 60 };
+        assert!(began.elapsed() <= Duration::from_secs(bound));
+    }
+}
+
+/// It is "not yet", and never "nothing missing".
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_behind_is_asked_again() {
+    let engine = InProcess::new(Level::Replayable);
+    let a = hub(engine.node());
+    let mut tab = a.register_when_ready("ann").await.expect("room");
+    a.broadcast("ann", &text("seen")).expect("kept");
+    let seen = id(&item(&mut tab).await.expect("an event"));
+    for n in 0..50 {
+        a.broadcast_confirmed("ann", &text(&n.to_string()))
+            .await
+            .expect("kept");
+    }
+    let b = hub(Odd {
+        stale: AtomicUsize::new(3),
+        ..Odd::new(engine.node())
+    });
+    let mut tab = b.resume("ann", &seen).expect("room");
+    for n in 0..50 {
+        assert_eq!(data(&mut tab).await, n.to_string());
+    }
+    assert!(is_silent(&mut tab).await);
+}
+
+/// Its next offsets were used before.
+#[tokio::test(start_paused = true)]
+async fn a_log_that_comes_back_shorter_is_another_one() {
+    let engine = InProcess::new(Level::Replayable);
+    let (a, b) = (hub(engine.node()), hub(engine.node()));
+    let mut tab = b.register_when_ready("ann").await.expect("room");
+    let mut last = LastEventId::none();
+    for n in 0..20 {
+        a.broadcast("ann", &text(&n.to_string())).expect("kept");
+        last = id(&item(&mut tab).await.expect("an event"));
+    }
+    engine.start_without(10);
+    let gap = item(&mut tab).await.expect_err("a gap");
+    assert_eq!((gap.reason, gap.missed), (GapReason::Backplane, None));
+    for n in 0..15 {
+        a.broadcast("ann", &text(&format!("new {n}")))
+            .expect("kept");
+    }
+    for n in 0..15 {
+        assert_eq!(data(&mut tab).await, format!("new {n}"));
+    }
+    let mut back = a.resume("ann", &last).expect("room");
+    let gap = item(&mut back).await.expect_err("a gap");
+    assert_eq!((gap.reason, gap.missed), (GapReason::Epoch, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_clients_that_come_back_at_once_get_everything() {
+    const CLIENTS: usize = 10_000;
+    const MISSED: usize = 10;
+    let engine = InProcess::new(Level::Replayable);
+    let a = hub(engine.node());
+    let user = |n: usize| format!("user {n}");
+    let seen = LastEventId::new(&format!(
+        "{:016x}-0",
+        engine.node().horizon().expect("a log").epoch
+    ));
+    for event in 0..MISSED {
+        for n in 0..CLIENTS {
+            a.broadcast(&user(n), &text(&event.to_string()))
+                .expect("kept");
+        }
+        while a.stats().backplane.expect("there is one").queued > 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+    let odd = Odd::new(engine.node());
+    let reads = odd.reads.clone();
+    let b = hub(odd);
+    let mut tabs: Vec<Subscription> = (0..CLIENTS)
+        .map(|n| b.resume(user(n), &seen).expect("room"))
+        .collect();
+    for tab in &mut tabs {
+        for event in 0..MISSED {
+            assert_eq!(data(tab).await, event.to_string());
+        }
+    }
+    let most = reads.1.load(Ordering::Relaxed);
+    assert!(most <= 128, "{most} reads at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registration_that_is_refused_adds_no_interest() {
+    let engine = InProcess::new(Level::AtMostOnce);
+    let hub: Hub = GenericBroadcaster::builder()
+        .backplane(engine.node())
+        .total_connections(1)
+        .build()
+        .expect("valid settings");
+    let _tab = hub.register_when_ready("ann").await.expect("room");
+    for n in 0..100 {
+        hub.register(format!("{n}")).expect_err("no room");
+        hub.register_when_ready(format!("{n}"))
+            .await
+            .expect_err("no room");
+    }
+    assert_eq!(hub.stats().backplane.expect("there is one").users, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_user_cannot_fill_the_queue_of_others() {
+    let engine = InProcess::new(Level::AtMostOnce);
+    let hub: Hub = GenericBroadcaster::builder()
+        .backplane(engine.node())
+        .backplane_queue(8_000, 64 << 20)
+        .build()
+        .expect("valid settings");
+    engine.stop();
+    let taken = (0..3_000).filter(|_| hub.broadcast("hot", &text("x")).is_ok());
+    assert_eq!(taken.count(), 500, "half of a part");
+    let others = (0..400).map(|n| hub.broadcast(&format!("{n}"), &text("x")));
+    // Some 50 are in the same part. One in 64 of them shares an account with the hot one.
+    let refused = others.filter(Result::is_err).count();
+    assert!(refused < 10, "{refused} of 400 were refused");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permission_that_is_withdrawn_is_said_and_heals() {
+    for level in [Level::AtMostOnce, Level::Replayable] {
+        let engine = InProcess::new(level);
+        let node = engine.node();
+        let (a, b) = (hub(engine.node()), hub(node.clone()));
+        let mut tab = b.register_when_ready("ann").await.expect("room");
+        let unheard = || b.stats().backplane.expect("there is one").unheard;
+        assert_eq!(unheard(), 0);
+        engine.deny(&node);
+        if level == Level::AtMostOnce {
+            let gap = item(&mut tab).await.expect_err("a gap");
+            assert_eq!((gap.reason, gap.missed), (GapReason::Backplane, None));
+        }
+        sleep(Duration::from_millis(10)).await;
+        assert_eq!(unheard(), 1);
+        // It is let in, and served as far as that goes.
+        let late = timeout(Duration::from_secs(1), b.register_when_ready("ann")).await;
+        drop(late.expect("it does not wait for ever").expect("room"));
+        a.broadcast_confirmed("ann", &text("1"))
+            .await
+            .expect("kept");
+        if level == Level::Replayable {
+            assert_eq!(data(&mut tab).await, "1", "read from the log");
+        }
+        engine.allow(&node);
+        if level == Level::AtMostOnce {
+            let gap = item(&mut tab).await.expect_err("a gap");
+            assert_eq!((gap.reason, gap.missed), (GapReason::Backplane, None));
+        }
+        a.broadcast("ann", &text("2")).expect("kept");
+        assert_eq!(data(&mut tab).await, "2");
+        assert_eq!(unheard(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_of_other_nodes_take_as_much_of_a_history_as_ones_own() {
+    let engine = InProcess::new(Level::AtMostOnce);
+    let hub = |node| -> Hub {
+        GenericBroadcaster::builder()
+            .backplane(node)
+            .history(History::new(10))
+            .build()
+            .expect("valid settings")
+    };
+    let (a, b) = (hub(engine.node()), hub(engine.node()));
+    let _here = a.register_when_ready("ann").await.expect("room");
+    let mut there = b.register_when_ready("ann").await.expect("room");
+    a.broadcast("ann", &text("1")).expect("sent");
+    data(&mut there).await;
+    assert_eq!(a.stats().history_bytes, b.stats().history_bytes);
+}
