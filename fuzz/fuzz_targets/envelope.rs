@@ -19,14 +19,12 @@ enum Input<'a> {
     Forged {
         kind: u8,
         node: u64,
-        channel: Option<u64>,
-        count: u64,
         rest: Rest<'a>,
     },
-    Lost(u64, u64, u64, Option<u64>),
+    Lost(u64, Option<u64>),
     Sent {
         node: u64,
-        first: Option<(u64, u64)>,
+        trace: Option<(u64, u64)>,
         key: Option<String>,
         note: Option<String>,
         name: Option<&'a str>,
@@ -41,6 +39,7 @@ enum Rest<'a> {
     Event {
         key: Option<&'a [u8]>,
         note: Option<&'a [u8]>,
+        trace: Option<&'a [u8]>,
         lines: Vec<(Name, &'a str)>,
         end: &'a [u8],
     },
@@ -63,6 +62,7 @@ impl Rest<'_> {
             Self::Event {
                 key,
                 note,
+                trace,
                 lines,
                 end,
             } => {
@@ -73,6 +73,9 @@ impl Rest<'_> {
                         .to_be_bytes(),
                 );
                 bytes.extend_from_slice(note.unwrap_or_default());
+                let trace = trace.unwrap_or_default();
+                bytes.push(trace.len() as u8);
+                bytes.extend_from_slice(trace);
                 for (name, value) in lines {
                     let name = ["", "event", "id", "retry", "data"][*name as usize];
                     bytes.extend(format!("{name}: {value}\n").into_bytes());
@@ -89,27 +92,23 @@ fuzz_target!(|input: Input| match input {
     Input::Forged {
         kind,
         node,
-        channel,
-        count,
         rest,
     } => {
-        let numbers = [node, channel.unwrap_or(0), count].map(u64::to_be_bytes);
-        let mut bytes = vec![b'T', 1, kind % 3];
-        bytes.extend(numbers.concat());
+        let mut bytes = vec![b'T', 2, kind % 3];
+        bytes.extend(node.to_be_bytes());
         rest.write(&mut bytes);
         read(bytes);
     }
-    Input::Lost(node, channel, count, lost) => {
-        let first = Some((channel, count)).filter(|(channel, _)| *channel != 0);
+    Input::Lost(node, lost) => {
         write(Parts {
             node,
-            first,
+            trace: None,
             content: Content::Lost(lost.filter(|lost| *lost != u64::MAX)),
         });
     }
     Input::Sent {
         node,
-        first,
+        trace,
         key,
         note,
         name,
@@ -122,10 +121,10 @@ fuzz_target!(|input: Input| match input {
         let Ok(frame) = Frame::encode(&event) else {
             return;
         };
-        let first = first.filter(|(channel, _)| *channel != 0);
+        let trace = trace.filter(|(trace, span)| *trace != 0 && *span != 0);
         write(Parts {
             node,
-            first,
+            trace: trace.map(|(trace, span)| format!("00-{trace:032x}-{span:016x}-01")),
             content: Content::Event {
                 key,
                 note,

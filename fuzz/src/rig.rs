@@ -244,7 +244,7 @@ impl<'a> Rig<'a> {
                     Form::Padded => (format!("{epoch}-0{offset}"), false),
                     Form::Own => (format!("{epoch}-{epoch}-{offset}-1"), false),
                     Form::Settled => (format!("{epoch}-{epoch}-{offset}.1"), false),
-                    Form::Composite => (format!("{epoch}-{offset}.{epoch}.7"), true),
+                    Form::Composite => (format!("{epoch}-{offset}.{epoch}.7"), false),
                 };
                 let place = Place {
                     offset: u64::from(*offset),

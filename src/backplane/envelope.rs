@@ -16,6 +16,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::frame::{Draft, Frame};
+use crate::trace::TraceParent;
 
 const MAGIC: u8 = b'T';
 const VERSION: u8 = 2;
@@ -123,7 +124,14 @@ impl Envelope {
                 };
                 let trace = match bytes.try_get_u8().ok()? {
                     0 => None,
-                    len => Some(text(&mut bytes, len.into())?.parse().ok()?),
+                    len => {
+                        let trace: TraceParent = text(&mut bytes, len.into())?.parse().ok()?;
+                        // What a later version has behind it, no node writes.
+                        if trace.as_str().len() != usize::from(len) {
+                            return None;
+                        }
+                        Some(trace)
+                    }
                 };
                 let draft = Frame::parse(bytes)?.with_trace(trace);
                 What::Event { key, note, draft }
