@@ -55,7 +55,7 @@ struct State {
     connection: Option<Waker>,
 }
 
-/// What the client sent without a pause: all that was read since the IO last had nothing.
+/// What the client sent at a time: the bytes of one read.
 #[derive(Debug, Default)]
 pub(super) struct Burst {
     /// The first stream that it opened.
@@ -65,7 +65,7 @@ pub(super) struct Burst {
 }
 
 /// How many streams a client may open and reset in one burst. Each costs a task and a handler, and none counts as open
-/// (CVE-2023-44487). h2 has the same limit for streams that were reset before it has handed them over, and never sees one
+/// (CVE-2023-44487). h2 has the same limit for streams that are reset before hyper has accepted them. It never reaches it
 /// here, since it gets one head at a time.
 const MOST_RESETS: usize = 20;
 

@@ -81,13 +81,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for Wire<T> {
         }
         if this.rest.is_empty() {
             let start = buf.filled().len();
-            match Pin::new(&mut this.io).poll_read(cx, buf) {
-                Poll::Ready(read) => read?,
-                Poll::Pending => {
-                    this.burst = Burst::default();
-                    return Poll::Pending;
-                }
-            }
+            ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+            this.burst = Burst::default();
             let bytes = &buf.filled()[start..];
             let seen = this.receive(bytes)?;
             this.rest = Bytes::copy_from_slice(&bytes[seen..]);
@@ -133,5 +128,57 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Wire<T> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::time::Duration;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::serve::http2::frames::{END_HEADERS, HEADERS, RST_STREAM};
+
+    /// What each read gives, without a pause between them.
+    struct Reads(VecDeque<Vec<u8>>);
+
+    impl AsyncRead for Reads {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            buf.put_slice(&self.0.pop_front().unwrap_or_default());
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    async fn pass(reads: impl IntoIterator<Item = Vec<u8>>) -> io::Result<()> {
+        let limit = Duration::from_secs(1);
+        let streams = Streams::new(limit, Arc::default(), Instant::now());
+        let mut reads: VecDeque<_> = reads.into_iter().collect();
+        reads.push_front(PREFACE.to_vec());
+        let mut wire = Wire::new(Reads(reads), Arc::new(streams));
+        while wire.read(&mut [0; 4096]).await? > 0 {}
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn no_more_than_twenty_streams_are_opened_and_reset_in_one_read() {
+        let canceled = |id: u8| {
+            let opens = [0, 0, 0, HEADERS, END_HEADERS, 0, 0, 0, id];
+            let resets = [0, 0, 4, RST_STREAM, 0, 0, 0, 0, id, 0, 0, 0, 8];
+            [&opens[..], &resets].concat()
+        };
+        let in_order = |count: u8| (0..count).map(move |n| canceled(2 * n + 1));
+        let twenty: Vec<u8> = in_order(20).flatten().collect();
+        assert!(pass([twenty]).await.is_ok());
+        let one_more: Vec<u8> = in_order(21).flatten().collect();
+        assert!(pass([one_more]).await.is_err());
+        // A busy connection may reset any number in the course of time.
+        assert!(pass(in_order(100)).await.is_ok());
     }
 }
