@@ -218,6 +218,7 @@ async fn times_without_end_are_no_panic() {
     let page = tower::ServiceExt::oneshot(
         console.router::<()>(),
         http::Request::get("/live")
+            .header("host", "localhost")
             .body(axum::body::Body::empty())
             .expect("a request"),
     );
