@@ -4,6 +4,7 @@
 
 use axum::serve::Listener;
 use serde_json::json;
+use tidings::backplane::nats::Log;
 use tidings::serve::bind;
 
 use nats::Server;
@@ -29,7 +30,10 @@ async fn a_page_that_loses_its_node_goes_on_with_the_other() {
         .collect();
     let nodes = listeners.map(|listener| {
         let (nats, urls) = (server.url(), urls.join(","));
-        tokio::spawn(async move { node::run(listener, &nats, urls).await })
+        tokio::spawn(async move {
+            let nats = node::connect(&nats, Some(Log::new("CLUSTER"))).await?;
+            node::run(listener, nats, urls).await
+        })
     });
     let http = reqwest::Client::new();
     let post = async |url: String, text: &'static str| {

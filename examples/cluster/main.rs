@@ -3,9 +3,13 @@
 //!
 //!     cargo run --features nats --example cluster
 //!
-//! Starts a `nats-server` of its own (Debian's package of that name) in a temporary folder, or uses that of `--nats URL`,
-//! which needs JetStream. In production each node is a process of its own, on a machine of its own; here both are in one, each
-//! with its own connection to the server. `node` is one of them.
+//! Starts a `nats-server` of its own (Debian's package of that name) in a temporary folder, or uses those of
+//! `--nats URL[,URL]`, which need JetStream. In production each node is a process of its own, on a machine of its own; here
+//! both are in one, each with its own connection to the server. `node` is one of them, and
+//!
+//!     cargo run --features nats --example cluster -- --nats URL[,URL] --node ADDR [--replicas N] [--per-user N] [--at-most-once]
+//!
+//! runs only that.
 //!
 //! The page opens its stream on one node. When that ends, it opens one on the next, and names the last id that it saw: ids are
 //! the same everywhere. `POST /stop` stops a node, as a deployment does; it comes back after five seconds.
@@ -14,7 +18,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use axum::serve::Listener;
+use lexopt::{Arg, ValueExt};
 use node::Anything;
+use tidings::backplane::nats::Log;
 use tidings::serve::bind;
 
 mod node;
@@ -26,7 +33,16 @@ const AWAY: Duration = Duration::from_secs(5);
 
 #[tokio::main]
 async fn main() -> Result<(), Anything> {
-    let (server, url) = match std::env::args().skip_while(|arg| arg != "--nats").nth(1) {
+    let args = Args::parse()?;
+    if let Some(addr) = args.node {
+        let urls = args.nats.ok_or("a node of its own needs --nats")?;
+        let nats = node::connect(&urls, args.log).await?;
+        let listener = bind(&*addr).await?;
+        let url = format!("http://{}", listener.local_addr()?);
+        println!("listens on {url}");
+        return node::run(listener, nats, url).await;
+    }
+    let (server, url) = match args.nats {
         Some(url) => (None, url),
         None => {
             let server = Server::start().await?;
@@ -34,7 +50,7 @@ async fn main() -> Result<(), Anything> {
             (Some(server), url)
         }
     };
-    let [one, two] = NODES.map(|addr| tokio::spawn(run(addr, url.clone())));
+    let [one, two] = NODES.map(|addr| tokio::spawn(run(addr, url.clone(), args.log.clone())));
     println!(
         "\
 Two nodes, http://127.0.0.1:3001 and http://127.0.0.1:3002, over {url}
@@ -56,11 +72,42 @@ Ctrl-C stops it."
     Ok(())
 }
 
+struct Args {
+    nats: Option<String>,
+    node: Option<String>,
+    log: Option<Log>,
+}
+
+impl Args {
+    fn parse() -> Result<Self, lexopt::Error> {
+        let (mut nats, mut node, mut log) = (None, None, Some(Log::new("CLUSTER")));
+        let mut args = lexopt::Parser::from_env();
+        while let Some(arg) = args.next()? {
+            match arg {
+                Arg::Long("nats") => nats = Some(args.value()?.string()?),
+                Arg::Long("node") => node = Some(args.value()?.string()?),
+                Arg::Long("replicas") => {
+                    let replicas = args.value()?.parse()?;
+                    log = log.map(|log| log.replicas(replicas));
+                }
+                Arg::Long("per-user") => {
+                    let messages = args.value()?.parse()?;
+                    log = log.map(|log| log.max_per_user(messages));
+                }
+                Arg::Long("at-most-once") => log = None,
+                _ => return Err(arg.unexpected()),
+            }
+        }
+        Ok(Self { nats, node, log })
+    }
+}
+
 /// One node, which comes back when it was stopped.
-async fn run(addr: &'static str, nats: String) -> Result<(), Anything> {
+async fn run(addr: &'static str, urls: String, log: Option<Log>) -> Result<(), Anything> {
     let nodes = NODES.map(|addr| format!("http://{addr}")).join(",");
     loop {
-        node::run(bind(addr).await?, &nats, nodes.clone()).await?;
+        let nats = node::connect(&urls, log.clone()).await?;
+        node::run(bind(addr).await?, nats, nodes.clone()).await?;
         println!("{addr} is stopped");
         tokio::time::sleep(AWAY).await;
         println!("{addr} is back");

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
+use tidings::backplane::nats::async_nats::ConnectOptions;
 use tidings::backplane::nats::{Log, Nats, Settings};
 use tidings::serve::{StallListener, serve};
 use tidings::{BroadcastError, GenericBroadcaster, LastEventId, RegisterError, Subscription, Text};
@@ -28,16 +29,23 @@ struct Node {
     stop: mpsc::Sender<()>,
 }
 
+/// Connects to one of these servers, URLs with commas between them. Every node of a service gives the same log, or none.
+pub(crate) async fn connect(servers: &str, log: Option<Log>) -> Result<Nats, Anything> {
+    // Options of async-nats: credentials, TLS, how to reconnect. A server that hangs is noticed after three pings.
+    let options = ConnectOptions::new().ping_interval(Duration::from_secs(2));
+    let mut settings = Settings::new("cluster");
+    if let Some(log) = log {
+        settings = settings.replayable(log);
+    }
+    Ok(Nats::connect(servers, options, settings).await?)
+}
+
 /// Serves until somebody posts to `/stop`.
 pub(crate) async fn run(
     listener: StallListener<TcpListener>,
-    nats: &str,
+    nats: Nats,
     nodes: String,
 ) -> Result<(), Anything> {
-    // Options of async-nats: credentials, TLS, how to reconnect.
-    let options = async_nats::ConnectOptions::new();
-    let settings = Settings::new("cluster").replayable(Log::new("CLUSTER"));
-    let nats = Nats::connect(nats, options, settings).await?;
     let hub = Hub::builder().backplane(nats).build()?;
 
     let (stop, mut stopped) = mpsc::channel(1);
@@ -101,7 +109,8 @@ async fn stream(
     Path(user): Path<String>,
     last_event_id: LastEventId,
 ) -> Result<Subscription, RegisterError> {
-    node.hub.resume(user, &last_event_id)
+    // Returns when the engine sends this node what is broadcast to the user on others.
+    node.hub.resume_when_ready(user, &last_event_id).await
 }
 
 async fn send(

@@ -50,6 +50,8 @@ pub(crate) struct Decoder {
     event_type: String,
     data: String,
     last_event_id: String,
+    /// The one that a reconnect names: it is that of the last whole block.
+    reconnects_with: String,
     retry: Option<u128>,
     comments: Vec<String>,
     dispatched: Vec<Dispatched>,
@@ -71,6 +73,12 @@ impl Decoder {
     /// discarded.
     pub(crate) fn take(&mut self) -> Vec<Dispatched> {
         mem::take(&mut self.dispatched)
+    }
+
+    /// The id that a client which reconnects now sends as `Last-Event-ID`.
+    #[allow(dead_code, reason = "not every file reconnects")]
+    pub(crate) fn reconnects_with(&self) -> &str {
+        &self.reconnects_with
     }
 
     fn end_line(&mut self) {
@@ -108,6 +116,8 @@ impl Decoder {
     }
 
     fn dispatch(&mut self) {
+        // "Set the last event ID string of the event source to the value of the last event ID buffer", with data or without.
+        self.reconnects_with.clone_from(&self.last_event_id);
         let event_type = mem::take(&mut self.event_type);
         let mut data = mem::take(&mut self.data);
         let comments = mem::take(&mut self.comments);
