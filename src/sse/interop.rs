@@ -79,6 +79,7 @@ impl Subscription {
         AxumEvents {
             subscription: self,
             has_sent: false,
+            has_ended: false,
         }
     }
 }
@@ -87,6 +88,8 @@ struct AxumEvents {
     subscription: Subscription,
     /// Something was sent, so that proxies have passed the head on.
     has_sent: bool,
+    /// The subscription has ended, and its restart id, if there is one, was sent.
+    has_ended: bool,
 }
 
 impl Stream for AxumEvents {
@@ -94,6 +97,9 @@ impl Stream for AxumEvents {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
+        if this.has_ended {
+            return Poll::Ready(None);
+        }
         let subscription = &mut this.subscription;
         let item = Pin::new(&mut *subscription).poll_next(cx);
         let is_first = !std::mem::replace(&mut this.has_sent, true);
@@ -101,7 +107,8 @@ impl Stream for AxumEvents {
             return Poll::Ready(Some(Ok(sse::Event::default().comment(""))));
         }
         let Some(item) = ready!(item) else {
-            let id = subscription.take_restart_id();
+            this.has_ended = true;
+            let id = subscription.restart_id();
             return Poll::Ready(id.map(|id| Ok(sse::Event::default().id(&*id))));
         };
         Poll::Ready(Some(Ok(match item {

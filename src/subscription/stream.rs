@@ -158,12 +158,6 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         self.restart_id.clone()
     }
 
-    /// The same, once.
-    #[allow(dead_code, reason = "for responses, which are a feature")]
-    pub(crate) fn take_restart_id(&mut self) -> Option<EventId> {
-        self.restart_id.take()
-    }
-
     /// The id for the client's next request, if its stream ends with this gap and the client may have an id.
     pub(crate) fn id_after(&self, gap: &Gap) -> Option<EventId> {
         self.has_id.then(|| EventId::after_gap(gap.position))
