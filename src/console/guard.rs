@@ -1,8 +1,8 @@
 //! What keeps other sites out that an operator's browser visits. It is no login.
 //!
-//! 1. A request is for a host that the console answers to. A browser takes a page of an attacker for one of this service when
-//!    the attacker's own name leads here (DNS rebinding); it cannot make it ask for another name than that.
-//! 2. A request comes from the page, or from no page.
+//! 1. A request names a host that the console answers to. When an attacker's name resolves to this machine (DNS rebinding), a
+//!    browser takes the attacker's page and the console for one site; but its requests still name the attacker's host.
+//! 2. A request comes from the console's own page, or from a program that is no browser.
 
 use std::net::IpAddr;
 
@@ -56,7 +56,7 @@ pub(super) async fn guard(State(shared): State<Shared>, request: Request, next: 
     response
 }
 
-/// Every name that the request has for this host is known, and there is one.
+/// Checks that the request names a host, and that every host it names is known.
 fn check_host(known: &[String], uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
     let named = headers.get_all(HOST).iter().map(|host| host.to_str().ok());
     // HTTP/2 has it here, and no `Host`.

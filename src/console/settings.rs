@@ -99,8 +99,8 @@ impl Console {
 
     /// Sets the host names and addresses under which operators reach the console, beside `localhost`, the names that end with
     /// `.localhost`, and the addresses of loopback. A request for any other (`Host`, or `:authority` in HTTP/2) is refused
-    /// with 403, so that no page whose own name leads to this service (DNS rebinding) can act in an operator's browser.
-    /// Ports do not count.
+    /// with 403. Otherwise a site could point its own name at this service (DNS rebinding), and its pages could act in an
+    /// operator's browser. Ports are ignored.
     ///
     /// ```
     /// # use tidings::console::Console;
@@ -123,10 +123,10 @@ impl Console {
         self
     }
 
-    /// Says who an operator is, for the log: `name` is called with the head of each request that sends, watches or
-    /// disconnects. What it returns is the field `operator` of that line, beside `host` and `peer`, the address: `tidings::serve` says
-    /// it, `axum::serve` if it is asked to
-    /// ([`into_make_service_with_connect_info`](axum::Router::into_make_service_with_connect_info)).
+    /// Sets how operators are named in the log: `name` is called with the head of each request that sends, watches or
+    /// disconnects, and returns the field `operator` of the log line. The line also has `host` and `peer`, the client's address;
+    /// `tidings::serve` provides that, `axum::serve` only with
+    /// [`into_make_service_with_connect_info`](axum::Router::into_make_service_with_connect_info).
     ///
     /// ```
     /// # use tidings::console::Console;

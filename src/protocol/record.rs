@@ -12,9 +12,9 @@ pub type Metadata = Map<String, Value>;
 
 /// What is read from a JSON value.
 ///
-/// serde's own way to read a flattened struct or a tagged enum goes through a buffer that does not hold all numbers: with
-/// `serde_json/arbitrary_precision`, which any crate of a program may turn on, fractions and large integers fail there. So
-/// nothing here is read through that buffer, but from [`Value`], by way of this.
+/// serde reads flattened structs and tagged enums through a buffer that cannot hold every number: with
+/// `serde_json/arbitrary_precision`, which any crate of a program may enable, fractions and large integers fail there. So
+/// the types here are read from a [`Value`] by this trait, never through that buffer.
 pub(super) trait FromJson: Sized {
     fn from_json(value: Value) -> Result<Self, Error>;
 }

@@ -171,9 +171,9 @@ impl<T> StallGuard<T> {
 /// Where the IO is when it is asked for.
 const PRESENT: &str = "only `into_inner` takes the IO, and the guard ends there";
 
-/// What the client has not taken is of no use to it any more: a part of it is missing, that which is pending. A plain close
-/// would leave the rest with the kernel, which offers it to the client for as long as that answers. This is the guard next
-/// to the socket, so it sees every way in which a connection ends, under TLS too: whoever cut it, it is dropped.
+/// While a write is pending, what the kernel holds is incomplete and of no use to the client. A plain close would leave it with the
+/// kernel, which offers it to the client for as long as that answers. This guard is next to the socket and is dropped with it,
+/// so it covers every way in which a connection ends, also under TLS.
 impl<T> Drop for StallGuard<T> {
     fn drop(&mut self) {
         if let (Some(io), Some(_)) = (&self.io, &self.waiting) {

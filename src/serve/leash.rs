@@ -1,8 +1,8 @@
-//! An IO that can be taken away from whoever has it.
+//! An IO that can be taken away from its owner.
 //!
-//! hyper gives the IO of a connection to the handler that upgrades it, to a WebSocket for instance. The task of the
-//! connection keeps its leash: it counts as a connection until the IO is dropped, and is cut when the server ends, whatever
-//! the handler does with it, be that nothing.
+//! hyper gives the IO of a connection to the handler that upgrades it, for instance to a WebSocket. The task of the connection
+//! keeps the leash: the connection counts until the IO is dropped, and is cut when the server ends, even if the handler never
+//! polls it.
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice};
@@ -22,13 +22,13 @@ pub(super) struct Leashed<T>(Arc<Shared<T>>);
 #[derive(Debug)]
 pub(super) struct Leash<T>(Arc<Shared<T>>);
 
-/// Held for the length of a poll of the IO; nobody else wants it unless the IO is being cut.
+/// The lock is held while the IO is polled, and contended only when the IO is cut.
 #[derive(Debug)]
 struct Shared<T>(Mutex<State<T>>);
 
 #[derive(Debug)]
 struct State<T> {
-    /// `None` when it was cut, dropped or taken out.
+    /// `None` once it was cut, dropped or taken out.
     io: Option<T>,
     wakers: Wakers,
     /// Waits for the IO to be dropped.
@@ -54,7 +54,7 @@ pub(super) fn leash<T>(io: T) -> (Leashed<T>, Leash<T>) {
 
 impl<T> Shared<T> {
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // An IO that panicked is as good as any that failed.
+        // An IO that panicked is treated like one that failed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -89,7 +89,7 @@ impl<T> Leash<T> {
 }
 
 impl<T> Leashed<T> {
-    /// The IO by itself. The leash has nothing to hold any more.
+    /// Takes the IO off the leash.
     pub(super) fn into_inner(self) -> Option<T> {
         self.0.lock().io.take()
     }

@@ -90,10 +90,10 @@ impl<L: Listener, S> Server<L, S> {
     /// of the next head. So it also bounds how long a connection may be idle between requests. Open streams are not
     /// affected.
     ///
-    /// With HTTP/2, it bounds the time until the client's first frame is whole, and later that from the first byte of a
-    /// request's head, or of a frame without data, to the last. A client that exceeds it loses the connection with all its
-    /// streams, since nothing else can be read meanwhile. Idle connections have a
-    /// time of their own, `http2_idle_timeout`.
+    /// With HTTP/2, it bounds the time until the client's first frame is complete, and after that the time from the first to the
+    /// last byte of a request's head, or of any frame but DATA. A client that exceeds it loses the connection with all its
+    /// streams, since nothing after that frame can be read. Idle connections have a time-out of their own,
+    /// `http2_idle_timeout`.
     pub fn header_read_timeout(mut self, limit: Duration) -> Self {
         self.protocols.header_read_timeout = settable(limit);
         self
@@ -122,9 +122,9 @@ impl<L: Listener, S> Server<L, S> {
     /// Sets how long an HTTP/2 connection may be without a stream; at least a millisecond, at most thirty years. Default
     /// 90 s.
     ///
-    /// The client is told to go then (GOAWAY), so that no request is lost on the way, and has a second for it. A connection
-    /// that waits costs its buffers and those of TLS, one that was closed costs the next request a handshake. The default is
-    /// longer than the 60 s after which most proxies close it themselves.
+    /// The server then sends GOAWAY, so that no request is lost, and closes the connection a second later if the client has not.
+    /// An idle connection costs its buffers and those of TLS; a closed one costs the next request a handshake. The default is
+    /// longer than the 60 s after which most proxies close idle connections themselves.
     #[cfg(feature = "http2")]
     pub fn http2_idle_timeout(mut self, limit: Duration) -> Self {
         self.protocols.http2_idle_timeout = settable(limit);
@@ -134,9 +134,9 @@ impl<L: Listener, S> Server<L, S> {
     /// Sets after which silence of its client an HTTP/2 connection sends a PING, which the client has to answer within the
     /// [time-out](Self::http2_keep_alive_timeout). Default `None`: no pings.
     ///
-    /// [TCP keep-alive](super::TcpKeepAlive) finds clients that vanished, and costs nobody anything. A PING also finds those
-    /// that vanished behind something that answers for them, such as a load balancer, and programs that hang. It costs
-    /// 17 bytes in each direction and wakes a task on both sides, on idle connections too, and the radio of a phone.
+    /// [TCP keep-alive](super::TcpKeepAlive) already detects clients that vanished, and wakes no task. A PING also detects
+    /// clients that vanished behind a load balancer, which answers TCP for them, and programs that hang. It costs 17 bytes in each
+    /// direction and wakes a task on both sides, and the radio of a phone, also on idle connections.
     #[cfg(feature = "http2")]
     pub fn http2_keep_alive_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.protocols.http2_keep_alive_interval = interval.into().map(settable);
@@ -146,7 +146,7 @@ impl<L: Listener, S> Server<L, S> {
     /// Sets how long a client may take to answer a [PING](Self::http2_keep_alive_interval). Its connection is closed after
     /// that. Default 20 s.
     ///
-    /// It should be longer than the runtime ever stands still: unlike the stall limit, this time gives no second chance.
+    /// Choose it longer than the runtime is ever blocked: unlike the stall limit, this time-out gives no second chance.
     #[cfg(feature = "http2")]
     pub fn http2_keep_alive_timeout(mut self, limit: Duration) -> Self {
         self.protocols.http2_keep_alive_timeout = settable(limit);

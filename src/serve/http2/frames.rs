@@ -1,4 +1,4 @@
-//! The frames of HTTP/2 in the bytes that pass (RFC 9113, section 4.1).
+//! A parser of HTTP/2 frames that keeps no payload (RFC 9113, section 4.1).
 
 use bytes::Buf;
 
@@ -11,12 +11,12 @@ pub(super) const CONTINUATION: u8 = 9;
 pub(super) const END_HEADERS: u8 = 4;
 const INITIAL_WINDOW_SIZE: u16 = 4;
 
-/// Cuts the bytes of one direction into frames, and keeps no more of them than nine bytes of a head and six of a field.
+/// Splits the bytes of one direction into frames. It buffers at most the nine bytes of a frame's head and six of a field.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     head: [u8; 9],
     head_len: usize,
-    /// What is to come of the payload.
+    /// The bytes of the payload that have not come yet.
     left: usize,
     field: [u8; 6],
     field_len: usize,
@@ -24,18 +24,18 @@ pub(super) struct Frames {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// The head of a DATA frame. So many bytes follow, and use up as much of the windows.
+    /// The head of a DATA frame, and the length of its payload, which counts against both windows.
     Data { stream: u32, len: usize },
-    /// More room in a window, the connection's if the stream is 0.
+    /// A WINDOW_UPDATE. Stream 0 is the connection.
     Grant { stream: u32, bytes: u32 },
-    /// The size of the window that streams begin with.
+    /// The initial window of streams, out of SETTINGS.
     InitialWindow(u32),
     /// The last byte of a frame.
     End { kind: u8, flags: u8, stream: u32 },
 }
 
 impl Frames {
-    /// The next that is to be seen. Takes the bytes up to there, all if there is nothing.
+    /// Parses up to the next item. Consumes the bytes up to there, or all of them if they have no item.
     pub(super) fn next(&mut self, bytes: &mut &[u8]) -> Option<Seen> {
         if self.head_len < self.head.len() {
             self.head_len += fill(&mut self.head[self.head_len..], bytes);
@@ -84,7 +84,7 @@ impl Frames {
         })
     }
 
-    /// Whether a frame has begun and has not ended, other than one of DATA: how fast these come is the service's business.
+    /// Whether a frame has begun and not ended. DATA does not count: how fast a body may come is up to the service.
     pub(super) fn is_within(&self) -> bool {
         let is_data = self.head_len == self.head.len() && self.kind() == DATA;
         self.head_len > 0 && !is_data

@@ -7,9 +7,9 @@
 //! of that a [body](body) must not end before its bytes have left; a stream that has ended has no task that could be
 //! dropped.
 //!
-//! A client can also hold up streams by others: what it does not read uses up the window of the connection. Which streams
-//! these are is seen by the [frames] that [pass](wire), and so are a request's head that does not end and a connection
-//! without [streams].
+//! A client can also hold up streams through others: unread bytes use up the window of the connection. The [IO](wire) parses the
+//! [frames] that pass through it, which shows the [streams] that hold the window, heads that are not completed, and connections
+//! without a stream.
 
 mod body;
 mod chunk;

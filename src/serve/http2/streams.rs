@@ -1,4 +1,4 @@
-//! The streams of a connection, and what its client has granted them.
+//! The streams of a connection, and their flow-control windows.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,14 +15,13 @@ use crate::serve::overtime::Overtime;
 /// The window of a connection, and that of a stream unless the client says otherwise (RFC 9113, section 6.9.2).
 const WINDOW: i64 = 65_535;
 
-/// How long a client that was told to go may take to go: a round trip or two.
+/// How long a client may take to close after GOAWAY: a round trip or two.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The streams of a connection.
 ///
-/// A stream that is reset has left, but its connection stays, for the sake of the others. If there are none, and the
-/// client takes nothing of what is on its way, not even the reset, the connection goes the way of a stream that was over:
-/// it has the rest of that stream's overtime.
+/// A stream that is reset has left, but its connection stays open for the others. If there are none, and the client
+/// reads nothing, not even the reset, the connection gets what remains of that stream's overtime and is then closed.
 #[derive(Debug)]
 pub(super) struct Streams {
     /// Held while the overtime is set, so that a stream that comes is not taken for the one that goes.
@@ -38,18 +37,18 @@ struct State {
     count: usize,
     /// When the last stream left, or the connection opened.
     idle_since: Instant,
-    /// When the frame began, or the head of a request, that has not ended. Set from the start: SETTINGS are to come.
+    /// When the unfinished frame or head began. Set from the start: the client has to send SETTINGS first.
     partial_since: Option<Instant>,
     is_head_open: bool,
-    /// The stream whose head was the last to end, until it is started.
+    /// The stream of the last complete head, until hyper starts it.
     head: Option<u32>,
     flows: HashMap<u32, Flow>,
     initial_window: i64,
     /// What may be sent on the connection.
     window: i64,
-    /// How often the client has granted more for the connection.
+    /// How many WINDOW_UPDATEs there were for the connection.
     grants: u64,
-    /// When a stream that held some of the connection's window was last reset, and the grants until then.
+    /// When a holder of the connection's window was last reset, and `grants` at that time.
     relieved: Option<(Instant, u64)>,
     /// The task of the connection, while there are streams.
     connection: Option<Waker>,
@@ -69,15 +68,15 @@ pub(super) struct Burst {
 /// here, since it gets one head at a time.
 const MOST_RESETS: usize = 20;
 
-/// What of the windows a stream has.
+/// The flow-control state of a stream.
 #[derive(Debug)]
 struct Flow {
-    /// What may be sent on the stream, if the connection's window allows it too.
+    /// What may be sent on the stream, as far as the connection's window allows it too.
     window: i64,
-    /// What was sent and not granted anew: the client has not read it, or has and waits to say so. It uses up the
-    /// connection's window as well.
+    /// What was sent and is not covered by a WINDOW_UPDATE: the client has not read it, or has not reported it yet. It
+    /// counts against the connection's window as well.
     unread: u64,
-    /// When something was last sent or granted.
+    /// When the window last changed.
     moved: Instant,
     load: Arc<Load>,
 }
@@ -85,18 +84,18 @@ struct Flow {
 /// A stream, shared by its tasks: the one that answers, and one more if it is upgraded.
 #[derive(Debug)]
 pub(super) struct Stream {
-    /// Not known if it was started without a head of its own, which would be a change in h2 or hyper.
+    /// `None` if it was started without a head, which only a change in h2 or hyper could bring about.
     id: Option<u32>,
     pub(super) load: Arc<Load>,
     pub(super) streams: Arc<Streams>,
 }
 
-/// How long a connection is waited for, and for what.
+/// How long to wait for a client, and for what.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wait {
     pub(super) deadline: Instant,
     pub(super) time: Duration,
-    /// For a stream, and not for the rest of a frame or of a request's head.
+    /// For a new stream; otherwise for the rest of a frame or head.
     pub(super) is_idle: bool,
 }
 
@@ -127,9 +126,9 @@ impl Streams {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks at what the client sent, up to the end of a request's head; whether there was one.
+    /// Processes what the client sent, up to the end of a request's head. Returns whether there was one.
     ///
-    /// Fails when the burst has reset too many of its own streams.
+    /// Fails when too many of the burst's own streams were reset.
     pub(super) fn receive(
         &self,
         frames: &mut Frames,
@@ -149,7 +148,7 @@ impl Streams {
         Ok(false)
     }
 
-    /// So much is sent for a stream.
+    /// Counts bytes that were sent on a stream.
     pub(super) fn sent(&self, stream: u32, len: usize) {
         let state = &mut *self.lock();
         state.window -= len as i64;
@@ -160,7 +159,8 @@ impl Streams {
         }
     }
 
-    /// Until when the connection is waited for. Wakes the task that asks when the last stream leaves.
+    /// Returns how long to wait for the client; `None` for as long as there are streams and no unfinished head. The calling
+    /// task is woken when the last stream leaves.
     pub(super) fn wait(
         &self,
         heads: Duration,
@@ -225,7 +225,7 @@ impl Burst {
 }
 
 impl State {
-    /// Whether it is the end of a request's head.
+    /// Returns whether it is the end of a request's head.
     fn receive(&mut self, seen: Seen) -> bool {
         match seen {
             Seen::End {
@@ -253,7 +253,7 @@ impl State {
             Seen::Grant { stream, bytes } => {
                 if let Some(flow) = self.flows.get_mut(&stream) {
                     flow.window += i64::from(bytes);
-                    // Some clients open a window wider before anything was sent.
+                    // Some clients enlarge a window before anything was sent.
                     flow.unread = flow.unread.saturating_sub(bytes.into());
                     flow.moved = Instant::now();
                 }
@@ -265,13 +265,13 @@ impl State {
                     flow.window += wider;
                 }
             }
-            // Its first bytes were taken for those of any frame. How fast the rest comes is the service's business.
+            // Until its head was complete, it could have been any frame. How fast the rest may come is up to the service.
             Seen::Data { .. } => self.partial_since = None,
         }
         false
     }
 
-    /// The stream that has the most of the connection's window.
+    /// The stream with the most unread bytes.
     fn holder(&self) -> Option<(u32, &Flow)> {
         let flows = self.flows.iter().map(|(id, flow)| (*id, flow));
         flows.max_by_key(|(_, flow)| flow.unread)
@@ -279,7 +279,7 @@ impl State {
 }
 
 impl Stream {
-    /// A stream that begins: the one whose head was just read.
+    /// Opens the stream whose head was just read.
     pub(super) fn open(streams: &Arc<Streams>) -> Arc<Self> {
         let load = Load::new();
         let state = &mut *streams.lock();
@@ -302,13 +302,13 @@ impl Stream {
         })
     }
 
-    /// Whether a stream that has stood still for the limit is spared, and until when.
+    /// Decides whether a stream that has stood still for the limit is spared, and until when.
     ///
-    /// It is to blame if its client grants nothing on the stream, and spared if that would let it go on, but not the
-    /// window of the connection: other streams have used it up, and their client does not read them. Of these, the one
-    /// that holds the most is reset in its place, be it one that has nothing more to send. The client gives back what that
-    /// stream held (RFC 9113, section 6.9), and for that it has the limit once more. If it gives nothing back, it withholds
-    /// the connection's window itself, and nobody is spared.
+    /// - Its own window is closed, or the connection's is open: it is reset.
+    /// - Only the connection's window is closed: other streams, which the client does not read, have used it up. The
+    ///   one with the most unread bytes is reset instead, even if it has nothing more to send. The client then has to
+    ///   return what that stream held (RFC 9113, section 6.9), and has the limit once more for it.
+    /// - The client has returned nothing in that time: it withholds the connection's window itself, so this stream is reset.
     pub(super) fn is_spared(&self) -> Option<Instant> {
         let limit = self.streams.limit;
         let now = Instant::now();
@@ -344,8 +344,8 @@ impl Stream {
 
     /// When an upgraded stream will have stood still for the limit.
     ///
-    /// Nobody sees whether it has something to send. But a client that reads does not leave a window closed for so long, of
-    /// the stream or, by this stream, of the connection.
+    /// What its handler wants to send cannot be seen. But a client that reads does not leave the stream's window closed for
+    /// so long, nor the connection's if this stream has used it up.
     pub(super) fn closed_until(&self) -> Option<Instant> {
         let limit = self.streams.limit;
         let state = self.streams.lock();

@@ -1,4 +1,4 @@
-//! A connection whose client may not take its time.
+//! The time limits of an HTTP/2 connection.
 
 use std::error::Error;
 use std::future::Future;
@@ -10,10 +10,10 @@ use std::time::Duration;
 use super::streams::Streams;
 use crate::serve::patience::Patience;
 
-/// Ends a connection when a head does not come to its end, and when it has had no stream for some time.
+/// Closes a connection when a frame or head is not completed in time, or when it has had no stream for the idle time-out.
 pub(super) struct Timely<C> {
     connection: Pin<Box<C>>,
-    /// Tells the client to go.
+    /// Sends GOAWAY.
     finish: fn(Pin<&mut C>),
     streams: Arc<Streams>,
     heads: Duration,
@@ -67,7 +67,7 @@ where
             if !wait.is_idle {
                 return Poll::Ready(Err("a head did not come to its end in time".into()));
             }
-            // A request that is under way meanwhile is still answered.
+            // A request that arrives before the client has seen the GOAWAY is still answered.
             if std::mem::replace(&mut this.is_told, true) {
                 return Poll::Ready(Err("the client of an idle connection does not go".into()));
             }

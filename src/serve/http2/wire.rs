@@ -1,4 +1,4 @@
-//! The IO of a connection, and what is seen of the frames that pass.
+//! The IO of a connection, which parses the frames that pass through it.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -12,11 +12,11 @@ use super::frames::{Frames, Seen};
 use super::preface::PREFACE;
 use super::streams::{Burst, Streams};
 
-/// Tells the [`Streams`] of the frames in both directions.
+/// Reports the frames of both directions to the [`Streams`].
 ///
-/// It reads no further than to the end of a request's head, and then says once that there is nothing: h2 has one new
-/// request at most when it looks for one, so hyper starts the stream of just this head, if any. That is how a task learns
-/// the number of its stream, which hyper tells nobody.
+/// A read ends with a request's head, and the next one is pending once. So h2 has at most one new request when hyper accepts
+/// one, and the stream that hyper then starts is the stream of that head. hyper does not expose stream ids: this is how a task
+/// learns the id of its stream.
 pub(super) struct Wire<T> {
     io: T,
     streams: Arc<Streams>,
@@ -24,7 +24,7 @@ pub(super) struct Wire<T> {
     burst: Burst,
     sent: Frames,
     preface_left: usize,
-    /// What was read behind the end of a head.
+    /// What was read after the end of a head.
     rest: Bytes,
     is_paused: bool,
 }
@@ -43,7 +43,7 @@ impl<T> Wire<T> {
         }
     }
 
-    /// How many of these bytes are to be passed on.
+    /// Returns how many of these bytes to pass on now.
     fn receive(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut left = bytes;
         let preface = self.preface_left.min(left.len());
