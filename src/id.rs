@@ -273,7 +273,7 @@ impl LastEventId {
 /// histories say nothing about each other, so positions have no order of their own: [`compare`](Self::compare) answers only
 /// within one epoch.
 ///
-/// A `~` at its end is no part of the position; see [`EventId::after_gap`].
+/// A `~` at the end of an id is no part of the position: its client has already been told that events are missing after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Position {
     /// Which history it is.
