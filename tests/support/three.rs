@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use async_nats::ConnectOptions;
 use async_nats::jetstream::context::GetStreamErrorKind;
-use async_nats::jetstream::{self, stream};
+use async_nats::jetstream::stream::RawMessageErrorKind;
+use async_nats::jetstream::{self, ErrorCode, stream};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::{Instant, sleep};
 
@@ -226,9 +227,14 @@ impl Servers {
         let stream = admin.get_stream(STREAM).await.expect("it is there");
         let mut messages = Vec::new();
         for sequence in info.state.first_sequence..=info.state.last_sequence {
-            if let Ok(message) = stream.get_raw_message(sequence).await {
-                messages.push(message.payload.to_vec());
-            }
+            let message = until("an answer", async || {
+                match stream.get_raw_message(sequence).await {
+                    Ok(message) => Some(Some(message.payload.to_vec())),
+                    Err(error) if is_missing(&error) => Some(None),
+                    Err(_) => None,
+                }
+            });
+            messages.extend(message.await);
         }
         messages
     }
@@ -236,6 +242,14 @@ impl Servers {
     /// Where the servers' own logs are.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+}
+
+fn is_missing(error: &stream::RawMessageError) -> bool {
+    match error.kind() {
+        RawMessageErrorKind::NoMessageFound => true,
+        RawMessageErrorKind::JetStream(error) => error.error_code() == ErrorCode::NO_MESSAGE_FOUND,
+        _ => false,
     }
 }
 
