@@ -129,7 +129,7 @@ fn broadcast_meets_drop_of_one_of_two() {
 
 /// Is a stream that waits woken by an event?
 ///
-/// Fails: the_waker_is_not_passed_on, an_event_is_waited_for_without_another_look, streams_are_woken_before_the_event_is_there.
+/// Fails: the_waker_is_not_passed_on, a_seat_is_taken_after_the_look, streams_are_woken_before_the_event_is_there.
 #[test]
 fn broadcast_meets_a_waiting_stream() {
     model(5, || {

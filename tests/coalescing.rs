@@ -154,7 +154,7 @@ proptest! {
         let mut done = 0;
         for step in steps.into_iter().chain([Step::Read]) {
             let Step::Send(key, size) = step else {
-                let ring = sent.len().saturating_sub(settings.capacity);
+                let ring = sent.len().saturating_sub(settings.capacity.next_power_of_two());
                 let window = settings.history.map_or(sent.len(), |(events, _)| sent.len().saturating_sub(events));
                 let gone = if done < ring { done..ring.min(window).max(done) } else { done..done };
                 let (kept, unaccounted) = newest(&sent, settings.keys);

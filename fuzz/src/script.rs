@@ -45,8 +45,9 @@ pub enum Policy {
 }
 
 impl Settings {
+    /// A ring has a power of two of places.
     pub fn ring(&self) -> u64 {
-        self.capacity as u64
+        self.capacity.next_power_of_two() as u64
     }
 
     /// Of how many keys the newest event is kept.
@@ -67,7 +68,7 @@ impl Settings {
     pub fn patience(&self) -> (u64, u64) {
         let kept = self.history.as_ref().map_or(0, |history| history.events);
         self.patience
-            .unwrap_or((self.capacity.max(kept) as u64, 30_000))
+            .unwrap_or((self.ring().max(kept as u64), 30_000))
     }
 }
 

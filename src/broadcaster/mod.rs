@@ -24,5 +24,6 @@ use std::sync::Arc;
 
 use crate::frame::Frame;
 
-/// tokio's broadcast sender of frames, for services that fan out by hand.
+/// The sending side of tokio's broadcast channel, which is what stands behind each user; of frames, for services that fan out
+/// by hand.
 pub type EventSender<T = Arc<Frame>> = tokio::sync::broadcast::Sender<T>;

@@ -20,14 +20,14 @@
 //! 5. A stream that finishes looks into the feed after it learned that it shall, so that it misses nothing from before. Nor
 //!    does it take "not yet" for the end when its task has had its turn: the feed says so then whatever there is.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::ring::Feed;
+use super::ring::{Deferred, Feed};
 use super::{Missed, Replay};
 use crate::gap::GapReason;
 use crate::id::ConnectionId;
@@ -205,7 +205,13 @@ impl<T: Clone + Send + 'static> Connection<T> {
                 self.end();
                 return Poll::Ready(None);
             }
-            let polled = self.reader.try_with(|reader| reader.poll(cx));
+            let polled = self
+                .reader
+                .try_with(|reader| (reader.poll(cx), reader.owes()));
+            let (polled, owed) = polled.unzip();
+            if let Some(owed) = owed.flatten() {
+                owed.release();
+            }
             phase = self.look_again();
             match polled {
                 Some(Poll::Ready(Some(Ok(event)))) => {
@@ -376,6 +382,11 @@ impl<T: Clone + Send + 'static> Reader<T> {
             self.keep(cx);
         }
         polled
+    }
+
+    /// What is to be released after a poll, outside of the cell.
+    fn owes(&self) -> Option<Arc<Deferred<T>>> {
+        self.feed.as_ref()?.owes()
     }
 
     fn keep(&mut self, cx: &mut Context<'_>) {

@@ -167,7 +167,7 @@ impl<T: Clone + Send + 'static> Channel<T> {
     }
 
     /// Runs `append`, which may send an event under the log's lock. What an event does to the service, streams that wake and
-    /// another event that is dropped, follows when that is released.
+    /// other events that are dropped, follows when that is released.
     fn sending<R>(&self, append: impl FnOnce(&mut dyn FnMut(T) -> usize) -> R) -> R {
         let mut sent = None;
         let result = append(&mut |event| {
@@ -182,7 +182,7 @@ impl<T: Clone + Send + 'static> Channel<T> {
             reached
         });
         if let Some((current, unread)) = sent {
-            current.ring().inspect(|ring| ring.wake());
+            current.ring().inspect(|ring| ring.release());
             contain(|| drop(unread));
         }
         result

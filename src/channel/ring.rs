@@ -1,94 +1,77 @@
-//! One user's ring: the events that some of the user's streams have yet to read, and the wakers of those that wait.
+//! One user's ring: tokio's broadcast channel, of which each stream reads a `BroadcastStream`.
 //!
-//! A queue of at most `capacity` events under one short lock. tokio's `broadcast` has the same behaviour, but drops events
-//! under its locks and wakes inside `send`: a tag that broadcasts in its `drop` would wait for itself there, and so would a
-//! task that its executor runs inside the wake, where the channel's log is locked around `send`.
+//! tokio drops events under its locks: those that it overwrites, that the last stream has read, or that a stream leaves
+//! unread. And it wakes inside `send`, which the channel's log is locked around. A tag that broadcasts in its `drop` would wait
+//! for itself there, and so would a task that its executor runs inside the wake. So what tokio has is not the event but a
+//! [`Parcel`], and not the task's waker but one of ours, which wakes a [`Seat`].
 //!
-//! 1. An event stays until each stream that was subscribed when it was pushed has read it or left, or until `capacity` newer
-//!    ones have come. So the numbers of streams that have yet to read the events never fall from the oldest to the newest,
-//!    and events leave at the front only.
-//! 2. No code of the service runs under the lock. Events and wakers are only moved there: an event is dropped, and a waker
-//!    is made, called and dropped after the lock was released.
-//! 3. Nobody sleeps through an event. A stream leaves its waker in the locked step that found nothing to read, so an event
-//!    is pushed before that step, and the stream reads it, or after it, and [`Ring::wake`] finds the waker.
+//! 1. No code of the service runs under a lock. When tokio drops a parcel or wakes a seat, the event or the task's waker is
+//!    only moved to what is [`Deferred`]. It is dropped or woken when the locks were released.
+//! 2. Nothing is deferred for long: whoever has called tokio [releases](Deferred::release) what that has deferred. It finds its
+//!    own, unless another who releases has taken that, and is about to drop and wake it.
+//! 3. Nobody sleeps through an event. A task's waker is in the seat before tokio is asked for an event, and is taken out only
+//!    to be woken.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker, ready};
 
-use super::discarded::Discarded;
-use crate::sync::{Mutex, contain, take_turn};
+use crate::sync::{Leaf, Receiver, Sender, contain, wait_for_turn};
 
-/// How many streams are woken for one turn of the lock, and how many are looked at.
+/// How many are taken out for one turn of the lock.
 const BATCH: usize = 8;
-const LOOK: usize = 64;
+
+/// How long a queue is at first, so that a stream which reads an event allocates nothing, and how long it stays once it is
+/// empty.
+const FIRST: usize = 4;
+const SPARE: usize = 64;
 
 /// The sending side. The feeds end when it is dropped, once they have read what it has sent.
-pub(crate) struct Ring<T>(Arc<Mutex<Shared<T>>>);
-
-struct Shared<T> {
-    events: VecDeque<Slot<T>>,
-    capacity: usize,
-    /// How many events were pushed: the position of the next one.
-    next: u64,
-    is_closed: bool,
-    /// Each feed has a seat, and leaves its waker there while it waits.
-    seats: Vec<Option<Waker>>,
-    /// Seats that no feed has.
-    free: Vec<usize>,
-    /// Seats with a waker.
-    waiting: usize,
-}
-
-struct Slot<T> {
-    event: T,
-    /// How many feeds have yet to read it; never zero.
-    unread: usize,
+pub(crate) struct Ring<T> {
+    // Dropped before what that defers is released.
+    sender: Sender<Parcel<T>>,
+    deferred: Release<T>,
 }
 
 impl<T: Clone + Send + 'static> Ring<T> {
+    /// With room for so many events, rounded up to a power of two.
     pub(super) fn new(capacity: usize) -> Self {
-        Self(Arc::new(Mutex::new(Shared {
-            events: VecDeque::new(),
-            capacity,
-            next: 0,
-            is_closed: false,
-            seats: Vec::new(),
-            free: Vec::new(),
-            waiting: 0,
-        })))
+        let sender = Sender::new(capacity);
+        let deferred = Release(Arc::new(Deferred {
+            queue: sender.leaf(VecDeque::with_capacity(FIRST)),
+            is_any: AtomicBool::new(false),
+        }));
+        Self { sender, deferred }
     }
 
-    /// Gives the event to every feed there is, and says how many these are; [`wake`](Self::wake) follows. Also returns an
-    /// event that is in the ring no longer, or never was: it is to be dropped where no lock is held.
+    /// Gives the event to every feed there is, and says how many these are; [`release`](Self::release) follows. Without any, also
+    /// returns the event: it is to be dropped where no lock is held.
     pub(super) fn push(&self, event: T) -> (usize, Option<T>) {
-        self.0.with(|shared| {
-            let unread = shared.seats.len() - shared.free.len();
-            if unread == 0 {
-                return (0, Some(event));
-            }
-            let mut overwritten = None;
-            if shared.events.len() == shared.capacity {
-                overwritten = shared.events.pop_front().map(|slot| slot.event);
-            }
-            shared.events.push_back(Slot { event, unread });
-            shared.next += 1;
-            (unread, overwritten)
-        })
+        let parcel = Parcel {
+            event: Some(event),
+            home: self.deferred.0.clone(),
+        };
+        match self.sender.send(parcel) {
+            Ok(reached) => (reached, None),
+            Err(mut parcel) => (0, parcel.event.take()),
+        }
+    }
+
+    /// Wakes the feeds that wait for what was pushed, and drops what that has overwritten. Called where no lock is held.
+    pub(super) fn release(&self) {
+        self.deferred.0.release();
     }
 
     pub(super) fn subscribe(&self) -> Feed<T> {
-        let (next, seat) = self.0.with(|shared| {
-            let seat = shared.free.pop().unwrap_or_else(|| {
-                shared.seats.push(None);
-                shared.seats.len() - 1
-            });
-            (shared.next, seat)
+        let seat = Arc::new(Seat {
+            waker: self.sender.leaf(None),
+            deferred: self.deferred.0.clone(),
         });
         Feed {
-            shared: self.0.clone(),
-            next,
-            seat,
+            receiver: self.sender.subscribe(),
+            waker: Waker::from(seat.clone()),
+            seat: Leave(seat),
         }
     }
 
@@ -96,166 +79,161 @@ impl<T: Clone + Send + 'static> Ring<T> {
     #[cfg(test)]
     #[allow(dead_code, reason = "for deliberate faults")]
     pub(super) fn feeds(&self) -> usize {
-        self.0.with(|shared| shared.seats.len() - shared.free.len())
+        self.sender.receiver_count()
     }
 }
 
-impl<T> Ring<T> {
-    /// Wakes every feed that waited when this was called. Called where no lock is held.
-    pub(super) fn wake(&self) {
-        let mut seat = 0;
-        loop {
+/// An event as tokio has it.
+struct Parcel<T> {
+    /// Taken out by whoever gets it.
+    event: Option<T>,
+    home: Arc<Deferred<T>>,
+}
+
+/// What a feed gets. tokio clones it under its lock: an event must be as cheap as an `Arc`.
+impl<T: Clone> Clone for Parcel<T> {
+    fn clone(&self) -> Self {
+        Self {
+            event: self.event.clone(),
+            home: self.home.clone(),
+        }
+    }
+}
+
+impl<T> Drop for Parcel<T> {
+    fn drop(&mut self) {
+        if let Some(event) = self.event.take() {
+            self.home.push(Owed::Drop(event));
+        }
+    }
+}
+
+/// What is to be done with the service's own, once no lock is held.
+pub(super) struct Deferred<T> {
+    queue: Leaf<VecDeque<Owed<T>>>,
+    /// Whether there is anything. Relaxed: it is asked by whoever may have put it there, who has seen what it did itself.
+    is_any: AtomicBool,
+}
+
+enum Owed<T> {
+    Drop(T),
+    Wake(Waker),
+}
+
+impl<T> Deferred<T> {
+    /// Called under tokio's locks.
+    fn push(&self, owed: Owed<T>) {
+        self.queue.with_inside(|queue| {
+            queue.push_back(owed);
+            self.is_any.store(true, Ordering::Relaxed);
+        });
+    }
+
+    /// Drops and wakes what there is. Called where no lock is held.
+    pub(super) fn release(&self) {
+        while self.is_any.load(Ordering::Relaxed) {
             let mut batch = [const { None }; BATCH];
-            let is_last = self
-                .0
-                .with(|shared| shared.take_wakers(&mut seat, &mut batch));
-            for waker in batch.iter_mut().map_while(Option::take) {
-                contain(|| waker.wake());
-            }
-            if is_last {
-                return;
+            self.queue.with(|queue| {
+                let len = queue.len().min(BATCH);
+                for (place, owed) in batch.iter_mut().zip(queue.drain(..len)) {
+                    *place = Some(owed);
+                }
+                if queue.is_empty() {
+                    self.is_any.store(false, Ordering::Relaxed);
+                    queue.shrink_to(SPARE);
+                }
+            });
+            for owed in batch.into_iter().flatten() {
+                contain(|| match owed {
+                    Owed::Drop(event) => drop(event),
+                    Owed::Wake(waker) => waker.wake(),
+                });
             }
         }
     }
 }
 
-impl<T> Drop for Ring<T> {
+/// Releases when it is dropped.
+struct Release<T>(Arc<Deferred<T>>);
+
+impl<T> Drop for Release<T> {
     fn drop(&mut self) {
-        self.0.with(|shared| shared.is_closed = true);
-        self.wake();
+        self.0.release();
     }
 }
 
-impl<T> Shared<T> {
-    /// Takes some wakers from `seat` on, and says whether these were the last.
-    fn take_wakers(&mut self, seat: &mut usize, batch: &mut [Option<Waker>; BATCH]) -> bool {
-        let mut taken = 0;
-        let end = self.seats.len().min(*seat + LOOK);
-        while self.waiting > 0 && *seat < end && taken < BATCH {
-            if let Some(waker) = self.seats[*seat].take() {
-                self.waiting -= 1;
-                batch[taken] = Some(waker);
-                taken += 1;
-            }
-            *seat += 1;
+/// Where the task of one stream waits.
+struct Seat<T> {
+    waker: Leaf<Option<Waker>>,
+    deferred: Arc<Deferred<T>>,
+}
+
+impl<T> Seat<T> {
+    /// Puts the task's waker there.
+    fn take_place(&self, waker: &Waker) {
+        let is_there =
+            |there: &mut Option<Waker>| there.as_ref().is_some_and(|it| it.will_wake(waker));
+        if self.waker.with(is_there) {
+            return;
         }
-        self.waiting == 0 || *seat == self.seats.len()
-    }
-
-    /// The position of the oldest event.
-    fn first(&self) -> u64 {
-        self.next - self.events.len() as u64
+        // What clones and drops a waker is the executor's.
+        let waker = waker.clone();
+        let replaced = self.waker.with_inside(|there| there.replace(waker));
+        drop(replaced);
     }
 }
 
-impl<T> Drop for Shared<T> {
-    fn drop(&mut self) {
-        for slot in self.events.drain(..) {
-            contain(|| drop(slot.event));
+impl<T: Send + 'static> Wake for Seat<T> {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if let Some(waker) = self.waker.with_inside(Option::take) {
+            self.deferred.push(Owed::Wake(waker));
         }
     }
 }
 
 /// The receiving side of one stream.
 pub(super) struct Feed<T> {
-    shared: Arc<Mutex<Shared<T>>>,
-    /// The position of the event that it reads next.
-    next: u64,
-    seat: usize,
-}
-
-/// What a feed finds.
-enum Found<T> {
-    Event(T),
-    /// So many were overwritten before it read them.
-    Lost(u64),
-    End,
-    /// Nothing, and its waker is in its seat. With what was in there before.
-    Nothing(Option<Waker>),
-    /// Nothing, and it has yet to bring a waker.
-    NoWaker,
+    // Dropped before the seat is left, where what that defers is released.
+    receiver: Receiver<Parcel<T>>,
+    /// Wakes the seat.
+    waker: Waker,
+    seat: Leave<T>,
 }
 
 impl<T: Clone + Send + 'static> Feed<T> {
     /// The next event; `Err(n)` when `n` were overwritten before they could be read; `None` once the sender is gone
-    /// and everything it sent has been read.
+    /// and everything it sent has been read. What it [owes](Self::owes) is to be released then.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, u64>>> {
-        // A stream that always has an event must let others run as well.
-        let turn = ready!(take_turn(cx));
-        let mut fresh = None;
-        loop {
-            let found = match self.look(cx.waker(), &mut fresh) {
-                Found::Event(event) => Some(Ok(event)),
-                Found::Lost(missed) => Some(Err(missed)),
-                Found::End => None,
-                Found::Nothing(replaced) => {
-                    drop(replaced);
-                    return Poll::Pending;
-                }
-                Found::NoWaker => {
-                    fresh = Some(cx.waker().clone());
-                    continue;
-                }
-            };
-            turn.made_progress();
-            return Poll::Ready(found);
-        }
+        // When its turn is over, the task itself is woken. tokio would wake the seat, and nobody would release that.
+        ready!(wait_for_turn(cx));
+        self.seat.0.take_place(cx.waker());
+        let polled = self
+            .receiver
+            .poll_next(&mut Context::from_waker(&self.waker));
+        polled.map(|next| {
+            next.map(|item| item.map(|mut parcel| parcel.event.take().expect("it has just come")))
+        })
     }
 
-    /// Reads, or leaves `fresh` in its seat (invariant 3).
-    fn look(&mut self, waker: &Waker, fresh: &mut Option<Waker>) -> Found<T> {
-        self.shared.with(|shared| {
-            let first = shared.first();
-            if self.next < first {
-                let missed = first - self.next;
-                self.next = first;
-                return Found::Lost(missed);
-            }
-            if self.next < shared.next {
-                // In memory, so it fits.
-                let index = (self.next - first) as usize;
-                self.next += 1;
-                let slot = &mut shared.events[index];
-                slot.unread -= 1;
-                if slot.unread > 0 {
-                    return Found::Event(slot.event.clone());
-                }
-                let slot = shared.events.pop_front();
-                return Found::Event(slot.expect("the last to read it reads the oldest").event);
-            }
-            if shared.is_closed {
-                return Found::End;
-            }
-            let seat = &mut shared.seats[self.seat];
-            if seat.as_ref().is_some_and(|there| there.will_wake(waker)) {
-                return Found::Nothing(None);
-            }
-            let Some(fresh) = fresh.take() else {
-                return Found::NoWaker;
-            };
-            let replaced = seat.replace(fresh);
-            shared.waiting += usize::from(replaced.is_none());
-            Found::Nothing(replaced)
-        })
+    /// What is to be released where no lock is held, if there is anything.
+    pub(super) fn owes(&self) -> Option<Arc<Deferred<T>>> {
+        let deferred = &self.seat.0.deferred;
+        let is_any = deferred.is_any.load(Ordering::Relaxed);
+        is_any.then(|| deferred.clone())
     }
 }
 
-impl<T> Drop for Feed<T> {
+/// Leaves the seat when it is dropped, and releases.
+struct Leave<T>(Arc<Seat<T>>);
+
+impl<T> Drop for Leave<T> {
     fn drop(&mut self) {
-        let mut discarded = Discarded::new();
-        let waker = self.shared.with(|shared| {
-            let read = self.next.saturating_sub(shared.first()) as usize;
-            for slot in shared.events.range_mut(read..) {
-                slot.unread -= 1;
-            }
-            while shared.events.front().is_some_and(|slot| slot.unread == 0) {
-                discarded.extend(shared.events.pop_front().map(|slot| slot.event));
-            }
-            shared.free.push(self.seat);
-            let waker = shared.seats[self.seat].take();
-            shared.waiting -= usize::from(waker.is_some());
-            waker
-        });
+        let waker = self.0.waker.with(Option::take);
         contain(|| drop(waker));
+        self.0.deferred.release();
     }
 }

@@ -10,22 +10,29 @@
 //!   still alive, an exchange acquires and releases. The real type promises more (each of its operations takes part in
 //!   one total order), so what passes here passes there. It cannot show how the real type frees memory, and does not
 //!   need to: that is the real type's own affair.
-//! - **tokio's `Notify`** is the real one, behind one scheduling point per call. loom's threads switch only at loom's
-//!   operations, so a call is one atomic step, ordered like the mutex inside it.
-//! - **Wakers** are wrapped, because tokio clones and drops them under its own mutex, where loom must not switch.
+//! - **tokio's broadcast channel** and its **`Notify`** are the real ones, behind one scheduling point per call. loom's
+//!   threads switch only at loom's operations, so a call is one atomic step, ordered like the mutex inside it.
+//! - **Wakers** that go to `Notify` are wrapped, because tokio clones and drops them under its own mutex, where loom must not
+//!   switch. Those that go to the channel are none of loom's.
+//! - **`Leaf`** is a `std` mutex, because tokio's channel drops and wakes what takes it, under its own mutexes. It has its
+//!   scheduling point where it is taken outside of these.
 //!
 //! No loom operation happens while a `std` mutex in here is held.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
+use futures_core::Stream;
 #[cfg(not(shuttle))]
 use loom::{cell::UnsafeCell, sync as checked, sync::atomic, thread};
 #[cfg(shuttle)]
 use shuttle::{sync as checked, sync::atomic, thread};
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 /// shuttle orders everything, so there is nothing to check.
 #[cfg(shuttle)]
@@ -52,13 +59,38 @@ impl Token {
 
     /// Lets any other thread go first, and orders nothing.
     fn pass(&self) {
+        assert_outside();
         self.0.fetch_add(0, Ordering::Relaxed);
     }
 
     /// Lets any other thread go first, then orders this after all who came through here before.
     fn enter(&self) {
+        assert_outside();
         self.0.fetch_add(0, Ordering::AcqRel);
     }
+}
+
+thread_local! {
+    /// Whether tokio's channel is called. loom's threads are all on one, and do not switch meanwhile.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What the channel calls while it holds its locks is no code of the service, and nothing that loom schedules.
+fn assert_outside() {
+    assert!(!INSIDE.get(), "it runs under a lock of tokio's");
+}
+
+/// Calls tokio's channel.
+fn inside<R>(f: impl FnOnce() -> R) -> R {
+    struct Leave;
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            INSIDE.set(false);
+        }
+    }
+    INSIDE.set(true);
+    let _leave = Leave;
+    f()
 }
 
 /// Lets others go on: what the caller waits for is theirs to do.
@@ -71,14 +103,8 @@ pub(crate) fn has_turn() -> bool {
     true
 }
 
-pub(crate) struct Turn;
-
-impl Turn {
-    pub(crate) fn made_progress(&self) {}
-}
-
-pub(crate) fn take_turn(_: &mut Context<'_>) -> Poll<Turn> {
-    Poll::Ready(Turn)
+pub(crate) fn wait_for_turn(_: &mut Context<'_>) -> Poll<()> {
+    Poll::Ready(())
 }
 
 /// A panic in a model is a failure of it.
@@ -290,6 +316,24 @@ impl<T> Mutex<T> {
     }
 }
 
+pub(crate) struct Leaf<T> {
+    /// The channel's: or loom would take what happens in here for independent of that.
+    token: Arc<Token>,
+    value: std::sync::Mutex<T>,
+}
+
+impl<T> Leaf<T> {
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        self.token.enter();
+        self.with_inside(f)
+    }
+
+    pub(crate) fn with_inside<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        // Tried, not waited for: no other thread can be in here, and a call from in here is a fault.
+        f(&mut self.value.try_lock().expect("it does not call itself"))
+    }
+}
+
 pub(crate) struct Notify {
     token: Token,
     notify: tokio::sync::Notify,
@@ -332,6 +376,81 @@ impl Wrapped {
 impl Wake for Wrapped {
     fn wake(self: Arc<Self>) {
         self.0.wake_by_ref();
+    }
+}
+
+pub(crate) struct Sender<T> {
+    token: Arc<Token>,
+    ring: Option<tokio::sync::broadcast::Sender<T>>,
+}
+
+impl<T: Clone + Send + 'static> Sender<T> {
+    pub(crate) fn new(capacity: usize) -> Self {
+        let ring = tokio::sync::broadcast::Sender::new(capacity);
+        Self {
+            token: Arc::new(Token::new()),
+            ring: Some(ring),
+        }
+    }
+
+    fn ring(&self) -> &tokio::sync::broadcast::Sender<T> {
+        self.token.enter();
+        self.ring.as_ref().expect("taken only by drop")
+    }
+
+    pub(crate) fn send(&self, event: T) -> Result<usize, T> {
+        let ring = self.ring();
+        inside(|| ring.send(event)).map_err(|unsent| unsent.0)
+    }
+
+    pub(crate) fn subscribe(&self) -> Receiver<T> {
+        let ring = self.ring();
+        let stream = inside(|| BroadcastStream::new(ring.subscribe()));
+        Receiver {
+            token: self.token.clone(),
+            stream: Some(stream),
+        }
+    }
+
+    pub(crate) fn leaf<V>(&self, value: V) -> Leaf<V> {
+        Leaf {
+            token: self.token.clone(),
+            value: std::sync::Mutex::new(value),
+        }
+    }
+
+    #[allow(dead_code, reason = "for deliberate faults")]
+    pub(crate) fn receiver_count(&self) -> usize {
+        self.ring().receiver_count()
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        self.token.enter();
+        inside(|| self.ring = None);
+    }
+}
+
+pub(crate) struct Receiver<T> {
+    token: Arc<Token>,
+    stream: Option<BroadcastStream<T>>,
+}
+
+impl<T: Clone + Send + 'static> Receiver<T> {
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, u64>>> {
+        self.token.enter();
+        let stream = self.stream.as_mut().expect("taken only by drop");
+        inside(|| Pin::new(stream).poll_next(cx)).map(|next| {
+            next.map(|item| item.map_err(|BroadcastStreamRecvError::Lagged(missed)| missed))
+        })
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        self.token.enter();
+        inside(|| self.stream = None);
     }
 }
 

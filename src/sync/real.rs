@@ -1,6 +1,12 @@
 //! The real primitives.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
@@ -11,8 +17,11 @@ pub(crate) use tokio::sync::Notify;
 /// woken at once.
 pub(crate) use tokio::task::coop::has_budget_remaining as has_turn;
 
-/// Takes a part of that turn, or says "not yet" and has the task woken. Given back unless progress is made.
-pub(crate) use tokio::task::coop::poll_proceed as take_turn;
+/// "Not yet" unless it has, and then the task is woken. Uses up nothing of the turn.
+pub(crate) fn wait_for_turn(cx: &mut Context<'_>) -> Poll<()> {
+    // Given back when it is dropped.
+    tokio::task::coop::poll_proceed(cx).map(drop)
+}
 
 /// A snapshot that was loaded from an [`ArcSwap`].
 pub(crate) type Loaded<T> = arc_swap::Guard<Arc<T>>;
@@ -73,6 +82,62 @@ impl<T> Mutex<T> {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         f(&mut value)
+    }
+}
+
+/// A mutex that may be taken inside tokio's: under it nothing else is taken, and no code of the service runs.
+pub(crate) struct Leaf<T>(Mutex<T>);
+
+impl<T> Leaf<T> {
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        self.0.with(f)
+    }
+
+    /// The same, for what tokio calls. The models tell them apart.
+    pub(crate) fn with_inside<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        self.0.with(f)
+    }
+}
+
+/// The sending side of a ring.
+pub(crate) struct Sender<T>(tokio::sync::broadcast::Sender<T>);
+
+impl<T: Clone + Send + 'static> Sender<T> {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self(tokio::sync::broadcast::Sender::new(capacity))
+    }
+
+    /// Sends to every receiver that exists now, and says how many these are. With none, gives the event back.
+    pub(crate) fn send(&self, event: T) -> Result<usize, T> {
+        self.0.send(event).map_err(|unsent| unsent.0)
+    }
+
+    pub(crate) fn subscribe(&self) -> Receiver<T> {
+        Receiver(BroadcastStream::new(self.0.subscribe()))
+    }
+
+    /// A mutex that this channel may take.
+    pub(crate) fn leaf<V>(&self, value: V) -> Leaf<V> {
+        Leaf(Mutex::new(value))
+    }
+
+    #[cfg(test)]
+    #[allow(dead_code, reason = "for deliberate faults")]
+    pub(crate) fn receiver_count(&self) -> usize {
+        self.0.receiver_count()
+    }
+}
+
+/// The receiving side: a [`BroadcastStream`].
+pub(crate) struct Receiver<T>(BroadcastStream<T>);
+
+impl<T: Clone + Send + 'static> Receiver<T> {
+    /// The next event; `Err(n)` when `n` were overwritten before they could be read; `None` once the sender is gone
+    /// and everything it sent has been read.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, u64>>> {
+        Pin::new(&mut self.0).poll_next(cx).map(|next| {
+            next.map(|item| item.map_err(|BroadcastStreamRecvError::Lagged(missed)| missed))
+        })
     }
 }
 
