@@ -89,11 +89,7 @@ impl Rest<'_> {
 
 fuzz_target!(|input: Input| match input {
     Input::Bytes(bytes) => read(bytes.to_vec()),
-    Input::Forged {
-        kind,
-        node,
-        rest,
-    } => {
+    Input::Forged { kind, node, rest } => {
         let mut bytes = vec![b'T', 2, kind % 3];
         bytes.extend(node.to_be_bytes());
         rest.write(&mut bytes);

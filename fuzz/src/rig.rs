@@ -13,11 +13,15 @@ use tokio::runtime::Runtime;
 use tokio::time::{Instant, advance};
 use tokio_stream::Stream;
 
-use crate::model::{Came, Counted, Gap, Model, Place, Polled, UserView, View};
+use crate::model::{Came, Gap, Model, Place, Polled, Restart, UserView, View};
 use crate::script::{Form, Operation, Policy, Script, Settings, Token, USERS};
-use crate::words::{build, connection_id, id_in, policy_of, reason_of, refused_of, user_of};
+use crate::words::{
+    build, connection_id, counted_of, id_in, policy_of, reason_of, refused_of, user_of,
+};
 
 const NAMES: [&str; USERS] = ["ann", "bob", ""];
+/// Ends a restart id; alone where there is no history.
+const RESTART: &str = "~";
 /// More would only take long.
 const MOST_OPERATIONS: usize = 300;
 const MOST_EVENTS: u64 = 3000;
@@ -85,14 +89,17 @@ struct Reader {
     waits: bool,
 }
 
+/// What a client comes with, and whether it knows that events are missing.
+type Meaning = (Came, bool);
+
 struct Rig<'a> {
     model: Model,
     hub: GenericBroadcaster<Event>,
     readers: BTreeMap<usize, Reader>,
     opened: usize,
     events: u64,
-    /// Every id that a client was given.
-    ids: Vec<(String, Place)>,
+    /// Every id that a client was given, and what it means.
+    ids: Vec<(String, Meaning)>,
     /// The epoch of each channel.
     epochs: HashMap<usize, String>,
     shutdown: Option<(Pin<Box<dyn Future<Output = usize>>>, u64)>,
@@ -186,7 +193,7 @@ impl<'a> Rig<'a> {
         policy: Option<Policy>,
         deadline: Option<u8>,
     ) {
-        let (id, came) = self.id_of(comes_with);
+        let (id, meaning) = self.id_of(comes_with);
         let number = self.opened;
         let deadline = deadline.map(u64::from);
         let opened = self
@@ -194,7 +201,7 @@ impl<'a> Rig<'a> {
             .resume_as(NAMES[user], connection_id(connection), &id);
         let expected = self
             .model
-            .open(number, (user, connection), came, policy, deadline);
+            .open(number, (user, connection), meaning, policy, deadline);
         let mut subscription = match (opened, expected) {
             (Ok(subscription), Ok(())) => subscription,
             (Err(refused), Err(expected)) => return assert_eq!(refused_of(refused), expected),
@@ -202,7 +209,7 @@ impl<'a> Rig<'a> {
         };
         self.opened += 1;
         let cursor = subscription.cursor();
-        let place = self.model.cursor(number, came);
+        let place = self.model.cursor(number, meaning.0);
         assert_eq!(cursor.is_some(), place.is_some(), "a cursor");
         if let (Some(cursor), Some(place)) = (cursor, place) {
             self.learn(&cursor, place);
@@ -225,37 +232,40 @@ impl<'a> Rig<'a> {
     }
 
     /// What a client says, and what it means.
-    fn id_of(&self, token: &Token) -> (LastEventId, Came) {
+    fn id_of(&self, token: &Token) -> (LastEventId, Meaning) {
+        const UNKNOWN: Meaning = (Came::Unknown, false);
         let seen = |choice: &u8| self.ids.get(usize::from(*choice) % self.ids.len().max(1));
         match token {
-            Token::Nothing => (LastEventId::none(), Came::Fresh),
-            Token::Garbage(text) if text.is_empty() => (LastEventId::new(text), Came::Fresh),
-            Token::Garbage(text) => (LastEventId::new(text), Came::Unknown),
+            Token::Nothing => (LastEventId::none(), (Came::Fresh, false)),
+            Token::Garbage(text) => {
+                let meaning = match text.as_str() {
+                    "" => (Came::Fresh, false),
+                    RESTART => (Came::Fresh, true),
+                    _ => UNKNOWN,
+                };
+                (LastEventId::new(text), meaning)
+            }
             Token::Seen(choice) | Token::Moved { seen: choice, .. } => {
-                let Some((id, place)) = seen(choice) else {
-                    return (LastEventId::unknown(), Came::Unknown);
+                let Some((id, meaning)) = seen(choice) else {
+                    return (LastEventId::unknown(), UNKNOWN);
                 };
-                let Token::Moved { offset, form, .. } = token else {
-                    return (LastEventId::new(id), Came::After(*place));
+                let (Token::Moved { offset, form, .. }, (Came::After(place), _)) = (token, meaning)
+                else {
+                    return (LastEventId::new(id), *meaning);
                 };
-                let epoch = &self.epochs[&place.channel];
-                let (text, is_place) = match form {
-                    Form::Plain => (format!("{epoch}-{offset}"), true),
-                    Form::Padded => (format!("{epoch}-0{offset}"), false),
-                    Form::Own => (format!("{epoch}-{epoch}-{offset}-1"), false),
-                    Form::Settled => (format!("{epoch}-{epoch}-{offset}.1"), false),
-                    Form::Composite => (format!("{epoch}-{offset}.{epoch}.7"), false),
-                };
-                let place = Place {
+                let came = Came::After(Place {
                     offset: u64::from(*offset),
                     ..*place
+                });
+                let epoch = &self.epochs[&place.channel];
+                let (text, meaning) = match form {
+                    Form::Plain => (format!("{epoch}-{offset}"), (came, false)),
+                    Form::Padded => (format!("{epoch}-0{offset}"), UNKNOWN),
+                    Form::Restart => (format!("{epoch}-{offset}~"), (came, true)),
+                    Form::RestartTwice => (format!("{epoch}-{offset}~~"), UNKNOWN),
+                    Form::Longer => (format!("{epoch}-{offset}.{epoch}.7"), UNKNOWN),
                 };
-                let came = if is_place {
-                    Came::After(place)
-                } else {
-                    Came::Unknown
-                };
-                (LastEventId::new(&text), came)
+                (LastEventId::new(&text), meaning)
             }
         }
     }
@@ -273,7 +283,21 @@ impl<'a> Rig<'a> {
             self.epochs.insert(place.channel, epoch.to_owned());
         }
         assert_eq!(self.epochs[&place.channel], epoch, "the epoch");
-        self.ids.push((id.to_owned(), place));
+        self.ids.push((id.to_owned(), (Came::After(place), false)));
+    }
+
+    /// A stream that ends at a gap leaves an id behind for the next one.
+    fn check_restart(&mut self, number: usize) {
+        let id = self.readers[&number].subscription.restart_id();
+        let expected = self.model.restart(number);
+        assert_eq!(id.is_some(), expected.is_some(), "a restart id");
+        let (Some(id), Some(Restart(place))) = (id, expected) else {
+            return;
+        };
+        let before = id.strip_suffix(RESTART).expect("a restart id");
+        self.check_id(Some(before).filter(|id| !id.is_empty()), place);
+        let came = place.map_or(Came::Fresh, Came::After);
+        self.ids.push((id.to_string(), (came, true)));
     }
 
     fn broadcast(&mut self, user: usize, filling: u8, key: Option<u8>) {
@@ -335,6 +359,7 @@ impl<'a> Rig<'a> {
             }
             (polled, expected) => panic!("polled: {polled:?}, expected: {expected:?}"),
         }
+        self.check_restart(number);
     }
 
     fn check_id(&mut self, id: Option<&str>, place: Option<Place>) {
@@ -442,22 +467,7 @@ impl<'a> Rig<'a> {
                     connections: connections.collect(),
                 }
             }),
-            counted: Counted {
-                shutting_down: stats.refusals.shutting_down,
-                total_full: stats.refusals.total_full,
-                user_full: stats.refusals.user_full,
-                id_in_use: stats.refusals.id_in_use,
-                behind: stats.prunes.behind,
-                overdue: stats.prunes.deadline,
-                gaps_lagged: stats.gaps.lagged,
-                gaps_evicted: stats.gaps.evicted,
-                gaps_epoch: stats.gaps.epoch,
-                lagged: stats.lagged,
-                evicted: stats.evicted,
-                healed: stats.healed,
-                replayed: stats.replayed,
-                deliveries: stats.deliveries,
-            },
+            counted: counted_of(&stats),
         }
     }
 

@@ -181,11 +181,12 @@ pub enum Token {
 #[derive(Debug, Clone, Copy, Arbitrary)]
 pub enum Form {
     Plain,
-    /// With a second number that is not written as we write it.
+    /// With an offset that is not written as we write it.
     Padded,
-    /// As a node of several writes it: of other histories than these.
-    Own,
-    Settled,
-    /// As for a client that was with several nodes.
-    Composite,
+    /// As a stream leaves it behind that ends at a gap.
+    Restart,
+    /// With the end of such an id twice.
+    RestartTwice,
+    /// With something behind it that no id has.
+    Longer,
 }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use tidings::{
-    ConnectionId, Frame, GapReason, GenericBroadcaster, History, LagPolicy, RegisterError,
+    ConnectionId, Frame, GapReason, GenericBroadcaster, History, LagPolicy, RegisterError, Stats,
 };
 
-use crate::model::{Reason, Refused};
+use crate::model::{Counted, Reason, Refused};
 use crate::script::{Policy, Settings, USERS};
 
 pub(crate) fn build<E>(settings: &Settings) -> GenericBroadcaster<E> {
@@ -80,4 +80,23 @@ pub(crate) fn id_in(frame: &Frame) -> Option<&str> {
         .fields()
         .find(|(name, _)| *name == "id")
         .map(|(_, id)| id)
+}
+
+pub(crate) fn counted_of(stats: &Stats) -> Counted {
+    Counted {
+        shutting_down: stats.refusals.shutting_down,
+        total_full: stats.refusals.total_full,
+        user_full: stats.refusals.user_full,
+        id_in_use: stats.refusals.id_in_use,
+        behind: stats.prunes.behind,
+        overdue: stats.prunes.deadline,
+        gaps_lagged: stats.gaps.lagged,
+        gaps_evicted: stats.gaps.evicted,
+        gaps_epoch: stats.gaps.epoch,
+        lagged: stats.lagged,
+        evicted: stats.evicted,
+        healed: stats.healed,
+        replayed: stats.replayed,
+        deliveries: stats.deliveries,
+    }
 }

@@ -70,6 +70,12 @@ struct Stream {
     since: u64,
     deadline: Option<u64>,
     gap: Option<Gap>,
+    /// The client came with an id, or can have been given one.
+    has_id: bool,
+    /// The client knows that events are missing in front of the next one.
+    knows: bool,
+    /// The id for the client's next request, once the stream has ended at a gap.
+    restart: Option<Restart>,
     /// What was taken out of the history, by offset.
     handful: VecDeque<u64>,
     /// The next event.
@@ -111,6 +117,10 @@ pub enum Came {
     /// With something that is no id of ours.
     Unknown,
 }
+
+/// The id that a stream leaves behind which ends at a gap: of the place behind the gap, if there is a history.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Restart(pub Option<Place>);
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Refused {
@@ -166,12 +176,12 @@ impl Model {
 
     // --- coming and going
 
-    /// Opens `stream`, which is a new number.
+    /// Opens `stream`, which is a new number. A client that comes with a [`Restart`] knows that events are missing.
     pub fn open(
         &mut self,
         stream: usize,
         (user, connection): (usize, u8),
-        came: Came,
+        (came, knows): (Came, bool),
         policy: Option<Policy>,
         deadline: Option<u64>,
     ) -> Result<(), Refused> {
@@ -218,6 +228,9 @@ impl Model {
             since: self.now,
             deadline: deadline.map(|after| self.now + after),
             gap,
+            has_id: has_history || came != Came::Fresh,
+            knows,
+            restart: None,
             handful: VecDeque::new(),
             next,
             live,
@@ -253,6 +266,10 @@ impl Model {
         let stream = &self.streams[&stream];
         let place = self.place(stream.channel, stream.next - 1);
         place.filter(|_| came == Came::Fresh)
+    }
+
+    pub fn restart(&self, stream: usize) -> Option<Restart> {
+        self.streams[&stream].restart
     }
 
     fn new_channel(&mut self, user: usize) -> usize {

@@ -1,6 +1,6 @@
 //! What a stream yields.
 
-use super::{Model, Phase, Place};
+use super::{Model, Phase, Place, Restart};
 use crate::script::Policy;
 
 /// A stream takes so many events out of a history in one go, and then has them whatever becomes of the history.
@@ -42,8 +42,10 @@ impl Model {
         if stream.deadline.is_some_and(|deadline| deadline <= now) {
             stream.phase = Phase::Ended;
         }
-        if let Some(gap) = stream.gap.take() {
-            return self.tell(number, gap);
+        if let Some(gap) = stream.gap.take()
+            && let Some(polled) = self.tell(number, gap)
+        {
+            return polled;
         }
         loop {
             let stream = self.streams.get_mut(&number).expect("it is there");
@@ -109,7 +111,8 @@ impl Model {
 
     fn give(&mut self, number: usize, offset: u64) -> Polled {
         self.get_done(number, 1);
-        let stream = &self.streams[&number];
+        let stream = self.streams.get_mut(&number).expect("it is there");
+        stream.knows = false;
         let channel = stream.channel;
         Polled::Event {
             number: self.channels[channel].sent[offset as usize - 1].number,
@@ -192,24 +195,33 @@ impl Model {
         } else {
             self.counted.evicted += missed;
         }
-        is_told.then(|| self.tell(number, gap))
+        if is_told {
+            self.tell(number, gap)
+        } else {
+            None
+        }
     }
 
-    fn tell(&mut self, number: usize, gap: Gap) -> Polled {
+    /// What the stream yields at a gap; `None` if it goes on, for a client that knows of it.
+    fn tell(&mut self, number: usize, gap: Gap) -> Option<Polled> {
         let stream = self.streams.get_mut(&number).expect("it is there");
         match gap.reason {
             Reason::Lagged => self.counted.gaps_lagged += 1,
             Reason::Evicted => self.counted.gaps_evicted += 1,
             Reason::Epoch => self.counted.gaps_epoch += 1,
         }
+        if stream.knows {
+            return None;
+        }
         if stream.policy == Policy::End {
             stream.phase = Phase::Ended;
-            return Polled::End;
+            stream.restart = stream.has_id.then_some(Restart(gap.place));
+            return Some(Polled::End);
         }
         if stream.policy == Policy::Disconnect && gap.reason == Reason::Lagged {
             stream.phase = Phase::Ended;
         }
-        Polled::Gap(gap)
+        Some(Polled::Gap(gap))
     }
 
     /// Whether a stream that waits has something to wake up for.
