@@ -42,7 +42,7 @@
 //! # tokio::runtime::Runtime::new().unwrap().block_on(async {
 //! # use axum::{body::Body, http::Request};
 //! # use tower::ServiceExt;
-//! # let get = |token| Request::get("/console/page").header("authorization", token).body(Body::empty()).unwrap();
+//! # let get = |token| Request::get("/console/page").header("host", "localhost").header("authorization", token).body(Body::empty()).unwrap();
 //! # assert_eq!(app.clone().oneshot(get("Bearer wrong")).await.unwrap().status(), 401);
 //! # assert_eq!(app.oneshot(get("Bearer secret")).await.unwrap().status(), 200);
 //! # });
