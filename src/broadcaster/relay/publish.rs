@@ -222,6 +222,15 @@ impl Backlog {
                 Level::Replayable => 1,
             };
             for mut item in lane.drain(..at_most.min(lane.len())) {
+                // The old log may have it, and the new one does not know it as the same.
+                let is_of_another_log = |(_, log): (Instant, Option<u64>)| log != relay.epoch();
+                if item.unknown.is_some_and(is_of_another_log) {
+                    if let What::Event(_) = item.what {
+                        relay.counters.unconfirmed.add(1);
+                        relay.fail(item.what, RelayError::Unconfirmed);
+                        item = What::Lost(None).into();
+                    }
+                }
                 let id = *item.id.get_or_insert_with(|| relay.message_id());
                 let body = match &item.what {
                     What::Event(event) => event.body.clone(),
