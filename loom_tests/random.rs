@@ -1,7 +1,6 @@
 //! Four threads and whole lives, over thousands of random schedules.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
