@@ -427,7 +427,7 @@ fn evict_meets_a_gate_that_waits() {
 fn the_close_of_a_channel_meets_a_gate_that_waits() {
     model(60, || {
         assert_ends(Duration::ZERO, |hub| {
-            hub.evict("u");
+            hub.forget("u");
         });
     });
 }
