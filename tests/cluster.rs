@@ -12,7 +12,7 @@ use webdriver::Browser;
 
 #[path = "support/nats.rs"]
 mod nats;
-#[path = "../examples/cluster/node.rs"]
+#[path = "../examples/cluster/src/node.rs"]
 mod node;
 #[path = "support/webdriver.rs"]
 mod webdriver;

@@ -4,6 +4,8 @@
 
 #![cfg(all(feature = "serve", unix))]
 
+#[path = "support/example.rs"]
+mod example;
 #[allow(dead_code, reason = "the benchmark uses all of it")]
 #[path = "../benches/support/farewell.rs"]
 mod farewell;
@@ -34,16 +36,8 @@ const IDLE: usize = 10;
 const LAST: &str = "last words";
 
 async fn start() -> (Child, SocketAddr) {
-    let test = std::env::current_exe().expect("a test has a path");
-    let profile = test.ancestors().nth(2).expect("<profile>/deps/<test>");
-    let path = profile.join("examples").join("agent_hub");
-    assert!(
-        path.is_file(),
-        "{} is missing: build it with `cargo build --example agent_hub` (a plain `cargo test` does)",
-        path.display()
-    );
     let drain = DRAIN.as_millis().to_string();
-    let mut child = Command::new(path)
+    let mut child = Command::from(example::example("agent_hub"))
         .args(["--addr", "127.0.0.1:0", "--drain-ms", &drain])
         .env("RUST_LOG", "error")
         .stdout(Stdio::piped())

@@ -10,7 +10,7 @@ mod http2_by_hand;
 mod site;
 #[cfg(all(feature = "agents", feature = "http2"))]
 #[allow(dead_code, reason = "its listener is used here")]
-#[path = "../examples/tls_h2.rs"]
+#[path = "../examples/tls_h2/src/main.rs"]
 mod tls_h2;
 
 use std::convert::Infallible;

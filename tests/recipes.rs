@@ -24,13 +24,13 @@ use tokio_tungstenite::tungstenite::Message;
 use tower::ServiceExt;
 
 #[allow(dead_code, reason = "its main is the example's")]
-#[path = "../examples/auth.rs"]
+#[path = "../examples/auth/src/main.rs"]
 mod auth;
 #[allow(dead_code, reason = "its main is the example's")]
-#[path = "../examples/compression.rs"]
+#[path = "../examples/compression/src/main.rs"]
 mod compression;
 #[allow(dead_code, reason = "its main is the example's")]
-#[path = "../examples/cors.rs"]
+#[path = "../examples/cors/src/main.rs"]
 mod cors;
 #[path = "support/decoder.rs"]
 mod decoder;
@@ -38,10 +38,10 @@ mod decoder;
 mod recipe;
 #[cfg(feature = "http2")]
 #[allow(dead_code, reason = "its main is the example's")]
-#[path = "../examples/tls_h2.rs"]
+#[path = "../examples/tls_h2/src/main.rs"]
 mod tls_h2;
 #[allow(dead_code, reason = "its main is the example's")]
-#[path = "../examples/websocket.rs"]
+#[path = "../examples/websocket/src/main.rs"]
 mod websocket;
 
 use decoder::{Decoder, Dispatched};
@@ -249,7 +249,7 @@ async fn compression_events_arrive_at_once_and_as_they_are_while_the_rest_is_com
     assert_eq!(page.headers()[CONTENT_ENCODING], "gzip");
     let page = page.into_body().collect().await.expect("a body").to_bytes();
     assert_eq!(page[..2], [0x1f, 0x8b], "gzip begins so");
-    assert!(page.len() < include_str!("../examples/compression.rs").len());
+    assert!(page.len() < include_str!("../examples/compression/src/main.rs").len());
 
     let stream = ask(&app, request("GET", "/events/ann", &takes_gzip, "")).await;
     assert_eq!(stream.headers().get(CONTENT_ENCODING), None);

@@ -5,7 +5,7 @@
 #[path = "support/site.rs"]
 mod site;
 #[allow(dead_code, reason = "its main is the example's")]
-#[path = "../examples/tls_h2.rs"]
+#[path = "../examples/tls_h2/src/main.rs"]
 mod tls_h2;
 
 use std::future::{IntoFuture, pending};

@@ -5,6 +5,7 @@
 #![allow(dead_code, unused_imports)]
 
 mod crowd;
+#[path = "../../tests/support/example.rs"]
 mod example;
 mod farewell;
 pub(crate) mod http1;

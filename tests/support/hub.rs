@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tidings::{EventRouter, GenericBroadcaster, Text};
 use tokio::net::TcpListener;
 
-#[path = "../../examples/agent_hub/app/mod.rs"]
+#[path = "../../examples/agent_hub/src/app/mod.rs"]
 mod app;
 #[path = "within.rs"]
 mod within;

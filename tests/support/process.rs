@@ -2,7 +2,6 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -10,6 +9,9 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::hub::{Hub, within};
+
+#[path = "example.rs"]
+mod example;
 
 /// The program, as a process.
 pub(crate) struct Process {
@@ -50,17 +52,7 @@ impl Process {
     }
 }
 
-/// The example's program, which `cargo test` puts next to the tests' own.
+/// The example's program.
 pub(crate) fn program() -> Command {
-    let test = std::env::current_exe().expect("a test has a path");
-    let profile = test.ancestors().nth(2).expect("<profile>/deps/<test>");
-    let path: PathBuf = profile
-        .join("examples")
-        .join(format!("agent_hub{}", std::env::consts::EXE_SUFFIX));
-    assert!(
-        path.is_file(),
-        "{} is missing: build it with `cargo build --example agent_hub` (a plain `cargo test` does)",
-        path.display()
-    );
-    Command::new(path)
+    example::example("agent_hub").into()
 }

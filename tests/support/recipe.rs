@@ -8,6 +8,9 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
+#[path = "example.rs"]
+mod example;
+
 /// The program of an example, which says where it listens in its first line.
 pub(crate) struct Program {
     child: Child,
@@ -19,16 +22,7 @@ pub(crate) struct Program {
 impl Program {
     /// Starts the example on a port of its own.
     pub(crate) async fn start(name: &str) -> Self {
-        let test = std::env::current_exe().expect("a test has a path");
-        let profile = test.ancestors().nth(2).expect("<profile>/deps/<test>");
-        let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
-        let path = profile.join("examples").join(file);
-        assert!(
-            path.is_file(),
-            "{} is missing: build it with `cargo build --examples` (a plain `cargo test` does)",
-            path.display()
-        );
-        let mut child = Command::new(path)
+        let mut child = Command::from(example::example(name))
             .arg("127.0.0.1:0")
             .stdout(Stdio::piped())
             .kill_on_drop(true)

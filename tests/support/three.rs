@@ -20,6 +20,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::nats::Network;
 
+#[path = "example.rs"]
+mod example;
+
 pub(crate) const STREAM: &str = "CLUSTER";
 
 /// What the nodes' user may not do.
@@ -286,7 +289,7 @@ impl Node {
         let log = fs::OpenOptions::new().create(true).append(true).open(path);
         let mut log = log.expect("the folder is there");
         writeln!(log, "a node starts").expect("there is room");
-        let mut child = tokio::process::Command::from(example("cluster"))
+        let mut child = tokio::process::Command::from(example::example("cluster"))
             .args(["--nats", &urls.join(","), "--node", "127.0.0.1:0"])
             .args(args)
             .stdout(Stdio::piped())
@@ -313,19 +316,6 @@ impl Node {
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.expect("a child can be killed");
     }
-}
-
-/// An example's program, which `cargo test` puts next to the tests' own.
-fn example(name: &str) -> Command {
-    let test = std::env::current_exe().expect("a test has a path");
-    let profile = test.ancestors().nth(2).expect("<profile>/deps/<test>");
-    let path = profile.join("examples").join(name);
-    assert!(
-        path.is_file(),
-        "{} is missing: build it with `cargo build --all-features --example {name}` (a plain `cargo test` does)",
-        path.display()
-    );
-    Command::new(path)
 }
 
 fn signal(process: u32, name: &str) {

@@ -1,7 +1,7 @@
 //! Who a stream belongs to: the user comes from a session, which a cookie or a bearer token names, and never from what the
 //! client may choose. The stream ends when the session does.
 //!
-//!     cargo run --example auth
+//!     cargo run -p auth
 //!
 //! Browsers send the cookie with an `EventSource` by themselves; it cannot send a header. All other clients send the token. A
 //! token in the query would work for both, and would stand in every access log, in the history of browsers and in what they

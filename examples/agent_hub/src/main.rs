@@ -1,6 +1,6 @@
 //! A server that passes events on to its users, to start from.
 //!
-//!     cargo run --release --example agent_hub
+//!     cargo run --release -p agent_hub
 //!
 //! `app` has the routes and the page that it serves; `app/cut.rs` breaks connections on purpose; `scrape` is the page for Prometheus,
 //! `others` shares events with other hubs.

@@ -1,6 +1,6 @@
 //! Responses are compressed, streams are not.
 //!
-//!     cargo run --example compression
+//!     cargo run -p compression
 //!
 //! tower-http's `CompressionLayer` leaves `text/event-stream` alone: its `DefaultPredicate` excludes that type, besides gRPC,
 //! images and bodies of less than 32 bytes. So a choice of your own should begin with the default one, as here. The
@@ -34,7 +34,7 @@ pub(crate) fn routes(hub: Hub) -> Router {
 
 /// Something to compress.
 async fn source() -> &'static str {
-    include_str!("compression.rs")
+    include_str!("main.rs")
 }
 
 // The user stands in the path to keep the example to its question; see `auth`.

@@ -1,6 +1,6 @@
 //! A deployment that no client notices but by one reconnect.
 //!
-//!     cargo run --example graceful
+//!     cargo run -p graceful
 //!
 //! On SIGTERM:
 //!

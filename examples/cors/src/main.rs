@@ -1,6 +1,6 @@
 //! A page of one origin that reads streams of another, with its cookies.
 //!
-//!     cargo run --example cors -- 127.0.0.1:3000 http://localhost:8080
+//!     cargo run -p cors -- 127.0.0.1:3000 http://localhost:8080
 //!
 //! On the page: `new EventSource("http://127.0.0.1:3000/events/ann", { withCredentials: true })`. Without
 //! `withCredentials` no cookie is sent, and without `Access-Control-Allow-Credentials` in the answer the browser keeps the

@@ -1,6 +1,6 @@
 //! The same events over a WebSocket: one task for each, fed from a subscription, with ids and gaps.
 //!
-//!     cargo run --example websocket
+//!     cargo run -p websocket
 //!
 //! For clients that already have a socket open. It is not needed to write to the server, a `POST` does that, and the browser
 //! does less for it: it does not reconnect, and does not say what it saw last. The page has to do both, with the id of the last

@@ -1,6 +1,6 @@
 //! TLS and HTTP/2, and one stream for everything: the cure for the six connections that a browser allows.
 //!
-//!     cargo run --example tls_h2 --features http2
+//!     cargo run -p tls_h2
 //!
 //! Over HTTP/1.1 a browser opens at most six connections to an origin, all tabs together, and an open stream keeps one
 //! busy. A page with a stream for each kind of event uses half of them up; the third tab of it hangs, with its images, styles

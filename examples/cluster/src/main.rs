@@ -1,13 +1,13 @@
 //! Two nodes and one NATS server: what is sent on one arrives on the other, and a page that loses its node goes on with the
 //! other one.
 //!
-//!     cargo run --features nats --example cluster
+//!     cargo run -p cluster
 //!
 //! Starts a `nats-server` of its own (Debian's package of that name) in a temporary folder, or uses those of
 //! `--nats URL[,URL]`, which need JetStream. In production each node is a process of its own, on a machine of its own; here
 //! both are in one, each with its own connection to the server. `node` is one of them, and
 //!
-//!     cargo run --features nats --example cluster -- --nats URL[,URL] --node ADDR [--replicas N] [--per-user N] [--at-most-once]
+//!     cargo run -p cluster -- --nats URL[,URL] --node ADDR [--replicas N] [--per-user N] [--at-most-once]
 //!
 //! runs only that.
 //!
@@ -21,7 +21,7 @@ use std::time::Duration;
 use axum::serve::Listener;
 use lexopt::{Arg, ValueExt};
 use node::Anything;
-use tidings::backplane::nats::Log;
+use tidings::backplane::nats::{Log, async_nats};
 use tidings::serve::bind;
 
 mod node;

@@ -1,8 +1,8 @@
 //! A small agent whose run is shown to clients of AG-UI and of A2A, fed from one place: the router.
 //!
-//!     cargo run --example echo_agent -- any words
+//!     cargo run -p echo_agent -- any words
 //!
-//! The agent is in `agent_hub/app/agent.rs`. Each line says whose stream it is, and what that got. `agent_hub` serves the
+//! The agent is in `agent_hub/src/app/agent.rs`. Each line says whose stream it is, and what that got. `agent_hub` serves the
 //! same agent to clients over HTTP.
 
 use std::error::Error;
@@ -15,7 +15,7 @@ use tokio_stream::{StreamExt, StreamMap};
 
 use agent::{Job, Outlet};
 
-#[path = "agent_hub/app/agent.rs"]
+#[path = "../../agent_hub/src/app/agent.rs"]
 mod agent;
 
 const USER: &str = "ann";

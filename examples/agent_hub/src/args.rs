@@ -89,7 +89,10 @@ pub(crate) fn parse() -> Result<Command, lexopt::Error> {
             Long("nats") if cfg!(feature = "nats") => servers = Some(args.value()?.parse()?),
             Long("nats-replicas") => replicas = args.value()?.parse_with(count)?,
             Long("nats") => {
-                return Err("--nats needs the feature nats: cargo run --features nats ...".into());
+                return Err(
+                    "--nats needs the feature nats: cargo run -p agent_hub --features nats ..."
+                        .into(),
+                );
             }
             Long("console") => settings.console = true,
             Long("read-only") => settings.read_only = true,

@@ -1,0 +1,55 @@
+//! The examples as programs.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::Value;
+
+/// The program of an example, as its sources are now.
+///
+/// Examples are packages of their own, whose programs `cargo test` and `cargo bench` do not build. So this asks cargo for it, once
+/// for each test program: a program that an earlier build has left is never taken.
+pub(crate) fn example(name: &str) -> Command {
+    static BUILT: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let path = built
+        .entry(name.to_owned())
+        .or_insert_with(|| build(name))
+        .clone();
+    Command::new(path)
+}
+
+/// Builds it in the profile of this test and below the same target folder, and returns where it is.
+fn build(name: &str) -> PathBuf {
+    let test = env::current_exe().expect("a test has a path");
+    let profile = test.ancestors().nth(2).expect("<profile>/deps/<test>");
+    let target = profile.parent().expect("<target>/<profile>");
+    let profile = profile.file_name().and_then(|name| name.to_str());
+    let profile = match profile.expect("the profile's name") {
+        "debug" => "dev",
+        other => other,
+    };
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .args(["build", "--quiet", "--package", name, "--profile", profile])
+        .args(["--message-format", "json-render-diagnostics"])
+        .arg("--manifest-path")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
+        .stderr(Stdio::inherit());
+    if env::var_os("CARGO_TARGET_DIR").is_none() {
+        cargo.arg("--target-dir").arg(target);
+    }
+    let built = cargo.output().expect("cargo runs");
+    assert!(built.status.success(), "{cargo:?}: {}", built.status);
+    // One message a line. That of a program says where it is.
+    let messages = String::from_utf8(built.stdout).expect("JSON");
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["target"]["name"] == name)
+        .find_map(|message| Some(PathBuf::from(message["executable"].as_str()?)))
+        .unwrap_or_else(|| panic!("{cargo:?} built no program {name}"))
+}
