@@ -63,7 +63,15 @@ impl Log {
         if at.is_some_and(|message| *message.subject == *subject) {
             return Ok(true);
         }
-        // Nothing behind the position has gone for its age, and nothing to make room for newer ones of its user.
-        Ok(oldest <= after.saturating_add(1) && self.count(subject).await? < self.max_per_user())
+        // Something of the user behind the position may have gone for its age.
+        if oldest > after.saturating_add(1) {
+            return Ok(false);
+        }
+        // Or to make room for newer messages of its user, unless one from before the position is there still.
+        if self.count(subject).await? < self.max_per_user() {
+            return Ok(true);
+        }
+        let first = self.next(subject, 0).await?;
+        Ok(first.is_some_and(|first| first.sequence <= after))
     }
 }

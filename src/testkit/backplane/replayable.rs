@@ -146,6 +146,20 @@ pub async fn what_was_dropped_is_told(cluster: &impl Cluster) {
     let oldest = there.messages[0].0;
     let fetched = one.fetch(&ann, oldest, kept * 2).await;
     assert_eq!(fetched.missing, Missing::Nothing, "behind the oldest");
+
+    // A place that has moved on by the messages of others.
+    one.say(&user("bob"), &["not ann's"]).await;
+    let head = one.head(&ann).await;
+    let moved = Position {
+        offset: head.through,
+        ..head.newest
+    };
+    let fetched = one.fetch(&ann, moved, kept).await;
+    assert_eq!(fetched.missing, Missing::Nothing, "behind the newest");
+    one.say(&ann, &["new"]).await;
+    let fetched = one.fetch(&ann, moved, kept).await;
+    assert_eq!(fetched.missing, Missing::Nothing, "before the newest");
+    assert_eq!(fetched.messages.len(), 1, "{fetched:?}");
     one.close().await;
 }
 
