@@ -197,6 +197,45 @@ fn a_stream_ended_while_it_polls_holds_no_events() {
     });
 }
 
+/// The same if it was just asked where it is.
+///
+/// Fails: the_end_is_not_looked_for_after_a_look_at_the_place.
+#[test]
+fn a_stream_ended_while_it_says_where_it_is_holds_no_events() {
+    model(5, || {
+        let hub = hub_with(remembering(8));
+        let one = register(&hub, "u", "a");
+        let two = register(&hub, "u", "b");
+        let ender = {
+            let hub = hub.clone();
+            thread::spawn(move || assert!(unregister(&hub, "u", "a")))
+        };
+        let _ = one.place();
+        ender.join().unwrap();
+        assert_eq!(publish(&hub, "u", 1), 1, "only the other one is reached");
+        drop((one, two));
+        assert_forgotten(&hub);
+    });
+}
+
+/// Does a stream that was just asked where it is end, when it is asked to end meanwhile?
+///
+/// Fails: finish_does_not_wake.
+#[test]
+fn finish_meets_a_stream_that_says_where_it_is() {
+    model(5, || {
+        let hub = hub_with(remembering(8));
+        let mut one = register(&hub, "u", "a");
+        let waiter = thread::spawn(move || {
+            let _ = one.place();
+            assert_eq!(wait(&mut one), None);
+        });
+        hub.evict("u");
+        waiter.join().unwrap();
+        assert_forgotten(&hub);
+    });
+}
+
 /// A connection of the same id may come as soon as the first has left; the first one's own end must not harm it.
 ///
 /// Fails: removal_of_a_namesake, the_count_goes_before_the_feed, leave_does_not_ask_who_removed_it.

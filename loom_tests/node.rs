@@ -140,6 +140,10 @@ impl Gate<Event> for Returning {
         Some(gap)
     }
 
+    fn place(&self, channel: Position) -> Option<Position> {
+        self.before.is_empty().then(|| self.seam.or(channel))
+    }
+
     fn pass(&mut self, event: Event) -> Pass<Event> {
         match self.seam.is_before(event.id) {
             true => Pass::Event(event),

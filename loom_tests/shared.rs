@@ -75,7 +75,36 @@ fn a_return_meets_the_engine() {
         driver.join().unwrap();
         got.extend(read(&mut back));
         assert_eq!(numbers(&got), [1, 2, 3]);
+        assert_eq!(back.place(), Some(place(3)));
         drop((keeper, back));
+        assert_forgotten(&hub);
+    });
+}
+
+/// A stream to which nothing comes asks where it is, while the engine sends: does a client that comes back with that get
+/// what the stream has not yielded?
+///
+/// Fails: a_place_is_beyond_what_was_yielded.
+#[test]
+fn a_place_meets_what_comes() {
+    model(5, || {
+        let hub = hub();
+        let mut one = open(&hub, "a", Resume::Fresh);
+        let driver = {
+            let hub = hub.clone();
+            thread::spawn(move || take(&hub, 1, 0, 1))
+        };
+        let before = read(&mut one);
+        let at = one.place();
+        driver.join().unwrap();
+        let then = read(&mut one);
+        assert_eq!(numbers(&[before, then.clone()].concat()), [1]);
+        assert_eq!(one.place(), Some(place(1)));
+        if let Some(at) = at {
+            let mut back = open(&hub, "b", Resume::After(at));
+            assert_eq!(read(&mut back), then, "behind {at:?}");
+        }
+        drop(one);
         assert_forgotten(&hub);
     });
 }
@@ -261,6 +290,10 @@ impl Gate<Event> for Counting {
         })
     }
 
+    fn place(&self, channel: Position) -> Option<Position> {
+        Some(channel)
+    }
+
     fn pass(&mut self, event: Event) -> Pass<Event> {
         self.0 += u64::from(event.number == NOTICE);
         Pass::Event(event)
@@ -362,6 +395,10 @@ impl Gate<Event> for Unanswered {
 
     fn widen(&mut self, gap: Gap, _: u64) -> Option<Gap> {
         Some(gap)
+    }
+
+    fn place(&self, _: Position) -> Option<Position> {
+        None
     }
 
     fn pass(&mut self, event: Event) -> Pass<Event> {

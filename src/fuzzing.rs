@@ -7,7 +7,8 @@ use bytes::Bytes;
 use crate::backplane::nats::token::{self, Token};
 use crate::backplane::{Envelope, Outbound, What, lost};
 use crate::frame::{Draft, Frame};
-use crate::id::LastEventId;
+use crate::id::{LastEventId, Position};
+use crate::subscription::Subscription;
 
 /// A user's id as one token of a subject.
 #[cfg(feature = "nats")]
@@ -90,6 +91,11 @@ pub fn write_envelope(parts: &Parts) -> Option<Bytes> {
 /// The data of a frame that another node has made, if it is one.
 pub fn data_of(frame: Bytes) -> Option<String> {
     Frame::parse(frame).as_ref().map(Draft::data)
+}
+
+/// The place that a keep-alive gives the client of a stream, if it has yielded everything.
+pub fn place(stream: &Subscription) -> Option<Position> {
+    stream.place()
 }
 
 /// Reads an id and writes it again; `None` if it is none of ours.

@@ -434,6 +434,14 @@ impl<'a> Rig<'a> {
             let is_woken = reader.alarm.0.load(Ordering::Relaxed);
             let oversleeps = reader.waits && !is_woken && self.model.has_news(*number);
             assert!(!oversleeps, "stream {number} was not woken");
+            let stands = tidings::fuzzing::place(&reader.subscription);
+            let expected = self.model.stands(*number);
+            let offset = expected.map(|place| place.offset);
+            assert_eq!(stands.map(|at| at.offset), offset, "where a stream is");
+            let epoch = expected.and_then(|place| self.epochs.get(&place.channel));
+            if let (Some(at), Some(epoch)) = (stands, epoch) {
+                assert_eq!(format!("{:016x}", at.epoch), *epoch, "the epoch");
+            }
         }
     }
 

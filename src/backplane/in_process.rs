@@ -66,6 +66,8 @@ struct State {
     unsent: usize,
     /// Users whose messages are refused, and whether for good.
     refused: HashMap<UserId, bool>,
+    /// Everything up to here was dropped for its age, and it is not known what that was.
+    expired: u64,
 }
 
 #[derive(Default)]
@@ -114,6 +116,7 @@ impl InProcess {
                 unacknowledged: 0,
                 unsent: 0,
                 refused: HashMap::new(),
+                expired: 0,
             }),
         }))
     }
@@ -364,6 +367,7 @@ impl Backplane for InProcessNode {
             through: last.unwrap_or(state.at(state.position.max(after.offset))),
             head,
             missing: match missing {
+                _ if after.offset < state.expired => Missing::Unknown,
                 0 => Missing::Nothing,
                 missing => Missing::Messages(missing),
             },

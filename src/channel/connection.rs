@@ -30,7 +30,7 @@ use tokio::time::Instant;
 use super::ring::{Deferred, Feed};
 use super::{Missed, Replay};
 use crate::gap::GapReason;
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, Position};
 use crate::sync::{AtomicUsize, Mutex, TryCell, contain, has_turn, spin_loop};
 
 /// Bits of the phase. Ended outweighs finishing; cut says that it was ended from outside, and never stands without ended.
@@ -182,6 +182,16 @@ impl<T: Clone + Send + 'static> Connection<T> {
             }
         });
         self.look_again();
+    }
+
+    /// Where its stream is in the history, if that has read everything. For the stream itself.
+    pub(crate) fn place(&self) -> Option<Position> {
+        // If somebody else is in there, it is to end that.
+        let place = self
+            .reader
+            .try_with(|reader| reader.replay.as_ref()?.place());
+        self.look_again();
+        place.flatten()
     }
 
     /// The next event, from a ring of this capacity. `None` once the connection has ended, or the ring has and all of it has

@@ -249,6 +249,17 @@ impl<T: Clone + Send + 'static> Log<T> {
         self.with(|state, _| state.marks.map(|marks| marks.position(marks.last)))
     }
 
+    /// Where a stream is that goes on with the event of this offset, unless there is one already.
+    pub(super) fn place_before(&self, next: u64) -> Option<Position> {
+        self.with(|state, _| {
+            if state.next != next {
+                return None;
+            }
+            let marks = state.marks.map(|marks| marks.position(marks.last));
+            marks.or_else(|| self.position(next - 1))
+        })
+    }
+
     fn push(
         &self,
         (state, discarded): (&mut State<T>, &mut Discarded<T>),

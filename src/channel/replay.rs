@@ -77,6 +77,12 @@ impl<T: Clone + Send + 'static> Replay<T> {
         self.next - 1
     }
 
+    /// Where the stream is, if it has read everything.
+    pub(super) fn place(&self) -> Option<Position> {
+        let has_read = self.excerpt.is_empty() && self.next == self.live;
+        has_read.then(|| self.log.place_before(self.live)).flatten()
+    }
+
     pub(super) fn coalesce(&mut self, coalesces: bool) {
         self.coalesce = coalesces;
     }

@@ -154,6 +154,14 @@ impl Seam {
         }
     }
 
+    /// Where the client is once it has what its channel has, up to this place.
+    pub(crate) fn or(&self, channel: Position) -> Position {
+        match self.is_before(channel) {
+            true => channel,
+            false => self.reached,
+        }
+    }
+
     /// Whether the client lacks what is at this place.
     pub(crate) fn is_before(&self, place: Position) -> bool {
         place.epoch != self.reached.epoch || place.offset > self.reached.offset

@@ -188,7 +188,7 @@ impl Draft {
             data_len: self.data_len,
             tag: self.tag,
             body_start: body_start - start,
-            place: None,
+            place: id,
             aside: self.aside,
         }
     }

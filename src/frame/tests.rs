@@ -92,8 +92,7 @@ fn a_frame_gets_an_id_in_place_of_the_one_it_brought() {
     let frame = frame.finish(Some(id));
     assert_eq!(text(&frame), format!("id: {id}\n{rest}"));
     assert_eq!(frame.body(), rest.as_bytes());
-    assert_eq!(frame.place(), None);
-    assert_eq!(frame.placed(id).place(), Some(id));
+    assert_eq!(frame.place(), Some(id));
 
     // None is given: the one it brought stays.
     let frame = parse(brought).expect("whole").with_epoch(None).finish(None);

@@ -38,7 +38,7 @@ pub struct Frame {
     pub(super) tag: Option<Tag>,
     /// Behind the id that a history gave it.
     pub(super) body_start: usize,
-    /// Where it stands in an engine's log, if it does.
+    /// Where it stands in its user's history: what its id says.
     pub(super) place: Option<Position>,
     pub(super) aside: Option<Arc<Aside>>,
 }
@@ -72,7 +72,7 @@ impl Frame {
         &self.wire[self.body_start..]
     }
 
-    /// Where it stands in an engine's log, if it does.
+    /// Where it stands in its user's history, if there is one.
     pub(crate) fn place(&self) -> Option<Position> {
         self.place
     }
@@ -98,12 +98,6 @@ impl Frame {
         frame
     }
 
-    /// Says where it stands in an engine's log.
-    pub(crate) fn placed(mut self, place: Position) -> Self {
-        self.place = Some(place);
-        self
-    }
-
     /// Tells the client what it cannot have, and the id from which the stream goes on.
     pub(crate) fn gap(gap: &Gap) -> Self {
         let id = gap.id().map_or(String::new(), |id| format!("id: {id}\n"));
@@ -117,7 +111,7 @@ impl Frame {
             wire: format!("{id}event: gap\ndata: {data}\n\n").into(),
             data_len: data.len() + END.len(),
             tag: None,
-            place: None,
+            place: gap.position,
             aside: None,
         }
     }

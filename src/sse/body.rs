@@ -13,13 +13,13 @@ use http_body::{Body, Frame as Chunk};
 use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep};
 
-use super::keep_alive::COMMENT;
+use super::keep_alive::{COMMENT, Form};
 use super::taken::taken;
 use super::view::{Chunks, View};
-use super::{AGENT_HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL, KeepAlive};
+use super::{AGENT_HEARTBEAT_INTERVAL, Cursor, HEARTBEAT_INTERVAL, KeepAlive};
 use crate::broadcaster::LONGEST;
 use crate::frame::Frame;
-use crate::id::EventId;
+use crate::id::{EventId, Position};
 use crate::subscription::Subscription;
 
 /// The events of a [`Subscription`] as the body of an HTTP response.
@@ -65,47 +65,9 @@ pub struct SseBody {
     /// Bytes were sent, so that proxies have passed the head on.
     has_sent: bool,
     cursor: Cursor,
+    /// The place of the id that the client has, if that is known. What a view shows may be without ids.
+    told: Option<Position>,
     retry: Option<Duration>,
-}
-
-/// The form in which a stream gives its client an id before the first event, see [`SseBody::cursor`].
-///
-/// `true` is a [`Block`](Self::Block), `false` is [`Off`](Self::Off).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Cursor {
-    /// None is given. A client that is cut off before its first event comes back without an id, and what was broadcast
-    /// meanwhile is lost without a word.
-    Off,
-    /// A block that has an id and no data, which is no event by the standard.
-    ///
-    /// Browsers and the npm package `eventsource` (up to 2 and since 5.1.1) remember the id and dispatch nothing. That
-    /// package from 3.0 to 5.1.0 and the crate `eventsource-client` ignore it. `@microsoft/fetch-event-source` and
-    /// `httpx-sse` report an event without data.
-    Block,
-    /// An event of the name `cursor` with the id in its data, `{"id":"…"}`, which all clients remember. Only for clients
-    /// that do not take an event they do not know for an error.
-    Event,
-}
-
-impl From<bool> for Cursor {
-    fn from(is_on: bool) -> Self {
-        if is_on { Self::Block } else { Self::Off }
-    }
-}
-
-impl Cursor {
-    /// What gives the client this id.
-    fn bytes(self, id: &EventId) -> Bytes {
-        match self {
-            Self::Off => Bytes::new(),
-            Self::Block => [&Frame::id_line(id)[..], b"\n"].concat().into(),
-            Self::Event => {
-                let data = format!("{{\"id\":\"{id}\"}}");
-                format!("id: {id}\nevent: cursor\ndata: {data}\n\n").into()
-            }
-        }
-    }
 }
 
 impl SseBody {
@@ -117,6 +79,7 @@ impl SseBody {
             has_begun: false,
             has_sent: false,
             cursor: Cursor::from(!subscription.is_strict()),
+            told: subscription.seen(),
             retry: None,
             subscription: Some(subscription),
             view: None,
@@ -168,7 +131,7 @@ impl SseBody {
 
     /// Sets whether the stream begins with an id, and in which [form](Cursor), so that a client that is cut off before its
     /// first event can resume as well. Sent only where there is a [history](crate::History), to clients that did not come
-    /// with an id. Default `true`, a [block](Cursor::Block), but `false` for streams whose policy is
+    /// with an id. [Keep-alives](KeepAlive#ids) send newer ids in the same form. Default `true`, a [block](Cursor::Block), but `false` for streams whose policy is
     /// [`LagPolicy::End`](crate::LagPolicy::End).
     ///
     /// ```
@@ -256,8 +219,14 @@ impl SseBody {
                 taken(frame, subscription.guard());
             }
             match (item, &mut self.view) {
-                (Some(Ok(frame)), None) => return Poll::Ready(Some(frame.to_bytes())),
-                (Some(Err(gap)), None) => return Poll::Ready(Some(Frame::gap(&gap).to_bytes())),
+                (Some(Ok(frame)), None) => {
+                    self.told = frame.place().or(self.told);
+                    return Poll::Ready(Some(frame.to_bytes()));
+                }
+                (Some(Err(gap)), None) => {
+                    self.told = gap.position.or(self.told);
+                    return Poll::Ready(Some(Frame::gap(&gap).to_bytes()));
+                }
                 (Some(Ok(frame)), Some(view)) => {
                     if view.view.show(&frame, &mut view.chunks).is_break() {
                         self.subscription = None;
@@ -280,6 +249,16 @@ impl SseBody {
                 }
             }
         }
+    }
+
+    /// The id to give to a client that has nothing to wait for but a silence: of the place that the history has moved on to.
+    fn moved(&mut self) -> Option<EventId> {
+        if self.cursor == Cursor::Off {
+            return None;
+        }
+        let place = self.subscription.as_ref()?.place()?;
+        let is_new = self.told.replace(place) != Some(place);
+        is_new.then(|| place.into())
     }
 
     /// Whether it is worth polling for another piece: cheaper to ask than to find out.
@@ -355,7 +334,9 @@ impl Body for SseBody {
             }
             (Poll::Pending, None) => Poll::Pending,
             (Poll::Pending, Some(silence)) => {
-                silence.poll(cx).map(|bytes| Some(Ok(Chunk::data(bytes))))
+                let form = ready!(silence.poll(cx));
+                let bytes = form.bytes(this.cursor, this.moved().as_ref());
+                Poll::Ready(Some(Ok(Chunk::data(bytes))))
             }
         }
     }
@@ -409,7 +390,7 @@ pub(super) fn reconnect_after(spread: Duration) -> Duration {
 #[derive(Debug)]
 struct Silence {
     interval: Duration,
-    bytes: Bytes,
+    form: Form,
     since: Option<Instant>,
     timer: Option<Timer>,
 }
@@ -454,10 +435,9 @@ impl Timer {
 
 impl Silence {
     fn new(keep_alive: &KeepAlive, default: Duration) -> Option<Self> {
-        let bytes = keep_alive.bytes()?;
         Some(Self {
             interval: keep_alive.interval.unwrap_or(default),
-            bytes,
+            form: keep_alive.form?,
             since: None,
             timer: None,
         })
@@ -468,7 +448,7 @@ impl Silence {
         self.since = Some(Instant::now());
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Bytes> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Form> {
         let now = Instant::now();
         let deadline = *self.since.get_or_insert(now) + self.interval;
         let timer = self.timer.get_or_insert_with(|| Timer::at(deadline));
@@ -477,7 +457,7 @@ impl Silence {
             if now >= deadline {
                 self.since = Some(now);
                 timer.reset(now + self.interval);
-                return Poll::Ready(self.bytes.clone());
+                return Poll::Ready(self.form);
             }
             timer.reset(deadline);
         }

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::Cursor;
 use crate::broadcaster::LONGEST;
 use crate::event::Text;
 use crate::frame::Frame;
+use crate::id::EventId;
 
 /// How long a stream may be silent before a keep-alive is written, unless it is an agent's: 15 seconds.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
@@ -29,9 +31,21 @@ pub fn standard_keep_alive() -> KeepAlive {
 /// An empty comment. Without an empty line behind it, which some clients take for an event.
 pub(super) const COMMENT: &[u8] = b":\n";
 
-/// What is written to a stream that was silent for a while. It never carries an id, and stands between whole events.
+/// What is written to a stream that was silent for a while. It stands between whole events.
 ///
 /// The default is [`comment`](Self::comment), every 15 seconds or, on streams of AG-UI and A2A, every 4.
+///
+/// # Ids
+///
+/// With a [history](crate::History), a keep-alive carries an id when the stream's place has moved on since its client last
+/// got one. Each place is sent once. The place moves without an event for the client in two cases: several
+/// [nodes](crate::backplane) share a log, which also has the events of other users; or a [view](super::View) hides events. A
+/// client that kept its old id would get a [gap](crate::GapReason::Evicted) when it reconnects after the log has dropped that
+/// part, although it has missed nothing.
+///
+/// A heartbeat event carries the id itself. A comment is replaced by the id in the form of the stream's
+/// [`cursor`](super::SseBody::cursor). With [`Cursor::Off`], which is the default for views and for
+/// [`LagPolicy::End`](crate::LagPolicy::End), and in axum's own `Sse`, there is no id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeepAlive {
     /// `None`: the default of the stream.
@@ -39,10 +53,24 @@ pub struct KeepAlive {
     pub(super) form: Option<Form>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Comment,
     HeartbeatEvent,
+}
+
+impl Form {
+    /// What to write, with an id for the client if there is one.
+    pub(super) fn bytes(self, cursor: Cursor, id: Option<&EventId>) -> Bytes {
+        match (self, id) {
+            (Self::Comment, None) => Bytes::from_static(COMMENT),
+            (Self::Comment, Some(id)) => cursor.bytes(id),
+            (Self::HeartbeatEvent, None) => heartbeat_frame().to_bytes(),
+            (Self::HeartbeatEvent, Some(id)) => [Frame::id_line(id), heartbeat_frame().to_bytes()]
+                .concat()
+                .into(),
+        }
+    }
 }
 
 impl KeepAlive {
@@ -56,7 +84,8 @@ impl KeepAlive {
         }
     }
 
-    /// An event of the name `heartbeat` whose data is [`HEARTBEAT_JSON`].
+    /// An event of the name `heartbeat` whose data is [`HEARTBEAT_JSON`]. It has an id only if the place has
+    /// [moved](Self#ids).
     ///
     /// Only for clients of your own that want to see it. Strict ones, among them the official A2A clients and older
     /// AG-UI clients, end the stream with an error when it arrives.
@@ -95,14 +124,6 @@ impl KeepAlive {
             self.form = Some(Form::Comment);
         }
         self
-    }
-
-    /// What to write, if anything.
-    pub(super) fn bytes(&self) -> Option<Bytes> {
-        self.form.as_ref().map(|form| match form {
-            Form::Comment => Bytes::from_static(COMMENT),
-            Form::HeartbeatEvent => heartbeat_frame().to_bytes(),
-        })
     }
 }
 

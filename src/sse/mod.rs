@@ -5,6 +5,7 @@
 //! [`Subscription`](crate::Subscription) are responses, and a subscription can feed axum's own `Sse` instead.
 
 mod body;
+mod cursor;
 #[cfg(all(feature = "axum", not(loom)))]
 mod interop;
 mod keep_alive;
@@ -15,7 +16,8 @@ mod response;
 mod taken;
 mod view;
 
-pub use body::{Cursor, SseBody};
+pub use body::SseBody;
+pub use cursor::Cursor;
 pub use keep_alive::{
     AGENT_HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL, HEARTBEAT_JSON, KeepAlive, standard_keep_alive,
 };

@@ -3,6 +3,7 @@
 use std::task::{Context, Poll};
 
 use crate::gap::Gap;
+use crate::id::Position;
 
 /// Gives a client what it missed on another node, and keeps from it what it has seen there.
 pub(crate) trait Gate<T>: Send + Sync + std::fmt::Debug {
@@ -12,6 +13,9 @@ pub(crate) trait Gate<T>: Send + Sync + std::fmt::Debug {
     /// What becomes of a gap that the channel has, which has sent so many notices of gaps by now. `None` if the client
     /// lacks nothing of it.
     fn widen(&mut self, gap: Gap, notices: u64) -> Option<Gap>;
+
+    /// Where the client is that has everything of its channel, which is at this place; `None` if more comes before that.
+    fn place(&self, channel: Position) -> Option<Position>;
 
     /// What becomes of an event that the channel has.
     fn pass(&mut self, event: T) -> Pass<T>;

@@ -14,7 +14,7 @@ use tracing::Span;
 use crate::channel::{Connection, Missed, Roster};
 use crate::frame::Frame;
 use crate::gap::{Gap, GapReason};
-use crate::id::{ConnectionId, UserId};
+use crate::id::{ConnectionId, Position, UserId};
 use crate::registry::Registry;
 
 /// Keeps a connection registered. Dropping it takes the connection out; the user goes with the last one.
@@ -101,6 +101,10 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
 
     pub(super) fn notices(&self) -> u64 {
         self.roster.notices()
+    }
+
+    pub(super) fn place(&self) -> Option<Position> {
+        self.connection.place()
     }
 
     pub(super) fn is_behind(&self) -> bool {

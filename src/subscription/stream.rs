@@ -13,7 +13,7 @@ use crate::channel::{Resume, Welcome};
 use crate::error::RegisterError;
 use crate::frame::Frame;
 use crate::gap::{Gap, GapReason};
-use crate::id::{ConnectionId, EventId, UserId};
+use crate::id::{ConnectionId, EventId, Position, UserId};
 use crate::registry::{Admitted, Registry};
 
 /// The events of one connection, in the order they were broadcast.
@@ -45,7 +45,9 @@ pub struct Subscription<T: Clone + Send + 'static = Arc<Frame>> {
     /// What the client is to be told first.
     gap: Option<Gap>,
     /// Where it begins, if the client named no event that it had seen.
-    cursor: Option<EventId>,
+    cursor: Option<Position>,
+    /// The id that the client came with, if there is nothing that it has been told beyond it.
+    seen: Option<Position>,
     /// The client may have an id, out of this stream or another.
     has_id: bool,
     /// The client knows already that events are missing before the first that the stream yields.
@@ -95,7 +97,11 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         let cursor = welcome.cursor.filter(|_| resume == Resume::Fresh);
         Self {
             gate: gate(&welcome),
-            cursor: cursor.map(EventId::from),
+            cursor,
+            seen: match resume {
+                Resume::After(position) => Some(position),
+                Resume::Fresh | Resume::Unknown => None,
+            },
             has_id: welcome.cursor.is_some() || resume != Resume::Fresh,
             is_told: false,
             restart_id: None,
@@ -109,6 +115,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
     /// Says whether its client came with a [`restart_id`](Self::restart_id).
     pub(crate) fn told(mut self, is_told: bool) -> Self {
         self.is_told = is_told;
+        self.seen = self.seen.filter(|_| !is_told);
         self
     }
 
@@ -145,7 +152,25 @@ impl<T: Clone + Send + 'static> Subscription<T> {
     /// [`SseBody`](crate::SseBody) sends it as a block with an id and no data.
     #[must_use]
     pub fn cursor(&self) -> Option<EventId> {
-        self.cursor.clone()
+        self.cursor.map(EventId::from)
+    }
+
+    /// The place of the id that the client has before the first event, if it is given the [`cursor`](Self::cursor).
+    pub(crate) fn seen(&self) -> Option<Position> {
+        self.seen.or(self.cursor)
+    }
+
+    /// Where the stream is in the history: a client that comes back with it gets what comes next. `None` without a history,
+    /// and while there is something that the stream has not yielded yet.
+    pub(crate) fn place(&self) -> Option<Position> {
+        if self.gap.is_some() {
+            return None;
+        }
+        let place = self.guard.place()?;
+        match &self.gate {
+            Some(gate) => gate.place(place),
+            None => Some(place),
+        }
     }
 
     /// The id for the client's next request, once the stream has ended because events were lost and its policy is

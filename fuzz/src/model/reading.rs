@@ -36,6 +36,17 @@ impl Model {
             .map(|_| Place { channel, offset })
     }
 
+    /// Where a stream is that has yielded everything, so that its client may come back with that.
+    pub fn stands(&self, number: usize) -> Option<Place> {
+        let stream = &self.streams[&number];
+        let channel = &self.channels[stream.channel];
+        let has_read = stream.gap.is_none()
+            && stream.handful.is_empty()
+            && (stream.next, stream.live) == (channel.next(), channel.next());
+        let place = self.place(stream.channel, stream.next - 1);
+        place.filter(|_| has_read && stream.phase != Phase::Ended)
+    }
+
     pub fn poll(&mut self, number: usize) -> Polled {
         let now = self.now;
         let stream = self.streams.get_mut(&number).expect("it was not dropped");

@@ -39,6 +39,7 @@ impl InProcess {
             log.kept.retain(|(offset, _)| *offset <= end.offset);
             log.dropped.retain(|offset| *offset <= end.offset);
         }
+        state.expired = state.expired.min(end.offset);
         state.ids.retain(|_, offset| *offset <= end.offset);
         if self.0.level == Level::Replayable {
             state
@@ -48,6 +49,14 @@ impl InProcess {
         }
         drop(state);
         self.start();
+    }
+
+    /// Everything in the log has become too old and is dropped. What it was is not known afterwards: who comes back from
+    /// before here may lack something.
+    pub fn expire(&self) {
+        let mut state = self.state();
+        state.logs.clear();
+        state.expired = state.position;
     }
 
     /// The network between a node and the engine fails.

@@ -141,7 +141,7 @@ impl Relay {
                 let draft = self.prepare(channel, draft, note).with_sample(sample);
                 let sized = (draft.len() + FRAME_OVERHEAD, key.as_deref());
                 let taken = channel.take(false, incoming, sized, |id| {
-                    Arc::new(draft.finish(Some(id)).placed(id))
+                    Arc::new(draft.finish(Some(id)))
                 });
                 if let (true, Taken::Sent(reached)) = (is_sampled, taken) {
                     fanned_out(self.name, reached);
@@ -269,5 +269,5 @@ pub(super) fn tell_missing(channel: &Channel<Arc<Frame>>, missed: Option<u64>, u
 
 /// What stands in a channel for events that are missing up to this place.
 fn notice(missed: Option<u64>, id: Position) -> Arc<Frame> {
-    Arc::new(Frame::notice(GapReason::Backplane, missed, Some(id)).placed(id))
+    Arc::new(Frame::notice(GapReason::Backplane, missed, Some(id)))
 }

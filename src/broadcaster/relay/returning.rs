@@ -208,6 +208,14 @@ impl Gate<Arc<Frame>> for Returning {
         })
     }
 
+    fn place(&self, channel: Position) -> Option<Position> {
+        let Some(reader) = &self.seam else {
+            return Some(channel);
+        };
+        let has_all = reader.asked.is_none() && reader.ready.is_empty();
+        has_all.then(|| reader.seam.or(channel))
+    }
+
     fn pass(&mut self, frame: Arc<Frame>) -> Pass<Arc<Frame>> {
         let told = frame.told();
         self.notices += u64::from(told.is_some());
