@@ -61,10 +61,16 @@ fn reason(sent: Result<usize, BroadcastError>) -> RelayError {
     }
 }
 
+type Failure = fn() -> BackplaneError;
+
 /// A node whose answers a test changes.
 struct Odd {
     node: InProcessNode,
     publish: fn(&Message) -> Option<Published>,
+    /// Why every call to publish fails, if it does.
+    fails: Arc<Mutex<Option<Failure>>>,
+    /// Calls to publish.
+    calls: Arc<AtomicUsize>,
     /// So many of the first reads panic, or find nothing, as on a server that is behind.
     panics: AtomicUsize,
     stale: AtomicUsize,
@@ -78,6 +84,8 @@ impl Odd {
         Self {
             node,
             publish: |_| None,
+            fails: Arc::default(),
+            calls: Arc::default(),
             panics: AtomicUsize::new(0),
             stale: AtomicUsize::new(0),
             published: Arc::default(),
@@ -112,6 +120,11 @@ impl Backplane for Odd {
     }
 
     async fn publish(&self, messages: &[Message]) -> Result<Vec<Published>, BackplaneError> {
+        assert!(!messages.is_empty(), "a call that publishes nothing");
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        if let Some(error) = *self.fails.lock().unwrap() {
+            return Err(error());
+        }
         let mut published = Vec::new();
         for message in messages {
             if let Some(outcome) = (self.publish)(message) {
@@ -208,6 +221,47 @@ async fn an_event_that_is_refused_for_now_holds_up_its_user_alone() {
     engine.refuse("ann", None);
     for n in 0..3 {
         assert_eq!(data(&mut ann).await, n.to_string());
+    }
+}
+
+/// However many events are broadcast meanwhile, and whatever the engine says.
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_fails_immediately_is_asked_twice_a_second() {
+    let errors: [Failure; 2] = [BackplaneError::unavailable, || {
+        BackplaneError::other("it fails")
+    }];
+    for level in [Level::AtMostOnce, Level::Replayable] {
+        for error in errors {
+            let engine = InProcess::new(level);
+            let odd = Odd::new(engine.node());
+            let (fails, calls) = (odd.fails.clone(), odd.calls.clone());
+            let (a, b) = (hub(odd), hub(engine.node()));
+            let mut ann = b.register_when_ready("ann").await.expect("room");
+            *fails.lock().unwrap() = Some(error);
+            for n in 0..10 {
+                // Several of one user at a time, as they come.
+                for user in ["ann", "ann", "ann", "bob", "cid"] {
+                    a.broadcast(user, &text(&n.to_string())).expect("kept");
+                }
+                sleep(Duration::from_secs(1)).await;
+            }
+            let calls = calls.load(Ordering::Relaxed);
+            assert!(calls <= 40, "{calls} calls in ten seconds, {level:?}");
+            *fails.lock().unwrap() = None;
+            a.broadcast("ann", &text("after")).expect("kept");
+            loop {
+                match item(&mut ann).await {
+                    Ok(frame) if frame.data() == "after" => break,
+                    Ok(_) => {}
+                    Err(gap) => assert_eq!(
+                        (gap.reason, level),
+                        (GapReason::Backplane, Level::AtMostOnce)
+                    ),
+                }
+            }
+            sleep(Duration::from_secs(1)).await;
+            assert_eq!(a.stats().backplane.expect("there is one").queued, 0);
+        }
     }
 }
 

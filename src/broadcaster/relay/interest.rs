@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::Relay;
-use super::guarded::guarded;
+use super::calls::guarded;
 use crate::frame::Frame;
 use crate::id::UserId;
 use crate::registry::Registry;

@@ -9,7 +9,7 @@
 //! What comes from the backplane is never sent to it again: `inbox` writes into channels, and only a broadcast writes into
 //! the outbox.
 
-mod guarded;
+mod calls;
 mod inbox;
 mod interest;
 mod outbox;

@@ -12,16 +12,22 @@
 //! - Unknown or refused, at [`Level::AtMostOnce`]: the same, without a second attempt, which could deliver it twice.
 //!
 //! What is lost is published until it is accepted: of all messages it is the last that may be missing.
+//!
+//! Everything that is published again waits for one pause, which grows until nothing has to be published again. After a call
+//! that failed as a whole, everything else waits for it as well.
+//!
+//! A user who has a lane is in exactly one place: in `turns`, in `again`, or in the call.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use super::Relay;
-use super::guarded::guarded;
+use super::calls::{Guarded, LONGEST_PAUSE, guarded, longer};
 use super::outbox::{Haul, Outgoing};
 use crate::backplane::{self, BackplaneError, Level, Message, Published};
 use crate::error::{RelayError, with_causes};
@@ -33,11 +39,8 @@ const BATCH_BYTES: usize = 1 << 20;
 /// For how long the task looks again and again before it goes to sleep, and how often.
 const AWAKE: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_millis(1);
-/// How long it waits before it tries again.
-const RETRY: Duration = Duration::from_millis(20);
-const LONGEST_RETRY: Duration = Duration::from_millis(500);
 
-/// Runs until `stop` says until when, and everything is published that can be. Who waits for the rest is told.
+/// Runs until `stop` says until when, and everything is published that can be. Callers that wait for the rest are told.
 pub(super) async fn run(relay: Arc<Relay>, stop: watch::Receiver<Option<Instant>>) {
     publish_all(&relay, stop).await;
     relay.outbox.close();
@@ -46,62 +49,68 @@ pub(super) async fn run(relay: Arc<Relay>, stop: watch::Receiver<Option<Instant>
 
 async fn publish_all(relay: &Relay, mut stop: watch::Receiver<Option<Instant>>) {
     let mut backlog = Backlog::default();
-    let mut busy = Instant::now();
-    let mut looked: Option<Instant> = None;
+    let mut call: Option<Call> = None;
+    // When the outbox was not empty last, and when to look into it next.
+    let (mut busy, mut look) = (Instant::now(), Instant::now());
     loop {
-        if backlog.turns.is_empty() {
-            // Whoever looks all the time is in the way of those who broadcast.
-            if let Some(looked) = looked.filter(|_| stop.borrow().is_none()) {
-                sleep_until(looked + LOOK).await;
-            }
-            looked = Some(Instant::now());
-        }
-        backlog.fill(relay.outbox.take());
-        backlog.resume(Instant::now());
+        let now = Instant::now();
         let deadline = *stop.borrow();
-        if deadline.is_some_and(|at| at <= Instant::now()) {
+        if deadline.is_some_and(|at| at <= now) {
             return;
         }
-        if !backlog.turns.is_empty() && backlog.held.is_none() {
-            busy = Instant::now();
-            let batch = backlog.batch(relay);
-            match publish(relay, batch, &mut backlog, deadline).await {
-                Step::On => continue,
-                Step::End => return,
-                Step::Wait => {}
-            }
-        } else if backlog.is_empty() {
+        if look <= now || deadline.is_some() {
+            look = now + LOOK;
+            backlog.fill(relay.outbox.take());
+        }
+        backlog.resume(now);
+        if call.is_none() && !backlog.is_held {
+            call = backlog.call(relay);
+        }
+        let is_idle = call.is_none() && backlog.turns.is_empty();
+        if !is_idle {
+            busy = now;
+        } else if backlog.again.is_empty() {
             relay.waits_not();
             if deadline.is_some() {
                 return;
             }
-            if busy.elapsed() < AWAKE {
-                continue;
-            }
         }
-        let due = [backlog.due(), deadline].into_iter().flatten().min();
-        let pause = async {
-            match due {
-                Some(due) => sleep_until(due).await,
-                None => std::future::pending().await,
-            }
-        };
+        // Whoever looks all the time is in the way of those who broadcast, and so is whoever has to be woken by them.
+        let sleeps = is_idle && now - busy >= AWAKE;
+        let look_due = (is_idle && !sleeps).then_some(look);
+        let due = [look_due, backlog.due, deadline]
+            .into_iter()
+            .flatten()
+            .min();
         tokio::select! {
-            () = relay.outbox.wait(), if backlog.held.is_none() => busy = Instant::now(),
-            () = pause => {}
+            published = answer(&mut call) => {
+                let call = call.take().expect("it has answered");
+                if backlog.settle(relay, call, published).is_break() {
+                    return;
+                }
+            }
+            () = sleep_until(due.unwrap_or(now)), if due.is_some() => {}
+            () = relay.outbox.wait(), if sleeps => (busy, look) = (Instant::now(), now),
             () = relay.restored.notified() => backlog.hurry(),
             _ = stop.changed() => {}
         }
-        looked = None;
     }
 }
 
-/// How it goes on after a batch.
-enum Step {
-    On,
-    /// The engine cannot be reached.
-    Wait,
-    End,
+/// A batch that the engine was given.
+struct Call {
+    answer: Guarded<'static, Vec<Published>>,
+    batch: Vec<(UserId, Vec<Item>)>,
+    began: Instant,
+    /// Of the log that there was.
+    epoch: Option<u64>,
+}
+
+async fn answer(call: &mut Option<Call>) -> Result<Vec<Published>, BackplaneError> {
+    match call {
+        Some(call) => (&mut call.answer).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// What was taken out of the outbox, user by user.
@@ -110,11 +119,13 @@ struct Backlog {
     lanes: HashMap<UserId, VecDeque<Item>>,
     /// Users with something to publish now.
     turns: VecDeque<UserId>,
-    /// Users whose next message waits, and until when.
-    paused: Vec<(Instant, UserId)>,
-    /// Nothing is published until then: the engine cannot be reached.
-    held: Option<Instant>,
+    /// Users whose next message is published again.
+    again: Vec<UserId>,
+    /// When that is.
+    due: Option<Instant>,
     pause: Duration,
+    /// Nothing else is published until then.
+    is_held: bool,
 }
 
 /// Something to publish.
@@ -124,7 +135,6 @@ struct Item {
     id: Option<u128>,
     /// When it was handed over the first time without an outcome, and in which log.
     unknown: Option<(Instant, Option<u64>)>,
-    pause: Duration,
 }
 
 enum What {
@@ -139,274 +149,248 @@ impl From<What> for Item {
             what,
             id: None,
             unknown: None,
-            pause: RETRY,
         }
     }
 }
 
-#[derive(Default)]
-struct Batch {
-    messages: Vec<Message>,
-    items: Vec<Item>,
+/// What follows from an outcome.
+enum Next {
+    Done,
+    Again,
+    Lost(RelayError),
 }
 
 impl Backlog {
-    fn lane(&mut self, user: &UserId) -> &mut VecDeque<Item> {
-        if !self.lanes.contains_key(user) {
-            self.turns.push_back(user.clone());
-        }
-        self.lanes.entry(user.clone()).or_default()
-    }
-
     fn fill(&mut self, haul: Haul) {
-        for (user, event) in haul.events {
-            self.lane(&user).push_back(What::Event(event).into());
-        }
-        for (user, lost) in haul.lost {
-            self.lane(&user).push_back(What::Lost(Some(lost)).into());
-        }
-    }
-
-    /// Gives those their turn whose pause is over.
-    fn resume(&mut self, now: Instant) {
-        if self.held.is_some_and(|until| until > now) {
-            return;
-        }
-        self.held = None;
-        let turns = &mut self.turns;
-        self.paused.retain(|(until, user)| {
-            let is_due = *until <= now;
-            if is_due {
-                turns.push_back(user.clone());
+        let lost = haul.lost.into_iter();
+        let lost = lost.map(|(user, count)| (user, What::Lost(Some(count))));
+        let events = haul.events.into_iter();
+        let events = events.map(|(user, event)| (user, What::Event(event)));
+        for (user, what) in events.chain(lost) {
+            match self.lanes.get_mut(&user) {
+                Some(lane) => lane.push_back(what.into()),
+                None => {
+                    self.turns.push_back(user.clone());
+                    self.lanes.insert(user, [what.into()].into());
+                }
             }
-            !is_due
-        });
+        }
     }
 
-    fn is_empty(&self) -> bool {
-        self.turns.is_empty() && self.paused.is_empty()
-    }
-
-    /// When something has to be done next.
-    fn due(&self) -> Option<Instant> {
-        let first = self.paused.iter().map(|(until, _)| *until).min();
-        self.held.or(first)
+    /// Gives those their turn who are tried again, if it is time.
+    fn resume(&mut self, now: Instant) {
+        if self.due.is_some_and(|due| due <= now) {
+            self.due = None;
+            self.is_held = false;
+            self.turns.extend(self.again.drain(..));
+        }
     }
 
     /// The engine is there again.
     fn hurry(&mut self) {
-        self.held = None;
         self.pause = Duration::ZERO;
-        let now = Instant::now();
-        self.paused.iter_mut().for_each(|(until, _)| *until = now);
+        self.due = self.due.map(|_| Instant::now());
     }
 
-    /// Publishes nothing for a while.
-    fn hold(&mut self) {
-        self.pause = (self.pause * 2).clamp(RETRY, LONGEST_RETRY);
-        self.held = Some(Instant::now() + self.pause);
-    }
-
-    fn batch(&mut self, relay: &Relay) -> Batch {
-        let mut batch = Batch::default();
+    /// Gives the engine what comes next, if there is something.
+    fn call(&mut self, relay: &Relay) -> Option<Call> {
+        let mut batch = Vec::new();
+        let mut messages: Vec<Message> = Vec::new();
         let mut bytes = 0;
-        while batch.messages.len() < BATCH && bytes < BATCH_BYTES {
+        let epoch = relay.epoch();
+        while messages.len() < BATCH && bytes < BATCH_BYTES {
             let Some(user) = self.turns.pop_front() else {
                 break;
             };
-            let Some(lane) = self.lanes.get_mut(&user) else {
-                continue;
-            };
+            let lane = self.lanes.get_mut(&user).expect("whose turn it is has one");
             let at_most = match relay.level {
-                Level::AtMostOnce => BATCH - batch.messages.len(),
+                Level::AtMostOnce => BATCH - messages.len(),
                 Level::Replayable => 1,
             };
-            for mut item in lane.drain(..at_most.min(lane.len())) {
-                // The old log may have it, and the new one does not know it as the same.
-                let is_of_another_log = |(_, log): (Instant, Option<u64>)| log != relay.epoch();
-                if item.unknown.is_some_and(is_of_another_log) {
-                    if let What::Event(_) = item.what {
-                        relay.counters.unconfirmed.add(1);
-                        relay.fail(item.what, RelayError::Unconfirmed);
-                        item = What::Lost(None).into();
-                    }
-                }
-                let id = *item.id.get_or_insert_with(|| relay.message_id());
+            let mut items: Vec<Item> = lane.drain(..at_most.min(lane.len())).collect();
+            for item in &mut items {
+                item.leave_log(relay, epoch);
                 let body = match &item.what {
                     What::Event(event) => event.body.clone(),
                     What::Lost(count) => backplane::lost(relay.node, *count),
                 };
                 bytes += body.len();
-                batch.items.push(item);
-                batch.messages.push(Message {
+                messages.push(Message {
                     user: user.clone(),
-                    id,
+                    id: *item.id.get_or_insert_with(|| relay.message_id()),
                     body,
                 });
             }
+            batch.push((user, items));
         }
-        batch
+        if messages.is_empty() {
+            return None;
+        }
+        let began = Instant::now();
+        relay.waits_since(began);
+        let backplane = relay.backplane.clone();
+        Some(Call {
+            answer: guarded(async move { backplane.publish(&messages).await }),
+            batch,
+            began,
+            epoch,
+        })
     }
 
-    /// A message was published, or is to be published before the user's next one. The lane was not touched meanwhile.
-    fn put_back(&mut self, user: UserId, item: Item, pause: Option<Duration>) {
-        self.lanes.entry(user.clone()).or_default().push_front(item);
-        match pause {
-            None => self.turns.push_front(user),
-            Some(pause) => self.paused.push((Instant::now() + pause, user)),
-        }
-    }
-
-    /// A message of this user is done.
-    fn go_on(&mut self, user: UserId) {
-        match self.lanes.get(&user) {
-            Some(lane) if lane.is_empty() => {
-                self.lanes.remove(&user);
+    /// Does what the outcomes ask for. Breaks when the backplane is closed.
+    fn settle(
+        &mut self,
+        relay: &Relay,
+        call: Call,
+        published: Result<Vec<Published>, BackplaneError>,
+    ) -> ControlFlow<()> {
+        let (mut outcomes, is_unavailable) = match published {
+            Ok(published) => {
+                relay.waits_not();
+                (published.into_iter(), false)
             }
-            Some(_) => self.turns.push_back(user),
-            None => {}
+            Err(error) if error.is_closed() => return ControlFlow::Break(()),
+            Err(error) => {
+                tracing::debug!(error = with_causes(&error), "not published");
+                self.is_held = true;
+                (Vec::new().into_iter(), error.is_unavailable())
+            }
+        };
+        for (user, items) in call.batch {
+            let lane = self.lanes.get_mut(&user).expect("it was in the call");
+            let mut left: VecDeque<Item> = VecDeque::new();
+            let mut is_repeated = false;
+            for mut item in items {
+                let outcome = outcomes.next();
+                let next = match is_unavailable {
+                    true => Next::Again,
+                    false => item.judge(relay, (&user, lane), (call.began, call.epoch), outcome),
+                };
+                match next {
+                    Next::Done => relay.published(item.what),
+                    Next::Again => {
+                        is_repeated = true;
+                        left.push_back(item);
+                    }
+                    Next::Lost(reason) => {
+                        relay.fail(item.what, reason);
+                        let count = (reason == RelayError::Refused).then_some(1);
+                        match left.back_mut().map(|item| &mut item.what) {
+                            Some(What::Lost(before)) => *before = sum(*before, count),
+                            _ => left.push_back(What::Lost(count).into()),
+                        }
+                    }
+                }
+            }
+            left.append(lane);
+            match (left.is_empty(), is_repeated) {
+                (true, _) => drop(self.lanes.remove(&user)),
+                (false, true) => self.again.push(user.clone()),
+                (false, false) => self.turns.push_back(user.clone()),
+            }
+            if let Some(lane) = self.lanes.get_mut(&user) {
+                *lane = left;
+            }
         }
+        if self.again.is_empty() && !self.is_held {
+            self.pause = Duration::ZERO;
+        } else if self.due.is_none() {
+            self.pause = longer(self.pause);
+            self.due = Some(Instant::now() + self.pause);
+        }
+        ControlFlow::Continue(())
     }
 }
 
-async fn publish(
-    relay: &Relay,
-    mut batch: Batch,
-    backlog: &mut Backlog,
-    deadline: Option<Instant>,
-) -> Step {
-    let began = Instant::now();
-    relay.waits_since(began);
-    let epoch = relay.epoch();
-    let published = guarded(relay.backplane.publish(&batch.messages));
-    let published = match deadline {
-        None => published.await,
-        Some(at) => timeout_at(at, published)
-            .await
-            .unwrap_or(Err(BackplaneError::closed())),
-    };
-    let published = match published {
-        Ok(published) => published,
-        Err(error) if error.is_closed() => return Step::End,
-        Err(error) if error.is_unavailable() => {
-            for (message, item) in batch.messages.into_iter().zip(batch.items).rev() {
-                backlog.put_back(message.user, item, None);
-            }
-            backlog.hold();
-            return Step::Wait;
-        }
-        Err(error) => {
-            tracing::debug!(error = with_causes(&error), "not published");
-            Vec::new()
-        }
-    };
-    backlog.pause = Duration::ZERO;
-    relay.waits_not();
-    let mut outcomes = published.into_iter();
-    let messages = std::mem::take(&mut batch.messages).into_iter();
-    // One after the other, so that what takes a message's place stands before the user's next one. At most once, a batch may
-    // have several of one user, and what takes a place comes after all of them.
-    for (message, item) in messages.zip(batch.items) {
-        let outcome = outcomes.next();
-        settle(relay, backlog, (began, epoch), message.user, item, outcome);
-    }
-    Step::On
-}
-
-/// Does what the outcome of a message asks for.
-fn settle(
-    relay: &Relay,
-    backlog: &mut Backlog,
-    (began, epoch): (Instant, Option<u64>),
-    user: UserId,
-    mut item: Item,
-    outcome: Option<Published>,
-) {
-    let lost = match outcome {
-        Some(Published::Accepted(_)) => {
-            relay.counters.published.add(1);
-            if let What::Event(event) = item.what {
-                relay.outbox.give_back(event.place);
-                if let Some(confirm) = event.confirm {
-                    // The caller may have given up.
-                    let _ = confirm.send(Ok(()));
-                }
-            }
-            return backlog.go_on(user);
-        }
-        Some(Published::Refused {
-            permanent: true,
-            reason,
-        }) if matches!(item.what, What::Event(_)) => {
-            relay.warn_refused(&user, &reason);
-            Some(1)
-        }
-        Some(Published::Refused {
-            permanent: true, ..
-        }) if relay.level == Level::Replayable => {
-            // Not even that something was lost: nothing of this user is accepted. What waits behind it would only wait.
-            if let What::Lost(count) = &mut item.what {
-                let lane = backlog.lanes.entry(user.clone()).or_default();
-                for behind in lane.drain(..) {
-                    let lost = relay.fail(behind.what, RelayError::Refused);
-                    *count = count.zip(lost).map(|(one, other)| one + other);
-                }
-            }
-            let pause = item.pause;
-            item.pause = (pause * 2).min(LONGEST_RETRY);
-            return backlog.put_back(user, item, Some(pause));
-        }
-        Some(Published::Refused { .. })
-            if relay.level == Level::Replayable || matches!(item.what, What::Lost(_)) =>
-        {
-            let pause = item.pause;
-            item.pause = (pause * 2).min(LONGEST_RETRY);
-            return backlog.put_back(user, item, Some(pause));
-        }
-        Some(Published::Refused { .. } | Published::Unknown(_)) | None => {
-            let (since, log) = *item.unknown.get_or_insert((began, epoch));
-            let window = relay.backplane.duplicate_window().mul_f64(0.75);
-            let is_lost = matches!(item.what, What::Lost(_));
-            let may_repeat = relay.level == Level::Replayable
-                && log == relay.epoch()
-                && since.elapsed() + item.pause < window;
-            if may_repeat || is_lost {
-                let pause = item.pause;
-                item.pause = (pause * 2).min(LONGEST_RETRY);
-                return backlog.put_back(user, item, Some(pause));
-            }
+impl Item {
+    /// Gives up an event that another log than this one may have: this one would not recognize it.
+    fn leave_log(&mut self, relay: &Relay, epoch: Option<u64>) {
+        let is_in_another = self.unknown.is_some_and(|(_, log)| log != epoch);
+        if is_in_another && matches!(self.what, What::Event(_)) {
             relay.counters.unconfirmed.add(1);
-            None
+            let lost = What::Lost(None).into();
+            relay.fail(std::mem::replace(self, lost).what, RelayError::Unconfirmed);
         }
-    };
-    let reason = match lost {
-        Some(_) => RelayError::Refused,
-        None => RelayError::Unconfirmed,
-    };
-    relay.fail(item.what, reason);
-    let lane = backlog.lanes.entry(user.clone()).or_default();
-    match lane.front_mut().map(|item| &mut item.what) {
-        Some(What::Lost(count)) => *count = count.zip(lost).map(|(one, other)| one + other),
-        _ => lane.push_front(What::Lost(lost).into()),
     }
-    backlog.go_on(user);
+
+    fn judge(
+        &mut self,
+        relay: &Relay,
+        (user, behind): (&UserId, &mut VecDeque<Item>),
+        handed_over: (Instant, Option<u64>),
+        outcome: Option<Published>,
+    ) -> Next {
+        let is_replayable = relay.level == Level::Replayable;
+        match (outcome, &mut self.what) {
+            (Some(Published::Accepted(_)), _) => Next::Done,
+            (
+                Some(Published::Refused {
+                    permanent: true,
+                    reason,
+                }),
+                What::Event(_),
+            ) => {
+                relay.warn_refused(user, &reason);
+                Next::Lost(RelayError::Refused)
+            }
+            (
+                Some(Published::Refused {
+                    permanent: true, ..
+                }),
+                What::Lost(count),
+            ) => {
+                // Nothing of this user is accepted. What waits behind this would only wait.
+                for item in behind.drain(..) {
+                    *count = sum(*count, relay.fail(item.what, RelayError::Refused));
+                }
+                Next::Again
+            }
+            (Some(Published::Refused { .. }), _) if is_replayable => Next::Again,
+            (_, What::Lost(_)) => Next::Again,
+            (_, What::Event(_)) => {
+                let (since, log) = *self.unknown.get_or_insert(handed_over);
+                let window = relay.backplane.duplicate_window().mul_f64(0.75);
+                let is_recognized = since.elapsed() + LONGEST_PAUSE < window;
+                if is_replayable && log == relay.epoch() && is_recognized {
+                    return Next::Again;
+                }
+                relay.counters.unconfirmed.add(1);
+                Next::Lost(RelayError::Unconfirmed)
+            }
+        }
+    }
+}
+
+fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    Some(one? + other?)
 }
 
 impl Relay {
+    /// The engine has it.
+    fn published(&self, what: What) {
+        self.counters.published.add(1);
+        self.answer(what, Ok(()));
+    }
+
     /// Gives up something that waited; says how many events are lost by it.
     fn fail(&self, what: What, reason: RelayError) -> Option<u64> {
-        let event = match what {
-            What::Lost(count) => return count,
-            What::Event(event) => event,
-        };
-        self.outbox.give_back(event.place);
+        if let What::Lost(count) = what {
+            return count;
+        }
         if reason == RelayError::Refused {
             self.counters.refused.add(1);
         }
-        if let Some(confirm) = event.confirm {
-            // The caller may have given up.
-            let _ = confirm.send(Err(reason));
-        }
+        self.answer(what, Err(reason));
         Some(1)
+    }
+
+    fn answer(&self, what: What, outcome: Result<(), RelayError>) {
+        if let What::Event(event) = what {
+            self.outbox.give_back(event.place);
+            if let Some(confirm) = event.confirm {
+                // The caller may have given up.
+                let _ = confirm.send(outcome);
+            }
+        }
     }
 }

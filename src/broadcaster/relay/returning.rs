@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use super::Relay;
-use super::guarded::guarded;
+use super::calls::guarded;
 use crate::backplane::{Envelope, Fetched, Missing, What};
 use crate::channel::{Reading, Seam, Welcome};
 use crate::frame::Frame;

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::Relay;
-use super::guarded::guarded;
+use super::calls::guarded;
 use super::inbox::{Users, tell_missing, users_of};
 use super::returning::CHUNK;
 use crate::backplane::{
