@@ -75,8 +75,8 @@ struct Odd {
     panics: AtomicUsize,
     stale: AtomicUsize,
     published: Arc<Mutex<Vec<Instant>>>,
-    /// Reads that go on at the same time, and the most there were.
-    reads: Arc<(AtomicUsize, AtomicUsize)>,
+    /// Reads that go on at the same time, the most there were, and all.
+    reads: Arc<[AtomicUsize; 3]>,
 }
 
 impl Odd {
@@ -161,7 +161,8 @@ impl Backplane for Odd {
                 missing: Missing::Nothing,
             });
         }
-        let (now, most) = &*self.reads;
+        let [now, most, all] = &*self.reads;
+        all.fetch_add(1, Ordering::Relaxed);
         most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
         sleep(Duration::from_millis(20)).await;
         let fetched = self.node.fetch(user, after, limit).await;
@@ -238,12 +239,11 @@ async fn an_engine_that_fails_immediately_is_asked_twice_a_second() {
             let (a, b) = (hub(odd), hub(engine.node()));
             let mut ann = b.register_when_ready("ann").await.expect("room");
             *fails.lock().unwrap() = Some(error);
-            for n in 0..10 {
-                // Several of one user at a time, as they come.
-                for user in ["ann", "ann", "ann", "bob", "cid"] {
+            for n in 0..1_000 {
+                for user in ["ann", "ann", &format!("{n}")] {
                     a.broadcast(user, &text(&n.to_string())).expect("kept");
                 }
-                sleep(Duration::from_secs(1)).await;
+                sleep(Duration::from_millis(10)).await;
             }
             let calls = calls.load(Ordering::Relaxed);
             assert!(calls <= 40, "{calls} calls in ten seconds, {level:?}");
@@ -434,8 +434,43 @@ async fn ten_thousand_clients_that_come_back_at_once_get_everything() {
             assert_eq!(data(tab).await, event.to_string());
         }
     }
-    let most = reads.1.load(Ordering::Relaxed);
+    let most = reads[1].load(Ordering::Relaxed);
     assert!(most <= 128, "{most} reads at once");
+}
+
+/// They are at different places, and some need more than one read has.
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_screens_of_one_user_that_come_back_share_their_reads() {
+    const EVENTS: usize = 300;
+    let engine = InProcess::new(Level::Replayable);
+    let a = hub(engine.node());
+    for event in 0..EVENTS {
+        a.broadcast("wall", &text(&event.to_string()))
+            .expect("kept");
+    }
+    while a.stats().backplane.expect("there is one").queued > 0 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let odd = Odd::new(engine.node());
+    let (reads, epoch) = (odd.reads.clone(), odd.horizon().expect("a log").epoch);
+    let b = hub(odd);
+    let mut screens = Vec::new();
+    for n in 0..10_000 {
+        let seen = if n % 5_000 == 17 {
+            0
+        } else {
+            EVENTS - 1 - n % 20
+        };
+        let id = LastEventId::new(&format!("{epoch:016x}-{seen}"));
+        screens.push((seen, b.resume("wall", &id).expect("room")));
+    }
+    for (seen, screen) in &mut screens {
+        for event in *seen..EVENTS {
+            assert_eq!(data(screen).await, event.to_string());
+        }
+    }
+    let reads = reads[2].load(Ordering::Relaxed);
+    assert!(reads <= 5, "{reads} reads");
 }
 
 #[tokio::test(start_paused = true)]

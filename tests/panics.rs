@@ -356,8 +356,9 @@ async fn an_event_whose_tag_cannot_be_made_again_has_none_and_the_next_one_has_i
         }
         let mut streams = vec![there];
         // A client that comes to another node reads them from the engine.
+        let third = node();
         if let Some(seen) = seen {
-            streams.push(node().resume("ann", &seen).expect("room"));
+            streams.push(third.resume("ann", &seen).expect("room"));
         }
         for stream in &mut streams {
             let mut got = Vec::new();

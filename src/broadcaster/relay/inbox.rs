@@ -5,13 +5,13 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_core::Stream;
-use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_stream::StreamExt;
 
 use super::super::generic::FRAME_OVERHEAD;
 use super::Relay;
-use super::tails::{Done, Tails};
+use super::reads::{Asked, Done, Reads};
 use crate::backplane::{Cause, Envelope, Event, Level, Place, Received, What};
 use crate::channel::{Channel, Incoming, Taken};
 use crate::frame::{Draft, Frame};
@@ -27,14 +27,14 @@ const BREATH: usize = 256;
 
 pub(super) type Users = Registry<Arc<Frame>>;
 
-/// Runs until the events end, or the broadcaster is gone.
+/// Runs until the backplane is closed, or nobody is there any more.
 pub(super) async fn run(
     relay: Arc<Relay>,
     registry: Weak<Users>,
     mut events: Pin<Box<dyn Stream<Item = Event> + Send>>,
-    mut stop: watch::Receiver<Option<Instant>>,
+    mut asks: mpsc::UnboundedReceiver<Asked>,
 ) {
-    let mut tails = Tails::new(relay.clone());
+    let mut reads = Reads::new(relay.clone());
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -43,20 +43,21 @@ pub(super) async fn run(
                 None => return,
                 Some(event) => Happened::Event(event),
             },
-            done = tails.next() => Happened::Done(done),
+            done = reads.next() => Happened::Done(done),
+            Some(asked) = asks.recv() => Happened::Asked(asked),
             _ = ticks.tick(), if relay.level == Level::Replayable => Happened::Tick,
-            _ = stop.changed() => return,
         };
         let Some(registry) = registry.upgrade() else {
             return;
         };
         match happened {
-            Happened::Tick => tails.tick(&registry),
-            Happened::Done(done) => tails.finish(&registry, done),
+            Happened::Tick => reads.tick(&registry),
+            Happened::Done(done) => reads.finish(&registry, done),
+            Happened::Asked(asked) => reads.ask(&registry, asked),
             Happened::Event(Event::Message(received)) => {
-                relay.receive(&registry, &mut tails, received);
+                relay.receive(&registry, &mut reads, received);
             }
-            Happened::Event(event) => relay.note(&registry, &mut tails, event).await,
+            Happened::Event(event) => relay.note(&registry, &mut reads, event).await,
         }
     }
 }
@@ -64,11 +65,12 @@ pub(super) async fn run(
 enum Happened {
     Event(Event),
     Done(Done),
+    Asked(Asked),
     Tick,
 }
 
 impl Relay {
-    fn receive(&self, registry: &Users, tails: &mut Tails, received: Received) {
+    fn receive(&self, registry: &Users, reads: &mut Reads, received: Received) {
         let Received { user, body, place } = received;
         let Some(envelope) = Envelope::parse(body) else {
             self.counters.foreign.add(1);
@@ -94,12 +96,12 @@ impl Relay {
                 match taken {
                     Some(Taken::Early) => {
                         self.counters.holes.add(1);
-                        tails.repair(registry, &user, place.position.offset);
+                        reads.repair(registry, &user, place.position.offset);
                     }
                     Some(Taken::Elsewhere) => {
                         // Behind that place there may be this message.
                         self.follow(registry, &user);
-                        tails.compare(vec![user]);
+                        reads.compare(vec![user]);
                     }
                     Some(Taken::Sent(_) | Taken::Again) | None => {}
                 }
@@ -171,7 +173,7 @@ impl Relay {
         });
     }
 
-    async fn note(&self, registry: &Users, tails: &mut Tails, event: Event) {
+    async fn note(&self, registry: &Users, reads: &mut Reads, event: Event) {
         match event {
             Event::Message(_) => {}
             Event::Foreign => self.counters.foreign.add(1),
@@ -182,7 +184,7 @@ impl Relay {
             Event::Ready(users) => {
                 let noted = self.interests.note_ready(users);
                 if self.level == Level::Replayable {
-                    tails.compare(noted.into_iter().map(|(user, _)| user).collect());
+                    reads.compare(noted.into_iter().map(|(user, _)| user).collect());
                     return;
                 }
                 for (user, _) in noted.into_iter().filter(|(_, had_early)| *had_early) {
@@ -194,26 +196,26 @@ impl Relay {
                 cause,
                 detail,
             } => self.unheard(registry, users, cause, detail).await,
-            Event::Behind(users) => tails.compare(users),
+            Event::Behind(users) => reads.compare(users),
             Event::Restored { maybe_lost } => {
                 self.set_connected(true);
                 tracing::info!(maybe_lost, "the backplane is restored");
-                self.may_have_lost(registry, tails, maybe_lost).await;
+                self.may_have_lost(registry, reads, maybe_lost).await;
             }
             Event::Changed { cause } => {
                 tracing::info!(cause = cause.as_str(), "messages may not have arrived");
-                self.may_have_lost(registry, tails, true).await;
+                self.may_have_lost(registry, reads, true).await;
             }
             Event::Reset(_) => {
                 tracing::warn!("the backplane's log is another one");
                 self.for_everyone(registry, |user| self.follow(registry, user))
                     .await;
-                tails.compare_all(registry);
+                reads.compare_all(registry);
             }
         }
     }
 
-    async fn may_have_lost(&self, registry: &Users, tails: &mut Tails, maybe_lost: bool) {
+    async fn may_have_lost(&self, registry: &Users, reads: &mut Reads, maybe_lost: bool) {
         match self.level {
             Level::AtMostOnce if maybe_lost => {
                 self.for_everyone(registry, |user| {
@@ -222,7 +224,7 @@ impl Relay {
                 .await;
             }
             Level::AtMostOnce => {}
-            Level::Replayable => tails.compare_all(registry),
+            Level::Replayable => reads.compare_all(registry),
         }
     }
 

@@ -2,9 +2,9 @@
 //!
 //! [`Outbox`] takes what is broadcast here, without waiting, and `publish` hands it to the [`Backplane`]. [`Interests`] says
 //! whose events are to come from there, and `inbox` puts them into the channels. At [`Level::Replayable`] that is the only
-//! way into a channel, for events of this node as well: the engine's log decides the order. `tails` compares the channels
-//! with the log and reads from it what did not arrive. A [`Returning`] stands in front of each stream, for a client that is
-//! behind what its channel keeps.
+//! way into a channel, for events of this node as well: the engine's log decides the order. `reads` compares the channels
+//! with the log and reads from it what did not arrive, for a channel, or for a stream whose client is behind what its channel
+//! keeps: a [`Returning`] stands in front of each stream.
 //!
 //! What comes from the backplane is never sent to it again: `inbox` writes into channels, and only a broadcast writes into
 //! the outbox.
@@ -14,9 +14,9 @@ mod inbox;
 mod interest;
 mod outbox;
 mod publish;
+mod reads;
 mod returning;
 mod state;
-mod tails;
 
 pub(super) use outbox::Confirm;
 pub(super) use returning::Returning;

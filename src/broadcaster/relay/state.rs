@@ -8,18 +8,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::interest::{self, Interests};
 use super::outbox::{Confirm, Outbox};
+use super::reads::{Asked, Stretch};
 use super::{inbox, publish};
 use crate::backplane::{Backplane, BackplaneError, Cause, Level, Outbound};
 use crate::error::{RelayError, with_causes};
 use crate::event::Tag;
 use crate::frame::{Draft, Frame};
-use crate::id::UserId;
+use crate::id::{Position, UserId};
 use crate::metrics::{BackplaneStats, Counter};
 use crate::registry::Registry;
 
@@ -51,9 +52,6 @@ pub(super) struct Counters {
     pub(super) fetched: Counter,
 }
 
-/// Clients for whom the log is read at once.
-const READERS: usize = 64;
-
 pub(in crate::broadcaster) struct Relay {
     /// The broadcaster's.
     pub(super) name: &'static str,
@@ -74,10 +72,8 @@ pub(in crate::broadcaster) struct Relay {
     is_connected: watch::Sender<bool>,
     /// What was warned of: once for each cause.
     warned: Mutex<HashSet<&'static str>>,
-    /// Who may read from the log for a client that returns.
-    pub(super) readers: Semaphore,
-    /// When the engine has answered last.
-    answered: Mutex<Instant>,
+    /// Streams that lack what the log has. Of each stream there is at most one request.
+    asks: mpsc::UnboundedSender<Asked>,
     messages: AtomicU64,
     /// Since when the oldest of what waits has been waiting, about.
     behind: Mutex<Option<Instant>>,
@@ -96,11 +92,12 @@ impl Relay {
         runtime: Handle,
     ) -> Arc<Self> {
         let (stop, stopped) = watch::channel(None);
+        let (asks, asked) = mpsc::unbounded_channel();
         let relay = Arc::new(Self {
             name,
             level: backplane.level(),
             max_body: AtomicUsize::new(backplane.max_body()),
-            node: crate::id::Position::new_epoch(),
+            node: Position::new_epoch(),
             outbox: Outbox::new(settings.events, settings.bytes),
             interests: Interests::new(),
             counters: Counters::default(),
@@ -110,8 +107,7 @@ impl Relay {
             restored: Notify::new(),
             is_connected: watch::Sender::new(true),
             warned: Mutex::default(),
-            readers: Semaphore::new(READERS),
-            answered: Mutex::new(Instant::now()),
+            asks,
             messages: AtomicU64::new(0),
             behind: Mutex::new(None),
             stop,
@@ -120,7 +116,7 @@ impl Relay {
         });
         let registry: Weak<_> = Arc::downgrade(registry);
         let events = relay.backplane.events();
-        let inbox = inbox::run(relay.clone(), registry.clone(), events, stopped.clone());
+        let inbox = inbox::run(relay.clone(), registry.clone(), events, asked);
         runtime.spawn(inbox);
         let publish = publish::run(relay.clone(), stopped.clone());
         let mut publishing = relay.publishing.try_lock().expect("nobody closes it yet");
@@ -189,14 +185,21 @@ impl Relay {
         self.backplane.horizon().map(|horizon| horizon.epoch)
     }
 
-    /// The engine has answered.
-    pub(super) fn answered(&self) {
-        *lock(&self.answered) = Instant::now();
-    }
-
-    /// For how long the engine has not answered anybody, at most since then.
-    pub(super) fn is_silent_since(&self, then: Instant) -> Duration {
-        then.max(*lock(&self.answered)).elapsed()
+    /// Asks for what the log has of a user after a place.
+    pub(super) fn ask(
+        &self,
+        user: &UserId,
+        after: Position,
+    ) -> oneshot::Receiver<Option<Arc<Stretch>>> {
+        let (answer, answered) = oneshot::channel();
+        // If nobody takes it, nobody answers.
+        drop(self.asks.send(Asked {
+            user: user.clone(),
+            after,
+            since: Instant::now(),
+            answer,
+        }));
+        answered
     }
 
     pub(super) fn warn_refused(&self, user: &UserId, reason: &BackplaneError) {

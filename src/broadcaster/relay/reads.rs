@@ -1,0 +1,450 @@
+//! What is asked of the engine's log: where users' logs end, what channels lack, and what streams lack that come back.
+//!
+//! A channel learns of a message when it arrives, and of a missing one when the next one does. Nothing announces a last
+//! message that does not arrive; so the end of each user's log is asked for, of all users within about a minute, and
+//! immediately when messages may have been lost.
+//!
+//! Whatever is read is read here. Of each user at most two reads go on, one for the channel and one for the streams, and
+//! users take turns. A read for streams begins where the first of them is, and all that are within it get it: ten thousand
+//! screens of one user that come back cost as much as one.
+//!
+//! While a channel is repaired, what arrives for it and is not next in line is dropped, and the log is read up to that as
+//! well. So nothing has to be kept, and the last thing that arrived is never missed.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::Relay;
+use super::calls::{LONGEST_PAUSE, guarded, longer};
+use super::inbox::{Users, tell_missing, users_of};
+use crate::backplane::{
+    BackplaneError, Envelope, Fetched, Head, MAX_HEADS, Missing, Place, Position, What,
+};
+use crate::channel::{Standing, Taken};
+use crate::frame::Frame;
+use crate::gap::{Gap, GapReason};
+use crate::id::UserId;
+
+/// Reads at the same time.
+const READS: usize = 64;
+/// Messages in one of them.
+const CHUNK: usize = 256;
+/// Requests for the ends of logs at the same time.
+const REQUESTS: usize = 4;
+/// Ticks, which come once a second, until every user was compared.
+const ROUND: usize = 45;
+
+pub(super) struct Reads {
+    relay: Arc<Relay>,
+    tasks: JoinSet<Done>,
+    /// Users to compare, in order.
+    to_compare: VecDeque<UserId>,
+    requests: usize,
+    /// Users that are left of this round.
+    round: Vec<UserId>,
+    per_tick: usize,
+    /// What has to be read. Each is in `turns`, is being read, or rests before it is read again.
+    reads: HashMap<Key, Read>,
+    turns: VecDeque<Key>,
+    running: usize,
+    /// When the engine has answered last.
+    answered: Instant,
+}
+
+type Key = (UserId, Reader);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Reader {
+    Channel,
+    Streams,
+}
+
+struct Read {
+    /// For the channel: the log is known to have something up to here.
+    until: u64,
+    /// For the channel: since when it has not got on.
+    since: Instant,
+    /// For streams: those that wait.
+    asked: Vec<Asked>,
+    /// Before it is read again.
+    pause: Duration,
+}
+
+/// A stream that waits for what the log has after a place.
+pub(super) struct Asked {
+    pub(super) user: UserId,
+    pub(super) after: Position,
+    pub(super) since: Instant,
+    /// Nothing if the log is another one, or has not answered for too long.
+    pub(super) answer: oneshot::Sender<Option<Arc<Stretch>>>,
+}
+
+/// What streams get, with its offset.
+type Items = Vec<(u64, Result<Arc<Frame>, Gap>)>;
+
+/// A part of a user's log, as streams get it.
+pub(super) struct Stretch {
+    pub(super) after: Position,
+    pub(super) through: Position,
+    /// Whether something is missing behind `after`, before the first of the items.
+    pub(super) missing: Missing,
+    pub(super) items: Items,
+}
+
+impl Stretch {
+    /// Whether it is what a stream at this place lacks next.
+    fn serves(&self, at: Position) -> bool {
+        let first = self.items.first().map(|(offset, _)| *offset);
+        let is_within = at.epoch == self.after.epoch
+            && (self.after.offset..self.through.offset).contains(&at.offset);
+        // Where the missing ones were is not known.
+        let lacks_as_much = self.missing == Missing::Nothing
+            || at == self.after
+            || first.is_some_and(|first| at.offset + 1 >= first);
+        is_within && lacks_as_much
+    }
+}
+
+/// What the engine has answered.
+pub(super) enum Done {
+    Heads(Vec<UserId>, Result<Vec<Head>, BackplaneError>),
+    Fetched(Key, Position, Result<Fetched, BackplaneError>, Items),
+    Rested(Key),
+}
+
+impl Reads {
+    pub(super) fn new(relay: Arc<Relay>) -> Self {
+        Self {
+            relay,
+            tasks: JoinSet::new(),
+            to_compare: VecDeque::new(),
+            requests: 0,
+            round: Vec::new(),
+            per_tick: 0,
+            reads: HashMap::new(),
+            turns: VecDeque::new(),
+            running: 0,
+            answered: Instant::now(),
+        }
+    }
+
+    /// The next answer. May be dropped without losing one.
+    pub(super) async fn next(&mut self) -> Done {
+        loop {
+            match self.tasks.join_next().await {
+                None => std::future::pending().await,
+                Some(Ok(done)) => return done,
+                Some(Err(error)) => {
+                    tracing::error!(error = error.to_string(), "asking the backplane panicked");
+                }
+            }
+        }
+    }
+
+    /// Once a second: compares a part of all users.
+    pub(super) fn tick(&mut self, registry: &Users) {
+        // The engine is slower than that, or silent.
+        if !self.to_compare.is_empty() || self.requests > 0 {
+            return;
+        }
+        if self.round.is_empty() {
+            self.round = users_of(registry);
+            self.per_tick = self.round.len().div_ceil(ROUND);
+        }
+        let left = self.round.len().saturating_sub(self.per_tick);
+        let users = self.round.split_off(left);
+        self.compare(users);
+    }
+
+    /// Compares these users' channels with the log.
+    pub(super) fn compare(&mut self, users: Vec<UserId>) {
+        self.to_compare.extend(users);
+        while self.requests < REQUESTS && !self.to_compare.is_empty() {
+            let count = self.to_compare.len().min(MAX_HEADS);
+            let users: Vec<UserId> = self.to_compare.drain(..count).collect();
+            self.requests += 1;
+            let backplane = self.relay.backplane.clone();
+            self.tasks.spawn(async move {
+                let heads = guarded(backplane.heads(&users)).await;
+                if heads.is_err() {
+                    sleep(LONGEST_PAUSE).await;
+                }
+                Done::Heads(users, heads)
+            });
+        }
+    }
+
+    /// Compares all channels with the log.
+    pub(super) fn compare_all(&mut self, registry: &Users) {
+        // Those who wait already are among them.
+        self.to_compare.clear();
+        self.compare(users_of(registry));
+    }
+
+    /// Reads what a user's channel lacks, at least up to there.
+    pub(super) fn repair(&mut self, registry: &Users, user: &UserId, until: u64) {
+        let read = self.read((user.clone(), Reader::Channel));
+        read.until = read.until.max(until);
+        self.start(registry);
+    }
+
+    /// Reads what a stream lacks.
+    pub(super) fn ask(&mut self, registry: &Users, asked: Asked) {
+        let read = self.read((asked.user.clone(), Reader::Streams));
+        read.asked.push(asked);
+        self.start(registry);
+    }
+
+    fn read(&mut self, key: Key) -> &mut Read {
+        let turns = &mut self.turns;
+        self.reads.entry(key).or_insert_with_key(|key| {
+            turns.push_back(key.clone());
+            Read {
+                until: 0,
+                since: Instant::now(),
+                asked: Vec::new(),
+                pause: Duration::ZERO,
+            }
+        })
+    }
+
+    fn start(&mut self, registry: &Users) {
+        while self.running < READS {
+            let Some(key) = self.turns.pop_front() else {
+                return;
+            };
+            let read = self.reads.get_mut(&key).expect("it is in `turns`");
+            let after = match key.1 {
+                Reader::Channel => registry.with(&key.0, |channel| channel.place()).flatten(),
+                Reader::Streams => read.first(),
+            };
+            let Some(after) = after else {
+                // Nobody is there any more.
+                self.reads.remove(&key);
+                continue;
+            };
+            self.running += 1;
+            let relay = self.relay.clone();
+            self.tasks.spawn(async move {
+                let fetched = guarded(relay.backplane.fetch(&key.0, after, CHUNK)).await;
+                let items = match (&fetched, key.1) {
+                    (Ok(fetched), Reader::Streams) => relay.open(fetched),
+                    _ => Items::new(),
+                };
+                Done::Fetched(key, after, fetched, items)
+            });
+        }
+    }
+
+    pub(super) fn finish(&mut self, registry: &Users, done: Done) {
+        match done {
+            Done::Rested(key) => self.turns.push_back(key),
+            Done::Heads(users, heads) => {
+                self.requests -= 1;
+                match heads {
+                    Ok(heads) => {
+                        self.answered = Instant::now();
+                        for (user, head) in users.into_iter().zip(heads) {
+                            self.compared(registry, user, head);
+                        }
+                        self.compare(Vec::new());
+                    }
+                    Err(error) if error.is_closed() => {}
+                    Err(_) => self.compare(users),
+                }
+            }
+            Done::Fetched(key, after, fetched, items) => {
+                self.running -= 1;
+                self.fetched(registry, key, after, fetched, items);
+            }
+        }
+        self.start(registry);
+    }
+
+    fn compared(&mut self, registry: &Users, user: UserId, head: Head) {
+        let standing = registry.with(&user, |channel| channel.compare(head.newest, head.through));
+        match standing {
+            Some(Standing::Behind) => {
+                self.relay.counters.holes.add(1);
+                self.repair(registry, &user, head.newest.offset);
+            }
+            Some(Standing::Elsewhere) => self.relay.follow(registry, &user),
+            Some(Standing::Level) | None => {}
+        }
+    }
+
+    fn fetched(
+        &mut self,
+        registry: &Users,
+        key: Key,
+        after: Position,
+        fetched: Result<Fetched, BackplaneError>,
+        items: Items,
+    ) {
+        let read = self.reads.get_mut(&key).expect("it was being read");
+        let user = &key.0;
+        let patience = self.relay.patience;
+        let is_done = match (fetched, key.1) {
+            (Err(error), _) if error.is_closed() => true,
+            (Ok(fetched), Reader::Channel) if fetched.head.epoch != after.epoch => {
+                self.relay.follow(registry, user);
+                true
+            }
+            (Ok(fetched), Reader::Streams) if fetched.head.epoch != after.epoch => {
+                read.answer(None, |asked| asked.after.epoch == after.epoch);
+                read.asked.is_empty()
+            }
+            (Err(_), Reader::Channel) => {
+                // The engine is silent, and nothing is missing yet.
+                read.since = Instant::now();
+                read.pause = longer(read.pause);
+                false
+            }
+            (Err(_), Reader::Streams) => {
+                // It may be slow because very many ask: an answer to anybody renews the patience of all.
+                let answered = self.answered;
+                read.answer(None, |asked| {
+                    asked.since.max(answered).elapsed() >= patience
+                });
+                read.pause = longer(read.pause);
+                read.asked.is_empty()
+            }
+            (Ok(fetched), reader) => {
+                self.answered = Instant::now();
+                let through = fetched.through;
+                if through.offset > after.offset {
+                    read.since = Instant::now();
+                    read.pause = Duration::ZERO;
+                } else {
+                    // Not yet: there is more, and the server that answered does not have it.
+                    read.pause = longer(read.pause);
+                }
+                match reader {
+                    Reader::Streams => {
+                        self.relay.counters.fetched.add(items.len() as u64);
+                        let stretch = Arc::new(Stretch {
+                            after,
+                            through,
+                            missing: fetched.missing,
+                            items,
+                        });
+                        read.answer(Some(stretch.clone()), |asked| stretch.serves(asked.after));
+                        if !read.pause.is_zero() {
+                            read.answer(None, |asked| asked.since.elapsed() >= patience);
+                        }
+                        read.asked.is_empty()
+                    }
+                    Reader::Channel => {
+                        read.until = read.until.max(fetched.head.offset);
+                        self.relay.append(registry, user, fetched);
+                        let is_over = read.since.elapsed() >= patience;
+                        if through.offset < read.until && is_over {
+                            // Promised and not given: the log has dropped it, perhaps.
+                            let until = Position {
+                                offset: read.until,
+                                ..after
+                            };
+                            registry.with(user, |channel| tell_missing(channel, None, until));
+                        }
+                        through.offset >= read.until || is_over
+                    }
+                }
+            }
+        };
+        let pause = read.pause;
+        if is_done {
+            self.reads.remove(&key);
+        } else if pause.is_zero() {
+            // Behind those who wait already.
+            self.turns.push_back(key);
+        } else {
+            self.tasks.spawn(async move {
+                sleep(pause).await;
+                Done::Rested(key)
+            });
+        }
+    }
+}
+
+impl Read {
+    /// Where the first of the streams is that still wait.
+    fn first(&mut self) -> Option<Position> {
+        self.asked.retain(|asked| !asked.answer.is_closed());
+        let epoch = self.asked.first()?.after.epoch;
+        let places = self.asked.iter().map(|asked| asked.after);
+        let places = places.filter(|place| place.epoch == epoch);
+        places.min_by_key(|place| place.offset)
+    }
+
+    /// Answers the streams that `is_meant` picks out.
+    fn answer(&mut self, stretch: Option<Arc<Stretch>>, is_meant: impl Fn(&Asked) -> bool) {
+        let asked = std::mem::take(&mut self.asked).into_iter();
+        let (meant, left): (Vec<_>, Vec<_>) = asked.partition(is_meant);
+        self.asked = left;
+        for asked in meant {
+            // The client may have gone.
+            drop(asked.answer.send(stretch.clone()));
+        }
+    }
+}
+
+impl Relay {
+    /// What messages of the log are for streams that read them there.
+    fn open(&self, fetched: &Fetched) -> Items {
+        let open = |(position, body): &(Position, Bytes)| {
+            // What is none of ours was counted when it came.
+            let item = match Envelope::parse(body.clone())?.what {
+                What::Lost(missed) => Err(Gap {
+                    reason: GapReason::Backplane,
+                    missed,
+                    position: Some(*position),
+                }),
+                What::Event { note, draft, .. } => {
+                    let tag = self.tag(&draft, note.as_deref());
+                    let draft = draft.with_epoch(Some(position.epoch)).with_tag(tag);
+                    Ok(Arc::new(draft.finish(Some(*position))))
+                }
+            };
+            Some((position.offset, item))
+        };
+        fetched.messages.iter().filter_map(open).collect()
+    }
+
+    /// Appends what the log has after a channel's place.
+    fn append(&self, registry: &Users, user: &UserId, fetched: Fetched) {
+        let first = fetched.messages.first();
+        // Up to here it is missing, if it is.
+        let missing = Position {
+            offset: first.map_or(fetched.through.offset, |(first, _)| first.offset - 1),
+            ..fetched.through
+        };
+        registry.with(user, |channel| {
+            match fetched.missing {
+                Missing::Nothing => {}
+                Missing::Messages(count) => tell_missing(channel, Some(count), missing),
+                Missing::Unknown => tell_missing(channel, None, missing),
+            }
+            for (position, body) in fetched.messages {
+                let Some(envelope) = Envelope::parse(body) else {
+                    self.counters.foreign.add(1);
+                    continue;
+                };
+                let place = Place {
+                    position,
+                    // What comes before it is here: the log was read from where the channel is.
+                    previous: 0,
+                };
+                if let Taken::Sent(_) = self.take(channel, envelope, place) {
+                    self.counters.fetched.add(1);
+                }
+            }
+            channel.catch_up(fetched.through);
+        });
+    }
+}
