@@ -71,6 +71,13 @@ impl Returning {
 }
 
 impl Reader {
+    /// Whether the client has everything that was to be read.
+    fn has_all(&self) -> bool {
+        let stretch = self.stretch.as_ref();
+        let is_read = stretch.is_none_or(|(stretch, at)| *at >= stretch.items.len());
+        self.asked.is_none() && self.gap.is_none() && is_read
+    }
+
     fn next(&mut self) -> Option<Result<Arc<Frame>, Gap>> {
         if let Some(gap) = self.gap.take() {
             return Some(Err(gap));
@@ -150,11 +157,10 @@ impl Gate<Arc<Frame>> for Returning {
     }
 
     fn place(&self, channel: Position) -> Option<Position> {
-        let Some(reader) = &self.seam else {
+        let Some(reader) = &self.reader else {
             return Some(channel);
         };
-        let has_all = reader.asked.is_none() && reader.ready.is_empty();
-        has_all.then(|| reader.seam.or(channel))
+        reader.has_all().then(|| reader.seam.or(channel))
     }
 
     fn pass(&mut self, frame: Arc<Frame>) -> Pass<Arc<Frame>> {
