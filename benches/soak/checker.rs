@@ -51,6 +51,8 @@ pub(crate) enum Begin {
     AfterOrForgotten(Next),
     /// With that gap.
     Unknown,
+    /// With what comes from now on, behind gaps of which its client knows already.
+    Told,
 }
 
 pub(crate) struct Checker {
@@ -95,6 +97,10 @@ impl Checker {
         let next = match begin {
             Begin::After(next) | Begin::AfterOrForgotten(next) => next,
             Begin::Fresh | Begin::Unknown => fresh,
+            Begin::Told => Next {
+                high: u64::MAX,
+                ..fresh
+            },
         };
         Self {
             hub,
@@ -123,12 +129,14 @@ impl Checker {
         if self.is_ending && !matches!(item, Item::Retry) {
             return Err("the stream goes on after the gap that ends it".to_owned());
         }
-        if self.has_retry {
+        let is_last = matches!(item, Item::Id(_)) && self.policy == Policy::End;
+        if self.has_retry && !is_last {
             return Err("the stream goes on after its last line".to_owned());
         }
         match item {
             Item::Event { id, data } => self.event(id, &data),
             Item::Gap { id, gap } => self.gap(id, &gap),
+            Item::Id(id) if self.policy == Policy::End => self.restart_id(id),
             Item::Id(id) if self.hub.history && !self.is_resumed && self.id.is_none() => {
                 self.id = Some(id);
                 Ok(())
@@ -227,6 +235,37 @@ impl Checker {
         }
         // Without one, this client comes back as one that has seen nothing.
         self.id = id;
+        Ok(())
+    }
+
+    /// The last block of a stream that ends at a gap: the id that the next request resumes from, a place and a `~`.
+    fn restart_id(&mut self, id: String) -> Result<(), String> {
+        let wrong = |why: &str| Err(format!("the id {id:?} at the end of a stream, {why}"));
+        if !self.hub.history && !self.is_resumed {
+            return wrong("though its client cannot have one");
+        }
+        let Some(place) = id.strip_suffix('~') else {
+            return wrong("which does not say that the client knows of the gap");
+        };
+        if place.is_empty() == self.hub.history && !self.hub.is_node() {
+            return wrong("with a place without a history, or none with one");
+        }
+        let offset = place.split_once('-').and_then(|(epoch, offset)| {
+            let (_, shift) = self.shift.as_ref().filter(|(known, _)| known == epoch)?;
+            Some(offset.parse::<i128>().ok()? - shift)
+        });
+        if let Some(number) = offset {
+            let next = u64::try_from(number + 1).unwrap_or(0);
+            if next < self.next.low {
+                return wrong("which is before what the stream has brought");
+            }
+            self.next.low = next;
+        }
+        // Events that the history drops before the client is back belong to the same gap.
+        self.next.high = u64::MAX;
+        self.begin = Begin::After(self.next);
+        self.is_ending = true;
+        self.id = Some(id);
         Ok(())
     }
 

@@ -177,8 +177,11 @@ impl Client {
             self.older = self.seen.take();
         }
         if let Some((id, next)) = tab.checker.seen() {
-            self.world
-                .lend(format!("{}/{}", self.hub.topic, self.user), id.clone());
+            // Whoever comes with a `~` is not told of a gap, whoever it belonged to.
+            if !id.ends_with('~') {
+                self.world
+                    .lend(format!("{}/{}", self.hub.topic, self.user), id.clone());
+            }
             self.seen = Some(Seen {
                 id,
                 next,
@@ -338,8 +341,11 @@ impl Client {
             let is_forgotten =
                 forgotten.is_some_and(|user| user.forgotten.has_happened_since(seen.forgotten));
             wish.last_event_id = Some(seen.id.clone().into_bytes());
+            let is_told = seen.id.ends_with('~');
             wish.begin = match (seen.life == life, hub.forgets || is_forgotten) {
+                (false, _) if is_told => Begin::Told,
                 (false, _) => Begin::Unknown,
+                (true, _) if is_told => Begin::After(seen.next),
                 (true, false) => Begin::After(seen.next),
                 (true, true) => Begin::AfterOrForgotten(seen.next),
             };

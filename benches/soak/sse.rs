@@ -15,7 +15,7 @@ pub(crate) enum Item {
         id: Option<String>,
         gap: Gap,
     },
-    /// An id without an event, to come back with.
+    /// An id without an event, to resume from.
     Id(String),
     Heartbeat,
     Retry,
