@@ -1,5 +1,5 @@
 //! Clients that abuse the service: heads without end, heads that come byte by byte, a storm over a cap, and many who
-//! publish to one user at once. What each costs is measured by `benches/abuse`.
+//! publish to one user at once. What each costs is measured by `abuse` of `crates/tidings-soak`.
 //!
 //! Elsewhere: a head that does not come (`serve.rs`), a beginning of HTTP/2 that does not (`serve_h2.rs`), ids of events
 //! (`last_event_id.rs`), odd ids of users (`ids.rs`), caps to the last connection (`caps.rs`), clients that do not read

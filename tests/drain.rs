@@ -1,15 +1,15 @@
 //! The process of `agent_hub` is told to stop while 200 streams are open, and some of their clients do not listen.
 //!
-//! The short version of `benches/drain.rs`, with its clients.
+//! The short version of `drain` of `crates/tidings-soak`, with its clients.
 
 #![cfg(all(feature = "serve", unix))]
 
 #[path = "support/example.rs"]
 mod example;
-#[allow(dead_code, reason = "the benchmark uses all of it")]
+#[allow(dead_code, reason = "benchmarks use all of it")]
 #[path = "../benches/support/farewell.rs"]
 mod farewell;
-#[allow(dead_code, reason = "the benchmark uses all of it")]
+#[allow(dead_code, reason = "benchmarks use all of it")]
 #[path = "../benches/support/http1.rs"]
 mod http1;
 

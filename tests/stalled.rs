@@ -1,10 +1,10 @@
 //! While some of a user's clients stop reading, the others get every event, and the server is rid of the former in time.
 //!
-//! The short version of `benches/stalled.rs`, with its clients.
+//! The short version of `stalled` of `crates/tidings-soak`, with its clients.
 
 #![cfg(feature = "serve")]
 
-#[allow(dead_code, reason = "the benchmark uses all of it")]
+#[allow(dead_code, reason = "benchmarks use all of it")]
 #[path = "../benches/support/http1.rs"]
 mod http1;
 #[cfg(feature = "http2")]
@@ -30,8 +30,8 @@ use tokio::time::Instant;
 
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// What a busy machine may add to the limit: until the buffers are full, and until somebody looks. `benches/stalled.rs` has
-/// the promise.
+/// What a busy machine may add to the limit: until the buffers are full, and until somebody looks. `stalled` has the
+/// promise.
 const MORE: Duration = Duration::from_secs(5);
 
 const READING: usize = 16;

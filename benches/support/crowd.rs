@@ -62,7 +62,6 @@ impl Crowd {
 
     /// Ten streams that are read on each connection, and of those that stall two fifths beside them, two fifths on connections
     /// of their own, and the others on connections that are not read.
-    #[cfg(feature = "http2")]
     pub(crate) async fn open_http2(
         addr: SocketAddr,
         size: usize,

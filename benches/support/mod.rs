@@ -1,4 +1,4 @@
-//! What the benchmarks share: the baseline, payloads, processes and clients, and the few lines of statistics that a
+//! What the benchmarks, and the programs of `tidings-soak`, share: the baseline, payloads, processes and clients, and the few lines of statistics that a
 //! table needs.
 
 // Each benchmark is a crate of its own and uses a part of this.
@@ -9,7 +9,6 @@ mod crowd;
 mod example;
 mod farewell;
 pub(crate) mod http1;
-#[cfg(feature = "http2")]
 pub(crate) mod http2;
 pub(crate) mod kernel;
 mod locked;
@@ -28,7 +27,7 @@ pub(crate) use locked::LockedHub;
 pub(crate) use numbered::{Numbers, numbered};
 pub(crate) use payload::Messages;
 
-/// What the benchmark was started for.
+/// What the program was started for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// `cargo bench`: measure.
@@ -49,6 +48,15 @@ impl Mode {
             Self::Measure
         } else {
             Self::Try
+        }
+    }
+
+    /// Of a program that passes or fails: all of it, or a short round when that is asked for.
+    pub(crate) fn of_program() -> Self {
+        if env::args().any(|arg| arg == "--test") {
+            Self::Try
+        } else {
+            Self::Measure
         }
     }
 

@@ -22,10 +22,15 @@ pub(crate) fn example(name: &str) -> Command {
     Command::new(path)
 }
 
-/// Builds it in the profile of this test and below the same target folder, and returns where it is.
+/// Builds it in the profile of this program and below the same target folder, and returns where it is.
 fn build(name: &str) -> PathBuf {
-    let test = env::current_exe().expect("a test has a path");
-    let profile = test.ancestors().nth(2).expect("<profile>/deps/<test>");
+    let program = env::current_exe().expect("a program has a path");
+    // A test or benchmark is in <profile>/deps, any other program one up.
+    let profile = program
+        .ancestors()
+        .skip(1)
+        .find(|folder| !folder.ends_with("deps"))
+        .expect("<profile>/deps/<test>, or <profile>/<program>");
     let target = profile.parent().expect("<target>/<profile>");
     let profile = profile.file_name().and_then(|name| name.to_str());
     let profile = match profile.expect("the profile's name") {

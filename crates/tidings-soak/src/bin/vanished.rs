@@ -18,11 +18,12 @@
 //! where to send: closing the sockets, or `ss -K`, would tell the server. It takes `unshare` (util-linux), `ip` (iproute2)
 //! and either root or unprivileged user namespaces.
 //!
-//!     cargo bench --all-features --bench vanished
+//!     cargo run --release -p tidings-soak --bin vanished
 //!
 //! Where that is not to be had, the program fails and says so. A tiny round (`-- --test`) then checks only that accepted
 //! sockets have the options, and says what it left out.
 
+#[path = "../../../../benches/support/mod.rs"]
 mod support;
 
 use std::net::SocketAddr;
@@ -198,7 +199,7 @@ fn ip(args: &str) {
 /// In a network of its own: connects it to one of clients, and has these vanish. Says whether all went as promised.
 fn be_host(with_events: bool, vanishing: usize, staying: usize) -> bool {
     const MAC: &str = "02:00:00:00:00:02";
-    let bound = bound(Mode::of_args());
+    let bound = bound(Mode::of_program());
     let mut server = Process::start(part_command(["server"]));
     let mut clients = Process::start(unshare(&["--net"], &part_command(["clients"])));
     let pid = clients.pid().to_string();
@@ -342,10 +343,7 @@ async fn check_options() {
 }
 
 fn main() -> ExitCode {
-    let mode = Mode::of_args();
-    if mode == Mode::List {
-        return ExitCode::SUCCESS;
-    }
+    let mode = Mode::of_program();
     let as_promised = |yes| {
         if yes {
             ExitCode::SUCCESS

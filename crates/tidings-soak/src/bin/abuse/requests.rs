@@ -1,7 +1,6 @@
 //! Requests that are too much: heads of megabytes, heads without end, ids of events that nobody sent.
 
-#[cfg(feature = "http2")]
-#[path = "../../tests/support/http2_by_hand.rs"]
+#[path = "../../../../../tests/support/http2_by_hand.rs"]
 mod http2_by_hand;
 
 use std::collections::BTreeMap;
@@ -55,7 +54,6 @@ pub(crate) fn run(report: &mut Report, mode: Mode) {
         let case = format!("{count} x {case}");
         flood(report, &mut server, &case, count, request.into_bytes(), b"");
     }
-    #[cfg(feature = "http2")]
     for (case, begin, again) in http2::floods() {
         let case = format!("{count} x HTTP/2, {case}");
         flood(report, &mut server, &case, count, begin, &again);
@@ -179,7 +177,6 @@ fn what(response: &[u8]) -> String {
     if let Some(line) = response.strip_prefix(b"HTTP/1.1 ") {
         return String::from_utf8_lossy(&line[..3.min(line.len())]).into_owned();
     }
-    #[cfg(feature = "http2")]
     if let Some(what) = http2::what(response) {
         return what;
     }
@@ -254,7 +251,6 @@ fn ids(report: &mut Report, server: &mut Process, mode: Mode) {
     report.check(opened.is_ok(), "after the floods nobody is served");
 }
 
-#[cfg(feature = "http2")]
 mod http2 {
     use super::http2_by_hand::*;
 

@@ -8,13 +8,13 @@
 //!
 //! Where a bound is broken, the program says so and fails.
 //!
-//!     cargo bench --all-features --bench abuse
-//!     cargo bench --all-features --bench abuse -- --only storm
+//!     cargo run --release -p tidings-soak --bin abuse
+//!     cargo run --release -p tidings-soak --bin abuse -- --only storm
 //!
 //! The storm tries 10,000 connections a second. Two cores can make and answer as many only when they have nothing else to
 //! do; the row has the number that it came to.
 
-#[path = "../support/mod.rs"]
+#[path = "../../../../../benches/support/mod.rs"]
 mod support;
 
 mod crowds;
@@ -46,10 +46,7 @@ const GROUPS: [(&str, Group); 6] = [
 ];
 
 fn main() -> ExitCode {
-    let mode = Mode::of_args();
-    if mode == Mode::List {
-        return ExitCode::SUCCESS;
-    }
+    let mode = Mode::of_program();
     if let Some(args) = part() {
         let (name, args) = args.split_first().expect("a part has a name");
         match &**name {

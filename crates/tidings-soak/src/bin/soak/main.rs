@@ -16,7 +16,7 @@
 //! A violation is printed with the seed, the client and what came last, and makes the program fail. The seed decides what
 //! everybody does; the machine decides when.
 //!
-//!     cargo bench --all-features --bench soak -- --minutes 30 --seed 7
+//!     cargo run --release -p tidings-soak --bin soak -- --minutes 30 --seed 7
 //!
 //! `--cycle` says after how many seconds there is a pause, `--clients` how many there are of the first server.
 
@@ -31,7 +31,7 @@ mod resources;
 mod server;
 mod site;
 mod sse;
-#[path = "../support/mod.rs"]
+#[path = "../../../../../benches/support/mod.rs"]
 mod support;
 mod tab;
 mod wire;
@@ -222,10 +222,7 @@ fn main() -> ExitCode {
             }
         };
     }
-    let mode = Mode::of_args();
-    if mode == Mode::List {
-        return ExitCode::SUCCESS;
-    }
+    let mode = Mode::of_program();
     let mut own = Rng::new();
     let seed = option("seed", own.u32(..) as usize) as u64;
     println!("seed {seed}");

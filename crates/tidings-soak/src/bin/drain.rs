@@ -4,7 +4,7 @@
 //!   buffers full, 100 other clients have sent half of a request, 100 nothing at all. Each user gets a last event, and then
 //!   the process gets SIGTERM.
 //! - `HTTP/2`, a server of this benchmark's own in a process: 1,000 streams of 100 users, ten on a connection, and on every
-//!   second connection one that withholds its window. (Feature `http2`.)
+//!   second connection one that withholds its window.
 //!
 //! Both end their streams over 2 seconds, and wait half a second longer for connections (`tidings::serve::Server::drain`).
 //! Every client that reads must see the last event, a `retry:` and a proper end (the last chunk, or END_STREAM). Clients that
@@ -12,8 +12,9 @@
 //! who have sent half of a request. The process must have exited within the 2 seconds and one more, whatever clients do.
 //! Where one of these is missed, the program says so and fails.
 //!
-//!     cargo bench --all-features --bench drain
+//!     cargo run --release -p tidings-soak --bin drain
 
+#[path = "../../../../benches/support/mod.rs"]
 mod support;
 
 use std::net::SocketAddr;
@@ -199,7 +200,6 @@ async fn send(addr: SocketAddr, user: usize, text: &str) {
     assert!(answer.ends_with(&reached), "{answer}");
 }
 
-#[cfg(feature = "http2")]
 mod over_http2 {
     use std::time::Duration;
 
@@ -312,11 +312,7 @@ mod over_http2 {
 }
 
 fn main() -> ExitCode {
-    let mode = Mode::of_args();
-    if mode == Mode::List {
-        return ExitCode::SUCCESS;
-    }
-    #[cfg(feature = "http2")]
+    let mode = Mode::of_program();
     if support::process::part().is_some() {
         let runtime = Runtime::new().expect("threads can be started");
         runtime.block_on(over_http2::be_server());
@@ -328,11 +324,7 @@ fn main() -> ExitCode {
         .enable_all()
         .build()
         .expect("a thread can be started");
-    let kept_their_word = [
-        agent_hub(&runtime, mode),
-        #[cfg(feature = "http2")]
-        over_http2::run(&runtime, mode),
-    ];
+    let kept_their_word = [agent_hub(&runtime, mode), over_http2::run(&runtime, mode)];
     if kept_their_word.contains(&false) {
         return ExitCode::FAILURE;
     }

@@ -101,7 +101,6 @@ pub(crate) fn be(args: &[String]) {
         });
         let server = serve(listener, app);
         let server = server.header_read_timeout(Duration::from_millis(number(2) as u64));
-        #[cfg(feature = "http2")]
         let server = server.http2(true);
         server.await;
     });

@@ -8,15 +8,16 @@
 //!   within the stall limit and a second, counted from the first event.
 //! - `tidings, HTTP/2`: the same with ten streams on a connection. Of the 20, eight withhold their window on connections of
 //!   their own, eight on connections that they share with streams that are read, and four do not read their connection,
-//!   whose sockets must go. (Feature `http2`.)
+//!   whose sockets must go.
 //! - `RwLock, axum`: the baseline, with axum's own `Sse` under `axum::serve`, for half the time: it keeps what the 20 do
 //!   not take.
 //!
 //! The slope of the memory is by least squares over one sample a second after the first ten. Where a promise is missed, the
 //! program says so and fails. A machine that cannot carry the load shows it in the column "rate": take a lower one.
 //!
-//!     cargo bench --all-features --bench stalled -- --seconds 60 --rate 100 --size 16384
+//!     cargo run --release -p tidings-soak --bin stalled -- --seconds 60 --rate 100 --size 16384
 
+#[path = "../../../../benches/support/mod.rs"]
 mod support;
 
 use std::process::ExitCode;
@@ -54,23 +55,16 @@ struct Load {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Design {
     Tidings,
-    #[cfg(feature = "http2")]
     TidingsHttp2,
     Locked,
 }
 
 impl Design {
-    const ALL: &[Self] = &[
-        Self::Tidings,
-        #[cfg(feature = "http2")]
-        Self::TidingsHttp2,
-        Self::Locked,
-    ];
+    const ALL: &[Self] = &[Self::Tidings, Self::TidingsHttp2, Self::Locked];
 
     fn name(self) -> &'static str {
         match self {
             Self::Tidings => "tidings, HTTP/1",
-            #[cfg(feature = "http2")]
             Self::TidingsHttp2 => "tidings, HTTP/2",
             Self::Locked => "RwLock, axum",
         }
@@ -178,7 +172,6 @@ async fn be_server(design: Design, load: Load) {
     match design {
         Design::Locked => axum::serve(plain, app).await.expect("it never fails"),
         Design::Tidings => drop(serve(listener, app).await),
-        #[cfg(feature = "http2")]
         Design::TidingsHttp2 => drop(serve(listener, app).http2(true).await),
     }
 }
@@ -216,7 +209,6 @@ fn measure(
     let (pid, addr) = (server.pid(), server.addr());
     let crowd = runtime.block_on(async {
         match design {
-            #[cfg(feature = "http2")]
             Design::TidingsHttp2 => Crowd::open_http2(addr, load.size, reading, stalled).await,
             _ => Crowd::open(addr, load.size, reading, stalled).await,
         }
@@ -265,10 +257,7 @@ fn measure(
 }
 
 fn main() -> ExitCode {
-    let mode = Mode::of_args();
-    if mode == Mode::List {
-        return ExitCode::SUCCESS;
-    }
+    let mode = Mode::of_program();
     if let Some(args) = part() {
         let args: Vec<usize> = args.iter().map(|n| n.parse().expect("a number")).collect();
         let load = Load {

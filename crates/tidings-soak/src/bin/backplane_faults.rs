@@ -5,14 +5,15 @@
 //! dies. At both levels: replayable, every client gets every event once and in order, without a gap; at most once, everything
 //! that is missing was announced. A violation ends the program with what the client got, and the seed.
 //!
-//!     cargo bench --features nats --bench backplane_faults
+//!     cargo run --release -p tidings-soak --bin backplane_faults
 
-#[path = "../tests/support/cluster.rs"]
+#[path = "../../../../tests/support/cluster.rs"]
 mod cluster;
-#[path = "../tests/support/nats.rs"]
+#[path = "../../../../tests/support/nats.rs"]
 mod nats;
-#[path = "../tests/support/nats_cluster.rs"]
+#[path = "../../../../tests/support/nats_cluster.rs"]
 mod nats_cluster;
+#[path = "../../../../benches/support/mod.rs"]
 mod support;
 
 use std::time::{Duration, Instant};
@@ -25,10 +26,7 @@ use nats_cluster::Real;
 use support::{Mode, option};
 
 fn main() {
-    let mode = Mode::of_args();
-    if mode == Mode::List {
-        return;
-    }
+    let mode = Mode::of_program();
     let seed = option("seed", 1) as u64;
     for level in [Level::Replayable, Level::AtMostOnce] {
         for nodes in [2, 3] {
