@@ -28,10 +28,14 @@ use crate::id::{Position, UserId};
 ///    Offsets of different users need not be comparable: an engine may count per user, per shard or per log.
 /// 2. A log has one epoch, the same on all nodes. A log that was emptied, replaced, or restored from an older copy is
 ///    another log with another epoch, even if the engine calls it by the same name: an offset must never be used twice in
-///    an epoch. An adapter that finds a log shorter than it was changes the epoch.
+///    an epoch. An adapter that finds a log shorter than it was, or with another message at a place, changes the epoch. It
+///    first makes sure that the log is what changed: a copy that is behind is shorter as well, and a new epoch would
+///    send its events a second time.
 /// 3. Answers come from a copy of the log that has every accepted message, or they say how far they go. A
 ///    [fetch](Self::fetch) without the newest messages is an unfinished answer, which the broadcaster asks for again;
-///    it never means that there are none.
+///    it never means that there are none. While an adapter does not know whether the log is another one, fetches and
+///    heads are errors, and messages that arrive keep the epoch: those at known places are dropped as duplicates. If it turns
+///    out to be another log, [`Event::Reset`] tells every stream, so nothing of that is lost in silence.
 /// 4. A message that was accepted stays in the log until the log drops it for its age or for a newer one.
 ///
 /// Messages may fail to arrive although the log has them. The broadcaster compares its place in the log of each user with

@@ -34,7 +34,7 @@ impl Log {
             messages.push((at(newest), message.payload));
         }
         // Asked behind the messages: what was there before they were read may have gone before they were.
-        let has_all = self.has_all(subject, after.offset).await?;
+        let has_all = self.has_all(subject, after.offset, at(horizon)).await?;
         Ok(Fetched {
             messages,
             through: match is_same {
@@ -50,19 +50,30 @@ impl Log {
         })
     }
 
-    /// Whether it can be shown that the log has dropped nothing of a subject behind a position.
-    async fn has_all(&self, subject: &str, after: u64) -> Result<bool, BackplaneError> {
+    /// Whether it can be shown that the log has dropped nothing of a subject behind a position. Fails unless the servers that
+    /// have answered so far have everything up to `known`.
+    async fn has_all(
+        &self,
+        subject: &str,
+        after: u64,
+        known: Position,
+    ) -> Result<bool, BackplaneError> {
         let at = async {
             match after {
                 0 => Ok(None),
                 after => self.at(after).await,
             }
         };
-        let (at, oldest) = tokio::try_join!(at, self.oldest())?;
+        let (at, info) = tokio::try_join!(at, self.vouch(known))?;
         // A subject's messages go oldest first: if this one is there, so is everything behind it.
         if at.is_some_and(|message| *message.subject == *subject) {
             return Ok(true);
         }
+        // The oldest message of anybody, or the next one.
+        let oldest = match info.state.messages {
+            0 => info.state.last_sequence.saturating_add(1),
+            _ => info.state.first_sequence,
+        };
         // Something of the user behind the position may have gone for its age.
         if oldest > after.saturating_add(1) {
             return Ok(false);

@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::fence::{Connection, Fence};
 use super::interest::{Interest, Owner, Source, Waiting};
+use super::known::Mark;
 use super::log::{Log, Look};
 use super::peers::Peers;
 use super::signals::Signals;
@@ -314,7 +315,10 @@ impl Link {
         let connection = self.fence.connection();
         let mut restored = self.fence.pass(connection).await;
         if restored.is_ok() {
-            // It may have to be made again.
+            // It may have to be made again, or be the same only by name.
+            if let Some(log) = &self.log {
+                log.question();
+            }
             restored = self.refresh().await?;
         }
         if restored.is_ok() {
@@ -351,10 +355,8 @@ impl Link {
         let was_ours = !mem::replace(&mut self.state.contradicted, !is_ours);
         match look {
             Ok(Look::Same) => {}
-            Ok(Look::OtherServers) => {
-                let cause = Cause::Leader;
-                self.tell(Event::Changed { cause }).await?;
-            }
+            Ok(Look::Changed(cause)) => self.tell(Event::Changed { cause }).await?,
+            Ok(Look::Behind) => self.state.look = true,
             Ok(Look::OtherLog(end)) => {
                 self.interest.reset();
                 self.tell(Event::Reset(end)).await?;
@@ -396,10 +398,11 @@ impl Link {
             let Some(place) = place else {
                 return self.tell(Event::Foreign).await;
             };
-            log.advance(place.position);
+            log.advance(place.position, || Mark::of(message.headers.as_ref()));
             let is_newer = self.interest.advance(&user, place.position.offset);
             // Not for each, since anybody may write anything to a subject.
             if !is_newer && self.state.looked.elapsed() >= RETRY {
+                log.question();
                 self.state.look |= self.refresh().await?.is_err();
             }
         }

@@ -1,8 +1,8 @@
 //! The log: a stream of JetStream.
 //!
-//! All questions go to the server that leads the stream. A replica may lack what that one has confirmed already.
+//! All questions go to the server that leads the stream. A replica may lack what that one has confirmed already, and so may a
+//! server that has begun to lead or is about to end: answers count only if [`Known`] vouches for who gave them.
 
-use std::cmp::Ordering;
 use std::future::{IntoFuture, poll_fn};
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,11 +18,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::error::ConnectError;
+use super::known::{End, Known, Mark, Newest};
 use super::settings::Log as Settings;
 use super::signals::Signals;
-use super::stream::{Epoch, Servers, config, end_of, find_or_make, servers_of};
+use super::stream::{Epoch, config, end_of, find_or_make};
 use super::subjects::Subjects;
-use crate::backplane::{BackplaneError, Head, Message, Position, Published};
+use crate::backplane::{BackplaneError, Cause, Head, Message, Position, Published};
 
 /// How many heads are asked for at the same time.
 const AT_ONCE: usize = 64;
@@ -37,25 +38,14 @@ pub(super) struct Log {
     limit: Duration,
 }
 
-/// What is known of the stream.
-#[derive(Debug)]
-struct Known {
-    /// The newest place. It has moved on since, but never back.
-    horizon: Position,
-    /// The least that was kept of each user, since this node has looked: what was dropped under it is dropped still.
-    per_user: i64,
-    /// What an operator has set otherwise than this node would have, as it was warned about last.
-    edited: Option<String>,
-    /// The server that leads the stream, and which of the others follow it.
-    servers: Servers,
-}
-
 /// What a look at the stream has shown.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Look {
     Same,
-    /// Another server leads it, or one of its servers has come or gone.
-    OtherServers,
+    /// Messages may not have arrived: another server leads it, or one of its servers has come or gone.
+    Changed(Cause),
+    /// It is too short, and it may be the server that is behind. Nothing is read from it until that is known.
+    Behind,
     /// It is another log, which ends here.
     OtherLog(Position),
     /// It is none of ours any more, and why.
@@ -85,12 +75,7 @@ impl Log {
         let log = Self {
             context,
             stream,
-            known: Mutex::new(Known {
-                horizon: end_of(&info),
-                per_user: wanted.max_messages_per_subject,
-                edited: None,
-                servers: servers_of(&info),
-            }),
+            known: Mutex::new(Known::new(&info, wanted.max_messages_per_subject)),
             wanted,
             limit,
         };
@@ -105,15 +90,17 @@ impl Log {
 
     /// The newest place that is known.
     pub(super) fn horizon(&self) -> Position {
-        self.known().horizon
+        self.known().newest().position
     }
 
-    /// The log is at least here.
-    pub(super) fn advance(&self, to: Position) {
-        let horizon = &mut self.known().horizon;
-        if to.compare(*horizon).is_some_and(Ordering::is_gt) {
-            *horizon = to;
-        }
+    /// The log is at least here, where there is what has this mark.
+    pub(super) fn advance(&self, to: Position, mark: impl FnOnce() -> Mark) {
+        self.known().advance(to, mark);
+    }
+
+    /// Something does not fit: the next look is a closer one.
+    pub(super) fn question(&self) {
+        self.known().question();
     }
 
     /// Takes over what an operator has changed and may change, and warns about it once.
@@ -152,7 +139,7 @@ impl Log {
 
     /// Looks whether it is the same log still, and makes one if there is none any more.
     pub(super) async fn look(&self) -> Result<Look, BackplaneError> {
-        let before = self.horizon();
+        let newest = self.known().newest();
         let info = self
             .limited(find_or_make(&self.context, &self.wanted))
             .await?;
@@ -162,27 +149,46 @@ impl Log {
             }
             info => info.map_err(BackplaneError::other)?,
         };
+        if end_of(&info).epoch == newest.position.epoch {
+            let judged = self.known().judge(newest, &info, Instant::now());
+            let lacks_something = match judged {
+                End::Behind => return Ok(Look::Behind),
+                End::Plausible => false,
+                End::Short => true,
+                End::Questioned => self.is_other(newest).await?,
+            };
+            if lacks_something {
+                // Its positions are used again, so it is another log.
+                info = self.limited(self.begin_anew(info)).await??;
+            }
+        }
         self.adopt(&info);
-        let mut end = end_of(&info);
-        if end.compare(before).is_some_and(Ordering::is_lt) {
-            // The stream lacks what it had: its numbers are used again, so it is another log.
-            info = self.limited(self.begin_anew(info)).await??;
-            end = end_of(&info);
-        }
-        let servers = servers_of(&info);
-        let mut known = self.known();
-        let others = std::mem::replace(&mut known.servers, servers) != servers_of(&info);
-        if end.epoch != known.horizon.epoch {
-            known.horizon = end;
-            return Ok(Look::OtherLog(end));
-        }
-        if end.offset > known.horizon.offset {
-            known.horizon = end;
-        }
-        Ok(match others {
-            true => Look::OtherServers,
-            false => Look::Same,
+        let (is_same, changed) = self.known().settle(&info);
+        Ok(match (is_same, changed) {
+            (false, _) => Look::OtherLog(end_of(&info)),
+            (true, Some(cause)) => Look::Changed(cause),
+            (true, None) => Look::Same,
         })
+    }
+
+    /// Whether the stream has another message at a place than it had.
+    async fn is_other(&self, newest: Newest) -> Result<bool, BackplaneError> {
+        if newest.position.offset == 0 {
+            return Ok(false);
+        }
+        let message = self.at(newest.position.offset).await?;
+        Ok(self.known().is_other(newest, message.as_ref()))
+    }
+
+    /// Fails unless what was answered before this came from a server that has everything up to a place.
+    pub(super) async fn vouch(&self, place: Position) -> Result<Info, BackplaneError> {
+        let info = self.info().await?;
+        match self.known().is_vouched(place, &info) {
+            true => Ok(info),
+            false => Err(BackplaneError::other(
+                "the server that answers for the log may be behind",
+            )),
+        }
     }
 
     /// Gives the stream another epoch. Every node that finds it too short writes the same one.
@@ -204,7 +210,7 @@ impl Log {
         &self,
         subjects: impl Iterator<Item = String>,
     ) -> Result<Vec<Head>, BackplaneError> {
-        let end = end_of(&self.info().await?);
+        let end = self.horizon();
         let mut subjects = subjects.enumerate();
         let mut asking = JoinSet::new();
         let mut heads = Vec::new();
@@ -226,7 +232,7 @@ impl Log {
                 });
             }
             let Some(answer) = asking.join_next().await else {
-                return Ok(heads);
+                break;
             };
             let (number, last) = answer.map_err(BackplaneError::other)?;
             if let Some(message) = last? {
@@ -235,20 +241,13 @@ impl Log {
                 head.through = head.through.max(message.sequence);
             }
         }
+        self.vouch(end).await?;
+        Ok(heads)
     }
 
     async fn info(&self) -> Result<Info, BackplaneError> {
         let info = self.limited(self.stream.get_info()).await?;
         info.map_err(BackplaneError::other)
-    }
-
-    /// The position of the oldest message that there is of anybody, or would be.
-    pub(super) async fn oldest(&self) -> Result<u64, BackplaneError> {
-        let state = self.info().await?.state;
-        Ok(match state.messages {
-            0 => state.last_sequence.saturating_add(1),
-            _ => state.first_sequence,
-        })
     }
 
     /// How many messages it keeps of a subject.
@@ -281,25 +280,26 @@ impl Log {
         signals: &Signals,
         max_body: usize,
     ) -> Result<Vec<Published>, BackplaneError> {
-        let (before, since) = (self.horizon(), Instant::now());
+        let (epoch, since) = (self.horizon().epoch, Instant::now());
         let mut acks = Vec::with_capacity(messages.len());
         for message in messages {
             let subject = subjects.log(&message.user);
             if message.body.len() > max_body {
                 // The server would close the connection for it.
-                acks.push((subject, None));
+                acks.push((subject, false, None));
                 continue;
             }
+            let was_open = self.known().send(message.id);
             let publish = PublishMessage::build()
                 .payload(message.body.clone())
                 .message_id(format!("{:032x}", message.id))
                 .expected_stream(&self.wanted.name);
             let sent = self.context.send_publish(subject.clone(), publish).await;
             // One that the client does not send has no effect on the others.
-            acks.push((subject, Some(sent.map(IntoFuture::into_future))));
+            acks.push((subject, was_open, Some(sent.map(IntoFuture::into_future))));
         }
         let mut published = Vec::with_capacity(messages.len());
-        for (subject, ack) in acks {
+        for (message, (subject, was_open, ack)) in messages.iter().zip(acks) {
             let outcome = async {
                 match ack {
                     None => refused("the message is larger than the server takes"),
@@ -307,22 +307,40 @@ impl Log {
                     Some(Ok(ack)) => match ack.await {
                         Ok(ack) => {
                             let offset = ack.sequence;
-                            let position = Position { offset, ..before };
-                            self.advance(position);
-                            Published::Accepted(Some(position))
+                            let position = Position { epoch, offset };
+                            self.acknowledged(message.id, position, was_open, ack.duplicate)
                         }
                         Err(error) => outcome(error),
                     },
                 }
             };
-            published.push(tokio::select! {
+            let outcome = tokio::select! {
                 biased;
                 outcome = outcome => outcome,
                 // No acknowledgement will come.
                 () = signals.wait_denied(&subject, since) => refused("this node may not publish to the log"),
-            });
+            };
+            if let Published::Refused { .. } = &outcome {
+                self.known().refuse(message.id);
+            }
+            published.push(outcome);
         }
         Ok(published)
+    }
+
+    fn acknowledged(
+        &self,
+        id: u128,
+        position: Position,
+        was_open: bool,
+        has_it: bool,
+    ) -> Published {
+        match self.known().believe(id, position, was_open, has_it) {
+            true => Published::Accepted(Some(position)),
+            false => Published::Unknown(BackplaneError::other(
+                "the acknowledgement names a place that another message has",
+            )),
+        }
     }
 
     /// The oldest message of a subject at this place or behind it.

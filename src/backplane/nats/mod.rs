@@ -63,8 +63,16 @@
 //!
 //! The epoch is made of the stream's name and the time of its creation, so that all nodes agree on it. A stream that comes
 //! back without messages that it had (a disk was lost, an older copy restored) counts as another log: the node that finds it
-//! too short writes `tidings-epoch=1` into its description, which is part of the epoch. A stream that is deleted while nodes
+//! writes `tidings-epoch=1` into its description, which is part of the epoch. A stream that is deleted while nodes
 //! are connected is made again; both are noticed within about a second.
+//!
+//! In a cluster, a server may answer for the stream that lacks messages which the others have: one that has been elected a
+//! moment ago, one that was stopped and takes itself for the leader, one that lost its disk. So a stream that is shorter than
+//! this node knows it is another log only if one leader says so for ten seconds, or if it reaches the newest known place
+//! with another message there. Until then streams go on: they get what is new; what has a known place counts as a
+//! duplicate; fetches wait; and an event is not confirmed, but published again, if it was acknowledged at a place that another
+//! message has. If it is another log after all, every stream gets a gap. After each reconnect and each change of the leader the
+//! message at the newest known place is compared.
 //!
 //! # Operation
 //!
@@ -85,6 +93,7 @@ mod feeds;
 mod fence;
 mod fetch;
 mod interest;
+mod known;
 mod link;
 mod log;
 mod peers;

@@ -1,0 +1,307 @@
+//! What is known of the log, and whether the stream is that log still.
+//!
+//! A position is used once. So a stream that ends before a position that is known, or has another message there, lacks what
+//! it had and is another log; unless the server that answers is behind. It may have been elected a moment ago and not have
+//! applied everything, it may have been stopped and not know that another one leads, or it may have lost its disk and not
+//! have read the cluster's decisions again. Such a server is told from another log as follows:
+//!
+//! 1. The newest known position is kept with a [`Mark`] of the message there. When the stream reaches the position again,
+//!    the marks decide.
+//! 2. A stream in a cluster that stays too short is another log when one leader has said so for [`PATIENCE`]. A stream of a
+//!    server that is alone is another log immediately: nobody can be ahead of it.
+//! 3. Until that is decided, nothing is read from the log.
+//! 4. A message is placed behind every position that was known when it was sent first. An acknowledgement that says
+//!    otherwise comes from such a server, and is not believed.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::header::NATS_MESSAGE_ID;
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::Info;
+use tokio::time::Instant;
+
+use super::stream::{Servers, end_of, servers_of};
+use crate::backplane::{Cause, Position};
+
+/// For how long one leader must say that the stream is too short.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The most messages whose outcome is open. A broadcaster has fewer.
+const OPEN: usize = 1 << 17;
+
+/// What a message is recognized by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// The id that its node gave it.
+    Id(u128),
+    /// When the stream took it, in nanoseconds.
+    Time(i128),
+    /// It is not one of ours.
+    Nothing,
+}
+
+impl Mark {
+    pub(super) fn of(headers: Option<&HeaderMap>) -> Self {
+        let id = headers.and_then(|headers| headers.get(NATS_MESSAGE_ID));
+        let id = id.and_then(|id| u128::from_str_radix(id.as_str(), 16).ok());
+        id.map_or(Self::Nothing, Self::Id)
+    }
+
+    fn of_last(info: &Info) -> Self {
+        Self::Time(info.state.last_timestamp.unix_timestamp_nanos())
+    }
+
+    /// Whether it is that of this message, if it can be recognized.
+    fn is_of(self, message: &StreamMessage) -> Option<bool> {
+        match self {
+            Self::Nothing => None,
+            Self::Id(_) => Some(Self::of(Some(&message.headers)) == self),
+            Self::Time(at) => Some(message.time.unix_timestamp_nanos() == at),
+        }
+    }
+}
+
+/// What is known of the stream.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// The newest place. It has moved on since, but never back.
+    newest: Newest,
+    /// The least that was kept of each user, since this node has looked: what was dropped under it is dropped still.
+    pub(super) per_user: i64,
+    /// What an operator has set otherwise than this node would have, as it was warned about last.
+    pub(super) edited: Option<String>,
+    /// The server that leads the stream, and which of the others follow it.
+    servers: Servers,
+    /// The stream was too short when it was looked at last.
+    doubt: Option<Doubt>,
+    /// Whether the message at the newest place has to be looked at.
+    is_questioned: bool,
+    /// Messages whose outcome is open, and the newest offset that was known when each was sent first.
+    open: HashMap<u128, u64>,
+}
+
+/// A place, and what is there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Newest {
+    pub(super) position: Position,
+    mark: Mark,
+}
+
+#[derive(Debug)]
+struct Doubt {
+    leader: Option<String>,
+    /// Since when this one has led.
+    since: Instant,
+}
+
+/// What the end of the stream says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// It is where it may be.
+    Plausible,
+    /// The message at this place has to be looked at.
+    Questioned,
+    /// It is too short, which is not decided yet.
+    Behind,
+    /// It lacks messages that it had.
+    Short,
+}
+
+impl Known {
+    pub(super) fn new(info: &Info, per_user: i64) -> Self {
+        Self {
+            newest: Newest {
+                position: end_of(info),
+                mark: Mark::of_last(info),
+            },
+            per_user,
+            edited: None,
+            servers: servers_of(info),
+            doubt: None,
+            is_questioned: false,
+            open: HashMap::new(),
+        }
+    }
+
+    pub(super) fn newest(&self) -> Newest {
+        self.newest
+    }
+
+    /// The log is at least here, where there is what has this mark.
+    pub(super) fn advance(&mut self, to: Position, mark: impl FnOnce() -> Mark) {
+        let order = to.compare(self.newest.position);
+        if order.is_some_and(Ordering::is_gt) {
+            self.newest = Newest {
+                position: to,
+                mark: mark(),
+            };
+        }
+    }
+
+    /// Something does not fit: the next look is at the message at the newest place as well.
+    pub(super) fn question(&mut self) {
+        self.is_questioned = true;
+    }
+
+    /// A message is sent. Whether it is one whose outcome is open.
+    pub(super) fn send(&mut self, id: u128) -> bool {
+        if self.open.len() >= OPEN {
+            self.open.clear();
+        }
+        match self.open.entry(id) {
+            Entry::Occupied(_) => true,
+            Entry::Vacant(open) => {
+                open.insert(self.newest.position.offset);
+                false
+            }
+        }
+    }
+
+    /// Whether an acknowledgement of a message is to be believed. It is done then.
+    ///
+    /// If the stream has the message from before, and its outcome [was not open](Self::send), it was accepted, nobody knows
+    /// when.
+    pub(super) fn believe(
+        &mut self,
+        id: u128,
+        position: Position,
+        was_open: bool,
+        has_it: bool,
+    ) -> bool {
+        if let Entry::Occupied(open) = self.open.entry(id) {
+            if position.offset <= *open.get() && (was_open || !has_it) {
+                self.is_questioned = true;
+                return false;
+            }
+            open.remove();
+        }
+        self.advance(position, || Mark::Id(id));
+        true
+    }
+
+    /// A message is not in the log, and will not be.
+    pub(super) fn refuse(&mut self, id: u128) {
+        self.open.remove(&id);
+    }
+
+    /// What is to be made of a stream of the known epoch.
+    pub(super) fn judge(&mut self, newest: Newest, info: &Info, now: Instant) -> End {
+        let servers = servers_of(info);
+        if end_of(info).offset >= newest.position.offset {
+            let is_other = servers.0 != self.servers.0;
+            return match self.is_questioned || self.doubt.is_some() || is_other {
+                true => End::Questioned,
+                false => End::Plausible,
+            };
+        }
+        if info.cluster.is_none() {
+            return End::Short;
+        }
+        let leader = servers.0;
+        match &self.doubt {
+            Some(doubt) if doubt.leader == leader => match now.duration_since(doubt.since) {
+                long if long >= PATIENCE => End::Short,
+                _ => End::Behind,
+            },
+            _ => {
+                self.doubt = Some(Doubt { leader, since: now });
+                End::Behind
+            }
+        }
+    }
+
+    /// Whether the stream has another message at a place than it had. If it has dropped that, nobody can say, and only one
+    /// that was too short before is taken for another log.
+    pub(super) fn is_other(&self, newest: Newest, message: Option<&StreamMessage>) -> bool {
+        let is_it = message.and_then(|message| newest.mark.is_of(message));
+        is_it.map_or(self.doubt.is_some(), |is_it| !is_it)
+    }
+
+    /// The stream is a log, which ends here. Whether it is the known one, and why messages of it may not have arrived.
+    pub(super) fn settle(&mut self, info: &Info) -> (bool, Option<Cause>) {
+        let end = end_of(info);
+        let servers = servers_of(info);
+        let had_others = self.servers != servers || self.doubt.is_some();
+        self.servers = servers;
+        (self.doubt, self.is_questioned) = (None, false);
+        let is_same = end.epoch == self.newest.position.epoch;
+        if !is_same {
+            self.newest.position = end;
+            self.newest.mark = Mark::of_last(info);
+            self.open.clear();
+        }
+        self.advance(end, || Mark::of_last(info));
+        (is_same, had_others.then_some(Cause::Leader))
+    }
+
+    /// Whether what was answered before this came from a server that has everything up to a place.
+    pub(super) fn is_vouched(&self, place: Position, info: &Info) -> bool {
+        let reaches = end_of(info).compare(place);
+        self.doubt.is_none()
+            && self.servers.0 == servers_of(info).0
+            && reaches.is_some_and(Ordering::is_ge)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The stream as a server of a cluster shows it.
+    fn info(leader: &str, last: u64) -> Info {
+        let info = json!({
+            "config": {"name": "TEST", "retention": "limits", "max_consumers": -1, "max_msgs": -1, "max_bytes": -1,
+                "discard": "old", "max_age": 0, "storage": "file", "num_replicas": 3},
+            "created": "2026-01-01T00:00:00Z",
+            "state": {"messages": last, "bytes": 0, "first_seq": 1, "first_ts": "2026-01-01T00:00:00Z",
+                "last_seq": last, "last_ts": "2026-01-01T00:00:00Z", "consumer_count": 0},
+            "cluster": {"name": "three", "leader": leader, "replicas": []},
+        });
+        serde_json::from_value(info).expect("what a server sends")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_one_leader_that_goes_on_saying_so_makes_a_stream_too_short() {
+        let mut known = Known::new(&info("s0", 10), 1);
+        let newest = known.newest();
+        let mut look = |leader, last| known.judge(newest, &info(leader, last), Instant::now());
+        assert_eq!(look("s0", 10), End::Plausible);
+        assert_eq!(look("s1", 9), End::Behind);
+        tokio::time::advance(PATIENCE / 2).await;
+        assert_eq!(look("s2", 9), End::Behind);
+        tokio::time::advance(PATIENCE / 2).await;
+        assert_eq!(look("s2", 9), End::Behind, "this one not for long enough");
+        assert_eq!(look("s2", 10), End::Questioned);
+        tokio::time::advance(PATIENCE / 2).await;
+        assert_eq!(look("s2", 9), End::Short);
+        known.settle(&info("s2", 10));
+        let look = known.judge(newest, &info("s2", 9), Instant::now());
+        assert_eq!(look, End::Behind, "it begins anew");
+    }
+
+    #[test]
+    fn an_acknowledgement_below_what_was_known_is_never_believed() {
+        let mut known = Known::new(&info("s0", 10), 1);
+        let at = |offset| Position {
+            offset,
+            ..end_of(&info("s0", 10))
+        };
+        assert!(!known.send(1));
+        assert!(!known.believe(1, at(3), false, false));
+        // The same server has the message now, and the log has gone on meanwhile.
+        known.advance(at(20), || Mark::Nothing);
+        assert!(known.send(1));
+        assert!(!known.believe(1, at(3), true, true));
+        assert!(known.send(1));
+        assert!(known.believe(1, at(11), true, true), "it is in the log too");
+        assert!(!known.send(1));
+        assert!(known.believe(1, at(11), false, true), "it was accepted");
+        assert_eq!(known.newest().position.offset, 20);
+    }
+}
