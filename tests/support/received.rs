@@ -47,12 +47,15 @@ pub(crate) fn check_log(
     }
     let mut checked = Checked::default();
     let (mut next, mut told) = (0, 0);
+    // Gaps since the stream was opened. What was missing before that may have been read from the log since.
+    let mut here_told = 0;
     for item in got {
         match item {
-            Got::Opened => {}
+            Got::Opened => here_told = 0,
             Got::Gap(_) => {
                 checked.gaps += 1;
                 told += 1;
+                here_told += 1;
             }
             Got::Event(name) => {
                 checked.deliveries += 1;
@@ -69,9 +72,9 @@ pub(crate) fn check_log(
                     ));
                 }
                 if here == next {
-                    checked.idle_gaps += told;
+                    checked.idle_gaps += here_told;
                 }
-                (next, told) = (here + 1, 0);
+                (next, told, here_told) = (here + 1, 0, 0);
             }
         }
     }
