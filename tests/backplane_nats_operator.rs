@@ -13,7 +13,7 @@ use futures_util::{Stream, StreamExt};
 use tidings::UserId;
 use tidings::backplane::nats::{ConnectError, Connection, Interest, Log, Nats, Settings};
 use tidings::backplane::{Backplane, Cause, Event, Level, Message, Position, Published};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use nats::Server;
 
@@ -49,6 +49,7 @@ fn users(node: &str) -> String {
 
 const DENY_SUBSCRIBE: &str = ", permissions: { subscribe: { deny: \"test.live.16.>\" } }";
 const DENY_PUBLISH: &str = ", permissions: { publish: { deny: \"test.log.>\" } }";
+const DENY_LIVE: &str = ", permissions: { publish: { deny: \"test.live.>\" } }";
 
 struct Scene {
     node: Nats,
@@ -163,6 +164,16 @@ fn message(user: &UserId, id: u128, size: usize) -> Message {
     }
 }
 
+fn is_refused(published: &Published) -> bool {
+    matches!(
+        published,
+        Published::Refused {
+            permanent: true,
+            ..
+        }
+    )
+}
+
 fn is_message(event: &Event) -> bool {
     matches!(event, Event::Message(_))
 }
@@ -239,6 +250,50 @@ async fn what_may_not_be_published_is_refused_for_good_and_soon() {
         began.elapsed() < Duration::from_secs(2),
         "before the time-out"
     );
+}
+
+/// Nothing confirms a message there, so it is its refusal that has to be heard, of the first one as well.
+#[tokio::test]
+async fn what_may_not_be_published_is_refused_at_most_once_as_well() {
+    let ann = UserId::from("ann");
+    let long = UserId::from("x".repeat(300));
+    for denied in ["test.live.16.>", "test.live.16.*.ann"] {
+        let denied = format!(", permissions: {{ publish: {{ deny: \"{denied}\" }} }}");
+        let may_others = denied.contains("ann");
+        let mut scene = Scene::new(once(), &denied).await;
+        scene.join(from_ref(&long)).await;
+        for id in 0..3 {
+            let published = scene
+                .publish(&[message(&ann, id, 1), message(&long, id, 1)])
+                .await;
+            assert!(is_refused(&published[0]), "{published:?}");
+            assert_ne!(is_refused(&published[1]), may_others, "{published:?}");
+        }
+        scene.server.reconfigure(&users(""));
+        let allowed = async {
+            while is_refused(&scene.publish(&[message(&ann, 4, 1)]).await[0]) {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(BOUND, allowed).await.expect("in time");
+        if may_others {
+            scene.next(is_message).await;
+        }
+    }
+}
+
+/// The client has no room for so many refusals, and drops some of them.
+#[tokio::test]
+async fn of_a_batch_with_too_many_refusals_nothing_is_accepted() {
+    let scene = Scene::new(once(), DENY_LIVE).await;
+    let users = (0..512).map(|user| UserId::from(format!("{user}")));
+    let messages: Vec<Message> = users.map(|user| message(&user, 1, 1)).collect();
+    let published = scene.publish(&messages).await;
+    assert_eq!(published.len(), 512);
+    for outcome in published {
+        let is_open = matches!(outcome, Published::Unknown(_));
+        assert!(is_open || is_refused(&outcome), "{outcome:?}");
+    }
 }
 
 #[tokio::test]

@@ -15,7 +15,9 @@ use tidings::{
     BroadcastError, Frame, Gap, GapReason, GenericBroadcaster, History, LastEventId, RelayError,
     Subscription, Text, UserId,
 };
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, sleep, timeout};
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 
 type Hub = GenericBroadcaster<Text>;
@@ -77,6 +79,8 @@ struct Odd {
     published: Arc<Mutex<Vec<Instant>>>,
     /// Reads that go on at the same time, the most there were, and all.
     reads: Arc<[AtomicUsize; 3]>,
+    /// What it says besides.
+    said: Mutex<Option<UnboundedReceiver<Event>>>,
 }
 
 impl Odd {
@@ -90,6 +94,7 @@ impl Odd {
             stale: AtomicUsize::new(0),
             published: Arc::default(),
             reads: Arc::default(),
+            said: Mutex::default(),
         }
     }
 }
@@ -143,7 +148,13 @@ impl Backplane for Odd {
     }
 
     fn events(&self) -> Pin<Box<dyn Stream<Item = Event> + Send>> {
-        self.node.events()
+        match self.said.lock().unwrap().take() {
+            Some(said) => {
+                let said = UnboundedReceiverStream::new(said);
+                Box::pin(self.node.events().merge(said))
+            }
+            None => self.node.events(),
+        }
     }
 
     async fn fetch(
@@ -202,6 +213,31 @@ async fn an_event_that_is_refused_is_lost_alone() {
     assert_eq!((gap.reason, gap.missed), (GapReason::Backplane, Some(4)));
     a.broadcast("ann", &text("after")).expect("kept");
     assert_eq!(data(&mut ann).await, "after");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_refused_after_it_was_accepted_is_told_on_other_nodes() {
+    let engine = InProcess::new(Level::AtMostOnce);
+    let (say, said) = unbounded_channel();
+    let odd = Odd {
+        said: Mutex::new(Some(said)),
+        ..Odd::new(engine.node())
+    };
+    let (a, b) = (hub(odd), hub(engine.node()));
+    let mut here = a.register_when_ready("ann").await.expect("room");
+    let mut there = b.register_when_ready("ann").await.expect("room");
+    let lost = Event::Lost {
+        users: vec!["ann".into()],
+        detail: "not permitted".into(),
+    };
+    say.send(lost).expect("it listens");
+    let gap = item(&mut there).await.expect_err("a gap");
+    assert_eq!((gap.reason, gap.missed), (GapReason::Backplane, None));
+    a.broadcast("ann", &text("after")).expect("sent");
+    for stream in [&mut here, &mut there] {
+        assert_eq!(data(stream).await, "after", "nothing else is told");
+    }
+    assert_eq!(a.stats().backplane.expect("there is one").refused, 1);
 }
 
 #[tokio::test(start_paused = true)]

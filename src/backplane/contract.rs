@@ -162,7 +162,8 @@ pub struct Message {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Published {
-    /// The engine has it: at this place, at [`Level::Replayable`].
+    /// The engine has it: at this place, at [`Level::Replayable`]. At [`Level::AtMostOnce`] this may still be
+    /// [taken back](Event::Lost).
     Accepted(Option<Position>),
     /// The engine does not have it.
     Refused {
@@ -214,6 +215,15 @@ pub enum Event {
         users: Vec<UserId>,
         /// Why.
         cause: Cause,
+        /// What the engine said, for the log.
+        detail: String,
+    },
+    /// Messages of this node to these users did not reach anybody, although they were [accepted](Published::Accepted). For
+    /// engines that confirm nothing at [`Level::AtMostOnce`] and may say late what they refuse. Streams of the users on other
+    /// nodes get a gap.
+    Lost {
+        /// Whose, each once.
+        users: Vec<UserId>,
         /// What the engine said, for the log.
         detail: String,
     },

@@ -211,7 +211,8 @@ impl<E: ToSse + ?Sized> GenericBroadcaster<E> {
     /// # Errors
     ///
     /// As [`broadcast`](Self::broadcast), and when the engine has not confirmed the event: other nodes may then have got
-    /// it. While the engine cannot be reached, this waits.
+    /// it. While the engine cannot be reached, this waits. At [`Level::AtMostOnce`](crate::backplane::Level::AtMostOnce) an
+    /// engine may say too late that it refuses an event; it is [told to other nodes](crate::backplane::Event::Lost) then.
     ///
     /// # Cancel safety
     ///

@@ -20,6 +20,7 @@ use super::error::ConnectError;
 use super::fence::Fence;
 use super::interest::Interest;
 use super::link::{self, Command, Good, Link, RETRY};
+use super::live::Live;
 use super::log::Log;
 use super::peers::Peers;
 use super::settings::Settings;
@@ -42,6 +43,7 @@ pub struct Nats {
     signals: Arc<Signals>,
     fence: Arc<Fence>,
     log: Option<Arc<Log>>,
+    live: Arc<Live>,
     subjects: Subjects,
     limit: Duration,
     duplicate_window: Duration,
@@ -145,6 +147,13 @@ impl Nats {
             None => None,
         };
 
+        let live = Live::new(
+            client.clone(),
+            Arc::clone(&fence),
+            Arc::clone(&signals),
+            subjects.clone(),
+        );
+        let live = Arc::new(live);
         let (commands_tx, commands) = mpsc::unbounded_channel();
         let (closing_tx, closing) = watch::channel(false);
         let (events_tx, events) = mpsc::channel(EVENTS);
@@ -153,6 +162,7 @@ impl Nats {
             fence: Arc::clone(&fence),
             peers: Arc::new(peers),
             log: log.clone(),
+            live: Arc::clone(&live),
             probe,
             is_own,
             interest: Interest::new(settings.interest, subjects.clone()),
@@ -168,6 +178,7 @@ impl Nats {
             signals,
             fence,
             log,
+            live,
             subjects,
             limit,
             duplicate_window: settings
@@ -216,19 +227,6 @@ impl Nats {
             }
         }
     }
-
-    async fn publish_live(&self, messages: &[Message]) -> Result<Vec<Published>, BackplaneError> {
-        let connection = self.fence.connection();
-        for message in messages {
-            let subject = self.subjects.live(&message.user);
-            let sent = self.client.publish(subject, message.body.clone());
-            sent.await.map_err(BackplaneError::other)?;
-        }
-        // They may have been on their way.
-        let passed = self.fence.pass(connection).await;
-        passed.map_err(BackplaneError::other)?;
-        Ok(messages.iter().map(|_| Published::Accepted(None)).collect())
-    }
 }
 
 #[async_trait]
@@ -269,7 +267,7 @@ impl Backplane for Nats {
                     log.publish(messages, subjects, signals, self.max_body())
                         .await
                 }
-                None => self.publish_live(messages).await,
+                None => self.live.publish(messages).await,
             }
         };
         let published = timeout(self.limit, published)

@@ -16,6 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use super::fence::{Connection, Fence};
 use super::interest::{Interest, Owner, Source, Waiting};
 use super::known::Mark;
+use super::live::Live;
 use super::log::{Log, Look};
 use super::peers::Peers;
 use super::signals::Signals;
@@ -52,6 +53,7 @@ pub(super) struct Link {
     pub(super) fence: Arc<Fence>,
     pub(super) peers: Arc<Peers>,
     pub(super) log: Option<Arc<Log>>,
+    pub(super) live: Arc<Live>,
     pub(super) interest: Interest,
     /// What comes back to this node names it.
     pub(super) probe: String,
@@ -236,6 +238,13 @@ impl Link {
     async fn hear(&mut self) -> Result<(), Ended> {
         self.state.slow |= self.signals.take_slow();
         self.hear_refused().await?;
+        if self.log.is_none() {
+            let users = self.live.take_lost();
+            if !users.is_empty() {
+                let detail = "this node may not publish to these users".to_owned();
+                self.tell(Event::Lost { users, detail }).await?;
+            }
+        }
         if !self.fence.is_connected() {
             self.interrupt().await?;
         }

@@ -1,6 +1,6 @@
 //! What the client's events say about this node's subscriptions and messages.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -88,6 +88,14 @@ impl Signals {
 
     pub(super) fn take_refused(&self) -> Refused {
         std::mem::take(&mut lock(&self.refused))
+    }
+
+    /// The subjects to which this node may not publish, as far as nobody has heard of them.
+    pub(super) fn take_unpublished(&self) -> HashSet<String> {
+        lock(&self.unpublished)
+            .drain()
+            .map(|(subject, _)| subject)
+            .collect()
     }
 
     /// Whether the server has said after `since` that this node may not publish to a subject.

@@ -196,6 +196,7 @@ impl Relay {
                 cause,
                 detail,
             } => self.unheard(registry, users, cause, detail).await,
+            Event::Lost { users, detail } => self.note_lost(users, &detail),
             Event::Behind(users) => reads.compare(users),
             Event::Restored { maybe_lost } => {
                 self.set_connected(true);

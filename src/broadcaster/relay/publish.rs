@@ -11,6 +11,8 @@
 //!   replaced, it may be lost, and that is published in its place.
 //! - Unknown or refused, at [`Level::AtMostOnce`]: the same, without a second attempt, which could deliver it twice.
 //!
+//! What the engine [takes back](crate::backplane::Event::Lost) is lost as well, in a number that is not known.
+//!
 //! What is lost is published until it is accepted: of all messages it is the last that may be missing.
 //!
 //! Everything that is published again waits for one pause, which grows until nothing has to be published again. After a call
@@ -62,6 +64,7 @@ async fn publish_all(relay: &Relay, mut stop: watch::Receiver<Option<Instant>>) 
             look = now + LOOK;
             backlog.fill(relay.outbox.take());
         }
+        backlog.lose(relay.take_lost());
         backlog.resume(now);
         if call.is_none() && !backlog.is_held {
             call = backlog.call(relay);
@@ -92,6 +95,7 @@ async fn publish_all(relay: &Relay, mut stop: watch::Receiver<Option<Instant>>) 
             () = sleep_until(due.unwrap_or(now)), if due.is_some() => {}
             () = relay.outbox.wait(), if sleeps => (busy, look) = (Instant::now(), now),
             () = relay.restored.notified() => backlog.hurry(),
+            () = relay.has_lost.notified() => {}
             _ = stop.changed() => {}
         }
     }
@@ -173,6 +177,24 @@ impl Backlog {
                     self.turns.push_back(user.clone());
                     self.lanes.insert(user, [what.into()].into());
                 }
+            }
+        }
+    }
+
+    /// Of these users something was lost that counted as published. If nothing of them is accepted any more, that is noticed
+    /// late as well: hence the pause.
+    fn lose(&mut self, users: impl IntoIterator<Item = UserId>) {
+        for user in users {
+            let Some(lane) = self.lanes.get_mut(&user) else {
+                self.lanes
+                    .insert(user.clone(), [What::Lost(None).into()].into());
+                self.again.push(user);
+                self.due.get_or_insert(Instant::now() + LONGEST_PAUSE);
+                continue;
+            };
+            match lane.back_mut().map(|item| &mut item.what) {
+                Some(What::Lost(count)) => *count = None,
+                _ => lane.push_back(What::Lost(None).into()),
             }
         }
     }

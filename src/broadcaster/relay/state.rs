@@ -67,6 +67,9 @@ pub(in crate::broadcaster) struct Relay {
     pub(super) runtime: Handle,
     /// The engine can be reached again.
     pub(super) restored: Notify,
+    /// Users of whom something was lost that had been accepted.
+    lost: Mutex<HashSet<UserId>>,
+    pub(super) has_lost: Notify,
     /// Asked for again after each reconnect.
     max_body: AtomicUsize,
     is_connected: watch::Sender<bool>,
@@ -105,6 +108,8 @@ impl Relay {
             patience: settings.patience,
             runtime: runtime.clone(),
             restored: Notify::new(),
+            lost: Mutex::default(),
+            has_lost: Notify::new(),
             is_connected: watch::Sender::new(true),
             warned: Mutex::default(),
             asks,
@@ -212,6 +217,20 @@ impl Relay {
             ),
             false => tracing::debug!(user, error, "the engine refuses an event"),
         }
+    }
+
+    /// The engine has taken back that it accepted messages of these users.
+    pub(super) fn note_lost(&self, users: Vec<UserId>, detail: &str) {
+        for user in &users {
+            self.counters.refused.add(1);
+            self.warn_refused(user, &BackplaneError::other(detail));
+        }
+        lock(&self.lost).extend(users);
+        self.has_lost.notify_one();
+    }
+
+    pub(super) fn take_lost(&self) -> HashSet<UserId> {
+        std::mem::take(&mut lock(&self.lost))
     }
 
     pub(super) fn warn_unheard(&self, users: usize, cause: Cause, detail: &str) {

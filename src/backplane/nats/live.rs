@@ -1,0 +1,179 @@
+//! Plain messages, as they are published at most once.
+//!
+//! A server confirms none of them. It says which it refuses, and says so before it answers what was sent later: when the
+//! [fence](super::fence) has passed, the client has heard. It tells of it in a task of its own, though, which may be late,
+//! and it keeps 128 events for that and drops the others. So:
+//!
+//! 1. The fence passes twice. The task has had its turn then, nearly always: of 5,000 refused messages 8 were accepted, and
+//!    233 where it passed once; on a machine with twice as many busy tasks as cores 4 of 1,000, and 734.
+//! 2. What the task tells still later is looked for in the last batches, and [lost](crate::backplane::Event::Lost).
+//! 3. When a batch had more messages than events are kept, and one was refused, nothing is known of the others.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_nats::Client;
+
+use super::fence::Fence;
+use super::signals::Signals;
+use super::subjects::Subjects;
+use crate::backplane::{BackplaneError, Message, Published};
+use crate::id::UserId;
+
+/// How many refusals the client certainly tells, which are not heard until they are all there.
+const HEARD: usize = 64;
+
+/// How often the fence passes.
+const PASSES: usize = 2;
+
+/// In how many of the last batches a message is looked for.
+const BATCHES: usize = 32;
+
+#[derive(Debug)]
+pub(super) struct Live {
+    client: Client,
+    fence: Arc<Fence>,
+    signals: Arc<Signals>,
+    subjects: Subjects,
+    sent: Mutex<Sent>,
+}
+
+#[derive(Debug, Default)]
+struct Sent {
+    /// Batches whose outcome is not known yet.
+    open: usize,
+    /// Whose messages were accepted, batch by batch, the newest last.
+    accepted: VecDeque<Vec<UserId>>,
+    /// Whose were lost nevertheless.
+    lost: HashSet<UserId>,
+}
+
+impl Live {
+    pub(super) fn new(
+        client: Client,
+        fence: Arc<Fence>,
+        signals: Arc<Signals>,
+        subjects: Subjects,
+    ) -> Self {
+        Self {
+            client,
+            fence,
+            signals,
+            subjects,
+            sent: Mutex::default(),
+        }
+    }
+
+    fn sent(&self) -> MutexGuard<'_, Sent> {
+        // Nothing panics inside.
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) async fn publish(
+        &self,
+        messages: &[Message],
+    ) -> Result<Vec<Published>, BackplaneError> {
+        let batch = self.open();
+        let connection = self.fence.connection();
+        for message in messages {
+            let subject = self.subjects.live(&message.user);
+            let sent = self.client.publish(subject, message.body.clone());
+            sent.await.map_err(BackplaneError::other)?;
+        }
+        for _ in 0..PASSES {
+            // They may have been on their way.
+            let passed = self.fence.pass(connection).await;
+            passed.map_err(BackplaneError::other)?;
+        }
+        Ok(batch.close(messages))
+    }
+
+    fn open(&self) -> Open<'_> {
+        self.sent().open += 1;
+        Open(self)
+    }
+
+    /// Whose messages were lost although they were accepted.
+    pub(super) fn take_lost(&self) -> Vec<UserId> {
+        let mut sent = self.sent();
+        // Otherwise the refusals may be those of that batch.
+        if sent.open == 0 {
+            let refused = self.signals.take_unpublished();
+            self.lose(&mut sent, &refused);
+        }
+        sent.lost.drain().collect()
+    }
+
+    fn lose(&self, sent: &mut Sent, refused: &HashSet<String>) {
+        if refused.is_empty() {
+            return;
+        }
+        for batch in &mut sent.accepted {
+            let all = batch.len();
+            let is_refused = |user: &UserId| refused.contains(&self.subjects.live(user));
+            let (lost, kept): (Vec<_>, Vec<_>) = batch.drain(..).partition(is_refused);
+            let is_unclear = !lost.is_empty() && all > HEARD;
+            sent.lost.extend(lost);
+            match is_unclear {
+                true => sent.lost.extend(kept),
+                false => *batch = kept,
+            }
+        }
+    }
+}
+
+/// A batch whose outcome is not known yet. If nobody waits for it any more, nobody was told that it was accepted.
+struct Open<'a>(&'a Live);
+
+impl Open<'_> {
+    fn close(self, messages: &[Message]) -> Vec<Published> {
+        let live = self.0;
+        let mut sent = live.sent();
+        let mut refused = live.signals.take_unpublished();
+        let (mut published, mut accepted) = (Vec::new(), Vec::new());
+        let mut of_batch = HashSet::new();
+        for message in messages {
+            let subject = match refused.is_empty() {
+                true => None,
+                false => Some(live.subjects.live(&message.user)),
+            };
+            let subject = subject.filter(|subject| refused.contains(subject));
+            published.push(match &subject {
+                Some(_) => Published::Refused {
+                    permanent: true,
+                    reason: BackplaneError::other("this node may not publish to the user"),
+                },
+                None => Published::Accepted(None),
+            });
+            match subject {
+                Some(subject) => drop(of_batch.insert(subject)),
+                None => accepted.push(message.user.clone()),
+            }
+        }
+        if !of_batch.is_empty() && messages.len() > HEARD {
+            accepted.clear();
+            for outcome in &mut published {
+                if let Published::Accepted(_) = outcome {
+                    let reason = "the server refused messages, and perhaps this one";
+                    *outcome = Published::Unknown(BackplaneError::other(reason));
+                }
+            }
+        }
+        refused.retain(|subject| !of_batch.contains(subject));
+        live.lose(&mut sent, &refused);
+        sent.accepted.push_back(accepted);
+        if sent.accepted.len() > BATCHES {
+            sent.accepted.pop_front();
+        }
+        if !sent.lost.is_empty() {
+            live.signals.changed.notify_one();
+        }
+        published
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.sent().open -= 1;
+    }
+}
