@@ -137,11 +137,7 @@ impl Checker {
             Item::Event { id, data } => self.event(id, &data),
             Item::Gap { id, gap } => self.gap(id, &gap),
             Item::Id(id) if self.policy == Policy::End => self.restart_id(id),
-            Item::Id(id) if self.hub.history && !self.is_resumed && self.id.is_none() => {
-                self.id = Some(id);
-                Ok(())
-            }
-            Item::Id(id) => Err(format!("the id {id:?} without an event")),
+            Item::Id(id) => self.id_alone(id),
             Item::Heartbeat => {
                 self.heartbeats += 1;
                 Ok(())
@@ -151,6 +147,22 @@ impl Checker {
                 Ok(())
             }
         }
+    }
+
+    /// An id without an event: before the first event, where the client came without one or with a `~`, or of the place that
+    /// the log of several nodes has moved to.
+    fn id_alone(&mut self, id: String) -> Result<(), String> {
+        let has_moved = self.hub.is_node() && self.id.as_ref() != Some(&id);
+        let is_allowed = self.id.is_none() || has_moved;
+        if !self.hub.history || self.begin == Begin::Unknown || !is_allowed {
+            return Err(format!("the id {id:?} without an event"));
+        }
+        let Next { low, high } = self.next;
+        if low == high {
+            self.check_id(Some(&id), low - 1)?;
+        }
+        self.id = Some(id);
+        Ok(())
     }
 
     fn event(&mut self, id: Option<String>, data: &str) -> Result<(), String> {
