@@ -1,4 +1,5 @@
-//! A NATS server of one's own, and a network between it and a node that can be cut.
+//! A NATS server of one's own, and a network between it and a node that can be cut. `NATS_SERVER` names another program than
+//! `nats-server`.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
@@ -106,7 +107,8 @@ impl Drop for Server {
 }
 
 fn run(folder: &Path, port: i32) -> (Child, u16) {
-    let mut child = Command::new("nats-server")
+    let program = std::env::var("NATS_SERVER").unwrap_or_else(|_| "nats-server".into());
+    let mut child = Command::new(program)
         .args(["--addr", "127.0.0.1", "--port", &port.to_string()])
         .args(["--jetstream", "--store_dir"])
         .arg(folder)
