@@ -1,4 +1,4 @@
-//! `registry/places.rs` and the cap of a roster: never exceeded, and no place is lost.
+//! `registry/admission.rs` and the cap of a roster: never exceeded, and no place is lost.
 
 use loom::thread;
 

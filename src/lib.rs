@@ -184,7 +184,7 @@ pub use sse::{
     standard_keep_alive,
 };
 pub use subscription::{ConnectionGuard, LagPolicy, Subscription};
-pub use trace::{NoTraceParent, TraceParent};
+pub use trace::{ParseTraceParentError, TraceParent};
 
 #[cfg(all(test, loom))]
 #[path = "../loom_tests/mod.rs"]

@@ -69,23 +69,26 @@ impl TraceParent {
 /// A text is no `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct NoTraceParent;
+pub struct ParseTraceParentError;
 
-impl fmt::Display for NoTraceParent {
+impl fmt::Display for ParseTraceParentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a traceparent is a version, a trace id, a span id and flags in lower-case hexadecimal digits")
     }
 }
 
-impl std::error::Error for NoTraceParent {}
+impl std::error::Error for ParseTraceParentError {}
 
 /// As the standard has it: digits in lower case, no id of zeros only, not version `ff`. Of versions above `00`, what this one
 /// knows is kept.
 impl FromStr for TraceParent {
-    type Err = NoTraceParent;
+    type Err = ParseTraceParentError;
 
-    fn from_str(text: &str) -> Result<Self, NoTraceParent> {
-        let (known, rest) = text.as_bytes().split_first_chunk().ok_or(NoTraceParent)?;
+    fn from_str(text: &str) -> Result<Self, ParseTraceParentError> {
+        let (known, rest) = text
+            .as_bytes()
+            .split_first_chunk()
+            .ok_or(ParseTraceParentError)?;
         let parent = Self(*known);
         let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         let is_whole = known.iter().enumerate().all(|(at, byte)| match at {
@@ -99,7 +102,7 @@ impl FromStr for TraceParent {
         if is_whole && ends && version != b"ff" && has_ids {
             Ok(parent)
         } else {
-            Err(NoTraceParent)
+            Err(ParseTraceParentError)
         }
     }
 }

@@ -365,7 +365,7 @@ fn a_planted_use_of_a_lower_module_is_found() {
     assert_allowed("registry/users.rs", "use crate::channel::Channel;");
     assert_allowed(
         "registry/users.rs",
-        "use super::Places; use crate::registry::Places;",
+        "use super::Admission; use crate::registry::Admission;",
     );
     assert_allowed(
         "registry/users.rs",

@@ -193,13 +193,13 @@ async fn who_is_disconnected_is_cut_at_once_though_it_does_not_read() {
     eventually(BOUND, "it is there", || site.hub.total_connections() == 1).await;
     site.clog("ann").await;
     assert!(server_socket_exists(addr, stalled.addr()));
-    let before = Stalls::now().overtime_sockets;
+    let before = Stalls::now().grace_period_sockets;
     assert_eq!(site.hub.disconnect_user("ann"), 1);
     let gone = || !server_socket_exists(addr, stalled.addr());
     // A quarter of a second, or twice that where the machine is late; long before the stall limit in any case.
     eventually(BOUND, "the socket is gone", gone).await;
     // Other tests of this process may add to it.
-    assert!(Stalls::now().overtime_sockets > before);
+    assert!(Stalls::now().grace_period_sockets > before);
 }
 
 /// A stream of a client that does not read, with all buffers full.

@@ -492,7 +492,7 @@ async fn who_is_disconnected_is_reset_at_once_though_it_takes_nothing() {
         let stalled = get_body(&mut requests, "/events/ann").await;
         site.clog("ann").await;
         // It may wait for events, and so leave by itself before it is counted.
-        let before = Stalls::now().overtime_streams;
+        let before = Stalls::now().grace_period_streams;
         site.hub.disconnect_user("ann");
         let start = Instant::now();
         let (taken, reason) = until_reset(stalled).await;
@@ -500,7 +500,7 @@ async fn who_is_disconnected_is_reset_at_once_though_it_takes_nothing() {
         let cut = start.elapsed();
         assert!(cut < Duration::from_secs(1), "{cut:?}");
         // Other tests of this process may add to it.
-        assert!(Stalls::now().overtime_streams > before);
+        assert!(Stalls::now().grace_period_streams > before);
     }
 }
 

@@ -316,9 +316,9 @@ pub(crate) fn report_gone(broadcaster: &'static str) {
 fn report_stalls(stalls: &Stalls) {
     let totals = [
         ("socket", "stalled", stalls.sockets),
-        ("socket", "overtime", stalls.overtime_sockets),
+        ("socket", "grace_period", stalls.grace_period_sockets),
         ("stream", "stalled", stalls.streams),
-        ("stream", "overtime", stalls.overtime_streams),
+        ("stream", "grace_period", stalls.grace_period_streams),
     ];
     for (what, reason, total) in totals {
         counter!("tidings_stalls_total", "what" => what, "reason" => reason).absolute(total);

@@ -39,7 +39,7 @@
 //! | `tidings_backplane_fetched_total` | counter | | [`fetched`](BackplaneStats::fetched) |
 //! | `tidings_fanout_streams` | histogram, sampled | | how many streams a broadcast reached |
 //! | `tidings_publish_to_write_seconds` | histogram, sampled | | from the broadcast to when a stream takes the event to write it |
-//! | `tidings_stalls_total` | counter | `what`: `socket`, `stream`; `reason`: `stalled`, `overtime`; no `broadcaster` | `Stalls`, of the whole process (feature `serve`) |
+//! | `tidings_stalls_total` | counter | `what`: `socket`, `stream`; `reason`: `stalled`, `grace_period`; no `broadcaster` | `Stalls`, of the whole process (feature `serve`) |
 //!
 //! The label `broadcaster` is the [name](crate::Builder::name) that the broadcaster was given. No label has a user's id in it.
 //!

@@ -16,12 +16,12 @@ pub struct Stalls {
     /// Connections whose client took nothing for the [stall limit](crate::serve::StallListener::stall_limit).
     pub sockets: u64,
     /// Connections whose stream was over, and whose client did not take the rest of it in a quarter of a second.
-    pub overtime_sockets: u64,
+    pub grace_period_sockets: u64,
     /// HTTP/2 streams that were reset because their client withheld the window for the stall limit, or because they held
     /// the window of the connection for which others had waited so long. Their connections went on.
     pub streams: u64,
     /// HTTP/2 streams that were over, and whose client did not take the rest in a quarter of a second.
-    pub overtime_streams: u64,
+    pub grace_period_streams: u64,
 }
 
 impl Stalls {
@@ -30,16 +30,16 @@ impl Stalls {
     pub fn now() -> Self {
         Self {
             sockets: SOCKETS.stalled.get(),
-            overtime_sockets: SOCKETS.overtime.get(),
+            grace_period_sockets: SOCKETS.grace_period.get(),
             streams: STREAMS.stalled.get(),
-            overtime_streams: STREAMS.overtime.get(),
+            grace_period_streams: STREAMS.grace_period.get(),
         }
     }
 }
 
 pub(crate) struct StallTallies {
     stalled: Tally,
-    overtime: Tally,
+    grace_period: Tally,
 }
 
 pub(crate) static SOCKETS: StallTallies = StallTallies::new();
@@ -49,14 +49,14 @@ impl StallTallies {
     const fn new() -> Self {
         Self {
             stalled: Tally::new(),
-            overtime: Tally::new(),
+            grace_period: Tally::new(),
         }
     }
 
     /// Counts one that is ended; `is_over` says that its stream was over anyway.
     pub(crate) fn count(&self, is_over: bool) {
         let tally = if is_over {
-            &self.overtime
+            &self.grace_period
         } else {
             &self.stalled
         };

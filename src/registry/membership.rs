@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::places::NoPlace;
+use super::admission::Refused;
 use super::users::Change;
-use super::{Patience, Places, Users};
+use super::{Admission, Patience, Users};
 use crate::channel::{
     Channel, Connection, Detached, History, Log, Refusal, Resume, Retention, Roster, Upstream,
     Welcome,
@@ -57,7 +57,7 @@ const NO_SHUTDOWN: u64 = u64::MAX;
 
 pub(crate) struct Registry<T> {
     users: Users<T>,
-    places: Places,
+    admission: Admission,
     limits: Limits,
     counters: Arc<Counters>,
     retention: Arc<Retention>,
@@ -73,7 +73,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         let retention = Retention::new(limits.history, limits.keys, upstream, counters.clone());
         Self {
             users: Users::new(),
-            places: Places::new(limits.total),
+            admission: Admission::new(limits.total),
             limits,
             counters,
             retention: Arc::new(retention),
@@ -114,16 +114,16 @@ impl<T: Clone + Send + 'static> Registry<T> {
         let closed = RegisterError::ShuttingDown {
             form: self.limits.when_shutting_down,
         };
-        self.places.take().map_err(|no_place| match no_place {
-            NoPlace::Full => RegisterError::TotalFull {
-                cap: self.places.cap(),
+        self.admission.take().map_err(|refused| match refused {
+            Refused::Full => RegisterError::TotalFull {
+                cap: self.admission.cap(),
                 form: self.limits.when_full,
             },
-            NoPlace::Closed => closed,
+            Refused::Closed => closed,
         })?;
         let connection = Arc::new(connection);
         match self.join_or_open(&user, &connection, resume) {
-            Ok((roster, _)) if self.places.is_closed() => {
+            Ok((roster, _)) if self.admission.is_closed() => {
                 self.remove(&roster, &connection);
                 Err(closed)
             }
@@ -133,7 +133,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
                 welcome,
             }),
             Err(refused) => {
-                self.places.give_back();
+                self.admission.give_back();
                 Err(refused)
             }
         }
@@ -211,7 +211,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         if detached == Detached::NotIn {
             return false;
         }
-        self.places.give_back();
+        self.admission.give_back();
         match detached {
             Detached::OutAndClosed => self.unlink(roster),
             Detached::OutAndDeserted if !roster.linger() => {
@@ -324,7 +324,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         let millis = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX);
         self.spread
             .store(millis.min(NO_SHUTDOWN - 1), Ordering::Relaxed);
-        self.places.close();
+        self.admission.close();
     }
 
     /// Over what time clients shall spread their reconnects after a shutdown; `None` if there is none.
@@ -391,7 +391,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
     }
 
     pub(crate) fn total(&self) -> usize {
-        self.places.taken()
+        self.admission.taken()
     }
 
     /// How many events a user's ring holds.

@@ -21,12 +21,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use tower_service::Service;
 
+use super::grace::GracePeriod;
 use super::guard::StallGuard;
 use super::handover::{Handed, Slot, Watched};
 use super::leash::leash;
-use super::overtime::Overtime;
 use super::phase::{Phase, Watcher};
-use super::rewound::Rewound;
+use super::rewind::Rewind;
 use super::stream::Stream;
 
 /// What connections speak, and how patiently.
@@ -86,18 +86,23 @@ impl Protocols {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let head_by = self.head_by();
-        let overtime = Arc::default();
-        io.set_overtime(Arc::clone(&overtime));
-        let io = Rewound::new(io);
+        let grace_period = Arc::default();
+        io.set_grace_period(Arc::clone(&grace_period));
+        let io = Rewind::new(io);
         #[cfg(feature = "http2")]
         if self.http2 {
             let protocols = Arc::clone(self);
             tokio::spawn(super::http2::serve_either(
-                io, app, protocols, overtime, phase, head_by,
+                io,
+                app,
+                protocols,
+                grace_period,
+                phase,
+                head_by,
             ));
             return;
         }
-        tokio::spawn(Arc::clone(self).http1(io, app, overtime, phase, head_by));
+        tokio::spawn(Arc::clone(self).http1(io, app, grace_period, phase, head_by));
     }
 
     /// When the head has to be there of a request that is waited for from now on.
@@ -105,12 +110,12 @@ impl Protocols {
         Instant::now() + self.header_read_timeout
     }
 
-    /// Serves an HTTP/1 connection. The overtime is that of its IO, and the time for its first head has begun.
+    /// Serves an HTTP/1 connection. The grace period is that of its IO, and the time for its first head has begun.
     pub(super) async fn http1<I, S, A, B>(
         self: Arc<Self>,
-        mut io: Rewound<I>,
+        mut io: Rewind<I>,
         app: TowerToHyperService<Peer<S, A>>,
-        overtime: Arc<Overtime>,
+        grace_period: Arc<GracePeriod>,
         mut phase: Watcher,
         mut head_by: Instant,
     ) where
@@ -129,7 +134,7 @@ impl Protocols {
             }
             // In a box, which is given back before the stream begins.
             let requests =
-                Box::pin(self.until_stream(io, app.clone(), &overtime, &mut phase, head_by));
+                Box::pin(self.until_stream(io, app.clone(), &grace_period, &mut phase, head_by));
             let Some(mut stream) = requests.await else {
                 return;
             };
@@ -140,7 +145,7 @@ impl Protocols {
             if is_reusable != Some(true) {
                 return;
             }
-            overtime.watch(None);
+            grace_period.watch(None);
             io = stream.into_io();
             head_by = self.head_by();
         }
@@ -149,9 +154,9 @@ impl Protocols {
     /// Serves requests, until the connection is over or an event stream takes it.
     async fn until_stream<I, S, A, B>(
         &self,
-        io: Rewound<I>,
+        io: Rewind<I>,
         app: TowerToHyperService<Peer<S, A>>,
-        overtime: &Arc<Overtime>,
+        grace_period: &Arc<GracePeriod>,
         phase: &mut Watcher,
         head_by: Instant,
     ) -> Option<Stream<I, B>>
@@ -166,15 +171,15 @@ impl Protocols {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let slot = Arc::<Slot<B>>::default();
-        let (kept, overtime) = (Arc::clone(&slot), Arc::clone(overtime));
+        let (kept, grace_period) = (Arc::clone(&slot), Arc::clone(grace_period));
         let service = service_fn(move |request| {
             let asked = kept.begin(&request);
             let response = app.call(request);
-            let (slot, overtime) = (Arc::clone(&kept), Arc::clone(&overtime));
+            let (slot, grace_period) = (Arc::clone(&kept), Arc::clone(&grace_period));
             async move {
                 let mut response = response.await?;
                 // Bytes of the response before may still wait. They have the time of this one, if it is no stream.
-                overtime.watch(response.extensions_mut().remove());
+                grace_period.watch(response.extensions_mut().remove());
                 Ok::<_, S::Error>(slot.split(asked, response))
             }
         });
@@ -213,7 +218,7 @@ impl Protocols {
 
 /// Waits for the first byte of a request. hyper would keep a buffer for what may never come: browsers open connections
 /// before they need them.
-async fn has_begun<I>(io: &mut Rewound<I>, phase: &mut Watcher, head_by: Instant) -> bool
+async fn has_begun<I>(io: &mut Rewind<I>, phase: &mut Watcher, head_by: Instant) -> bool
 where
     I: AsyncRead + Unpin,
 {

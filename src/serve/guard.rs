@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::overtime::{GRACE, Overtime};
+use super::grace::{GRACE, GracePeriod};
 use super::patience::Patience;
 use crate::broadcaster::LONGEST;
 use crate::metrics::SOCKETS;
@@ -80,7 +80,7 @@ pub struct StallGuard<T> {
     /// Lets the IO be closed by a reset.
     reset: fn(&T),
     /// Of the streams that are sent, if somebody tells which these are.
-    overtime: Option<Arc<Overtime>>,
+    grace_period: Option<Arc<GracePeriod>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,13 +104,13 @@ impl<T> StallGuard<T> {
             waiting: None,
             patience: Patience::default(),
             reset,
-            overtime: None,
+            grace_period: None,
         }
     }
 
     /// Does not wait for longer than this either.
-    pub(super) fn set_overtime(&mut self, overtime: Arc<Overtime>) {
-        self.overtime = Some(overtime);
+    pub(super) fn set_grace_period(&mut self, grace_period: Arc<GracePeriod>) {
+        self.grace_period = Some(grace_period);
     }
 
     /// The guarded IO.
@@ -160,8 +160,11 @@ impl<T> StallGuard<T> {
     fn poll_stalled(&mut self, operation: Operation, cx: &mut Context<'_>) -> Poll<bool> {
         let start = || (operation, Instant::now());
         let stalled = self.waiting.get_or_insert_with(start).1 + self.limit;
-        let overtime = self.overtime.as_ref().and_then(|overtime| overtime.end(cx));
-        let deadline = overtime.map_or(stalled, |end| end.min(stalled));
+        let grace_period = self
+            .grace_period
+            .as_ref()
+            .and_then(|grace_period| grace_period.end(cx));
+        let deadline = grace_period.map_or(stalled, |end| end.min(stalled));
         let is_over = deadline < stalled;
         let wait = if is_over { GRACE } else { self.limit };
         self.patience.poll(deadline, wait, cx).map(|()| is_over)

@@ -23,7 +23,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::rewound::{Ahead, Rewound};
+use super::rewind::{Ahead, Rewind};
 
 /// What the IO beneath hyper, and the task around it, need to know of the response that hyper sends.
 #[derive(Debug)]
@@ -255,12 +255,12 @@ impl<B: Body> Body for Outgoing<B> {
 
 /// An IO that tells the slot of flushes, and reads ahead while hyper does not read.
 pub(super) struct Watched<I, B> {
-    pub(super) io: Rewound<I>,
+    pub(super) io: Rewind<I>,
     slot: Arc<Slot<B>>,
 }
 
 impl<I, B> Watched<I, B> {
-    pub(super) fn new(io: Rewound<I>, slot: Arc<Slot<B>>) -> Self {
+    pub(super) fn new(io: Rewind<I>, slot: Arc<Slot<B>>) -> Self {
         Self { io, slot }
     }
 }
@@ -363,7 +363,7 @@ mod tests {
     async fn what_is_read_ahead_of_hyper_is_offered_to_it() {
         let (mut client, io) = duplex(64);
         let slot = Arc::<Slot<body::Body>>::default();
-        let mut io = Watched::new(Rewound::new(io), Arc::clone(&slot));
+        let mut io = Watched::new(Rewind::new(io), Arc::clone(&slot));
         let body = Box::pin(body::Body::empty());
         *slot.lock() = Current::Staying { body_end: u64::MAX };
         let staying = Staying { body, slot };

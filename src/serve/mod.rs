@@ -58,16 +58,16 @@
 //! ```
 
 mod connection;
+mod grace;
 mod guard;
 mod handover;
 #[cfg(feature = "http2")]
 mod http2;
 mod leash;
 mod listener;
-mod overtime;
 mod patience;
 mod phase;
-mod rewound;
+mod rewind;
 mod server;
 mod stream;
 mod tcp;

@@ -12,7 +12,7 @@ use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::handover::Handed;
-use super::rewound::Rewound;
+use super::rewind::Rewind;
 
 /// How one chunk stands on the wire: its length, its bytes, a line break; behind the last one also the end.
 type Wire<D> = Chain<Chain<Length, D>, &'static [u8]>;
@@ -22,7 +22,7 @@ type Wire<D> = Chain<Chain<Length, D>, &'static [u8]>;
 ///
 /// A body that fails is cut off, so that the client sees that it is not whole.
 pub(super) struct Stream<I, B: Body> {
-    io: Rewound<I>,
+    io: Rewind<I>,
     body: Pin<Box<B>>,
     is_reusable: bool,
     state: State<B::Data>,
@@ -44,7 +44,7 @@ enum State<D> {
 impl<I: Unpin, B: Body> Unpin for Stream<I, B> {}
 
 impl<I, B: Body> Stream<I, B> {
-    pub(super) fn new(io: Rewound<I>, handed: Handed<B>) -> Self {
+    pub(super) fn new(io: Rewind<I>, handed: Handed<B>) -> Self {
         Self {
             io,
             body: Box::pin(handed.body),
@@ -58,7 +58,7 @@ impl<I, B: Body> Stream<I, B> {
     }
 
     /// The connection, for the next request.
-    pub(super) fn into_io(self) -> Rewound<I> {
+    pub(super) fn into_io(self) -> Rewind<I> {
         self.io
     }
 }

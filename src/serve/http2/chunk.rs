@@ -10,7 +10,7 @@ use atomic_waker::AtomicWaker;
 use bytes::Buf;
 use tokio::time::Instant;
 
-use crate::serve::overtime::Overtime;
+use crate::serve::grace::GracePeriod;
 
 /// What a stream has handed over to the connection and is still there. Shared by the stream's task, its body, and the
 /// chunks, which the task of the connection takes from.
@@ -27,7 +27,7 @@ pub(super) struct Load {
     start: Instant,
     /// The body that waits with its end until nothing is left.
     waker: AtomicWaker,
-    overtime: Overtime,
+    grace_period: GracePeriod,
     /// The stream holds the window of the connection, which others wait for: it is to be reset.
     is_blamed: AtomicBool,
     /// The task of the stream.
@@ -41,7 +41,7 @@ impl Load {
             moved: AtomicU64::new(0),
             start: Instant::now(),
             waker: AtomicWaker::new(),
-            overtime: Overtime::default(),
+            grace_period: GracePeriod::default(),
             is_blamed: AtomicBool::new(false),
             task: AtomicWaker::new(),
         })
@@ -54,8 +54,8 @@ impl Load {
     }
 
     /// Of the response that the stream sends.
-    pub(super) fn overtime(&self) -> &Overtime {
-        &self.overtime
+    pub(super) fn grace_period(&self) -> &GracePeriod {
+        &self.grace_period
     }
 
     /// When it will have stood still for so long, unless some of it goes; `None` if nothing is left.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::chunk::Load;
 use super::streams::{Stream, Streams};
 use crate::metrics::STREAMS;
-use crate::serve::overtime::GRACE;
+use crate::serve::grace::GRACE;
 use crate::serve::patience::Patience;
 
 tokio::task_local! {
@@ -64,7 +64,7 @@ impl<F> Guarded<F> {
         }
         let stalled = load.stalled_at(limit)?;
         let stalled = self.spared.map_or(stalled, |spared| spared.max(stalled));
-        Some(match load.overtime().end(cx) {
+        Some(match load.grace_period().end(cx) {
             Some(end) if end < stalled => (end, true),
             _ => (stalled, false),
         })

@@ -22,9 +22,9 @@ use super::streams::Streams;
 use super::timely::Timely;
 use super::wire::Wire;
 use crate::serve::connection::{Peer, Protocols, drive};
-use crate::serve::overtime::Overtime;
+use crate::serve::grace::GracePeriod;
 use crate::serve::phase::Watcher;
-use crate::serve::rewound::Rewound;
+use crate::serve::rewind::Rewind;
 
 /// The most that a stream may have in the connection's buffers while its window is open. Less than hyper's 400 KB: what
 /// waits there is memory, and the socket has a buffer of its own.
@@ -32,10 +32,10 @@ const STREAM_BUFFER: usize = 64 * 1024;
 
 /// Serves a connection in the protocol that its client begins with.
 pub(in crate::serve) async fn serve_either<I, S, A, B>(
-    mut io: Rewound<I>,
+    mut io: Rewind<I>,
     app: TowerToHyperService<Peer<S, A>>,
     protocols: Arc<Protocols>,
-    overtime: Arc<Overtime>,
+    grace_period: Arc<GracePeriod>,
     mut phase: Watcher,
     head_by: Instant,
 ) where
@@ -60,13 +60,17 @@ pub(in crate::serve) async fn serve_either<I, S, A, B>(
     // In tasks of their own, so that a connection does not take the room of the other protocol, and of the look.
     match is_http2 {
         Ok(Ok(false)) => {
-            drop(tokio::spawn(
-                protocols.http1(io, app, overtime, phase, head_by),
-            ));
+            drop(tokio::spawn(protocols.http1(
+                io,
+                app,
+                grace_period,
+                phase,
+                head_by,
+            )));
         }
         Ok(Ok(true)) => {
             let opened = head_by - protocols.header_read_timeout;
-            let streams = Arc::new(Streams::new(protocols.stall_limit, overtime, opened));
+            let streams = Arc::new(Streams::new(protocols.stall_limit, grace_period, opened));
             let io = Wire::new(io, Arc::clone(&streams));
             let connection = http2::Builder::new(StallExecutor(Arc::clone(&streams)))
                 .timer(TokioTimer::new())
@@ -106,7 +110,8 @@ where
         Box::pin(async move {
             let mut response = response.await?;
             let load = current_load().expect("the executor polls each stream within its load");
-            load.overtime().watch(response.extensions_mut().remove());
+            load.grace_period()
+                .watch(response.extensions_mut().remove());
             Ok(response.map(|body| LoadedBody::new(body, load)))
         })
     }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::chunk::Load;
 use super::frames::{CONTINUATION, END_HEADERS, Frames, HEADERS, RST_STREAM, Seen};
-use crate::serve::overtime::Overtime;
+use crate::serve::grace::GracePeriod;
 
 /// The window of a connection, and that of a stream unless the client says otherwise (RFC 9113, section 6.9.2).
 const WINDOW: i64 = 65_535;
@@ -21,13 +21,13 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// The streams of a connection.
 ///
 /// A stream that is reset has left, but its connection stays open for the others. If there are none, and the client
-/// reads nothing, not even the reset, the connection gets what remains of that stream's overtime and is then closed.
+/// reads nothing, not even the reset, the connection gets what remains of that stream's grace period and is then closed.
 #[derive(Debug)]
 pub(super) struct Streams {
-    /// Held while the overtime is set, so that a stream that comes is not taken for the one that goes.
+    /// Held while the grace period is set, so that a stream that comes is not taken for the one that goes.
     state: Mutex<State>,
     /// Of the connection's IO.
-    overtime: Arc<Overtime>,
+    grace_period: Arc<GracePeriod>,
     /// For streams that stand still.
     pub(super) limit: Duration,
 }
@@ -100,7 +100,7 @@ pub(super) struct Wait {
 }
 
 impl Streams {
-    pub(super) fn new(limit: Duration, overtime: Arc<Overtime>, opened: Instant) -> Self {
+    pub(super) fn new(limit: Duration, grace_period: Arc<GracePeriod>, opened: Instant) -> Self {
         let state = Mutex::new(State {
             count: 0,
             idle_since: opened,
@@ -116,7 +116,7 @@ impl Streams {
         });
         Self {
             state,
-            overtime,
+            grace_period,
             limit,
         }
     }
@@ -284,7 +284,7 @@ impl Stream {
         let load = Load::new();
         let state = &mut *streams.lock();
         state.count += 1;
-        streams.overtime.watch(None);
+        streams.grace_period.watch(None);
         let id = state.head.take();
         if let Some(id) = id {
             let flow = Flow {
@@ -371,7 +371,9 @@ impl Drop for Stream {
             return;
         }
         state.idle_since = Instant::now();
-        self.load.overtime().hand_over_to(&self.streams.overtime);
+        self.load
+            .grace_period()
+            .hand_over_to(&self.streams.grace_period);
         let connection = state.connection.take();
         drop(state);
         if let Some(connection) = connection {

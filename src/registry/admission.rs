@@ -2,7 +2,7 @@
 //!
 //! All in one atomic, so that a place is taken only while there is one and the registry is open, in one step: once it is
 //! closed and the count is zero, nobody is in and nobody is on the way. Whoever is on the way asks
-//! [once more](Places::is_closed).
+//! [once more](Admission::is_closed).
 
 use std::sync::atomic::Ordering;
 
@@ -11,19 +11,19 @@ use crate::sync::AtomicUsize;
 /// Set beside the count once the registry is closed; final.
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
-pub(crate) struct Places {
+pub(crate) struct Admission {
     taken: AtomicUsize,
     cap: usize,
 }
 
 /// Why there is no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NoPlace {
+pub(crate) enum Refused {
     Full,
     Closed,
 }
 
-impl Places {
+impl Admission {
     pub(crate) fn new(cap: usize) -> Self {
         Self {
             taken: AtomicUsize::new(0),
@@ -32,14 +32,14 @@ impl Places {
     }
 
     /// Takes a place if there is one. The count is tested and raised in one step, so it never passes the cap.
-    pub(crate) fn take(&self) -> Result<(), NoPlace> {
+    pub(crate) fn take(&self) -> Result<(), Refused> {
         let mut taken = self.taken.load(Ordering::Relaxed);
         loop {
             if taken & CLOSED != 0 {
-                return Err(NoPlace::Closed);
+                return Err(Refused::Closed);
             }
             if taken >= self.cap {
-                return Err(NoPlace::Full);
+                return Err(Refused::Full);
             }
             // Pairs with the release in `give_back`: who gets the place of a connection that left sees that it has left
             // its channel, and is not refused there on its account.

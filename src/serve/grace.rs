@@ -17,7 +17,7 @@ pub(super) const GRACE: Duration = Duration::from_millis(250);
 /// guard asks whenever it is polled meanwhile, and is woken when the stream is cut. Whether the stream itself is polled, or
 /// ever was, makes no difference.
 #[derive(Debug, Default)]
-pub(super) struct Overtime(Mutex<State>);
+pub(super) struct GracePeriod(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -43,7 +43,7 @@ impl Watched {
     }
 }
 
-impl Overtime {
+impl GracePeriod {
     /// From now on this stream is sent, or something that is no stream.
     pub(super) fn watch(&self, end: Option<StreamEnd>) {
         self.lock().watched = end.map(|end| Watched {

@@ -38,12 +38,12 @@ impl Ahead {
 
 /// Yields `first` before what the IO has.
 #[derive(Debug)]
-pub(super) struct Rewound<T> {
+pub(super) struct Rewind<T> {
     pub(super) io: T,
     pub(super) first: BytesMut,
 }
 
-impl<T> Rewound<T> {
+impl<T> Rewind<T> {
     pub(super) fn new(io: T) -> Self {
         Self {
             io,
@@ -52,7 +52,7 @@ impl<T> Rewound<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> Rewound<T> {
+impl<T: AsyncRead + Unpin> Rewind<T> {
     /// Waits until there is something to read. `false` if there will not be.
     ///
     /// Cancel safe: what was read stays.
@@ -85,7 +85,7 @@ impl<T: AsyncRead + Unpin> Rewound<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Rewound<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for Rewind<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -105,7 +105,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Rewound<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Rewound<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Rewind<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
