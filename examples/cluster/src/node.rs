@@ -33,7 +33,8 @@ struct Node {
 pub(crate) async fn connect(servers: &str, log: Option<Log>) -> Result<Nats, Anything> {
     // Options of async-nats: credentials, TLS, how to reconnect. A server that hangs is noticed after three pings.
     let options = ConnectOptions::new().ping_interval(Duration::from_secs(2));
-    let mut settings = Settings::new("cluster");
+    // A node may start while the servers elect who leads the log.
+    let mut settings = Settings::new("cluster").wait_for_server(Duration::from_secs(30));
     if let Some(log) = log {
         settings = settings.replayable(log);
     }
