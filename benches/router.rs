@@ -96,7 +96,7 @@ fn compare(mode: Mode, name: &str, event: Event, streams: usize) {
     let runtime = current_thread();
     let missing = Arc::default();
     let run = RunRef::new("thread-1", "run-1");
-    let event = event.in_run(&run);
+    let event = run.event(event);
 
     let (agui, context) = both(&runtime, &missing, streams);
     let router = EventRouter::over(agui, unlimited(), context, unlimited());

@@ -54,7 +54,7 @@ fn types(events: &[Value]) -> Vec<&str> {
 
 fn route(router: &EventRouter, run: &RunRef, event: Event) {
     router
-        .route_agui("ann", &event.in_run(run))
+        .route_agui("ann", &run.event(event))
         .expect("a valid event");
 }
 

@@ -392,12 +392,15 @@ fn an_event_knows_its_run() {
         Some(run.clone())
     );
     assert_eq!(AgUiEvent::from(Event::run_error("x")).run, None);
-    let event = Event::run_error("x").in_run(&run);
+    let event = run.event(Event::run_error("x"));
     assert_eq!(
         event.run.as_ref().map(|run| (run.thread(), run.run())),
         Some(("t", "r"))
     );
-    assert_eq!(corpus::input().run_ref(), RunRef::new("thread-1", "run-1"));
+    assert_eq!(
+        RunRef::from(&corpus::input()),
+        RunRef::new("thread-1", "run-1")
+    );
     let frame = Frame::encode(&event).expect("valid");
     assert_eq!(frame, Frame::encode(&event.event).expect("valid"));
 }

@@ -181,8 +181,7 @@ async fn a_run_that_is_out_of_order_is_logged_by_its_id_escaped() {
         agui::Event::text_message_content("never begun", "x"),
         agui::Event::run_finished("thread", HOSTILE),
     ] {
-        hub.broadcast(HOSTILE, &event.in_run(&run))
-            .expect("an event");
+        hub.broadcast(HOSTILE, &run.event(event)).expect("an event");
     }
     hub.evict(HOSTILE);
     axum::body::to_bytes(response.into_body(), usize::MAX)

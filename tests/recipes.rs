@@ -541,7 +541,7 @@ mod tls {
             while count() != expected {
                 let event = Event::step_started("x".repeat(16 * 1024));
                 let run = RunRef::new("thread-1", "run-1");
-                let routed = site.events.route_agui("ann", &event.in_run(&run));
+                let routed = site.events.route_agui("ann", &run.event(event));
                 routed.expect("it can be encoded");
                 tokio::task::yield_now().await;
             }

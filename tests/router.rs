@@ -71,7 +71,7 @@ fn each_event_goes_where_it_belongs() {
 
     let event = Event::step_started("search").timestamp(5);
     let json = json!({"type": "STEP_STARTED", "stepName": "search", "timestamp": 5});
-    let routed = router.route_agui("ann", &event.in_run(&RunRef::new("t", "r")));
+    let routed = router.route_agui("ann", &RunRef::new("t", "r").event(event));
     assert_eq!(counts(routed.expect("valid")), [1, 0, 1, 0]);
     let wrapped = json!({"protocol": "agui", "event": json});
     assert_eq!(
@@ -368,11 +368,11 @@ async fn views_show_events_of_other_nodes() {
     let mut body = SseBody::new(tab).view(RunView::new(run.clone()));
     let other = RunRef::new("thread", "other");
     for event in [
-        Event::run_started("thread", "run").in_run(&run),
-        Event::step_started("another's").in_run(&other),
-        Event::step_started("search").in_run(&run),
-        Event::step_finished("search").in_run(&run),
-        Event::run_finished("thread", "run").in_run(&run),
+        run.event(Event::run_started("thread", "run")),
+        other.event(Event::step_started("another's")),
+        run.event(Event::step_started("search")),
+        run.event(Event::step_finished("search")),
+        run.event(Event::run_finished("thread", "run")),
     ] {
         here.broadcast("ann", &event).expect("sent");
     }

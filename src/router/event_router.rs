@@ -43,7 +43,7 @@ use crate::protocol::system::SystemEvent;
 ///
 /// let run = RunRef::new("thread-1", "run-1");
 /// router.route_agui("ann", &Event::run_started("thread-1", "run-1").into())?;
-/// let routed = router.route_agui("ann", &Event::step_started("search").in_run(&run))?;
+/// let routed = router.route_agui("ann", &run.event(Event::step_started("search")))?;
 /// assert_eq!((routed.agui, routed.context, routed.total()), (1, 1, 2));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -133,7 +133,7 @@ async fn step(
     name: String,
 ) -> Result<String, (StatusCode, String)> {
     let run = RunRef::new("thread-1", "run-1");
-    let event = Event::step_started(name).in_run(&run);
+    let event = run.event(Event::step_started(name));
     answer(events.route_agui(&user, &event))
 }
 

@@ -5,7 +5,6 @@ use serde_json::{Error, Value};
 
 use super::check::{Check, InvalidEvent};
 use super::message::Message;
-use super::run::RunRef;
 use super::wire::{wire, words};
 use crate::protocol::record::{FromJson, Metadata};
 
@@ -102,13 +101,5 @@ impl From<Value> for State {
 impl Check for State {
     fn check(&self) -> Result<(), InvalidEvent> {
         Ok(())
-    }
-}
-
-impl RunAgentInput {
-    /// The run that is asked for.
-    #[must_use]
-    pub fn run_ref(&self) -> RunRef {
-        RunRef::new(&*self.thread_id, &*self.run_id)
     }
 }

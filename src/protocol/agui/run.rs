@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::event::{Body, Event};
+use super::input::RunAgentInput;
 use super::order::Move;
 use crate::error::EncodeError;
 use crate::event::{Data, Tag, ToSse};
@@ -34,6 +35,22 @@ impl RunRef {
     pub fn run(&self) -> &str {
         &self.run
     }
+
+    /// Makes an event one of this run.
+    #[must_use]
+    pub fn event(&self, event: impl Into<Event>) -> AgUiEvent {
+        AgUiEvent {
+            event: event.into(),
+            run: Some(self.clone()),
+        }
+    }
+}
+
+/// The run that is asked for.
+impl From<&RunAgentInput> for RunRef {
+    fn from(input: &RunAgentInput) -> Self {
+        Self::new(&*input.thread_id, &*input.run_id)
+    }
 }
 
 /// What a run's stream has to know of an event; its tag.
@@ -64,17 +81,6 @@ impl AgUiEvent {
             _ => None,
         };
         Self { event, run }
-    }
-}
-
-impl Event {
-    /// Says which run the event belongs to.
-    #[must_use]
-    pub fn in_run(self, run: &RunRef) -> AgUiEvent {
-        AgUiEvent {
-            event: self,
-            run: Some(run.clone()),
-        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::sse::{AGENT_HEARTBEAT_INTERVAL, Chunks, View};
 /// Shows one run to an AG-UI client: the answer to the POST of a `RunAgentInput`, which the official clients read to the
 /// end of that run.
 ///
-/// Of all that is sent to the user it shows the events of this run ([`Event::in_run`]), from `RUN_STARTED` to `RUN_FINISHED`
+/// Of all that is sent to the user it shows the events of this run ([`RunRef::event`]), from `RUN_STARTED` to `RUN_FINISHED`
 /// or `RUN_ERROR`, and ends the response behind that. An event that is out of place there, at which the client would end
 /// the run with an error, is left out; what has begun and not ended when the run finishes is ended first. If events are
 /// lost, or the stream is ended from outside, the client gets a `RUN_ERROR` that says so, with the code
@@ -36,7 +36,7 @@ use crate::sse::{AGENT_HEARTBEAT_INTERVAL, Chunks, View};
 /// ) -> Result<SseResponse, RegisterError> {
 ///     let stream = agui.register(user)?;
 ///     let run = RunRef::new(input.thread_id, input.run_id);
-///     // Start the agent here. It sends with `agui.broadcast(&user, &event.in_run(&run))`.
+///     // Start the agent here. It sends with `agui.broadcast(&user, &run.event(event))`.
 ///     Ok(SseResponse::new(stream).view(RunView::new(run)))
 /// }
 /// ```

@@ -41,7 +41,7 @@ pub(crate) struct Job {
 /// Does the job, and tells all along.
 pub(crate) async fn work(job: Job, outlet: impl Outlet) -> Result<(), BroadcastError> {
     let run = RunRef::new(&*job.conversation, &*job.id);
-    let agui = |event: Event| outlet.agui(&event.in_run(&run));
+    let agui = |event: Event| outlet.agui(&run.event(event));
     let status = |state| outlet.a2a(&A2aEvent::status(&job.id, &job.conversation, state));
     // Ids that no other run has: clients keep the messages of all runs of a conversation in one list.
     let named = |what: &str| format!("{}-{what}", job.id);

@@ -6,7 +6,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use tidings::KeepAlive;
-use tidings::protocol::agui::{Content, ContentPart, Message, RunAgentInput, RunView};
+use tidings::protocol::agui::{Content, ContentPart, Message, RunAgentInput, RunRef, RunView};
 use tidings::sse::SseResponse;
 
 use super::agent::Job;
@@ -30,7 +30,7 @@ pub(super) async fn run(
 ) -> Result<Response, Refusal> {
     let input: RunAgentInput = body::json(&headers, &body, "RunAgentInput")?;
     limits::names([&*input.thread_id, &*input.run_id])?;
-    let run = input.run_ref();
+    let run = RunRef::from(&input);
     let job = match choice.agent.as_deref() {
         None => None,
         Some("echo") => {

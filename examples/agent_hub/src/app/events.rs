@@ -85,7 +85,7 @@ fn agui(event: Event, run: Run) -> Result<AgUiEvent, Refusal> {
         Some(own) if own != run => Err(bad(
             "The event names another run than \"thread\" and \"run\" do.",
         )),
-        _ => Ok(event.event.in_run(&run)),
+        _ => Ok(run.event(event.event)),
     }
 }
 
