@@ -305,8 +305,8 @@ async fn a_lag_over_a_jump_is_counted_as_without() {
     assert_eq!(ready(&mut stream), Some(Some(Ok("c".to_owned()))));
 }
 
-/// A clock that somebody sets may go backwards. The crate asks for it in one place: for the time that events of protocols
-/// carry as data.
+/// A clock that somebody sets may go backwards. The crate, and that of AG-UI's types, ask for it in one place: for the
+/// time that events of protocols carry as data.
 #[test]
 fn the_systems_clock_is_asked_in_one_place_and_decides_nothing() {
     fn files(dir: &Path, found: &mut Vec<PathBuf>) {
@@ -319,13 +319,15 @@ fn the_systems_clock_is_asked_in_one_place_and_decides_nothing() {
             }
         }
     }
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut all = Vec::new();
-    files(&src, &mut all);
+    files(&root.join("src"), &mut all);
+    let agui = root.join("crates/tidings-agui/src");
+    files(&agui, &mut all);
     let asks = |path: &PathBuf| {
         let text = fs::read_to_string(path).expect("a file of text");
         text.contains("SystemTime")
     };
     let asking: Vec<_> = all.iter().filter(|path| asks(path)).collect();
-    assert_eq!(asking, [&src.join("protocol/clock.rs")]);
+    assert_eq!(asking, [&agui.join("clock.rs")]);
 }

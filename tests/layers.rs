@@ -101,7 +101,7 @@ impl File {
     }
 
     fn is_front_page(&self) -> bool {
-        self.path == "lib.rs" || self.path.ends_with("/mod.rs")
+        self.path == "lib.rs" || self.path.ends_with("/lib.rs") || self.path.ends_with("/mod.rs")
     }
 }
 
@@ -259,17 +259,24 @@ fn violations(file: &File) -> Vec<String> {
         found.push("loom is for sync/".to_owned());
     }
 
+    found.extend(shape(file, &tokens));
+    found
+        .into_iter()
+        .map(|what| format!("{}: {what}", file.path))
+        .collect()
+}
+
+/// What holds for every crate: front pages are no more than that, and files are short.
+fn shape(file: &File, tokens: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
     if file.is_front_page() {
-        found.extend(not_a_front_page(&tokens));
+        found.extend(not_a_front_page(tokens));
     }
     let lines = file.text.lines().count();
     if lines > LONGEST {
         found.push(format!("{lines} lines, more than {LONGEST}"));
     }
     found
-        .into_iter()
-        .map(|what| format!("{}: {what}", file.path))
-        .collect()
 }
 
 fn count(tokens: &[&str], sequence: &[&str]) -> usize {
@@ -340,6 +347,23 @@ fn src_keeps_the_rules() {
     }
     let found: Vec<String> = files.iter().flat_map(violations).collect();
     assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn the_other_crates_have_short_files_and_front_pages() {
+    let mut files = Vec::new();
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates");
+    for entry in fs::read_dir(crates).expect("a folder that can be read") {
+        let folder = entry.expect("an entry that can be read").path();
+        let prefix = format!("{}/", folder.display());
+        read(&folder.join("src"), &prefix, &mut files);
+    }
+    assert!(files.iter().any(|file| file.path.ends_with("/lib.rs")));
+    for file in files {
+        let code = code_of(&file.text);
+        let found = shape(&file, &tokens(&code));
+        assert!(found.is_empty(), "{}: {found:#?}", file.path);
+    }
 }
 
 #[track_caller]

@@ -27,6 +27,7 @@ use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
+use tidings_agui::clock;
 
 pub use ::a2a::{
     Artifact, Message, Part, PartContent, Role, StreamResponse, Task, TaskArtifactUpdateEvent,
@@ -35,7 +36,6 @@ pub use ::a2a::{
 
 pub use super::task::TaskView;
 
-use super::clock;
 use super::task::Moment;
 use crate::error::EncodeError;
 use crate::event::{Data, Tag, ToSse};

@@ -3,10 +3,11 @@
 use serde::Serialize;
 use serde::de::Error as _;
 use serde_json::{Error, Value};
+use tidings_agui::record::{Extra, FromJson, required, tag};
+use tidings_agui::{deserialize_from_json, from_json_by_serde};
 
 use super::a2a::A2aEvent;
 use super::agui::Event;
-use super::record::{Extra, FromJson, deserialize_from_json, from_json_by_serde, required, tag};
 use super::system::SystemEvent;
 use crate::error::EncodeError;
 use crate::event::{Data, ToSse};

@@ -1,7 +1,8 @@
 //! Events of the open agent protocols as types, and the application's own beside them.
 //!
-//! [`agui`] is AG-UI 1.0, with the feature `agui`; [`a2a`] is A2A 1.0, with the feature `a2a`. With the feature `agents`
-//! there are both, and [`context`], [`system`] and [`analytics`] besides: events that this crate defines.
+//! [`agui`] is AG-UI 1.0, the types of the crate [`tidings_agui`], with the feature `agui`; [`a2a`] is A2A 1.0, with the
+//! feature `a2a`. With the feature `agents` there are both, and [`context`], [`system`] and [`analytics`] besides: events
+//! that this crate defines.
 //!
 //! All of them are plain values. They are written as JSON on one line, which is what the official clients read. What is
 //! defined here comes back from JSON as it was: an optional field that was absent stays absent, `null` stays where it is a
@@ -14,11 +15,8 @@ pub mod a2a;
 pub mod agui;
 #[cfg(feature = "agents")]
 pub mod analytics;
-mod clock;
 #[cfg(feature = "agents")]
 pub mod context;
-#[cfg(feature = "agui")]
-mod record;
 #[cfg(feature = "agents")]
 pub mod system;
 #[cfg(feature = "a2a")]

@@ -24,7 +24,8 @@
 
 use serde::Serialize;
 
-use super::record::{Metadata, read_by_tag, record, timed};
+use tidings_agui::{Metadata, read_by_tag, record, timed};
+
 use crate::error::EncodeError;
 use crate::event::{Data, ToSse};
 

@@ -1,60 +1,24 @@
 //! AG-UI 1.0: every event, message and input of [the protocol](https://docs.ag-ui.com) as types.
 //!
-//! An [`Event`] is what all events have in common and a [`Body`], which has a variant for each of the 31 types and one
-//! for types that are not known here. The constructors on [`Event`] are for the common ones and set the time; the structs
-//! behind the variants have constructors of their own that take what is required, and a method for each optional field.
+//! The types are those of the crate [`tidings-agui`](tidings_agui), which says what they refuse. What is here besides sends them:
+//! an [`Event`] is checked ([`Event::check`]) and cannot be broadcast if it fails; an [`AgUiEvent`] is one of a run; a [`RunView`]
+//! makes of a user's events what the client of one run reads, in order.
 //!
 //! ```
-//! use tidings::protocol::agui::{Event, Outcome, RunFinished, SuccessOutcome};
+//! use tidings::Frame;
+//! use tidings::protocol::agui::{Event, RunRef};
 //!
-//! let run = [
-//!     Event::run_started("thread-1", "run-1"),
-//!     Event::text_message_start("message-1"),
-//!     Event::text_message_content("message-1", "hello"),
-//!     Event::text_message_end("message-1"),
-//!     Event::new(RunFinished::new("thread-1", "run-1").outcome(SuccessOutcome::new())),
-//! ];
-//! let json = serde_json::to_string(&run[2].clone().without_timestamp())?;
-//! assert_eq!(json, r#"{"type":"TEXT_MESSAGE_CONTENT","messageId":"message-1","delta":"hello"}"#);
-//! assert_eq!(serde_json::from_str::<Event>(&serde_json::to_string(&run[0])?)?, run[0]);
-//! # Ok::<(), serde_json::Error>(())
+//! let run = RunRef::new("thread-1", "run-1");
+//! let event = run.event(Event::text_message_content("message-1", "hello").without_timestamp());
+//! let frame = Frame::encode(&event)?;
+//! assert_eq!(frame.data(), r#"{"type":"TEXT_MESSAGE_CONTENT","messageId":"message-1","delta":"hello"}"#);
+//! # Ok::<(), tidings::EncodeError>(())
 //! ```
-//!
-//! # What is refused
-//!
-//! The official clients check each event and end the run with an error at the first that is wrong. So parsing refuses
-//! what they refuse, with one exception: whether values are in their range is a question for [`Event::check`], so that
-//! what was recorded elsewhere can be read and looked at. An event that fails the check cannot be broadcast. Neither looks
-//! at the order of events: a [`RunView`] does, for the client of one run.
-//!
-//! Integers come back exactly if they fit 64 bits, other numbers as the `f64` that is nearest; with
-//! `serde_json/arbitrary_precision`, all of them as they were written.
 
-mod build;
-mod check;
-mod content;
-mod event;
-mod events;
-mod input;
-mod message;
 mod order;
 mod run;
 mod view;
-mod wire;
 
-pub use check::{InvalidEvent, Problem};
-pub use content::{
-    AudioPart, Content, ContentPart, DataSource, DocumentPart, FileSource, ImagePart, PartSource,
-    TextPart, UrlSource, VideoPart,
-};
-pub use event::{Body, Event, Unknown};
-pub use events::*;
-pub use input::{Context, ResumeEntry, ResumeStatus, RunAgentInput, State, Tool};
-pub use message::{
-    ActivityMessage, AssistantMessage, DeveloperMessage, FunctionCall, FunctionToolCall, Message,
-    ReasoningMessage, SystemMessage, ToolCall, ToolMessage, UserMessage,
-};
 pub use run::{AgUiEvent, RunRef};
+pub use tidings_agui::*;
 pub use view::RunView;
-
-pub use super::record::{Extra, Metadata};

@@ -7,8 +7,9 @@
 //! 3. A chunk without an id goes on with the one before it, and nothing came in between.
 //! 4. Everything has ended before `RUN_FINISHED`. That and `RUN_ERROR` are the last.
 
-use super::event::{Body, Event};
-use super::events::{ReasoningEnd, ReasoningMessageEnd, StepFinished, TextMessageEnd, ToolCallEnd};
+use tidings_agui::{
+    Body, Event, ReasoningEnd, ReasoningMessageEnd, StepFinished, TextMessageEnd, ToolCallEnd,
+};
 
 /// What begins and ends within a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,7 +188,7 @@ mod tests {
         let mut order = Order::default();
         for event in [
             Event::run_started("t", "r"),
-            Event::new(super::super::events::StepStarted::new("s")),
+            Event::new(tidings_agui::StepStarted::new("s")),
             Event::text_message_start("m"),
         ] {
             assert!(shown(&mut order, &event));

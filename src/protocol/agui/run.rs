@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::event::{Body, Event};
-use super::input::RunAgentInput;
+use tidings_agui::{Body, Event, RunAgentInput};
+
 use super::order::Move;
 use crate::error::EncodeError;
 use crate::event::{Data, Tag, ToSse};
@@ -87,6 +87,18 @@ impl AgUiEvent {
 impl<E: Into<Event>> From<E> for AgUiEvent {
     fn from(event: E) -> Self {
         Self::new(event)
+    }
+}
+
+/// Its name is the type; AG-UI clients read the data alone, which names the type too.
+impl ToSse for Event {
+    fn event(&self) -> Option<&str> {
+        Some(self.type_name())
+    }
+
+    fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
+        self.check().map_err(EncodeError::other)?;
+        data.json(self)
     }
 }
 

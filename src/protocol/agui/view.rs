@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use super::event::Event;
+use tidings_agui::{Event, RunError};
+
 use super::order::{Order, Verdict};
 use super::run::{Moment, RunRef};
 use crate::frame::Frame;
@@ -60,7 +61,7 @@ impl RunView {
     }
 
     fn cut_off(chunks: &mut Chunks, why: &str) {
-        let error = super::events::RunError::new(why).code(Self::CUT_OFF);
+        let error = RunError::new(why).code(Self::CUT_OFF);
         push(chunks, &Event::new(error));
     }
 }

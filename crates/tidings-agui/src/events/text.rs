@@ -1,6 +1,6 @@
 //! Messages of text, as they are written.
 
-use crate::protocol::agui::wire::{wire, words};
+use crate::wire::{wire, words};
 
 wire! {
     /// A message begins.

@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::protocol::agui::check::{Check, InvalidEvent, Problem};
-use crate::protocol::agui::message::Message;
-use crate::protocol::agui::wire::{tagged, wire};
-use crate::protocol::record::{Extra, from_json_by_serde};
+use crate::check::{Check, InvalidEvent, Problem};
+use crate::from_json_by_serde;
+use crate::message::Message;
+use crate::record::Extra;
+use crate::wire::{tagged, wire};
 
 wire! {
     /// The whole state.
@@ -118,7 +119,7 @@ wire! {
 }
 
 /// A place in a JSON document, of [RFC 6901](https://www.rfc-editor.org/rfc/rfc6901): `/tasks/0/done`, or the empty
-/// string for the whole. Whether it is one is seen by [`Event::check`](crate::protocol::agui::Event::check).
+/// string for the whole. Whether it is one is seen by [`Event::check`](crate::Event::check).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct JsonPointer(pub String);

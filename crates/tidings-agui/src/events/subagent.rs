@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::protocol::agui::wire::{tagged, wire};
+use crate::wire::{tagged, wire};
 
 wire! {
     /// A subagent begins.

@@ -1,7 +1,7 @@
 //! Calls of tools, as they are written, and what came of them.
 
-use crate::protocol::agui::content::Content;
-use crate::protocol::agui::wire::{wire, words};
+use crate::content::Content;
+use crate::wire::{wire, words};
 
 wire! {
     /// A call begins.

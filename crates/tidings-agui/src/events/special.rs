@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::protocol::agui::wire::wire;
+use crate::wire::wire;
 
 wire! {
     /// An event of somebody else's, passed on.

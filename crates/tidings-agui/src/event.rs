@@ -6,15 +6,13 @@ use serde_json::{Error, Number, Value};
 
 use super::check::{self, Check, InvalidEvent, Problem, at};
 use super::events::*;
-use crate::error::EncodeError;
-use crate::event::{Data, ToSse};
-use crate::protocol::clock;
-use crate::protocol::record::{Extra, FromJson, Metadata, deserialize_from_json, optional, tag};
+use crate::clock;
+use crate::deserialize_from_json;
+use crate::record::{Extra, FromJson, Metadata, optional, tag};
 
 /// One AG-UI event.
 ///
-/// Its JSON is an object with the body's fields and these. As a server-sent event its name is the type; AG-UI clients
-/// read the data alone, which names the type too.
+/// Its JSON is an object with the body's fields and these.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
@@ -22,7 +20,7 @@ pub struct Event {
     #[serde(flatten)]
     pub body: Body,
     /// When it happened, in milliseconds since 1970. A number with a fraction, which AG-UI had before 1.0, comes back as it
-    /// was, but cannot be broadcast: see [`whole_timestamp`](Self::whole_timestamp).
+    /// was, but fails the check: see [`whole_timestamp`](Self::whole_timestamp).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<Number>,
     /// The event of the agent's framework that this one was made from. Not null.
@@ -112,7 +110,7 @@ impl Event {
     /// does not hold, a time with a fraction, `null` in place of absence, an outcome `interrupt` without one, a patch with a path that is none, a
     /// field that is there twice.
     ///
-    /// Done at each broadcast; costs a look at each field and allocates nothing.
+    /// Costs a look at each field and allocates nothing.
     ///
     /// # Errors
     ///
@@ -152,17 +150,6 @@ impl Event {
 impl<B: Into<Body>> From<B> for Event {
     fn from(body: B) -> Self {
         Self::new(body)
-    }
-}
-
-impl ToSse for Event {
-    fn event(&self) -> Option<&str> {
-        Some(self.type_name())
-    }
-
-    fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
-        self.check().map_err(EncodeError::other)?;
-        data.json(self)
     }
 }
 

@@ -8,21 +8,21 @@ macro_rules! wire {
         struct $name:ident { $($(#[$doc:meta])* $field:ident: $type:ty,)* }
         optional { $($(#[$opt_doc:meta])* $opt:ident: $opt_type:ty,)* }
     )*) => {$(
-        $crate::protocol::record::record! {
+        $crate::record! {
             $(#[$meta])*
             struct $name { $($(#[$doc])* $field: $type,)* }
             optional { $($(#[$opt_doc])* $opt: $opt_type,)* }
         }
 
-        impl $crate::protocol::agui::check::Check for $name {
-            fn check(&self) -> Result<(), $crate::protocol::agui::InvalidEvent> {
+        impl $crate::check::Check for $name {
+            fn check(&self) -> Result<(), $crate::InvalidEvent> {
                 #[allow(unused_imports)] // Not used by a type without fields.
-                use $crate::protocol::agui::check::{Check, at};
+                use $crate::check::{Check, at};
                 $(self.$field.check().map_err(at(stringify!($field)))?;)*
                 $(if let Some(value) = &self.$opt {
                     value.check_present().map_err(at(stringify!($opt)))?;
                 })*
-                $crate::protocol::agui::check::not_shadowed(
+                $crate::check::not_shadowed(
                     &self.extra,
                     &[$(stringify!($field),)* $(stringify!($opt),)*],
                 )
@@ -47,7 +47,7 @@ macro_rules! tagged {
             $($(#[$doc])* #[serde(rename = $value)] $variant($type),)*
         }
 
-        $crate::protocol::record::read_by_tag! {
+        $crate::read_by_tag! {
             $name by $tag {
                 $($value => $variant($type),)*
             }
@@ -59,9 +59,9 @@ macro_rules! tagged {
             }
         })*
 
-        impl $crate::protocol::agui::check::Check for $name {
-            fn check(&self) -> Result<(), $crate::protocol::agui::InvalidEvent> {
-                use $crate::protocol::agui::check::not_shadowed;
+        impl $crate::check::Check for $name {
+            fn check(&self) -> Result<(), $crate::InvalidEvent> {
+                use $crate::check::not_shadowed;
                 match self {
                     $(Self::$variant(value) => {
                         not_shadowed(&value.extra, &[$tag])?;
@@ -86,14 +86,14 @@ macro_rules! words {
             $($(#[$doc])* #[serde(rename = $word)] $variant,)*
         }
 
-        $crate::protocol::record::from_json_by_serde!($name);
+        $crate::from_json_by_serde!($name);
 
-        impl $crate::protocol::agui::check::Check for $name {
-            fn check(&self) -> Result<(), $crate::protocol::agui::InvalidEvent> {
+        impl $crate::check::Check for $name {
+            fn check(&self) -> Result<(), $crate::InvalidEvent> {
                 Ok(())
             }
         }
     };
 }
 
-pub(super) use {tagged, wire, words};
+pub(crate) use {tagged, wire, words};

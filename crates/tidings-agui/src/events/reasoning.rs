@@ -1,6 +1,6 @@
 //! What the agent thinks.
 
-use crate::protocol::agui::wire::{wire, words};
+use crate::wire::{wire, words};
 
 wire! {
     /// The agent begins to think.

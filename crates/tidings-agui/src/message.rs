@@ -2,7 +2,7 @@
 
 use super::content::Content;
 use super::wire::{tagged, wire};
-use crate::protocol::record::{Extra, Metadata};
+use crate::record::{Extra, Metadata};
 
 tagged! {
     /// A message of a conversation.

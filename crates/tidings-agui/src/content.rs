@@ -6,7 +6,8 @@ use serde_json::{Error, Value};
 
 use super::check::{Check, InvalidEvent};
 use super::wire::{tagged, wire};
-use crate::protocol::record::{FromJson, deserialize_from_json};
+use crate::deserialize_from_json;
+use crate::record::FromJson;
 
 /// Text, or a list of parts.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::{Number, Value};
 
-use crate::protocol::record::{Extra, Metadata};
+use crate::record::{Extra, Metadata};
 
 /// The largest integer that JavaScript counts to without leaving any out: 2^53 - 1.
 const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
@@ -39,7 +39,7 @@ pub enum Problem {
 }
 
 impl InvalidEvent {
-    pub(super) fn new(problem: Problem) -> Self {
+    pub(crate) fn new(problem: Problem) -> Self {
         Self {
             path: Vec::new(),
             problem,
@@ -78,7 +78,7 @@ impl fmt::Display for InvalidEvent {
 impl Error for InvalidEvent {}
 
 /// What is checked, all the way down.
-pub(super) trait Check {
+pub(crate) trait Check {
     fn check(&self) -> Result<(), InvalidEvent>;
 
     /// The check of an optional field that is there.
@@ -88,7 +88,7 @@ pub(super) trait Check {
 }
 
 /// Says in which field, by its name in Rust, or at which index it was.
-pub(super) fn at(field: impl fmt::Display) -> impl FnOnce(InvalidEvent) -> InvalidEvent {
+pub(crate) fn at(field: impl fmt::Display) -> impl FnOnce(InvalidEvent) -> InvalidEvent {
     move |mut error| {
         error.path.push(camel(&field.to_string()));
         error
@@ -96,7 +96,7 @@ pub(super) fn at(field: impl fmt::Display) -> impl FnOnce(InvalidEvent) -> Inval
 }
 
 /// Refuses extra fields that have the name of one of these, given by its name in Rust.
-pub(super) fn not_shadowed(extra: &Extra, fields: &[&str]) -> Result<(), InvalidEvent> {
+pub(crate) fn not_shadowed(extra: &Extra, fields: &[&str]) -> Result<(), InvalidEvent> {
     if extra.is_empty() {
         return Ok(());
     }
@@ -110,7 +110,7 @@ pub(super) fn not_shadowed(extra: &Extra, fields: &[&str]) -> Result<(), Invalid
 }
 
 /// Refuses an integer that JavaScript does not hold exactly.
-pub(super) fn safe(integer: i64) -> Result<(), InvalidEvent> {
+pub(crate) fn safe(integer: i64) -> Result<(), InvalidEvent> {
     if (-MAX_SAFE_INTEGER..=MAX_SAFE_INTEGER).contains(&integer) {
         Ok(())
     } else {
@@ -119,7 +119,7 @@ pub(super) fn safe(integer: i64) -> Result<(), InvalidEvent> {
 }
 
 /// Refuses what JavaScript does not take for an integer. A number such as 1.0 is one.
-pub(super) fn whole(number: &Number) -> Result<(), InvalidEvent> {
+pub(crate) fn whole(number: &Number) -> Result<(), InvalidEvent> {
     match (number.as_i64(), number.as_f64()) {
         (Some(integer), _) => safe(integer),
         (None, Some(float)) if float.abs() <= MAX_SAFE_INTEGER as f64 => match float.fract() {

@@ -1,4 +1,6 @@
 //! The shape that everything in the protocols has, as a table: an object of required and optional fields.
+//!
+//! Public, and hidden, for the crate `tidings`, whose own events have the same shape. Nothing here is a promise to anybody else.
 
 use serde::Deserialize;
 use serde::de::Error as _;
@@ -15,14 +17,21 @@ pub type Metadata = Map<String, Value>;
 /// serde reads flattened structs and tagged enums through a buffer that cannot hold every number: with
 /// `serde_json/arbitrary_precision`, which any crate of a program may enable, fractions and large integers fail there. So
 /// the types here are read from a [`Value`] by this trait, never through that buffer.
-pub(super) trait FromJson: Sized {
+pub trait FromJson: Sized {
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// What of the value is not as the type has it.
     fn from_json(value: Value) -> Result<Self, Error>;
 }
 
 /// Types that serde reads without its buffer.
+#[doc(hidden)]
+#[macro_export]
 macro_rules! from_json_by_serde {
     ($($type:ty),* $(,)?) => {$(
-        impl $crate::protocol::record::FromJson for $type {
+        impl $crate::record::FromJson for $type {
             fn from_json(value: serde_json::Value) -> Result<Self, serde_json::Error> {
                 serde_json::from_value(value)
             }
@@ -56,7 +65,6 @@ impl FromJson for Number {
     }
 }
 
-#[cfg(feature = "agents")]
 impl FromJson for f64 {
     fn from_json(value: Value) -> Result<Self, Error> {
         // With arbitrary precision, serde takes what is too large for infinite, which JSON has no word for.
@@ -83,23 +91,20 @@ impl<T: FromJson> FromJson for Box<T> {
 }
 
 /// Takes a field that must be there.
-pub(super) fn required<T: FromJson>(fields: &mut Extra, name: &'static str) -> Result<T, Error> {
+pub fn required<T: FromJson>(fields: &mut Extra, name: &'static str) -> Result<T, Error> {
     optional(fields, name)?.ok_or_else(|| Error::missing_field(name))
 }
 
 /// Takes a field that may be absent. `null` is for the type to accept or refuse: taken for absence, it would not come back,
 /// and clients refuse it almost everywhere.
-pub(super) fn optional<T: FromJson>(
-    fields: &mut Extra,
-    name: &'static str,
-) -> Result<Option<T>, Error> {
+pub fn optional<T: FromJson>(fields: &mut Extra, name: &'static str) -> Result<Option<T>, Error> {
     let value = fields.remove(name).map(T::from_json);
     let named = |error| Error::custom(format_args!("{name}: {error}"));
     value.transpose().map_err(named)
 }
 
 /// Takes the field that says which of several types an object is.
-pub(super) fn tag(fields: &mut Extra, name: &'static str) -> Result<String, Error> {
+pub fn tag(fields: &mut Extra, name: &'static str) -> Result<String, Error> {
     match fields.remove(name) {
         Some(Value::String(tag)) => Ok(tag),
         Some(_) => Err(Error::custom(format_args!("the {name} is not a string"))),
@@ -108,7 +113,7 @@ pub(super) fn tag(fields: &mut Extra, name: &'static str) -> Result<String, Erro
 }
 
 /// The name in JSON of a field `a_field`: `aField`.
-pub(super) const fn camel<const N: usize>(field: &str) -> [u8; N] {
+pub const fn camel<const N: usize>(field: &str) -> [u8; N] {
     let field = field.as_bytes();
     let mut name = [0; N];
     let (mut from, mut to) = (0, 0);
@@ -126,7 +131,7 @@ pub(super) const fn camel<const N: usize>(field: &str) -> [u8; N] {
 }
 
 /// How long that is.
-pub(super) const fn camel_len(field: &str) -> usize {
+pub const fn camel_len(field: &str) -> usize {
     let field = field.as_bytes();
     let (mut at, mut len) = (0, 0);
     while at < field.len() {
@@ -139,9 +144,11 @@ pub(super) const fn camel_len(field: &str) -> usize {
 }
 
 /// The name of a field in JSON, as a constant.
+#[doc(hidden)]
+#[macro_export]
 macro_rules! json_name {
     ($field:ident) => {{
-        use $crate::protocol::record::{camel, camel_len};
+        use $crate::record::{camel, camel_len};
         const FIELD: &str = stringify!($field);
         const NAME: [u8; camel_len(FIELD)] = camel(FIELD);
         const {
@@ -154,12 +161,14 @@ macro_rules! json_name {
 }
 
 /// Reads a type as serde asks for it: as the JSON value that it would be read from here.
+#[doc(hidden)]
+#[macro_export]
 macro_rules! deserialize_from_json {
     ($name:ident from $json:ty) => {
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let value = <$json>::deserialize(deserializer)?;
-                let read = $crate::protocol::record::FromJson::from_json(value.into());
+                let read = $crate::record::FromJson::from_json(value.into());
                 read.map_err(serde::de::Error::custom)
             }
         }
@@ -167,6 +176,8 @@ macro_rules! deserialize_from_json {
 }
 
 /// Reads an enum of records, which a tag tells apart, and of variants without fields.
+#[doc(hidden)]
+#[macro_export]
 macro_rules! read_by_tag {
     (
         $name:ident by $tag:literal {
@@ -174,9 +185,9 @@ macro_rules! read_by_tag {
             $(; $($unit_value:literal => $unit:ident,)*)?
         }
     ) => {
-        impl $crate::protocol::record::FromJson for $name {
+        impl $crate::record::FromJson for $name {
             fn from_json(value: serde_json::Value) -> Result<Self, serde_json::Error> {
-                use $crate::protocol::record::{Extra, tag};
+                use $crate::record::{Extra, tag};
                 let mut fields = Extra::from_json(value)?;
                 let tag = tag(&mut fields, $tag)?;
                 Ok(match &*tag {
@@ -190,12 +201,14 @@ macro_rules! read_by_tag {
             }
         }
 
-        $crate::protocol::record::deserialize_from_json!($name from $crate::protocol::record::Extra);
+        $crate::deserialize_from_json!($name from $crate::record::Extra);
     };
 }
 
 /// Defines structs from tables of their fields, `{ required } optional { fields }`: with serde in both directions, a
 /// constructor that takes what is required, and a method for each optional field.
+#[doc(hidden)]
+#[macro_export]
 macro_rules! record {
     ($(
         $(#[$meta:meta])*
@@ -215,24 +228,24 @@ macro_rules! record {
             )*
             /// Fields that this type does not know.
             #[serde(flatten)]
-            pub extra: $crate::protocol::record::Extra,
+            pub extra: $crate::record::Extra,
         }
 
-        impl $crate::protocol::record::FromJson for $name {
+        impl $crate::record::FromJson for $name {
             fn from_json(value: serde_json::Value) -> Result<Self, serde_json::Error> {
                 #[allow(unused_imports)] // Some have no field of a kind.
-                use $crate::protocol::record::{Extra, json_name, optional, required};
+                use $crate::record::{Extra, optional, required};
                 #[allow(unused_mut)] // Some have no field at all.
                 let mut fields = Extra::from_json(value)?;
                 Ok(Self {
-                    $($field: required(&mut fields, json_name!($field))?,)*
-                    $($opt: optional(&mut fields, json_name!($opt))?,)*
+                    $($field: required(&mut fields, $crate::json_name!($field))?,)*
+                    $($opt: optional(&mut fields, $crate::json_name!($opt))?,)*
                     extra: fields,
                 })
             }
         }
 
-        $crate::protocol::record::deserialize_from_json!($name from $crate::protocol::record::Extra);
+        $crate::deserialize_from_json!($name from $crate::record::Extra);
 
         impl $name {
             /// Builds one from what is required.
@@ -260,19 +273,16 @@ macro_rules! record {
 }
 
 /// Makes an event of each of its bodies: of one that says no time, an event that happens now.
-#[cfg(feature = "agents")]
+#[doc(hidden)]
+#[macro_export]
 macro_rules! timed {
     ($event:ident: $($body:ident),*) => {$(
         impl From<$body> for $event {
             fn from(mut body: $body) -> Self {
                 body.timestamp
-                    .get_or_insert_with($crate::protocol::clock::now);
+                    .get_or_insert_with($crate::clock::now);
                 Self::$body(body)
             }
         }
     )*};
 }
-
-#[cfg(feature = "agents")]
-pub(super) use timed;
-pub(super) use {deserialize_from_json, from_json_by_serde, json_name, read_by_tag, record};

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use crate::protocol::agui::check::{InvalidEvent, Problem, at};
-use crate::protocol::agui::input::RunAgentInput;
-use crate::protocol::agui::wire::{tagged, wire};
-use crate::protocol::record::{Extra, Metadata};
+use crate::check::{InvalidEvent, Problem, at};
+use crate::input::RunAgentInput;
+use crate::record::{Extra, Metadata};
+use crate::wire::{tagged, wire};
 
 wire! {
     /// A run begins. It is the first event of its stream.
@@ -139,7 +139,7 @@ wire! {
 
 impl InterruptOutcome {
     /// Refuses an interrupt that asks nothing.
-    pub(in crate::protocol::agui) fn check_not_empty(&self) -> Result<(), InvalidEvent> {
+    pub(crate) fn check_not_empty(&self) -> Result<(), InvalidEvent> {
         if self.interrupts.is_empty() {
             return Err(at("interrupts")(InvalidEvent::new(Problem::Empty)));
         }

@@ -6,7 +6,7 @@ use serde_json::{Error, Value};
 use super::check::{Check, InvalidEvent};
 use super::message::Message;
 use super::wire::{wire, words};
-use crate::protocol::record::{FromJson, Metadata};
+use crate::record::{FromJson, Metadata};
 
 wire! {
     /// A request to run an agent.

@@ -3,7 +3,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since 1970, the form that JavaScript's `Date` has.
-pub(super) fn now() -> i64 {
+#[must_use]
+pub fn now() -> i64 {
     // Before 1970 the clock is wrong, and so far after it that milliseconds need 64 bits as well.
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
