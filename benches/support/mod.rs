@@ -5,8 +5,6 @@
 #![allow(dead_code, unused_imports)]
 
 mod crowd;
-#[path = "../../tests/support/example.rs"]
-mod example;
 mod farewell;
 pub(crate) mod http1;
 pub(crate) mod http2;
@@ -21,7 +19,6 @@ use std::env;
 use std::time::Duration;
 
 pub(crate) use crowd::Crowd;
-pub(crate) use example::example;
 pub(crate) use farewell::Farewell;
 pub(crate) use locked::LockedHub;
 pub(crate) use numbered::{Numbers, numbered};

@@ -14,6 +14,8 @@
 //!
 //!     cargo run --release -p tidings-soak --bin drain
 
+#[path = "../../../../tests/support/example.rs"]
+mod example;
 #[path = "../../../../benches/support/mod.rs"]
 mod support;
 
@@ -22,8 +24,9 @@ use std::process::{ExitCode, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use example::example;
 use support::process::Process;
-use support::{Farewell, Mode, example, http1, kernel, median};
+use support::{Farewell, Mode, http1, kernel, median};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Runtime};
