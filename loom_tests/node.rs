@@ -80,6 +80,15 @@ fn notice(id: Position) -> Event {
     Event { number: NOTICE, id }
 }
 
+/// Shows an event that the engine's log has not returned.
+pub(super) fn show(hub: &Hub, number: u32) {
+    let id = place(0);
+    let notice = (1, Event { number: NOTICE, id });
+    hub.with("u", |channel| {
+        channel.show((1, None), Event { number, id }, notice);
+    });
+}
+
 /// Sends what says that everything up to there is missing.
 pub(super) fn skip(hub: &Hub, until: u64) {
     hub.with("u", |channel| channel.skip(place(until), 1, notice));

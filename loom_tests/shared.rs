@@ -150,6 +150,35 @@ fn a_repair_meets_what_comes() {
     });
 }
 
+/// The engine comes back while events are shown without it: a notice stands between what the log has and what it has not, on
+/// either side, and a stream that comes in between gets what it lacks.
+///
+/// Fails: the_log_goes_on_without_a_notice, what_is_shown_is_behind_the_clients_that_are_there.
+#[test]
+fn what_is_shown_meets_the_engine() {
+    model(200, || {
+        let hub = hub();
+        let mut stays = open(&hub, "stays", Resume::Fresh);
+        take(&hub, 1, 0, 1);
+        let engine = {
+            let hub = hub.clone();
+            thread::spawn(move || take(&hub, 2, 1, 2))
+        };
+        show(&hub, 50);
+        let mut back = open(&hub, "back", Resume::After(place(1)));
+        engine.join().unwrap();
+        take(&hub, 3, 2, 3);
+        let got = numbers(&read(&mut stays));
+        let notice = NOTICE;
+        let before = [1, notice, 50, notice, 2, 3];
+        let behind = [1, 2, notice, 50, notice, 3];
+        assert!(got == before || got == behind, "{got:?}");
+        assert_eq!(numbers(&read(&mut back)), got[1..], "from its id on");
+        drop((stays, back));
+        assert_forgotten(&hub);
+    });
+}
+
 /// The end of the user's log is compared while the engine sends: a channel that lacks something does not move on.
 ///
 /// Fails: a_channel_that_is_behind_moves_on.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 #[cfg(feature = "nats")]
 use crate::backplane::nats::token::{self, Token};
-use crate::backplane::{Envelope, Outbound, What, lost};
+use crate::backplane::{self, Envelope, Outbound, What, lost};
 use crate::frame::{Draft, Frame};
 use crate::id::{LastEventId, Position};
 use crate::subscription::Subscription;
@@ -40,13 +40,15 @@ pub enum Content {
     Event {
         key: Option<String>,
         note: Option<String>,
+        /// Under which number streams of its node have it.
+        shown: Option<u64>,
         frame: Bytes,
     },
     Lost(Option<u64>),
 }
 
 pub fn parse_envelope(bytes: Bytes) -> Option<Parts> {
-    let Envelope { node, what } = Envelope::parse(bytes)?;
+    let Envelope { node, shown, what } = Envelope::parse(bytes)?;
     Some(match what {
         What::Event { key, note, draft } => {
             let frame = draft.finish(None);
@@ -57,6 +59,7 @@ pub fn parse_envelope(bytes: Bytes) -> Option<Parts> {
                 content: Content::Event {
                     key,
                     note,
+                    shown,
                     frame: frame.to_bytes(),
                 },
             }
@@ -73,7 +76,12 @@ pub fn parse_envelope(bytes: Bytes) -> Option<Parts> {
 pub fn write_envelope(parts: &Parts) -> Option<Bytes> {
     let trace = parts.trace.as_deref().and_then(|trace| trace.parse().ok());
     match &parts.content {
-        Content::Event { key, note, frame } => {
+        Content::Event {
+            key,
+            note,
+            shown,
+            frame,
+        } => {
             let mut bytes = Vec::new();
             let outbound = Outbound {
                 key: key.as_deref(),
@@ -82,7 +90,11 @@ pub fn write_envelope(parts: &Parts) -> Option<Bytes> {
             };
             outbound.write(parts.node, &mut bytes);
             assert!(bytes.len() <= outbound.len(), "it says how long it is");
-            Some(bytes.into())
+            let bytes = Bytes::from(bytes);
+            Some(match shown {
+                Some(number) => backplane::shown(&bytes, *number),
+                None => bytes,
+            })
         }
         Content::Lost(count) => Some(lost(parts.node, *count)),
     }

@@ -124,6 +124,7 @@ fuzz_target!(|input: Input| match input {
             content: Content::Event {
                 key,
                 note,
+                shown: (node % 2 == 1).then_some(node),
                 frame: frame.to_bytes(),
             },
         });

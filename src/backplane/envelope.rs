@@ -3,8 +3,9 @@
 //! | bytes | what |
 //! |---|---|
 //! | 2 | `T`, and the version, 2 |
-//! | 1 | 0: an event, 1: events were lost |
+//! | 1 | 0: an event, 1: events were lost, 2: an event that its node's streams have already |
 //! | 8 | the node that it comes from |
+//! | 8 | of kind 2: the number under which these have it |
 //! | 2 and as many | the event's key; 65,535 if it has none. Of what was lost 8: how many events, all ones if that is unknown, and nothing else |
 //! | 4 and as many | the event's note, likewise |
 //! | 1 and as many | the trace that it was published in; 0 if there is none |
@@ -26,6 +27,8 @@ const UNKNOWN: u64 = u64::MAX;
 
 pub(crate) struct Envelope {
     pub(crate) node: u64,
+    /// Streams of that node may have it already, under this number.
+    pub(crate) shown: Option<u64>,
     pub(crate) what: What,
 }
 
@@ -41,6 +44,12 @@ pub(crate) enum What {
 
 /// What stands in front of the frame, at the most, besides key and note.
 pub(crate) const OVERHEAD: usize = 18;
+
+/// Where the kind stands, and what stands before the key.
+const KIND: usize = 2;
+const HEAD: usize = 11;
+/// By how much a message is longer that streams have already.
+pub(crate) const SHOWN: usize = 8;
 
 fn begin(bytes: &mut impl BufMut, kind: u8, node: u64) {
     bytes.put_slice(&[MAGIC, VERSION, kind]);
@@ -95,6 +104,17 @@ impl Outbound<'_> {
     }
 }
 
+/// The same event, which this node's streams have already, under this number.
+pub(crate) fn shown(body: &Bytes, number: u64) -> Bytes {
+    let (head, rest) = body.split_at(HEAD);
+    let mut bytes = BytesMut::with_capacity(body.len() + SHOWN);
+    bytes.put_slice(head);
+    bytes[KIND] = 2;
+    bytes.put_u64(number);
+    bytes.put_slice(rest);
+    bytes.freeze()
+}
+
 /// That so many events were lost.
 pub(crate) fn lost(node: u64, count: Option<u64>) -> Bytes {
     let mut bytes = BytesMut::with_capacity(OVERHEAD + 8);
@@ -112,8 +132,12 @@ impl Envelope {
         }
         let kind = bytes.try_get_u8().ok()?;
         let node = bytes.try_get_u64().ok()?;
+        let shown = match kind {
+            2 => Some(bytes.try_get_u64().ok()?),
+            _ => None,
+        };
         let what = match kind {
-            0 => {
+            0 | 2 => {
                 let key = match bytes.try_get_u16().ok()? {
                     NO_KEY => None,
                     len => Some(text(&mut bytes, len.into())?),
@@ -145,7 +169,7 @@ impl Envelope {
             }
             _ => return None,
         };
-        Some(Self { node, what })
+        Some(Self { node, shown, what })
     }
 }
 

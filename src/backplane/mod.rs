@@ -14,5 +14,5 @@ pub use contract::{
     Backplane, BackplaneError, Cause, Event, Fetched, Head, Level, MAX_HEADS, Message, Missing,
     Place, Published, Received,
 };
-pub(crate) use envelope::{Envelope, Outbound, What, lost};
+pub(crate) use envelope::{Envelope, Outbound, SHOWN, What, lost, shown};
 pub use in_process::{InProcess, InProcessNode};

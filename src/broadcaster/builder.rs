@@ -74,6 +74,7 @@ impl<E: ?Sized> Builder<E> {
                 patience: Duration::from_secs(30),
                 linger: Duration::from_secs(15),
                 tags: None,
+                local_after: None,
             },
             name: "default",
             #[cfg(feature = "metrics")]
@@ -218,6 +219,27 @@ impl<E: ?Sized> Builder<E> {
     /// keep-alives.
     pub fn backplane_patience(mut self, patience: Duration) -> Self {
         self.relay.patience = patience.min(LONGEST);
+        self
+    }
+
+    /// Sends events to the streams here without the engine, once it has been away for so long. Default `None`: events wait for
+    /// the engine, and reach nobody until it is there. At [`Level::Replayable`](crate::backplane::Level::Replayable) only; at
+    /// [`AtMostOnce`](crate::backplane::Level::AtMostOnce) streams here get events first in any case.
+    ///
+    /// | | default | `local_after(d)` |
+    /// |---|---|---|
+    /// | an outage shorter than `d` | nothing is seen of it but a delay | the same |
+    /// | a longer one | streams get nothing, and afterwards everything, without a gap | after `d`, the user's streams here get a [`Gap`](crate::Gap) of the reason `backplane`, then what waits and what is broadcast on this node |
+    /// | when the engine is back | | another gap, then the log's order again |
+    /// | order | that of the log, on all nodes | between the two gaps, that of this node |
+    /// | ids | every event has one | events between the gaps have none. A client that is cut off comes back with the id from before, and gets these events again |
+    /// | costs | an outage is a silence | an outage longer than `d` is two gaps for each stream, whose client may have to fetch its state anew |
+    ///
+    /// On one connection no event comes twice: the log returns these events to all nodes, and a stream that has had one skips
+    /// it. An event whose acknowledgement did not arrive may be in the log already, and waits for it. Choose a time longer than
+    /// the engine takes to restart or to elect a leader: ten seconds, say.
+    pub fn local_after(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.relay.local_after = time.into().map(|time| time.min(LONGEST));
         self
     }
 

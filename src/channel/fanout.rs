@@ -114,15 +114,24 @@ impl<T: Clone + Send + 'static> Channel<T> {
         };
         self.sending(|send| match self.roster.log() {
             None => Taken::Elsewhere,
-            Some(log) => log.take(incoming, sized, make, send),
+            Some(log) => log.take(incoming, sized, make, || self.roster.add_notice(), send),
         })
+    }
+
+    /// Sends an event that the engine's log has not returned yet; see [`Log::show`]. Each `size` is what the log counts.
+    pub(crate) fn show(&self, sized: (usize, Option<&str>), event: T, notice: (usize, T)) {
+        if let Some(log) = self.roster.log() {
+            let count = || self.roster.add_notice();
+            self.sending(|send| log.show(sized, event, notice, count, send));
+        }
     }
 
     /// Sends what says that the engine's log lacks what comes next, up to this place; see [`Log::skip`].
     pub(crate) fn skip(&self, until: Position, size: usize, make: impl FnOnce(Position) -> T) {
         if let Some(log) = self.roster.log() {
             let make = |id| self.count_notice(make(id));
-            self.sending(|send| log.skip(until, size, make, send));
+            let count = || self.roster.add_notice();
+            self.sending(|send| log.skip(until, size, make, count, send));
         }
     }
 
@@ -166,10 +175,10 @@ impl<T: Clone + Send + 'static> Channel<T> {
         notice
     }
 
-    /// Runs `append`, which may send an event under the log's lock. What an event does to the service, streams that wake and
-    /// other events that are dropped, follows when that is released.
+    /// Runs `append`, which may send an event under the log's lock, and a notice before it. What these do to the service,
+    /// streams that wake and other events that are dropped, follows when that is released.
     fn sending<R>(&self, append: impl FnOnce(&mut dyn FnMut(T) -> usize) -> R) -> R {
-        let mut sent = None;
+        let (mut before, mut sent) = (None, None);
         let result = append(&mut |event| {
             self.roster.advance();
             // With a log this is under its lock: a stream that has joined the log before reads from this ring.
@@ -178,10 +187,10 @@ impl<T: Clone + Send + 'static> Channel<T> {
                 Some(ring) => ring.push(event),
                 None => (0, Some(event)),
             };
-            sent = Some((current, unread));
+            before = sent.replace((current, unread));
             reached
         });
-        if let Some((current, unread)) = sent {
+        for (current, unread) in before.into_iter().chain(sent) {
             current.ring().inspect(|ring| ring.release());
             contain(|| drop(unread));
         }

@@ -31,21 +31,27 @@ pub(super) struct State<T> {
     pub(super) unclaimed: bool,
     /// Where several nodes have the history in common.
     pub(super) marks: Option<Marks>,
+    /// Streams were shown events that the engine's log has not returned: what tells them of the gap before what it returns
+    /// next, and how much that takes.
+    pub(super) apart: Option<(usize, T)>,
 }
+
+/// A place in the engine's log: an offset, and whether it is behind that one and before the next.
+pub(super) type Mark = (u64, bool);
 
 pub(super) struct Entry<T> {
     pub(super) event: T,
     pub(super) size: usize,
     /// When it was appended; known only where events grow too old.
     pub(super) at: Option<Instant>,
-    /// Its offset in the engine's log, where that is the history.
-    pub(super) mark: Option<u64>,
+    /// Where it stands in the engine's log, where that is the history.
+    pub(super) mark: Option<Mark>,
 }
 
 impl<T> State<T> {
     /// How many of the events that are kept a stream has behind it that is at this offset of the engine's log.
     pub(super) fn behind(&self, offset: u64) -> u64 {
-        let is_behind = |entry: &Entry<T>| entry.mark.is_some_and(|mark| mark <= offset);
+        let is_behind = |entry: &Entry<T>| entry.mark.is_some_and(|mark| mark <= (offset, false));
         self.kept.partition_point(is_behind) as u64
     }
 
@@ -154,7 +160,7 @@ impl<T> State<T> {
 
     /// An event is not even kept.
     fn drop_mark(&mut self, entry: &Entry<T>) {
-        if let (Some(marks), Some(mark)) = (&mut self.marks, entry.mark) {
+        if let (Some(marks), Some((mark, _))) = (&mut self.marks, entry.mark) {
             marks.dropped = mark;
         }
     }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::discarded::Discarded;
-use super::kept::{Entry, State};
+use super::kept::{Entry, Mark, State};
 use super::latest::Latest;
 use super::ring::Feed;
 use super::shared::{Incoming, Marks, Standing, Taken};
@@ -81,6 +81,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                     .upstream
                     .as_ref()
                     .map(|up| Marks::at(up.horizon())),
+                apart: None,
             }),
             retention,
         })
@@ -141,13 +142,15 @@ impl<T: Clone + Send + 'static> Log<T> {
         })
     }
 
-    /// Appends and sends an event of the engine's log, if it is its turn.
+    /// Appends and sends an event of the engine's log, if it is its turn. If something was [shown](Self::show) before it, the
+    /// notice of the gap comes first, and is counted by `count`.
     pub(super) fn take(
         &self,
         incoming: Incoming,
         (size, key): (usize, Option<&str>),
         make: impl FnOnce(Position) -> T,
-        send: impl FnOnce(T) -> usize,
+        count: impl FnOnce(),
+        mut send: impl FnMut(T) -> usize,
     ) -> Taken {
         let now = self.now();
         self.with(|state, discarded| {
@@ -161,16 +164,46 @@ impl<T: Clone + Send + 'static> Log<T> {
             if incoming.previous > marks.last {
                 return Taken::Early;
             }
+            let before = (marks.last, true);
             marks.last = place.offset;
+            if let Some((size, notice)) = state.apart.take() {
+                count();
+                let sized = (size, None);
+                self.push(
+                    (state, discarded),
+                    sized,
+                    (now, Some(before)),
+                    notice,
+                    &mut send,
+                );
+            }
             let event = make(place);
-            Taken::Sent(self.push(
-                (state, discarded),
-                (size, key),
-                (now, Some(place.offset)),
-                event,
-                send,
-            ))
+            let at = (now, Some((place.offset, false)));
+            Taken::Sent(self.push((state, discarded), (size, key), at, event, send))
         })
+    }
+
+    /// Sends an event that the engine's log has not returned, and keeps it behind what the log has returned. A notice of a gap
+    /// stands before the first such event, and is kept for [`take`](Self::take) to send behind the last.
+    pub(super) fn show(
+        &self,
+        (size, key): (usize, Option<&str>),
+        event: T,
+        notice: (usize, T),
+        count: impl FnOnce(),
+        mut send: impl FnMut(T) -> usize,
+    ) {
+        let now = self.now();
+        self.with(|state, discarded| {
+            let at = (now, state.marks.map(|marks| (marks.last, true)));
+            if state.apart.is_none() {
+                count();
+                let (size, first) = notice.clone();
+                state.apart = Some(notice);
+                self.push((state, discarded), (size, None), at, first, &mut send);
+            }
+            self.push((state, discarded), (size, key), at, event, send);
+        });
     }
 
     /// What comes next in the engine's log is missing, up to this place: appends and sends what says so. Nothing, if the
@@ -180,13 +213,14 @@ impl<T: Clone + Send + 'static> Log<T> {
         until: Position,
         size: usize,
         make: impl FnOnce(Position) -> T,
-        send: impl FnOnce(T) -> usize,
+        count: impl FnOnce(),
+        send: impl FnMut(T) -> usize,
     ) {
         let incoming = Incoming {
             position: until,
             previous: 0,
         };
-        self.take(incoming, (size, None), make, send);
+        self.take(incoming, (size, None), make, count, send);
     }
 
     /// The engine's log has nothing up to this place that is not here, or known to be missing.
@@ -233,11 +267,12 @@ impl<T: Clone + Send + 'static> Log<T> {
             }
             while state.forget_oldest(&self.retention, discarded) {}
             state.marks = Some(Marks::at(horizon));
+            state.apart = None;
             let event = make(horizon);
             self.push(
                 (state, discarded),
                 (size, None),
-                (now, Some(horizon.offset)),
+                (now, Some((horizon.offset, false))),
                 event,
                 send,
             );
@@ -264,7 +299,7 @@ impl<T: Clone + Send + 'static> Log<T> {
         &self,
         (state, discarded): (&mut State<T>, &mut Discarded<T>),
         (size, key): (usize, Option<&str>),
-        (at, mark): (Option<Instant>, Option<u64>),
+        (at, mark): (Option<Instant>, Option<Mark>),
         event: T,
         send: impl FnOnce(T) -> usize,
     ) -> usize {

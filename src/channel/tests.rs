@@ -71,8 +71,13 @@ impl Node {
     fn take_sized(&self, position: Position, previous: u64, number: u32, size: usize) -> Taken {
         let incoming = Incoming { position, previous };
         let make = |id: Position| (number, id);
-        self.log
-            .take(incoming, (size, None), make, |event| self.send(event))
+        self.log.take(
+            incoming,
+            (size, None),
+            make,
+            || (),
+            |event| self.send(event),
+        )
     }
 
     fn take(&self, offset: u64, previous: u64, number: u32) -> Taken {
@@ -94,8 +99,13 @@ impl Node {
     }
 
     fn skip(&self, until: u64) {
-        self.log
-            .skip(place(until), 1, |id| (NOTICE, id), |event| self.send(event));
+        self.log.skip(
+            place(until),
+            1,
+            |id| (NOTICE, id),
+            || (),
+            |event| self.send(event),
+        );
     }
 
     fn follow(&self) {

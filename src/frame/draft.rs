@@ -135,11 +135,7 @@ impl Draft {
 
     pub(crate) fn with_trace(mut self, parent: Option<TraceParent>) -> Self {
         if parent.is_some() {
-            self.aside = Some(Arc::new(Aside {
-                trace_parent: parent,
-                sample: None,
-                gap: None,
-            }));
+            self.aside_mut().trace_parent = parent;
         }
         self
     }
@@ -147,14 +143,21 @@ impl Draft {
     /// Lets a sample travel with the frame, if there is one.
     pub(crate) fn with_sample(mut self, sample: Option<Sample>) -> Self {
         if sample.is_some() {
-            let trace_parent = self.aside.and_then(|aside| aside.trace_parent);
-            self.aside = Some(Arc::new(Aside {
-                trace_parent,
-                sample,
-                gap: None,
-            }));
+            self.aside_mut().sample = sample;
         }
         self
+    }
+
+    /// Says under which number streams may have it already.
+    pub(crate) fn with_shown(mut self, number: Option<u64>) -> Self {
+        if number.is_some() {
+            self.aside_mut().shown = number;
+        }
+        self
+    }
+
+    fn aside_mut(&mut self) -> &mut Aside {
+        Arc::make_mut(self.aside.get_or_insert_default())
     }
 
     /// How many bytes it takes.
@@ -162,7 +165,7 @@ impl Draft {
         self.wire.len()
     }
 
-    /// Writes the id into its room, if there is one.
+    /// Writes the id into its room, if there is one. Without an id the room is cut off.
     pub(crate) fn finish(mut self, id: Option<Position>) -> Frame {
         let mut start = 0;
         let mut body_start = 0;
@@ -178,6 +181,9 @@ impl Draft {
             let at = put_number(&mut self.wire, ROOM - 1, id.offset);
             start = at - PREFIX;
             self.wire.copy_within(..PREFIX, start);
+        }
+        if self.epoch.is_some() && id.is_none() {
+            (start, body_start) = (ROOM, ROOM);
         }
         let mut wire = Bytes::from(self.wire);
         // `Bytes` made of a vector allocates its count at the first clone. Let that be now, not at the first delivery.

@@ -44,11 +44,14 @@ pub struct Frame {
 }
 
 /// What few frames have besides.
+#[derive(Clone, Default)]
 pub(crate) struct Aside {
     pub(crate) trace_parent: Option<TraceParent>,
     pub(crate) sample: Option<Sample>,
     /// It is no event: it tells of a gap.
     pub(super) gap: Option<(GapReason, Option<u64>)>,
+    /// Streams may get it twice: when its node shows it, and when the engine's log returns it. It has this number both times.
+    pub(super) shown: Option<u64>,
 }
 
 impl Frame {
@@ -82,6 +85,11 @@ impl Frame {
         self.aside.as_ref()?.gap
     }
 
+    /// The number that it has both when it is shown and when the engine's log returns it.
+    pub(crate) fn shown(&self) -> Option<u64> {
+        self.aside.as_ref()?.shown
+    }
+
     /// Stands in a user's channel for a gap that all streams have.
     pub(crate) fn notice(reason: GapReason, missed: Option<u64>, id: Option<Position>) -> Self {
         let gap = Gap {
@@ -91,9 +99,8 @@ impl Frame {
         };
         let mut frame = Self::gap(&gap);
         frame.aside = Some(Arc::new(Aside {
-            trace_parent: None,
-            sample: None,
             gap: Some((reason, missed)),
+            ..Aside::default()
         }));
         frame
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 /// There is none.
+#[derive(Clone)]
 pub(crate) enum Sample {}
 
 impl Sample {

@@ -12,6 +12,7 @@ use super::facade::{FANOUT, LABEL, PUBLISH_TO_WRITE};
 const ONE_IN: u32 = 64;
 
 /// Travels with an event that is looked at.
+#[derive(Clone)]
 pub(crate) struct Sample {
     /// When it was sent.
     at: Instant,

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_core::Stream;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
@@ -136,11 +137,13 @@ impl Relay {
             position: place.position,
             previous: place.previous,
         };
+        let shown = self.shown(&envelope);
         let taken = match envelope.what {
             What::Event { key, note, draft } => {
                 let sample = Sample::take(self.name);
                 let is_sampled = sample.is_some();
-                let draft = self.prepare(channel, draft, note).with_sample(sample);
+                let draft = self.prepare(channel, draft, note);
+                let draft = draft.with_sample(sample).with_shown(shown);
                 let sized = (draft.len() + FRAME_OVERHEAD, key.as_deref());
                 let taken = channel.take(false, incoming, sized, |id| {
                     Arc::new(draft.finish(Some(id)))
@@ -159,6 +162,25 @@ impl Relay {
             self.counters.again.add(1);
         }
         taken
+    }
+
+    /// Under which number streams here may have it already.
+    pub(super) fn shown(&self, envelope: &Envelope) -> Option<u64> {
+        envelope.shown.filter(|_| envelope.node == self.node)
+    }
+
+    /// Shows streams here an event before the log has it.
+    pub(super) fn show(&self, channel: &Channel<Arc<Frame>>, body: Bytes, number: u64) {
+        let what = Envelope::parse(body).map(|envelope| envelope.what);
+        let Some(What::Event { key, note, draft }) = what else {
+            return;
+        };
+        let draft = self.prepare(channel, draft, note).with_shown(Some(number));
+        let size = draft.len() + FRAME_OVERHEAD;
+        let notice = Arc::new(Frame::notice(GapReason::Backplane, None, None));
+        // An id would be one that the log has not given it.
+        let event = Arc::new(draft.finish(None));
+        channel.show((size, key.as_deref()), event, (FRAME_OVERHEAD, notice));
     }
 
     fn prepare(&self, channel: &Channel<Arc<Frame>>, draft: Draft, note: Option<String>) -> Draft {

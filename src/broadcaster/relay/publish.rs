@@ -18,11 +18,15 @@
 //! Everything that is published again waits for one pause, which grows until nothing has to be published again. After a call
 //! that failed as a whole, everything else waits for it as well.
 //!
+//! If streams here are to get events without the engine after a while ([`local_after`](crate::Builder::local_after)), they
+//! are shown what waits once the engine has not answered for so long, and from then on what comes, until it answers. Only
+//! what the engine was never given, or has refused: of everything else it may have a form that does not say that it was shown.
+//!
 //! A user who has a lane is in exactly one place: in `turns`, in `again`, or in the call.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -30,6 +34,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Relay;
 use super::calls::{Guarded, LONGEST_PAUSE, guarded, longer};
+use super::inbox::Users;
 use super::outbox::{Haul, Outgoing};
 use crate::backplane::{self, BackplaneError, Level, Message, Published};
 use crate::error::{RelayError, with_causes};
@@ -43,13 +48,21 @@ const AWAKE: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_millis(1);
 
 /// Runs until `stop` says until when, and everything is published that can be. Callers that wait for the rest are told.
-pub(super) async fn run(relay: Arc<Relay>, stop: watch::Receiver<Option<Instant>>) {
-    publish_all(&relay, stop).await;
+pub(super) async fn run(
+    relay: Arc<Relay>,
+    registry: Weak<Users>,
+    stop: watch::Receiver<Option<Instant>>,
+) {
+    publish_all(&relay, &registry, stop).await;
     relay.outbox.close();
     drop(relay.outbox.take());
 }
 
-async fn publish_all(relay: &Relay, mut stop: watch::Receiver<Option<Instant>>) {
+async fn publish_all(
+    relay: &Relay,
+    registry: &Weak<Users>,
+    mut stop: watch::Receiver<Option<Instant>>,
+) {
     let mut backlog = Backlog::default();
     let mut call: Option<Call> = None;
     // When the outbox was not empty last, and when to look into it next.
@@ -60,9 +73,13 @@ async fn publish_all(relay: &Relay, mut stop: watch::Receiver<Option<Instant>>) 
         if deadline.is_some_and(|at| at <= now) {
             return;
         }
+        let waiting = relay.local_after.zip(relay.waiting_since());
+        let apart = waiting.map(|(after, since)| since + after);
+        let is_apart = apart.is_some_and(|at| at <= now);
+        backlog.set_apart(relay, registry, is_apart);
         if look <= now || deadline.is_some() {
             look = now + LOOK;
-            backlog.fill(relay.outbox.take());
+            backlog.fill(relay, registry, relay.outbox.take());
         }
         backlog.lose(relay.take_lost());
         backlog.resume(now);
@@ -81,10 +98,9 @@ async fn publish_all(relay: &Relay, mut stop: watch::Receiver<Option<Instant>>) 
         // Whoever looks all the time is in the way of those who broadcast, and so is whoever has to be woken by them.
         let sleeps = is_idle && now - busy >= AWAKE;
         let look_due = (is_idle && !sleeps).then_some(look);
-        let due = [look_due, backlog.due, deadline]
-            .into_iter()
-            .flatten()
-            .min();
+        let apart_due = apart.filter(|_| !is_apart);
+        let due = [look_due, backlog.due, deadline, apart_due];
+        let due = due.into_iter().flatten().min();
         tokio::select! {
             published = answer(&mut call) => {
                 let call = call.take().expect("it has answered");
@@ -93,7 +109,7 @@ async fn publish_all(relay: &Relay, mut stop: watch::Receiver<Option<Instant>>) 
                 }
             }
             () = sleep_until(due.unwrap_or(now)), if due.is_some() => {}
-            () = relay.outbox.wait(), if sleeps => (busy, look) = (Instant::now(), now),
+            () = relay.outbox.wait(), if sleeps || is_apart => (busy, look) = (Instant::now(), now),
             () = relay.restored.notified() => backlog.hurry(),
             () = relay.has_lost.notified() => {}
             _ = stop.changed() => {}
@@ -130,6 +146,10 @@ struct Backlog {
     pause: Duration,
     /// Nothing else is published until then.
     is_held: bool,
+    /// Streams here get events without the engine.
+    is_apart: bool,
+    /// How many they have got.
+    shown: u64,
 }
 
 /// Something to publish.
@@ -139,6 +159,8 @@ struct Item {
     id: Option<u128>,
     /// When it was handed over the first time without an outcome, and in which log.
     unknown: Option<(Instant, Option<u64>)>,
+    /// Streams here have it, under this number.
+    shown: Option<u64>,
 }
 
 enum What {
@@ -153,6 +175,7 @@ impl From<What> for Item {
             what,
             id: None,
             unknown: None,
+            shown: None,
         }
     }
 }
@@ -165,17 +188,33 @@ enum Next {
 }
 
 impl Backlog {
-    fn fill(&mut self, haul: Haul) {
+    /// Shows streams here what waits, once the engine has been away for long enough.
+    fn set_apart(&mut self, relay: &Relay, registry: &Weak<Users>, is_apart: bool) {
+        if is_apart && !self.is_apart {
+            for (user, lane) in &mut self.lanes {
+                for item in lane {
+                    item.show(relay, registry, user, &mut self.shown);
+                }
+            }
+        }
+        self.is_apart = is_apart;
+    }
+
+    fn fill(&mut self, relay: &Relay, registry: &Weak<Users>, haul: Haul) {
         let lost = haul.lost.into_iter();
         let lost = lost.map(|(user, count)| (user, What::Lost(Some(count))));
         let events = haul.events.into_iter();
         let events = events.map(|(user, event)| (user, What::Event(event)));
         for (user, what) in events.chain(lost) {
+            let mut item = Item::from(what);
+            if self.is_apart {
+                item.show(relay, registry, &user, &mut self.shown);
+            }
             match self.lanes.get_mut(&user) {
-                Some(lane) => lane.push_back(what.into()),
+                Some(lane) => lane.push_back(item),
                 None => {
                     self.turns.push_back(user.clone());
-                    self.lanes.insert(user, [what.into()].into());
+                    self.lanes.insert(user, [item].into());
                 }
             }
         }
@@ -233,7 +272,10 @@ impl Backlog {
             for item in &mut items {
                 item.leave_log(relay, epoch);
                 let body = match &item.what {
-                    What::Event(event) => event.body.clone(),
+                    What::Event(event) => match item.shown {
+                        Some(number) => backplane::shown(&event.body, number),
+                        None => event.body.clone(),
+                    },
                     What::Lost(count) => backplane::lost(relay.node, *count),
                 };
                 bytes += body.len();
@@ -268,7 +310,10 @@ impl Backlog {
     ) -> ControlFlow<()> {
         let (mut outcomes, is_unavailable) = match published {
             Ok(published) => {
-                relay.waits_not();
+                let is_answer = |outcome: &_| !matches!(outcome, Published::Unknown(_));
+                if published.iter().any(is_answer) {
+                    relay.waits_not();
+                }
                 (published.into_iter(), false)
             }
             Err(error) if error.is_closed() => return ControlFlow::Break(()),
@@ -325,6 +370,23 @@ impl Backlog {
 }
 
 impl Item {
+    /// Shows it to streams here, if the engine cannot have it.
+    fn show(&mut self, relay: &Relay, registry: &Weak<Users>, user: &UserId, count: &mut u64) {
+        let What::Event(event) = &self.what else {
+            return;
+        };
+        if self.unknown.is_some() || self.shown.is_some() {
+            return;
+        }
+        let number = *count + 1;
+        let show = |channel: &_| relay.show(channel, event.body.clone(), number);
+        let registry = registry.upgrade();
+        if registry.and_then(|users| users.with(user, show)).is_some() {
+            *count = number;
+            self.shown = Some(number);
+        }
+    }
+
     /// Gives up an event that another log than this one may have: this one would not recognize it.
     fn leave_log(&mut self, relay: &Relay, epoch: Option<u64>) {
         let is_in_another = self.unknown.is_some_and(|(_, log)| log != epoch);

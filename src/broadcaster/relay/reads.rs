@@ -399,7 +399,9 @@ impl Relay {
     fn open(&self, fetched: &Fetched) -> Items {
         let open = |(position, body): &(Position, Bytes)| {
             // What is none of ours was counted when it came.
-            let item = match Envelope::parse(body.clone())?.what {
+            let envelope = Envelope::parse(body.clone())?;
+            let shown = self.shown(&envelope);
+            let item = match envelope.what {
                 What::Lost(missed) => Err(Gap {
                     reason: GapReason::Backplane,
                     missed,
@@ -408,7 +410,7 @@ impl Relay {
                 What::Event { note, draft, .. } => {
                     let tag = self.tag(&draft, note.as_deref());
                     let draft = draft.with_epoch(Some(position.epoch)).with_tag(tag);
-                    Ok(Arc::new(draft.finish(Some(*position))))
+                    Ok(Arc::new(draft.with_shown(shown).finish(Some(*position))))
                 }
             };
             Some((position.offset, item))

@@ -24,6 +24,34 @@ pub(in crate::broadcaster) struct Returning {
     notices: u64,
     /// For a client that came back with an id of the log.
     reader: Option<Box<Reader>>,
+    shown: Shown,
+}
+
+/// Which of the events that were shown before the log had them this stream has had. Numbers rise in the order in which they
+/// were shown, which is also the order in which the log returns them.
+#[derive(Default)]
+struct Shown {
+    /// When they were shown: the first and the last.
+    early: Option<(u64, u64)>,
+    /// From the log: the last.
+    late: u64,
+}
+
+impl Shown {
+    /// Notes one, and says whether the stream has had it.
+    fn note(&mut self, number: u64, is_early: bool) -> bool {
+        if is_early {
+            let has = number <= self.late;
+            if !has {
+                let first = self.early.map_or(number, |(first, _)| first);
+                self.early = Some((first, number));
+            }
+            return has;
+        }
+        self.late = self.late.max(number);
+        let early = self.early;
+        early.is_some_and(|(first, last)| (first..=last).contains(&number))
+    }
 }
 
 struct Reader {
@@ -60,6 +88,7 @@ impl Returning {
         Self {
             notices: welcome.notices,
             reader,
+            shown: Shown::default(),
         }
     }
 
@@ -127,6 +156,9 @@ impl Gate<Arc<Frame>> for Returning {
         };
         loop {
             if let Some(item) = reader.next() {
+                // It is behind its id: it cannot have had it.
+                let number = item.as_ref().ok().and_then(|frame| frame.shown());
+                number.map(|number| self.shown.note(number, false));
                 return Poll::Ready(Some(item));
             }
             let Some(asked) = &mut reader.asked else {
@@ -166,7 +198,10 @@ impl Gate<Arc<Frame>> for Returning {
     fn pass(&mut self, frame: Arc<Frame>) -> Pass<Arc<Frame>> {
         let told = frame.told();
         self.notices += u64::from(told.is_some());
-        if self.has(frame.place()) {
+        let is_early = frame.place().is_none();
+        let number = frame.shown();
+        let is_known = number.is_some_and(|number| self.shown.note(number, is_early));
+        if is_known || self.has(frame.place()) {
             return Pass::Nothing;
         }
         match told {

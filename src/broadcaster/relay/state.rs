@@ -16,7 +16,7 @@ use super::interest::{self, Interests};
 use super::outbox::{Confirm, Outbox};
 use super::reads::{Asked, Stretch};
 use super::{inbox, publish};
-use crate::backplane::{Backplane, BackplaneError, Cause, Level, Outbound};
+use crate::backplane::{self, Backplane, BackplaneError, Cause, Level, Outbound};
 use crate::error::{RelayError, with_causes};
 use crate::event::Tag;
 use crate::frame::{Draft, Frame};
@@ -36,6 +36,8 @@ pub(in crate::broadcaster) struct Settings {
     /// For how long a user who has gone is still of interest.
     pub(in crate::broadcaster) linger: Duration,
     pub(in crate::broadcaster) tags: Option<Tags>,
+    /// After how long without the engine streams here get events before the log has them.
+    pub(in crate::broadcaster) local_after: Option<Duration>,
 }
 
 #[derive(Default)]
@@ -63,6 +65,8 @@ pub(in crate::broadcaster) struct Relay {
     pub(super) interests: Interests,
     pub(super) counters: Counters,
     tags: Option<Tags>,
+    /// At [`Level::Replayable`] only: otherwise they always get them before.
+    pub(super) local_after: Option<Duration>,
     pub(super) patience: Duration,
     pub(super) runtime: Handle,
     /// The engine can be reached again.
@@ -105,6 +109,9 @@ impl Relay {
             interests: Interests::new(),
             counters: Counters::default(),
             tags: settings.tags,
+            local_after: settings
+                .local_after
+                .filter(|_| backplane.level() == Level::Replayable),
             patience: settings.patience,
             runtime: runtime.clone(),
             restored: Notify::new(),
@@ -123,7 +130,7 @@ impl Relay {
         let events = relay.backplane.events();
         let inbox = inbox::run(relay.clone(), registry.clone(), events, asked);
         runtime.spawn(inbox);
-        let publish = publish::run(relay.clone(), stopped.clone());
+        let publish = publish::run(relay.clone(), registry.clone(), stopped.clone());
         let mut publishing = relay.publishing.try_lock().expect("nobody closes it yet");
         *publishing = Some(runtime.spawn(publish));
         drop(publishing);
@@ -143,7 +150,9 @@ impl Relay {
         event: &Outbound<'_>,
         confirm: Option<Confirm>,
     ) -> Result<(), RelayError> {
-        let (len, max) = (event.len(), self.max_body.load(Ordering::Relaxed));
+        let longer = self.local_after.map_or(0, |_| backplane::SHOWN);
+        let len = event.len() + longer;
+        let max = self.max_body.load(Ordering::Relaxed);
         let pushed = if len > max {
             self.outbox.lose(hash, user);
             Err(RelayError::TooLarge { len, max })
@@ -273,13 +282,18 @@ impl Relay {
         lock(&self.behind).get_or_insert(since);
     }
 
-    /// Nothing waits any more.
+    /// Since when something has been waiting, if something is.
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
+        *lock(&self.behind)
+    }
+
+    /// Nothing waits any more, or the engine has answered.
     pub(super) fn waits_not(&self) {
         *lock(&self.behind) = None;
     }
 
     pub(in crate::broadcaster) fn stats(&self) -> BackplaneStats {
-        let behind = *lock(&self.behind);
+        let behind = self.waiting_since();
         let (users, unheard) = self.interests.count();
         let counters = &self.counters;
         BackplaneStats {
