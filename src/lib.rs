@@ -89,7 +89,6 @@
 //! | `agents` | no | both, events of the application's own (`protocol::context`, `system`, `analytics`), and `EventRouter`, which feeds all their streams |
 //! | `nats` | no | `backplane::nats`: several nodes over NATS; Cargo takes async-nats 0.46 for Rust 1.85, newer ones from 1.89 on; TLS needs a crypto provider, which the application chooses |
 //! | `console` | no | `console`: a page for operators, with live figures, users and connections, to be guarded by the service |
-//! | `testkit` | no | `testkit`: a client of event streams for a service's own tests, in the process or over TCP, and tests for backplanes |
 //!
 //! # Security
 //!
@@ -152,8 +151,6 @@ pub mod serve;
 pub mod sse;
 mod subscription;
 mod sync;
-#[cfg(all(feature = "testkit", not(loom)))]
-pub mod testkit;
 mod trace;
 
 pub use self::metrics::{BackplaneStats, Stats};

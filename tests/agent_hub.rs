@@ -9,7 +9,7 @@ use std::time::Duration;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
-use tidings::testkit::{Item, SseClient, SseRequest, Stalled};
+use tidings_testkit::{Item, SseClient, SseRequest, Stalled};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdout, Command};

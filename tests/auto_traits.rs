@@ -104,7 +104,7 @@ fn events_of_the_protocols_go_wherever_a_service_needs_them() {
 
 #[test]
 fn clients_of_the_test_kit_can_be_spawned() {
-    use tidings::testkit::{Decoder, Item, SseClient, SseError, SseRequest, Stalled};
+    use tidings_testkit::{Decoder, Item, SseClient, SseError, SseRequest, Stalled};
     all::<Decoder>();
     all::<Item>();
     all::<SseRequest>();

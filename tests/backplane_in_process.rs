@@ -1,13 +1,11 @@
 //! The engine in memory does what every backplane must.
 
-#![cfg(feature = "testkit")]
-
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use tidings::backplane::{Backplane, InProcess, InProcessNode, Level};
-use tidings::testkit::backplane::{self, Cluster, Faults};
+use tidings_testkit::backplane::{self, Cluster, Faults};
 
 const KEPT: usize = 40;
 

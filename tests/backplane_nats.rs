@@ -17,7 +17,7 @@ use tidings::backplane::nats::{ConnectError, Interest, Log, Nats, Settings, Stor
 use tidings::backplane::{
     Backplane, Cause, Event, Fetched, Message, Missing, Position, Published, Received,
 };
-use tidings::testkit::backplane::{self, Cluster, Faults};
+use tidings_testkit::backplane::{self, Cluster, Faults};
 use tokio::time::timeout;
 
 use nats::{Network, Server};

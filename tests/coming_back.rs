@@ -7,11 +7,11 @@ use std::time::Duration;
 use futures_util::{FutureExt, StreamExt};
 use http_body_util::BodyExt;
 use tidings::sse::Cursor;
-use tidings::testkit::{Decoder, Item, Message};
 use tidings::{
     Frame, Gap, GenericBroadcaster, History, KeepAlive, LagPolicy, LastEventId, RegisterError,
     SseBody, Subscription, Text,
 };
+use tidings_testkit::{Decoder, Item, Message};
 use tokio::time::Instant;
 
 type Hub = GenericBroadcaster<Text>;

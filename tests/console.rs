@@ -7,8 +7,8 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use serde_json::{Value, json};
 use tidings::console::Console;
-use tidings::testkit::{SseClient, SseRequest};
 use tidings::{ConnectionId, GenericBroadcaster, LagPolicy, Text};
+use tidings_testkit::{SseClient, SseRequest};
 use tokio::runtime::Handle;
 use tower::ServiceExt;
 

@@ -413,8 +413,8 @@ mod served {
     use axum::extract::State;
     use axum::routing::get;
     use tidings::serve::{bind, serve};
-    use tidings::testkit::SseRequest;
     use tidings::{RegisterError, sse::SseResponse};
+    use tidings_testkit::SseRequest;
 
     use super::*;
 

@@ -545,7 +545,7 @@ mod responses {
     use super::*;
     use axum::response::IntoResponse;
     use axum::{Router, extract::State, routing::get};
-    use tidings::testkit::SseRequest;
+    use tidings_testkit::SseRequest;
 
     #[tokio::test]
     async fn a_refusal_that_browsers_survive_is_a_stream_that_ends() {

@@ -404,7 +404,7 @@ async fn a_server_serves_all(flavour: impl Flavour) {
     use axum::extract::State;
     use axum::{Router, routing::get};
     use tidings::serve::{bind, serve};
-    use tidings::testkit::SseRequest;
+    use tidings_testkit::SseRequest;
 
     async fn stream(State(hub): State<Hub>) -> Result<Subscription, RegisterError> {
         hub.register("ann")

@@ -15,8 +15,8 @@ use futures_util::{FutureExt, StreamExt, stream};
 use proptest::prelude::*;
 use serde_json::Value;
 use sse_stream::{Sse, SseByteStream};
-use tidings::testkit::Item;
 use tidings::{Data, EncodeError, EventId, Field, Frame, Json, Text, ToSse};
+use tidings_testkit::Item;
 
 /// An event with whatever a caller may give.
 #[derive(Debug, Clone, Default)]
@@ -123,7 +123,7 @@ fn decode_by_eventsource_stream(chunks: &[Bytes]) -> Vec<eventsource_stream::Eve
 
 /// The test kit's, for services' own tests.
 fn decode_by_testkit(chunks: &[Bytes]) -> Vec<Dispatched> {
-    let mut decoder = tidings::testkit::Decoder::new();
+    let mut decoder = tidings_testkit::Decoder::new();
     for chunk in chunks {
         decoder.push(chunk);
     }

@@ -26,11 +26,11 @@ use futures_util::{FutureExt, Stream, StreamExt};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use tidings::sse::SseResponse;
-use tidings::testkit::{SseError, SseRequest};
 use tidings::{
     Builder, EventId, Frame, GenericBroadcaster, HEARTBEAT_INTERVAL, HEARTBEAT_JSON, KeepAlive,
     RefusalForm, RegisterError, SseBody, Subscription, Text, ToSse, standard_keep_alive,
 };
+use tidings_testkit::{SseError, SseRequest};
 use tokio::sync::oneshot;
 use tokio::task::consume_budget;
 use tokio::task::coop::has_budget_remaining;

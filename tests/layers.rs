@@ -27,7 +27,6 @@ const ORDER: &[&str] = &[
     "protocol",
     "router",
     "console",
-    "testkit",
     "guide",
     "fuzzing",
 ];

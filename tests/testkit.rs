@@ -18,11 +18,11 @@ use futures_util::{FutureExt, StreamExt, stream};
 use serde_json::Value;
 use tidings::serve::{bind, serve};
 use tidings::sse::SseResponse;
-use tidings::testkit::{Item, Message, SseClient, SseError, SseRequest};
 use tidings::{
     EventId, GapReason, GenericBroadcaster, HEARTBEAT_INTERVAL, History, Json, KeepAlive,
     LastEventId, RegisterError, Text, standard_keep_alive,
 };
+use tidings_testkit::{Item, Message, SseClient, SseError, SseRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;

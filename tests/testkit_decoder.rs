@@ -8,7 +8,7 @@ mod decoder;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tidings::testkit::{Decoder, Item};
+use tidings_testkit::{Decoder, Item};
 
 fn items(chunks: &[&[u8]]) -> Vec<Item> {
     let mut decoder = Decoder::new();

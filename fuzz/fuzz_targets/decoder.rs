@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tidings::testkit::Item;
+use tidings_testkit::Item;
 use tidings_fuzz::decoders::{Dispatched, by_standard, cut, dispatched, items};
 
 fuzz_target!(|bytes: &[u8]| {

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use sse_stream::SseByteStream;
-use tidings::testkit::{Decoder, Item};
+use tidings_testkit::{Decoder, Item};
 use tokio_stream::Stream;
 
 #[allow(dead_code, unreachable_pub)]

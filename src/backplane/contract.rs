@@ -17,7 +17,7 @@ use crate::id::{Position, UserId};
 ///
 /// For [`Builder::backplane`](crate::Builder::backplane). An implementation moves messages and does not interpret them. It
 /// belongs to one broadcaster, which is the only caller; broadcasters of different events need one each, with subjects of
-/// their own. `testkit::backplane` has the tests that every implementation must pass.
+/// their own. The crate `tidings-testkit` has the tests that every implementation must pass.
 ///
 /// # The log
 ///

@@ -13,7 +13,7 @@ use tidings::backplane::{
     Backplane, BackplaneError, Event, Fetched, Head, InProcess, InProcessNode, Level, Message,
     Position, Published,
 };
-use tidings::testkit::backplane::{self as kit, Cluster, Faults};
+use tidings_testkit::backplane::{self as kit, Cluster, Faults};
 use tokio::time::{Instant, sleep};
 use tokio_stream::{Stream, StreamExt};
 

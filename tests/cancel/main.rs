@@ -370,7 +370,11 @@ pub(super) async fn nor_this() {}
 fn nothing_that_waits_is_left_out() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = BTreeSet::new();
-    for (path, code) in files(&root.join("src")) {
+    let testkit = files(&root.join("crates/tidings-testkit/src"));
+    let testkit = testkit
+        .into_iter()
+        .map(|(path, code)| (format!("testkit/{path}"), code));
+    for (path, code) in files(&root.join("src")).into_iter().chain(testkit) {
         for item in that_wait(&code) {
             let is_whole = COVERED.iter().any(|row| (row.0, row.1) == (&path, "*"));
             let item = if is_whole { "*".to_owned() } else { item };

@@ -5,8 +5,8 @@ use std::time::Duration;
 use axum::response::{IntoResponse, Sse};
 use futures_util::stream;
 use http_body_util::BodyExt;
-use tidings::testkit::{Decoder, Item};
 use tidings::{GenericBroadcaster, KeepAlive, SseBody, Subscription, Text};
+use tidings_testkit::{Decoder, Item};
 use tokio::time::{Instant, sleep};
 use tokio_stream::{Stream, StreamExt};
 

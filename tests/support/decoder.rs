@@ -3,7 +3,7 @@
 
 use std::mem;
 
-use tidings::testkit::Item;
+use tidings_testkit::Item;
 
 /// A dispatched event, as a browser's listener sees it, and the comments that stood in its block.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use super::message::{Item, Message};
 /// not ended when the stream ends is no event. A line is kept until it ends, however long that takes.
 ///
 /// ```
-/// use tidings::testkit::{Decoder, Item};
+/// use tidings_testkit::{Decoder, Item};
 ///
 /// let mut decoder = Decoder::new();
 /// decoder.push(b"id: 7\r\ndata: one\r");

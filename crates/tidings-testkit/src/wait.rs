@@ -51,7 +51,7 @@ impl SseClient {
     /// Waits for whatever the stream says next: comments, which keep-alives are, ids and retries as well as events.
     ///
     /// ```
-    /// # use tidings::testkit::{Item, SseClient};
+    /// # use tidings_testkit::{Item, SseClient};
     /// /// Reads the id that a stream with a history begins with, before there is an event.
     /// async fn cursor(client: &mut SseClient) -> String {
     ///     while client.last_event_id().is_empty() {

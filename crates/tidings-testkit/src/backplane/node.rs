@@ -11,10 +11,10 @@ use futures_core::Stream;
 use tokio::time::{Instant, timeout};
 
 use super::cluster::Cluster;
-use crate::backplane::{
+use tidings::UserId;
+use tidings::backplane::{
     Backplane, Event, Fetched, Head, Level, Message, Position, Published, Received,
 };
-use crate::id::UserId;
 
 /// Nothing that has to happen takes so long.
 pub(super) const BOUND: Duration = Duration::from_secs(30);

@@ -96,7 +96,7 @@ impl SseRequest {
     }
 
     /// How long each of the client's methods waits, and opening, before it gives up. Default: 30 seconds, twice the
-    /// [interval of heartbeats](crate::HEARTBEAT_INTERVAL).
+    /// [interval of heartbeats](tidings::HEARTBEAT_INTERVAL).
     ///
     /// Only a test that fails waits so long. It is time of tokio's clock: with the clock paused, no time at all.
     pub fn within(mut self, limit: Duration) -> Self {

@@ -14,7 +14,7 @@
 //! ```no_run
 //! use std::sync::Arc;
 //! use tidings::backplane::Backplane;
-//! use tidings::testkit::backplane::{self, Cluster};
+//! use tidings_testkit::backplane::{self, Cluster};
 //!
 //! # struct Mine;
 //! #[async_trait::async_trait]

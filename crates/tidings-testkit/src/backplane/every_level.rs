@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::cluster::Cluster;
 use super::node::{BOUND, Node, message, user, within};
-use crate::backplane::{Level, Message, Position};
-use crate::id::UserId;
+use tidings::UserId;
+use tidings::backplane::{Level, Message, Position};
 
 /// All tests that need neither a log nor failures.
 pub async fn every_level(cluster: &impl Cluster) {

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::cluster::Cluster;
 use super::node::{Node, message, user, within};
-use crate::backplane::{Missing, Place, Position};
-use crate::id::UserId;
+use tidings::UserId;
+use tidings::backplane::{Missing, Place, Position};
 
 /// All tests of a log.
 pub async fn replayable(cluster: &impl Cluster) {

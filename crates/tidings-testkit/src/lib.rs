@@ -12,12 +12,11 @@
 //! timer: of the service, say its keep-alive, or else to the [bound](SseRequest::within) of the wait, and that is what one
 //! wants. A bound shorter than the service's own timers comes first.
 //!
-#![cfg_attr(feature = "axum", doc = "```")]
-#![cfg_attr(not(feature = "axum"), doc = "```ignore")]
+//! ```
 //! use std::time::Duration;
 //!
 //! use axum::{Router, extract::State, routing::get};
-//! use tidings::testkit::{Item, SseRequest};
+//! use tidings_testkit::{Item, SseRequest};
 //! use tidings::{GenericBroadcaster, History, LastEventId, RegisterError, Subscription, Text};
 //!
 //! type Hub = GenericBroadcaster<Text<&'static str>>;
@@ -56,10 +55,9 @@
 //! The client speaks HTTP/1.1 on a socket of its own, without a task and without reading ahead. The clock must not be paused
 //! here: a paused clock does not wait for sockets, so that bounds pass at once. The error of one that did says so.
 //!
-#![cfg_attr(feature = "serve", doc = "```")]
-#![cfg_attr(not(feature = "serve"), doc = "```ignore")]
+//! ```
 //! use axum::{Router, extract::State, routing::get, serve::Listener};
-//! use tidings::testkit::SseRequest;
+//! use tidings_testkit::SseRequest;
 //! use tidings::serve::{bind, serve};
 //! use tidings::{GenericBroadcaster, RegisterError, Subscription, Text};
 //!

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::backplane::Backplane;
+use tidings::backplane::Backplane;
 
 /// Nodes of one service.
 ///

@@ -49,7 +49,7 @@ impl Message {
         })
     }
 
-    /// What the event announces as missing; `None` if it is not the event [`gap`](crate::Gap).
+    /// What the event announces as missing; `None` if it is not the event [`gap`](tidings::Gap).
     #[must_use]
     pub fn gap(&self) -> Option<SeenGap> {
         let is_gap = self.event == "gap";
@@ -57,11 +57,11 @@ impl Message {
     }
 }
 
-/// The data of the event [`gap`](crate::Gap), as a client reads it.
+/// The data of the event [`gap`](tidings::Gap), as a client reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct SeenGap {
-    /// Why events are missing, as in [`GapReason::as_str`](crate::GapReason::as_str).
+    /// Why events are missing, as in [`GapReason::as_str`](tidings::GapReason::as_str).
     pub reason: String,
     /// How many; `None` if nobody can know.
     pub missed: Option<u64>,

@@ -2,9 +2,9 @@
 
 use super::cluster::Faults;
 use super::node::{Node, message, user, within};
-use crate::backplane::{Event, Level, Missing};
-use crate::id::UserId;
 use std::slice::from_ref;
+use tidings::UserId;
+use tidings::backplane::{Event, Level, Missing};
 
 fn is_interrupted(event: &Event) -> bool {
     matches!(event, Event::Interrupted)
