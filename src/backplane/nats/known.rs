@@ -7,10 +7,11 @@
 //!
 //! 1. The newest known position is kept with a [`Mark`] of the message there. When the stream reaches the position again,
 //!    the marks decide.
-//! 2. A stream in a cluster that stays too short is another log when one leader has said so for [`PATIENCE`]. A stream of a
+//! 2. A server of a cluster that names no leader is not believed, whatever it says.
+//! 3. A stream in a cluster that stays too short is another log when one leader has said so for [`PATIENCE`]. A stream of a
 //!    server that is alone is another log immediately: nobody can be ahead of it.
-//! 3. Until that is decided, nothing is read from the log.
-//! 4. A message is placed behind every position that was known when it was sent first. An acknowledgement that says
+//! 4. Until that is decided, nothing is read from the log.
+//! 5. A message is placed behind every position that was known when it was sent first. An acknowledgement that says
 //!    otherwise comes from such a server, and is not believed.
 
 use std::cmp::Ordering;
@@ -188,10 +189,18 @@ impl Known {
         self.open.remove(&id);
     }
 
-    /// What is to be made of a stream of the known epoch.
+    /// What is to be made of a stream that should be the known log.
     pub(super) fn judge(&mut self, newest: Newest, info: &Info, now: Instant) -> End {
-        let servers = servers_of(info);
-        if end_of(info).offset >= newest.position.offset {
+        if !has_leader(info) {
+            self.is_questioned = true;
+            return End::Behind;
+        }
+        let (servers, end) = (servers_of(info), end_of(info));
+        if end.epoch != newest.position.epoch {
+            // Somebody has found it to be another log.
+            return End::Plausible;
+        }
+        if end.offset >= newest.position.offset {
             let is_other = servers.0 != self.servers.0;
             return match self.is_questioned || self.doubt.is_some() || is_other {
                 true => End::Questioned,
@@ -242,9 +251,16 @@ impl Known {
     pub(super) fn is_vouched(&self, place: Position, info: &Info) -> bool {
         let reaches = end_of(info).compare(place);
         self.doubt.is_none()
+            && has_leader(info)
             && self.servers.0 == servers_of(info).0
             && reaches.is_some_and(Ordering::is_ge)
     }
+}
+
+/// Whether the server that answers knows who leads the stream, which in a cluster is the one that answers.
+pub(super) fn has_leader(info: &Info) -> bool {
+    let cluster = info.cluster.as_ref();
+    cluster.is_none_or(|cluster| cluster.leader.is_some())
 }
 
 #[cfg(test)]
@@ -254,7 +270,8 @@ mod tests {
     use super::*;
 
     /// The stream as a server of a cluster shows it.
-    fn info(leader: &str, last: u64) -> Info {
+    fn info<'a>(leader: impl Into<Option<&'a str>>, last: u64) -> Info {
+        let leader: Option<&str> = leader.into();
         let info = json!({
             "config": {"name": "TEST", "retention": "limits", "max_consumers": -1, "max_msgs": -1, "max_bytes": -1,
                 "discard": "old", "max_age": 0, "storage": "file", "num_replicas": 3},
@@ -283,6 +300,24 @@ mod tests {
         known.settle(&info("s2", 10));
         let look = known.judge(newest, &info("s2", 9), Instant::now());
         assert_eq!(look, End::Behind, "it begins anew");
+    }
+
+    /// As NATS 2.9 answers that has lost its disk and permissions were read again.
+    #[tokio::test(start_paused = true)]
+    async fn a_server_of_a_cluster_that_knows_no_leader_is_never_believed() {
+        let mut known = Known::new(&info("s0", 10), 1);
+        let newest = known.newest();
+        let mut of_another = info(None, 10);
+        of_another.config.description = Some("tidings-epoch=1".into());
+        for _ in 0..3 {
+            for info in [info(None, 2), info(None, 10), of_another.clone()] {
+                assert_eq!(known.judge(newest, &info, Instant::now()), End::Behind);
+                assert!(!known.is_vouched(newest.position, &info));
+            }
+            tokio::time::advance(PATIENCE).await;
+        }
+        let look = known.judge(newest, &info("s0", 10), Instant::now());
+        assert_eq!(look, End::Questioned);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::error::ConnectError;
-use super::known::{End, Known, Mark, Newest};
+use super::known::{End, Known, Mark, Newest, has_leader};
 use super::settings::Log as Settings;
 use super::signals::Signals;
 use super::stream::{Epoch, config, end_of, find_or_make};
@@ -72,6 +72,9 @@ impl Log {
             .await
             .map_err(|error| ConnectError::Log(error.into()))?;
         let info = find_or_make(&context, &wanted).await?;
+        if !has_leader(&info) {
+            return Err(ConnectError::Log("nobody leads the stream".into()));
+        }
         let log = Self {
             context,
             stream,
@@ -149,18 +152,16 @@ impl Log {
             }
             info => info.map_err(BackplaneError::other)?,
         };
-        if end_of(&info).epoch == newest.position.epoch {
-            let judged = self.known().judge(newest, &info, Instant::now());
-            let lacks_something = match judged {
-                End::Behind => return Ok(Look::Behind),
-                End::Plausible => false,
-                End::Short => true,
-                End::Questioned => self.is_other(newest).await?,
-            };
-            if lacks_something {
-                // Its positions are used again, so it is another log.
-                info = self.limited(self.begin_anew(info)).await??;
-            }
+        let judged = self.known().judge(newest, &info, Instant::now());
+        let lacks_something = match judged {
+            End::Behind => return Ok(Look::Behind),
+            End::Plausible => false,
+            End::Short => true,
+            End::Questioned => self.is_other(newest).await?,
+        };
+        if lacks_something {
+            // Its positions are used again, so it is another log.
+            info = self.limited(self.begin_anew(info)).await??;
         }
         self.adopt(&info);
         let (is_same, changed) = self.known().settle(&info);

@@ -69,12 +69,12 @@
 //! are connected is made again; both are noticed within about a second.
 //!
 //! In a cluster, a server may answer for the stream that lacks messages which the others have: one that has been elected a
-//! moment ago, one that was stopped and takes itself for the leader, one that lost its disk. So a stream that is shorter than
-//! this node knows it is another log only if one leader says so for ten seconds, or if it reaches the newest known place
-//! with another message there. Until then streams go on: they get what is new; what has a known place counts as a
-//! duplicate; fetches wait; and an event is not confirmed, but published again, if it was acknowledged at a place that another
-//! message has. If it is another log after all, every stream gets a gap. After each reconnect and each change of the leader the
-//! message at the newest known place is compared.
+//! moment ago, one that was stopped and takes itself for the leader, one that lost its disk. So a stream that is shorter
+//! than this node knows it is another log only if one leader says so for ten seconds, or if it reaches the newest known
+//! place with another message there; a server that names no leader is not believed. Until then streams go on: they get what
+//! is new; what has a known place counts as a duplicate; fetches wait; and an event is not confirmed, but published again,
+//! if it was acknowledged at a place that another message has. If it is another log after all, every stream gets a gap.
+//! After each reconnect and each change of the leader the message at the newest known place is compared.
 //!
 //! # Operation
 //!
@@ -83,7 +83,7 @@
 //! | replicas, age, number of messages or duplicate window of the stream are changed | a warning, once; the stream's settings hold |
 //! | its subjects, its republishing or its retention are changed | an error in the log, and a gap; this broadcaster stops until that is undone, others go on |
 //! | a node of the same scope has another level or number of buckets | the second one to start gets [`ConnectError::Disagreement`]; nodes that run log an error |
-//! | the server is not there when a node starts | [`ConnectError::Connect`], or a wait: [`Settings::wait_for_server`] |
+//! | the server is not there when a node starts, or nobody leads the stream | [`ConnectError::Connect`] or [`Log`](ConnectError::Log), or a wait: [`Settings::wait_for_server`] |
 //! | the credentials are revoked | the connection ends, `stats().backplane.connected` is false, and async-nats tries again for ever |
 //! | TLS is asked for and the server has none | [`ConnectError::Connect`] |
 //! | a server is killed with `sync_interval` at its default of two minutes | a single server may lose what it confirmed since the last sync when its machine loses power, not when its process is killed; with [replicas](Log::replicas), the others have it |
