@@ -2,17 +2,15 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_stream::StreamExt;
 
 use super::super::generic::FRAME_OVERHEAD;
 use super::Relay;
-use super::reads::{Asked, Done, Reads};
+use super::reads::{Asked, Reads};
 use crate::backplane::{Cause, Envelope, Event, Level, Place, Received, What};
 use crate::channel::{Channel, Incoming, Taken};
 use crate::frame::{Draft, Frame};
@@ -21,8 +19,6 @@ use crate::id::{Position, UserId};
 use crate::metrics::{Sample, fanned_out};
 use crate::registry::Registry;
 
-/// How often some of the users are compared with the log.
-const TICK: Duration = Duration::from_secs(1);
 /// Users between two moments at which others may run.
 const BREATH: usize = 256;
 
@@ -33,41 +29,24 @@ pub(super) async fn run(
     relay: Arc<Relay>,
     registry: Weak<Users>,
     mut events: Pin<Box<dyn Stream<Item = Event> + Send>>,
-    mut asks: mpsc::UnboundedReceiver<Asked>,
+    asks: mpsc::UnboundedReceiver<Asked>,
 ) {
-    let mut reads = Reads::new(relay.clone());
-    let mut ticks = interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut reads = Reads::new(relay.clone(), asks);
     loop {
-        let happened = tokio::select! {
-            event = events.next() => match event {
-                None => return,
-                Some(event) => Happened::Event(event),
-            },
-            done = reads.next() => Happened::Done(done),
-            Some(asked) = asks.recv() => Happened::Asked(asked),
-            _ = ticks.tick(), if relay.level == Level::Replayable => Happened::Tick,
+        let (event, done) = tokio::select! {
+            event = events.next() => (event, None),
+            done = reads.next() => (None, Some(done)),
         };
         let Some(registry) = registry.upgrade() else {
             return;
         };
-        match happened {
-            Happened::Tick => reads.tick(&registry),
-            Happened::Done(done) => reads.finish(&registry, done),
-            Happened::Asked(asked) => reads.ask(&registry, asked),
-            Happened::Event(Event::Message(received)) => {
-                relay.receive(&registry, &mut reads, received);
-            }
-            Happened::Event(event) => relay.note(&registry, &mut reads, event).await,
+        match (event, done) {
+            (Some(Event::Message(received)), _) => relay.receive(&registry, &mut reads, received),
+            (Some(event), _) => relay.note(&registry, &mut reads, event).await,
+            (None, Some(done)) => reads.finish(&registry, done),
+            (None, None) => return,
         }
     }
-}
-
-enum Happened {
-    Event(Event),
-    Done(Done),
-    Asked(Asked),
-    Tick,
 }
 
 impl Relay {

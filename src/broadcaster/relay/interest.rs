@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
 use super::Relay;
@@ -23,21 +23,26 @@ const SHARDS: usize = 64;
 pub(super) struct Interests {
     shards: Vec<Mutex<HashMap<UserId, Interest>>>,
     hasher: RandomState,
-    /// What the engine is to be told, in order: in, or out.
-    changes: Mutex<Vec<(UserId, bool)>>,
+    /// What the engine is to be told of users: in, or out.
+    changes: Mutex<HashMap<UserId, bool>>,
     changed: Notify,
-    /// Some are answered.
-    answered: Notify,
 }
 
 #[derive(Default)]
 struct Interest {
     answer: Answer,
-    /// Somebody has wanted it since the last look, or waits for it.
+    /// Somebody has wanted it since the last look.
     is_wanted: bool,
-    waiting: usize,
+    /// Dropped with the answer.
+    waiters: Vec<oneshot::Sender<()>>,
     /// A stream has begun before it was ready.
     has_early: bool,
+}
+
+impl Interest {
+    fn is_awaited(&self) -> bool {
+        self.waiters.iter().any(|waiter| !waiter.is_closed())
+    }
 }
 
 /// What the engine says of a user.
@@ -58,7 +63,6 @@ impl Interests {
             hasher: RandomState::new(),
             changes: Mutex::default(),
             changed: Notify::new(),
-            answered: Notify::new(),
         }
     }
 
@@ -72,7 +76,7 @@ impl Interests {
         if !shard.contains_key(user) {
             shard.insert(user.clone(), Interest::default());
             // Under the shard's lock, so that the changes of one user are in their order.
-            lock(&self.changes).push((user.clone(), true));
+            lock(&self.changes).insert(user.clone(), true);
             self.changed.notify_one();
         }
         let interest = shard.get_mut(user).expect("it is there, or was put there");
@@ -87,22 +91,17 @@ impl Interests {
         });
     }
 
-    /// Waits until a user's events arrive, or the engine says that they do not, and keeps the interest while the answer is
-    /// held.
-    pub(super) async fn wait<'a>(&'a self, user: &UserId) -> Waiting<'a> {
-        self.with(user, |interest| interest.waiting += 1);
-        let waiting = Waiting {
-            interests: self,
-            user: user.clone(),
-        };
-        loop {
-            // Asked for before the look, so that an answer in between is not slept through.
-            let answered = self.answered.notified();
-            if self.with(user, |interest| interest.answer != Answer::Nothing) {
-                return waiting;
+    /// Waits until a user's events arrive, or the engine says that they do not. Keeps the interest meanwhile.
+    pub(super) async fn wait(&self, user: &UserId) {
+        let (waiter, answered) = oneshot::channel();
+        self.with(user, |interest| {
+            interest.waiters.retain(|waiter| !waiter.is_closed());
+            if interest.answer == Answer::Nothing {
+                interest.waiters.push(waiter);
             }
-            answered.await;
-        }
+        });
+        // Nothing is sent: the answer is that the waiter is dropped.
+        drop(answered.await);
     }
 
     /// The engine sends what is published to these from now on. Says for which of them a stream has begun before.
@@ -112,11 +111,11 @@ impl Interests {
             // One who was taken out meanwhile is none of ours any more.
             if let Some(interest) = self.shard(&user).get_mut(&user) {
                 interest.answer = Answer::Ready;
+                interest.waiters.clear();
                 let had_early = std::mem::take(&mut interest.has_early);
                 noted.push((user.clone(), had_early));
             }
         }
-        self.answered.notify_waiters();
         noted
     }
 
@@ -125,22 +124,22 @@ impl Interests {
         for user in users {
             if let Some(interest) = self.shard(user).get_mut(user) {
                 interest.answer = Answer::Unheard;
+                interest.waiters.clear();
                 // What is published until it is ready does not arrive.
                 interest.has_early = true;
             }
         }
-        self.answered.notify_waiters();
     }
 
     /// Takes a user out whose stream was refused, unless somebody else wants the user.
     pub(super) fn withdraw(&self, user: &UserId, registry: &Registry<Arc<Frame>>) {
         let mut shard = self.shard(user);
-        let is_wanted = shard.get(user).is_none_or(|interest| interest.waiting > 0);
-        if is_wanted || registry.has(user) {
+        let is_awaited = shard.get(user).is_none_or(Interest::is_awaited);
+        if is_awaited || registry.has(user) {
             return;
         }
         shard.remove(user);
-        lock(&self.changes).push((user.clone(), false));
+        lock(&self.changes).insert(user.clone(), false);
         self.changed.notify_one();
     }
 
@@ -151,9 +150,9 @@ impl Interests {
             let mut changes = lock(&self.changes);
             shard.retain(|user, interest| {
                 let is_wanted = std::mem::take(&mut interest.is_wanted);
-                let stays = is_wanted || interest.waiting > 0 || registry.has(user);
+                let stays = is_wanted || interest.is_awaited() || registry.has(user);
                 if !stays {
-                    changes.push((user.clone(), false));
+                    changes.insert(user.clone(), false);
                 }
                 stays
             });
@@ -164,8 +163,7 @@ impl Interests {
     /// What has changed since the last call: who is in, and who is out.
     fn take_changes(&self) -> (Vec<UserId>, Vec<UserId>) {
         let changes = std::mem::take(&mut *lock(&self.changes));
-        let last: HashMap<UserId, bool> = changes.into_iter().collect();
-        let (add, remove): (Vec<_>, Vec<_>) = last.into_iter().partition(|(_, is_in)| *is_in);
+        let (add, remove): (Vec<_>, Vec<_>) = changes.into_iter().partition(|(_, is_in)| *is_in);
         let users = |pairs: Vec<(UserId, bool)>| pairs.into_iter().map(|(user, _)| user).collect();
         (users(add), users(remove))
     }
@@ -186,19 +184,6 @@ impl Interests {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Maps and vectors are whole whatever panics: nothing of ours is called in between.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Keeps a user's interest.
-pub(super) struct Waiting<'a> {
-    interests: &'a Interests,
-    user: UserId,
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.interests
-            .with(&self.user, |interest| interest.waiting -= 1);
-    }
 }
 
 /// Tells the engine, until `stop` has something.

@@ -16,15 +16,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 
 use super::Relay;
 use super::calls::{LONGEST_PAUSE, guarded, longer};
 use super::inbox::{Users, tell_missing, users_of};
 use crate::backplane::{
-    BackplaneError, Envelope, Fetched, Head, MAX_HEADS, Missing, Place, Position, What,
+    BackplaneError, Envelope, Fetched, Head, Level, MAX_HEADS, Missing, Place, Position, What,
 };
 use crate::channel::{Standing, Taken};
 use crate::frame::Frame;
@@ -37,11 +37,14 @@ const READS: usize = 64;
 const CHUNK: usize = 256;
 /// Requests for the ends of logs at the same time.
 const REQUESTS: usize = 4;
-/// Ticks, which come once a second, until every user was compared.
+/// How often some of the users are compared with the log, and how many times until all were.
+const TICK: Duration = Duration::from_secs(1);
 const ROUND: usize = 45;
 
 pub(super) struct Reads {
     relay: Arc<Relay>,
+    asks: mpsc::UnboundedReceiver<Asked>,
+    ticks: Interval,
     tasks: JoinSet<Done>,
     /// Users to compare, in order.
     to_compare: VecDeque<UserId>,
@@ -111,17 +114,23 @@ impl Stretch {
     }
 }
 
-/// What the engine has answered.
+/// What is to be done next.
 pub(super) enum Done {
+    Tick,
+    Asked(Asked),
     Heads(Vec<UserId>, Result<Vec<Head>, BackplaneError>),
     Fetched(Key, Position, Result<Fetched, BackplaneError>, Items),
     Rested(Key),
 }
 
 impl Reads {
-    pub(super) fn new(relay: Arc<Relay>) -> Self {
+    pub(super) fn new(relay: Arc<Relay>, asks: mpsc::UnboundedReceiver<Asked>) -> Self {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             relay,
+            asks,
+            ticks,
             tasks: JoinSet::new(),
             to_compare: VecDeque::new(),
             requests: 0,
@@ -134,21 +143,20 @@ impl Reads {
         }
     }
 
-    /// The next answer. May be dropped without losing one.
+    /// What is to be done next. May be dropped without losing anything.
     pub(super) async fn next(&mut self) -> Done {
-        loop {
-            match self.tasks.join_next().await {
-                None => std::future::pending().await,
-                Some(Ok(done)) => return done,
-                Some(Err(error)) => {
-                    tracing::error!(error = error.to_string(), "asking the backplane panicked");
-                }
-            }
+        let has_log = self.relay.level == Level::Replayable;
+        tokio::select! {
+            // What an adapter panics with is caught inside.
+            Some(Ok(done)) = self.tasks.join_next() => done,
+            Some(asked) = self.asks.recv() => Done::Asked(asked),
+            _ = self.ticks.tick(), if has_log => Done::Tick,
+            else => std::future::pending().await,
         }
     }
 
-    /// Once a second: compares a part of all users.
-    pub(super) fn tick(&mut self, registry: &Users) {
+    /// Compares a part of all users.
+    fn tick(&mut self, registry: &Users) {
         // The engine is slower than that, or silent.
         if !self.to_compare.is_empty() || self.requests > 0 {
             return;
@@ -195,10 +203,9 @@ impl Reads {
     }
 
     /// Reads what a stream lacks.
-    pub(super) fn ask(&mut self, registry: &Users, asked: Asked) {
+    fn ask(&mut self, asked: Asked) {
         let read = self.read((asked.user.clone(), Reader::Streams));
         read.asked.push(asked);
-        self.start(registry);
     }
 
     fn read(&mut self, key: Key) -> &mut Read {
@@ -244,6 +251,8 @@ impl Reads {
 
     pub(super) fn finish(&mut self, registry: &Users, done: Done) {
         match done {
+            Done::Tick => self.tick(registry),
+            Done::Asked(asked) => self.ask(asked),
             Done::Rested(key) => self.turns.push_back(key),
             Done::Heads(users, heads) => {
                 self.requests -= 1;

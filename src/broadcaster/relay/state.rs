@@ -177,16 +177,12 @@ impl Relay {
         user: &UserId,
         f: impl FnOnce() -> R,
     ) -> R {
-        let ready = self.interests.wait(user);
         let mut is_connected = self.is_connected.subscribe();
         tokio::select! {
-            held = ready => {
-                let result = f();
-                drop(held);
-                result
-            }
-            _ = is_connected.wait_for(|is_connected| !is_connected) => f(),
+            () = self.interests.wait(user) => {}
+            _ = is_connected.wait_for(|is_connected| !is_connected) => {}
         }
+        f()
     }
 
     /// A stream of this user was refused.
