@@ -2,12 +2,21 @@
 //! before and behind, and no connection gets an event twice.
 
 use std::collections::HashSet;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tidings::backplane::{Backplane, InProcess, InProcessNode, Level};
-use tidings::{Frame, GapReason, GenericBroadcaster, History, LastEventId, Subscription, Text};
-use tokio::time::{sleep, timeout};
-use tokio_stream::StreamExt;
+use async_trait::async_trait;
+use tidings::backplane::{
+    Backplane, BackplaneError, Event, Fetched, Head, InProcess, InProcessNode, Level, Message,
+    Position, Published,
+};
+use tidings::{
+    Frame, GapReason, GenericBroadcaster, History, LastEventId, Subscription, Text, UserId,
+};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_stream::{Stream, StreamExt};
 
 type Hub = GenericBroadcaster<Text>;
 
@@ -16,7 +25,7 @@ const AFTER: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_secs(9);
 const LONG: Duration = Duration::from_secs(11);
 
-fn hub(node: InProcessNode) -> Hub {
+fn hub(node: impl Backplane) -> Hub {
     GenericBroadcaster::builder()
         .backplane(node)
         .local_after(AFTER)
@@ -231,6 +240,82 @@ async fn an_event_whose_acknowledgement_was_lost_waits_for_the_log() {
     assert_eq!(rest(&mut here).await, ["gap", "2"]);
     engine.start();
     assert_eq!(rest(&mut here).await, ["gap", "1+"]);
+}
+
+/// An engine that can be reached, and does not answer.
+struct Silent {
+    node: InProcessNode,
+    speaks: Arc<Semaphore>,
+}
+
+#[async_trait]
+impl Backplane for Silent {
+    fn level(&self) -> Level {
+        self.node.level()
+    }
+
+    fn horizon(&self) -> Option<Position> {
+        self.node.horizon()
+    }
+
+    fn max_body(&self) -> usize {
+        self.node.max_body()
+    }
+
+    async fn publish(&self, messages: &[Message]) -> Result<Vec<Published>, BackplaneError> {
+        drop(self.speaks.acquire().await);
+        self.node.publish(messages).await
+    }
+
+    async fn set_interest(&self, add: &[UserId], remove: &[UserId]) -> Result<(), BackplaneError> {
+        self.node.set_interest(add, remove).await
+    }
+
+    fn events(&self) -> Pin<Box<dyn Stream<Item = Event> + Send>> {
+        self.node.events()
+    }
+
+    async fn fetch(
+        &self,
+        user: &UserId,
+        after: Position,
+        limit: usize,
+    ) -> Result<Fetched, BackplaneError> {
+        self.node.fetch(user, after, limit).await
+    }
+
+    async fn heads(&self, users: &[UserId]) -> Result<Vec<Head>, BackplaneError> {
+        self.node.heads(users).await
+    }
+
+    async fn close(&self, deadline: Instant) {
+        self.node.close(deadline).await;
+    }
+}
+
+/// The one that it was given may be in its log; those behind that one are not.
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_is_silent_is_away_as_well() {
+    let engine = InProcess::new(Level::Replayable);
+    let speaks = Arc::new(Semaphore::new(0));
+    let a = hub(Silent {
+        node: engine.node(),
+        speaks: speaks.clone(),
+    });
+    let mut here = tab(&a).await;
+    say(&a, "1");
+    sleep(Duration::from_secs(1)).await;
+    say(&a, "2");
+    sleep(SHORT - Duration::from_secs(1)).await;
+    assert!(rest(&mut here).await.is_empty());
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(rest(&mut here).await, ["gap", "2"]);
+    say(&a, "3");
+    assert_eq!(rest(&mut here).await, ["3"]);
+    speaks.add_permits(1);
+    assert_eq!(rest(&mut here).await, ["gap", "1+"]);
+    say(&a, "4");
+    assert_eq!(rest(&mut here).await, ["4+"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -73,9 +73,7 @@ async fn publish_all(
         if deadline.is_some_and(|at| at <= now) {
             return;
         }
-        let waiting = relay.local_after.zip(relay.waiting_since());
-        let apart = waiting.map(|(after, since)| since + after);
-        let is_apart = apart.is_some_and(|at| at <= now);
+        let is_apart = relay.apart_at().is_some_and(|at| at <= now);
         backlog.set_apart(relay, registry, is_apart);
         if look <= now || deadline.is_some() {
             look = now + LOOK;
@@ -98,7 +96,8 @@ async fn publish_all(
         // Whoever looks all the time is in the way of those who broadcast, and so is whoever has to be woken by them.
         let sleeps = is_idle && now - busy >= AWAKE;
         let look_due = (is_idle && !sleeps).then_some(look);
-        let apart_due = apart.filter(|_| !is_apart);
+        // It may be the call that has no answer.
+        let apart_due = relay.apart_at().filter(|_| !is_apart);
         let due = [look_due, backlog.due, deadline, apart_due];
         let due = due.into_iter().flatten().min();
         tokio::select! {

@@ -279,8 +279,13 @@ impl Relay {
     }
 
     /// Since when something has been waiting, if something is.
-    pub(super) fn waiting_since(&self) -> Option<Instant> {
+    fn waiting_since(&self) -> Option<Instant> {
         *lock(&self.behind)
+    }
+
+    /// From when on streams here get events without the engine, if it does not answer until then.
+    pub(super) fn apart_at(&self) -> Option<Instant> {
+        Some(self.waiting_since()? + self.local_after?)
     }
 
     /// Nothing waits any more, or the engine has answered.
