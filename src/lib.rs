@@ -88,7 +88,6 @@
 //! | `a2a` | no | `protocol::a2a`: A2A 1.0, and bodies of 0.3; `A2ABroadcaster` |
 //! | `agents` | no | both, events of the application's own (`protocol::context`, `system`, `analytics`), and `EventRouter`, which feeds all their streams |
 //! | `nats` | no | `backplane::nats`: several nodes over NATS; Cargo takes async-nats 0.46 for Rust 1.85, newer ones from 1.89 on; TLS needs a crypto provider, which the application chooses |
-//! | `console` | no | `console`: a page for operators, with live figures, users and connections, to be guarded by the service |
 //!
 //! # Security
 //!
@@ -127,8 +126,6 @@ pub mod backplane;
 #[cfg(not(all(test, loom)))]
 mod broadcaster;
 mod channel;
-#[cfg(all(feature = "console", not(loom)))]
-pub mod console;
 mod error;
 mod event;
 mod frame;

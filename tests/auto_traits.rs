@@ -130,8 +130,8 @@ fn clients_of_the_test_kit_can_be_spawned() {
 
 #[test]
 fn a_console_can_be_shared() {
-    all::<tidings::console::Console>();
-    value(tidings::console::Console::new().shutdown());
+    all::<tidings_console::Console>();
+    value(tidings_console::Console::new().shutdown());
 }
 
 #[test]

@@ -13,11 +13,11 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body::Body;
 use tidings::backplane::{InProcess, Level};
-use tidings::console::Console;
 use tidings::{
     GapReason, GenericBroadcaster, HEARTBEAT_INTERVAL, History, KeepAlive, LagPolicy, LastEventId,
     SseBody, Subscription, Text,
 };
+use tidings_console::Console;
 use tokio::time::{Instant, advance, timeout};
 use tokio_stream::StreamExt;
 

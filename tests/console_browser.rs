@@ -7,8 +7,8 @@ use std::time::Duration;
 use axum::Router;
 use serde_json::{Value, json};
 use tidings::backplane::{InProcess, Level};
-use tidings::console::Console;
 use tidings::{GenericBroadcaster, Subscription, Text};
+use tidings_console::Console;
 use tokio::net::TcpListener;
 
 use hub::within;

@@ -1,7 +1,7 @@
 //! Behind its head, every stream has a byte at once. Proxies that hold the head back until the body begins (http-proxy and
 //! the development servers over it, relays over undici) would else keep an `EventSource` waiting for the first keep-alive.
 
-#![cfg(all(feature = "serve", feature = "agents", feature = "console"))]
+#![cfg(all(feature = "serve", feature = "agents"))]
 
 use std::time::Duration;
 
@@ -14,7 +14,6 @@ use axum::serve::Listener;
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use serde_json::value::RawValue;
-use tidings::console::Console;
 use tidings::protocol::a2a::TaskView;
 use tidings::protocol::agui::{RunRef, RunView};
 use tidings::serve::{bind, serve};
@@ -23,6 +22,7 @@ use tidings::{
     EventRouter, GenericBroadcaster, History, KeepAlive, LagPolicy, LastEventId, RefusalForm,
     RegisterError, SseBody, Subscription, Text,
 };
+use tidings_console::Console;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tower::ServiceExt;

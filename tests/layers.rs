@@ -26,7 +26,6 @@ const ORDER: &[&str] = &[
     "serve",
     "protocol",
     "router",
-    "console",
     "guide",
     "fuzzing",
 ];

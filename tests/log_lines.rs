@@ -19,12 +19,12 @@ use tidings::backplane::{
     Backplane, BackplaneError, Cause, Event, Fetched, Head, InProcess, InProcessNode, Level,
     Message, Position, Published, Received,
 };
-use tidings::console::Console;
 use tidings::protocol::agui::{self, RunRef, RunView};
 use tidings::sse::SseResponse;
 use tidings::{
     ConnectionId, Data, EncodeError, GenericBroadcaster, SseBody, Subscription, Text, ToSse, UserId,
 };
+use tidings_console::Console;
 use tokio::time::Instant;
 use tokio_stream::{Stream, StreamExt};
 use tower::ServiceExt;
@@ -69,7 +69,8 @@ impl Log {
     fn assert_logged(&self, what: &[&str]) {
         let text = self.text();
         for line in text.lines() {
-            assert!(line.contains(" tidings::"), "a line of nobody's: {line:?}");
+            let is_ours = line.contains(" tidings::") || line.contains(" tidings_console::");
+            assert!(is_ours, "a line of nobody's: {line:?}");
             let raw = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{202e}');
             assert!(!line.contains(raw), "{line:?}");
         }

@@ -3,7 +3,6 @@
 mod builder;
 mod contract;
 mod generic;
-#[cfg(feature = "console")]
 mod observe;
 mod publisher;
 mod relay;

@@ -6,13 +6,36 @@ use crate::id::{ConnectionId, LastEventId, UserId};
 use crate::subscription::{LagPolicy, Subscription};
 
 impl<E: ?Sized> GenericBroadcaster<E> {
-    /// Opens a connection of `user` that the user's cap does not count, so that it takes no place of the user's own. It is
-    /// told of every gap, also where the user's streams are rather cut off.
-    pub(crate) fn observe(&self, user: UserId) -> Result<Subscription, RegisterError> {
+    /// Opens a connection to watch what `user` is sent, for an operator's page.
+    ///
+    /// The user's cap ([`connections_per_user`](crate::Builder::connections_per_user)) does not count it, so it takes no place of
+    /// the user's own; the [total](crate::Builder::total_connections) does. It goes on when it lags, and is told of every gap,
+    /// whatever the broadcaster's [`LagPolicy`] is. Events before it are not replayed. In all else it is a connection of the user:
+    /// it counts in the figures, and ends with the others.
+    ///
+    /// ```
+    /// use tidings::{GenericBroadcaster, Text};
+    ///
+    /// let hub: GenericBroadcaster<Text> = GenericBroadcaster::builder().connections_per_user(1).build()?;
+    /// let watched = hub.observe("ann", "operator-1")?;
+    /// let own = hub.register("ann")?;
+    /// assert_eq!(hub.connection_count("ann"), 2);
+    /// assert!(hub.register("ann").is_err(), "the user's own place is taken");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the total is reached, the broadcaster shuts down, or the user has a connection of this id.
+    pub fn observe(
+        &self,
+        user: impl Into<UserId>,
+        connection: impl Into<ConnectionId>,
+    ) -> Result<Subscription, RegisterError> {
+        let user = user.into();
         let from = LastEventId::none();
         let gate = self.gate(&user, &from);
-        let id = format!("console-{}", ConnectionId::generate());
-        match Subscription::observe(&self.registry, user.clone(), id.into(), gate) {
+        match Subscription::observe(&self.registry, user.clone(), connection.into(), gate) {
             Ok(subscription) => {
                 self.registry.counters().registered.add(1);
                 Ok(subscription.lag_policy(LagPolicy::Gap))

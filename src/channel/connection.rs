@@ -83,7 +83,6 @@ impl<T: Clone + Send + 'static> Connection<T> {
     }
 
     /// One that looks on and is not the user's own: the user's cap does not count it.
-    #[cfg(feature = "console")]
     pub(crate) fn observer(id: ConnectionId) -> Self {
         Self {
             is_observer: true,

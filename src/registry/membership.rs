@@ -93,7 +93,6 @@ impl<T: Clone + Send + 'static> Registry<T> {
     }
 
     /// The same for one that the user's cap does not count. That of all connections does.
-    #[cfg(feature = "console")]
     pub(crate) fn observe(
         &self,
         user: UserId,

@@ -72,7 +72,6 @@ impl<T: Clone + Send + 'static> Subscription<T> {
     }
 
     /// Opens one that the user's cap does not count.
-    #[cfg(feature = "console")]
     pub(crate) fn observe(
         registry: &Arc<Registry<T>>,
         user: UserId,

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use axum::Router;
 use tidings::backplane::{InProcess, Level};
-use tidings::console::Console;
 use tidings::{
     Broadcaster, ConnectionId, Data, EncodeError, GenericBroadcaster, LastEventId, RegisterError,
     Subscription, Text, ToSse, UserId,
 };
+use tidings_console::Console;
 use tidings_testkit::SseRequest;
 use tokio::time::{sleep, timeout};
 use tokio_stream::StreamExt;

@@ -370,11 +370,12 @@ pub(super) async fn nor_this() {}
 fn nothing_that_waits_is_left_out() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = BTreeSet::new();
-    let testkit = files(&root.join("crates/tidings-testkit/src"));
-    let testkit = testkit
-        .into_iter()
-        .map(|(path, code)| (format!("testkit/{path}"), code));
-    for (path, code) in files(&root.join("src")).into_iter().chain(testkit) {
+    let mut sources = files(&root.join("src"));
+    for name in ["console", "testkit"] {
+        let files = files(&root.join(format!("crates/tidings-{name}/src"))).into_iter();
+        sources.extend(files.map(|(path, code)| (format!("{name}/{path}"), code)));
+    }
+    for (path, code) in sources {
         for item in that_wait(&code) {
             let is_whole = COVERED.iter().any(|row| (row.0, row.1) == (&path, "*"));
             let item = if is_whole { "*".to_owned() } else { item };

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use axum::middleware::from_fn_with_state;
 use axum::serve::Listener;
-use tidings::console::Console;
 use tidings::protocol::a2a::A2aEvent;
 use tidings::protocol::agui::AgUiEvent;
 use tidings::serve::{bind, serve};
 use tidings::{Builder, EventRouter, GenericBroadcaster, History, LagPolicy, Text};
+use tidings_console::Console;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 

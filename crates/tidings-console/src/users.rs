@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::source::Source;
-use crate::broadcaster::ConnectionInfo;
-use crate::id::UserId;
+use tidings::ConnectionInfo;
+use tidings::UserId;
 
 #[derive(Serialize)]
 pub(super) struct Listing {

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::broadcaster::{ConnectionInfo, GenericBroadcaster};
-use crate::error::{BroadcastError, RegisterError};
-use crate::event::ToSse;
-use crate::id::{ConnectionId, UserId};
-use crate::metrics::Stats;
-use crate::subscription::Subscription;
+use tidings::Stats;
+use tidings::Subscription;
+use tidings::ToSse;
+use tidings::{BroadcastError, RegisterError};
+use tidings::{ConnectionId, UserId};
+use tidings::{ConnectionInfo, GenericBroadcaster};
 
 /// What the console asks of a broadcaster.
 pub(super) trait Source: Send + Sync {
@@ -74,7 +74,8 @@ impl<E: ?Sized + 'static> Source for Shown<E> {
     }
 
     fn watch(&self, user: &str) -> Result<Subscription, RegisterError> {
-        self.broadcaster.observe(user.into())
+        let id = format!("console-{}", ConnectionId::generate());
+        self.broadcaster.observe(user, id)
     }
 
     fn sends(&self) -> bool {

@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::frame::Frame;
-use crate::gap::Gap;
-use crate::sse::{Chunks, View};
+use tidings::Frame;
+use tidings::Gap;
+use tidings::sse::{Chunks, View};
 
 /// How much of an event's data is passed on. The page is to look at, and the events may be large.
 const MOST_CHARS: usize = 4000;

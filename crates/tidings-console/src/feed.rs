@@ -8,11 +8,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::routes::Shared;
 use super::source::Source;
-use crate::broadcaster::GenericBroadcaster;
-use crate::error::RegisterError;
-use crate::event::Json;
-use crate::metrics::Stats;
-use crate::subscription::{LagPolicy, Subscription};
+use tidings::GenericBroadcaster;
+use tidings::Json;
+use tidings::RegisterError;
+use tidings::Stats;
+use tidings::{LagPolicy, Subscription};
 
 /// All pages are connections of this user.
 const PAGES: &str = "pages";

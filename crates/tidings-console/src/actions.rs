@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::caller::Caller;
 use super::routes::{Refusal, Shared, answer};
-use crate::error::BroadcastError;
-use crate::id::ConnectionId;
+use tidings::BroadcastError;
+use tidings::ConnectionId;
 
 #[derive(Deserialize)]
 struct Disconnect {
@@ -93,6 +93,7 @@ pub(super) async fn send(
             let status = match error {
                 BroadcastError::Encode(_) => StatusCode::UNPROCESSABLE_ENTITY,
                 BroadcastError::NotRelayed { .. } => StatusCode::BAD_GATEWAY,
+                _ => StatusCode::INTERNAL_SERVER_ERROR,
             };
             Err(Refusal::new(status, format!("Not sent: {error}.")))
         }

@@ -11,13 +11,13 @@
 //! user's events, disconnects anybody and sends events in the service's name. Let only operators through, with a layer
 //! around the router, and rather on a listener of its own than on the public one. A middleware that asks for a bearer token:
 //!
-#![cfg_attr(feature = "axum", doc = "```")]
+//! ```
 //! use axum::Router;
 //! use axum::extract::{Request, State};
 //! use axum::http::{StatusCode, header::AUTHORIZATION};
 //! use axum::middleware::{Next, from_fn_with_state};
 //! use axum::response::Response;
-//! use tidings::console::Console;
+//! use tidings_console::Console;
 //! use tidings::{GenericBroadcaster, Text};
 //!
 //! async fn operators_only(
@@ -80,15 +80,15 @@
 //! build, on two cores of 64-bit Linux. What is sent of it is [capped](Console::rows), and the page says so.
 //!
 //! Watching a user opens a connection of that user, whose id begins with `console-`. It counts in the figures and under
-//! [`total_connections`](crate::Builder::total_connections). The user's own cap
-//! ([`connections_per_user`](crate::Builder::connections_per_user)) does not count it, so it takes no place that the user's next
+//! [`total_connections`](tidings::Builder::total_connections). The user's own cap
+//! ([`connections_per_user`](tidings::Builder::connections_per_user)) does not count it, so it takes no place that the user's next
 //! tab would have had; instead, a console watches at most 16 streams at a time. What the stream lost by lag is shown as a gap,
-//! whatever the broadcaster's [`LagPolicy`](crate::LagPolicy) is.
+//! whatever the broadcaster's [`LagPolicy`](tidings::LagPolicy) is.
 //!
 //! # When the service stops
 //!
 //! The pages' own streams do not end by themselves. Call [`Console::shutdown`] beside the broadcasters' own
-//! [`shutdown`](crate::GenericBroadcaster::shutdown).
+//! [`shutdown`](tidings::GenericBroadcaster::shutdown).
 
 mod actions;
 mod assets;

@@ -13,13 +13,13 @@ use super::feed::Feed;
 use super::guard::host_of;
 use super::routes::{self, MOST_WATCHES, Served};
 use super::source::{Shown, Sources};
-use crate::broadcaster::GenericBroadcaster;
-use crate::event::ToSse;
+use tidings::GenericBroadcaster;
+use tidings::ToSse;
 
-/// A page for operators, over one or several broadcasters. See the [module](crate::console) for how to guard it.
+/// A page for operators, over one or several broadcasters. See the [crate](crate) for how to guard it.
 ///
 /// ```
-/// use tidings::console::Console;
+/// use tidings_console::Console;
 /// use tidings::{GenericBroadcaster, Json, Text};
 ///
 /// let chat = GenericBroadcaster::<Text>::new();
@@ -103,7 +103,7 @@ impl Console {
     /// operator's browser. Ports are ignored.
     ///
     /// ```
-    /// # use tidings::console::Console;
+    /// # use tidings_console::Console;
     /// let console = Console::new().hosts(["ops.example", "10.0.0.7"]);
     /// # let _ = console;
     /// ```
@@ -129,7 +129,7 @@ impl Console {
     /// [`into_make_service_with_connect_info`](axum::Router::into_make_service_with_connect_info).
     ///
     /// ```
-    /// # use tidings::console::Console;
+    /// # use tidings_console::Console;
     /// // A header that the proxy in front sets, after its login.
     /// let console = Console::new().operator(|request| {
     ///     let name = request.headers.get("x-forwarded-user")?;
@@ -145,7 +145,7 @@ impl Console {
         self
     }
 
-    /// The routes, to be nested at any path or served alone. **Guard them**: see the [module](crate::console).
+    /// The routes, to be nested at any path or served alone. **Guard them**: see the [crate](crate).
     ///
     /// The path that it is nested at leads to the page, which is at `page` below it. axum's `nest` does not know that path
     /// with a slash at its end; `nest_service` does.

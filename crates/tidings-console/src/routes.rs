@@ -21,7 +21,7 @@ use super::feed::Feed;
 use super::source::{Source, Sources};
 use super::watch::Seen;
 use super::{actions, assets, guard, users};
-use crate::sse::SseResponse;
+use tidings::sse::SseResponse;
 
 /// Streams that are watched at a time, of all users together: the users' caps do not count them.
 pub(super) const MOST_WATCHES: usize = 16;
