@@ -7,14 +7,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::stats::{Gaps, Prunes, Refusals, Stats};
 use crate::error::RegisterError;
+use crate::sync::STRIPES;
 
 /// A count that many threads change at once.
 #[derive(Default)]
 pub(crate) struct Counter {
     stripes: [Stripe; STRIPES],
 }
-
-const STRIPES: usize = 8;
 
 #[derive(Default)]
 #[repr(align(128))]

@@ -459,3 +459,6 @@ pub(crate) type KeyedHasher = std::hash::BuildHasherDefault<std::hash::DefaultHa
 
 /// One shard, so that all users of a model meet in it.
 pub(crate) const SHARDS: usize = 1;
+
+/// One stripe: counters decide nothing, and loom's stacks have room for no more in a build that inlines little.
+pub(crate) const STRIPES: usize = 1;

@@ -156,3 +156,6 @@ pub(crate) type KeyedHasher = std::collections::hash_map::RandomState;
 
 /// How many shards the map of users has. Writers to different shards do not meet; an empty shard costs 128 bytes.
 pub(crate) const SHARDS: usize = 64;
+
+/// Over how many cache lines a counter is spread that every broadcast changes.
+pub(crate) const STRIPES: usize = 8;
