@@ -39,6 +39,11 @@ use crate::trace::TraceParent;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say how it is sent as a server-sent event",
+    label = "`ToSse` is not implemented",
+    note = "wrap it: `tidings::Json` sends whatever serde serializes, `tidings::Text` sends text"
+)]
 pub trait ToSse {
     /// The event's name; without one, browsers dispatch it as `message`. Must be one line and not empty.
     fn event(&self) -> Option<&str> {

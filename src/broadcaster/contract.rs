@@ -13,6 +13,8 @@ use crate::subscription::Subscription;
 /// [`GenericBroadcaster`] has the same operations as plain methods, which is what to call where the type is known: they
 /// never wait, so nothing is gained by an `async` around them.
 ///
+/// Sealed: only `GenericBroadcaster` implements it, since only that can make a [`Subscription`]. Methods may be added.
+///
 /// # Cancel safety
 ///
 /// When the future of [`register`](Self::register) is dropped, nothing was registered. With a `GenericBroadcaster` the others
@@ -36,7 +38,7 @@ use crate::subscription::Subscription;
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(run()).unwrap();
 /// ```
 #[async_trait]
-pub trait Broadcaster: Send + Sync {
+pub trait Broadcaster: sealed::Sealed + Send + Sync {
     /// What is broadcast.
     type Event: ?Sized;
 
@@ -68,6 +70,12 @@ pub trait Broadcaster: Send + Sync {
     /// How many connections there are.
     async fn total_connections(&self) -> usize;
 }
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+impl<E: ToSse + Sync + ?Sized> sealed::Sealed for GenericBroadcaster<E> {}
 
 #[async_trait]
 impl<E: ToSse + Sync + ?Sized> Broadcaster for GenericBroadcaster<E> {

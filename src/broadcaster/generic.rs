@@ -301,7 +301,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     }
 }
 
-impl<E: ToSse + ?Sized> GenericBroadcaster<E> {
+// The bound on `E` stands at each method: where it does not hold, the compiler then says what `ToSse` is.
+impl<E: ?Sized> GenericBroadcaster<E> {
     /// Sends an event to all streams of a user and says how many these are. For a user who is not there, and for whom no
     /// [history](Builder::history) is kept, nothing is encoded or allocated, and the answer is 0.
     ///
@@ -319,7 +320,10 @@ impl<E: ToSse + ?Sized> GenericBroadcaster<E> {
     /// # Panics
     ///
     /// When the event's [`ToSse`] panics; nothing else is harmed by it.
-    pub fn broadcast(&self, user: &str, event: &E) -> Result<usize, BroadcastError> {
+    pub fn broadcast(&self, user: &str, event: &E) -> Result<usize, BroadcastError>
+    where
+        E: ToSse,
+    {
         self.broadcast_as(user, event)
     }
 
@@ -338,12 +342,13 @@ impl<E: ToSse + ?Sized> GenericBroadcaster<E> {
         user: &str,
         event: &E,
         parent: TraceParent,
-    ) -> Result<usize, BroadcastError> {
+    ) -> Result<usize, BroadcastError>
+    where
+        E: ToSse,
+    {
         self.broadcast_as(user, &Traced { event, parent })
     }
-}
 
-impl<E: ?Sized> GenericBroadcaster<E> {
     /// Sends what stands for an event, such as JSON that was made of it elsewhere.
     pub(crate) fn broadcast_as<T: ToSse + ?Sized>(
         &self,

@@ -23,6 +23,9 @@ pub const HEARTBEAT_JSON: &str = r#"{"type":"heartbeat"}"#;
 
 /// The heartbeat as an event, at the [default interval](KeepAlive::interval), which is [`HEARTBEAT_INTERVAL`] for most
 /// streams: see [`KeepAlive::heartbeat_event`].
+///
+/// Not the default: clients that treat an unknown event as an error, such as those of AG-UI and A2A, fail at it.
+/// [`KeepAlive::comment`] is the form that every client takes.
 #[must_use]
 pub fn standard_keep_alive() -> KeepAlive {
     KeepAlive::heartbeat_event()
