@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 use async_nats::ConnectOptions;
 use futures_util::StreamExt;
 use tidings::backplane::Level;
-use tidings::backplane::nats::{Interest, Log, Nats, Settings};
 use tidings::{GapReason, GenericBroadcaster, LastEventId, Subscription, Text};
+use tidings_nats::{Interest, Log, Nats, Settings};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 

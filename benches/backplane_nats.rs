@@ -17,8 +17,8 @@ use async_nats::ConnectOptions;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tidings::UserId;
-use tidings::backplane::nats::{Interest, Log, Nats, Settings, Storage};
 use tidings::backplane::{Backplane, Event, Message, Position, Received};
+use tidings_nats::{Interest, Log, Nats, Settings, Storage};
 use tokio::task::JoinSet;
 
 use nats::Server;

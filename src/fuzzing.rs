@@ -3,29 +3,10 @@
 
 use bytes::Bytes;
 
-#[cfg(feature = "nats")]
-use crate::backplane::nats::token::{self, Token};
 use crate::backplane::{self, Envelope, Outbound, What, lost};
 use crate::frame::{Draft, Frame};
 use crate::id::{LastEventId, Position};
 use crate::subscription::Subscription;
-
-/// A user's id as one token of a subject.
-#[cfg(feature = "nats")]
-pub fn write_token(id: &str) -> String {
-    let mut token = String::new();
-    token::encode(id, &mut token);
-    token
-}
-
-/// The id that a token stands for, or the token itself if it is a digest; `None` if it is no token.
-#[cfg(feature = "nats")]
-pub fn read_token(token: &str) -> Option<Result<String, String>> {
-    match token::decode(token)? {
-        Token::Id(id) => Some(Ok(id.into_owned())),
-        Token::Digest(digest) => Some(Err(digest.to_owned())),
-    }
-}
 
 /// An envelope in its parts.
 #[derive(Clone, PartialEq)]

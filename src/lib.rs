@@ -87,7 +87,6 @@
 //! | `agui` | no | `protocol::agui`: AG-UI 1.0, all its events as types, which are the crate `tidings-agui`; `AgUiBroadcaster` |
 //! | `a2a` | no | `protocol::a2a`: A2A 1.0, and bodies of 0.3; `A2ABroadcaster` |
 //! | `agents` | no | both, events of the application's own (`protocol::context`, `system`, `analytics`), and `EventRouter`, which feeds all their streams |
-//! | `nats` | no | `backplane::nats`: several nodes over NATS; Cargo takes async-nats 0.46 for Rust 1.85, newer ones from 1.89 on; TLS needs a crypto provider, which the application chooses |
 //!
 //! # Security
 //!

@@ -13,10 +13,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tidings::UserId;
-use tidings::backplane::nats::{ConnectError, Interest, Log, Nats, Settings, Storage};
 use tidings::backplane::{
     Backplane, Cause, Event, Fetched, Message, Missing, Position, Published, Received,
 };
+use tidings_nats::{ConnectError, Interest, Log, Nats, Settings, Storage};
 use tidings_testkit::backplane::{self, Cluster, Faults};
 use tokio::time::timeout;
 

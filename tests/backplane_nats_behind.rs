@@ -13,8 +13,8 @@ use async_nats::{Client, ConnectOptions};
 use futures_util::{Stream, StreamExt};
 use serde_json::{Value, json};
 use tidings::UserId;
-use tidings::backplane::nats::{Log, Nats, Settings};
 use tidings::backplane::{Backplane, Cause, Event, Message, Position, Published};
+use tidings_nats::{Log, Nats, Settings};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 

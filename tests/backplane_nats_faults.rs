@@ -1,13 +1,13 @@
 //! Nodes over a real NATS server that is killed and restarted, and over networks that are cut: nothing is lost in silence,
 //! and nothing comes twice.
 //!
-//! The seeds are fixed, and few. `TIDINGS_SEEDS=0..200 cargo test --features nats --test backplane_nats_faults` runs others.
+//! The seeds are fixed, and few. `TIDINGS_SEEDS=0..200 cargo test --test backplane_nats_faults` runs others.
 
 use std::ops::Range;
 use std::time::Duration;
 
 use tidings::backplane::Level;
-use tidings::backplane::nats::Interest;
+use tidings_nats::Interest;
 
 use cluster::{Cluster, Plan};
 use nats_cluster::Real;

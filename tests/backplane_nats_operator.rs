@@ -11,8 +11,8 @@ use async_nats::jetstream::{self, stream};
 use async_nats::{Client, ConnectOptions};
 use futures_util::{Stream, StreamExt};
 use tidings::UserId;
-use tidings::backplane::nats::{ConnectError, Connection, Interest, Log, Nats, Settings};
 use tidings::backplane::{Backplane, Cause, Event, Level, Message, Position, Published};
+use tidings_nats::{ConnectError, Connection, Interest, Log, Nats, Settings};
 use tokio::time::{Instant, sleep, timeout};
 
 use nats::Server;

@@ -1,11 +1,11 @@
 //! The example `cluster`, in a real browser over a real NATS server: a page that loses its node goes on with the other.
 
-#![cfg(all(feature = "serve", feature = "nats"))]
+#![cfg(feature = "serve")]
 
 use axum::serve::Listener;
 use serde_json::json;
-use tidings::backplane::nats::Log;
 use tidings::serve::bind;
+use tidings_nats::Log;
 
 use nats::Server;
 use webdriver::Browser;

@@ -346,15 +346,13 @@ async fn behind_the_newest_event_of_the_log_nothing_is_missing() {
 
 // Over NATS
 
-#[cfg(feature = "nats")]
 #[path = "support/nats.rs"]
 mod nats;
 
-#[cfg(feature = "nats")]
 mod over_nats {
     use async_nats::ConnectOptions;
     use async_nats::jetstream;
-    use tidings::backplane::nats::{Log, Nats, Settings};
+    use tidings_nats::{Log, Nats, Settings};
     use tokio::time::timeout;
 
     use super::nats::Server;

@@ -5,7 +5,7 @@
 //! One short run for each level. `TIDINGS_SEEDS=0..200 cargo test --all-features --test three_servers -- --nocapture` runs
 //! random faults, and `NATS_SERVER=/path/to/nats-server` names another server than Debian's.
 
-#![cfg(all(feature = "serve", feature = "nats"))]
+#![cfg(feature = "serve")]
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tidings::fuzzing::{read_token, write_token};
+use tidings_nats::fuzzing::{read_token, write_token};
 
 /// The longest, in bytes.
 const LONGEST: usize = 255;

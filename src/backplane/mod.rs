@@ -1,13 +1,12 @@
 //! Several nodes: what carries events from one process to the streams of another.
 //!
 //! A broadcaster built with a [`Backplane`] hands its events to an engine, which brings them to the nodes that have streams
-//! of the user. See [`Builder::backplane`](crate::Builder::backplane).
+//! of the user. See [`Builder::backplane`](crate::Builder::backplane). The crate `tidings-nats` has one over NATS;
+//! [`InProcess`] is one for tests.
 
 mod contract;
 mod envelope;
 mod in_process;
-#[cfg(all(feature = "nats", not(loom)))]
-pub mod nats;
 
 pub use crate::id::Position;
 pub use contract::{

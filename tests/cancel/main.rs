@@ -7,12 +7,10 @@
 mod backplane;
 mod broadcaster;
 mod client;
-#[cfg(feature = "nats")]
 mod nats;
 #[cfg(feature = "serve")]
 mod serve;
 mod streams;
-#[cfg(feature = "serve")]
 #[path = "../support/within.rs"]
 mod within;
 
@@ -99,22 +97,22 @@ const COVERED: &[(&str, &str, &str)] = &[
         "a_close_is_asked_for_again",
     ),
     (
-        "backplane/nats/adapter.rs",
+        "nats/adapter.rs",
         "connect",
         "a_connection_to_nats_ends_with_its_future",
     ),
     (
-        "backplane/nats/adapter.rs",
+        "nats/adapter.rs",
         "over",
         "a_node_over_a_shared_connection_leaves_nothing_behind",
     ),
     (
-        "backplane/nats/connection.rs",
+        "nats/connection.rs",
         "open",
         "a_shared_connection_to_nats_ends_with_its_future",
     ),
     (
-        "backplane/nats/connection.rs",
+        "nats/connection.rs",
         "open_with_events",
         "a_shared_connection_to_nats_ends_with_its_future",
     ),
@@ -371,7 +369,7 @@ fn nothing_that_waits_is_left_out() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = BTreeSet::new();
     let mut sources = files(&root.join("src"));
-    for name in ["console", "testkit"] {
+    for name in ["console", "nats", "testkit"] {
         let files = files(&root.join(format!("crates/tidings-{name}/src"))).into_iter();
         sources.extend(files.map(|(path, code)| (format!("{name}/{path}"), code)));
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use async_nats::ConnectOptions;
 use tidings::UserId;
 use tidings::backplane::Backplane;
-use tidings::backplane::nats::{ConnectError, Connection, Log, Nats, Settings, Storage};
+use tidings_nats::{ConnectError, Connection, Log, Nats, Settings, Storage};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;

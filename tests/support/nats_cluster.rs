@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_nats::ConnectOptions;
 use async_trait::async_trait;
-use tidings::backplane::nats::{Interest, Log, Nats, Settings};
 use tidings::backplane::{Backplane, Level};
+use tidings_nats::{Interest, Log, Nats, Settings};
 
 use crate::cluster::Engine;
 use crate::nats::{Network, Server};

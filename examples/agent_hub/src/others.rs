@@ -16,15 +16,15 @@ pub(crate) struct Settings {
 /// One connection, over which all broadcasters share their events.
 #[cfg(feature = "nats")]
 pub(crate) struct Others {
-    connection: tidings::backplane::nats::Connection,
+    connection: tidings_nats::Connection,
     settings: Settings,
 }
 
 #[cfg(feature = "nats")]
 impl Others {
     pub(crate) async fn connect(settings: Settings) -> io::Result<Self> {
-        use tidings::backplane::nats::Connection;
-        use tidings::backplane::nats::async_nats::ConnectOptions;
+        use tidings_nats::Connection;
+        use tidings_nats::async_nats::ConnectOptions;
 
         let options = ConnectOptions::new().name("agent_hub");
         let connection = Connection::open(&settings.servers, options).await;
@@ -36,7 +36,7 @@ impl Others {
 
     /// Lets a broadcaster share its events. The servers keep them, so that a client that comes back continues on any hub.
     pub(crate) async fn join<E>(&self, builder: Builder<E>, name: &str) -> io::Result<Builder<E>> {
-        use tidings::backplane::nats::{Log, Nats, Settings};
+        use tidings_nats::{Log, Nats, Settings};
 
         let log = Log::new(format!("agent_hub_{name}")).replicas(self.settings.replicas);
         let settings = Settings::new(format!("agent_hub.{name}")).replayable(log);
@@ -47,7 +47,7 @@ impl Others {
 }
 
 #[cfg(feature = "nats")]
-fn failed(settings: &Settings, error: &tidings::backplane::nats::ConnectError) -> io::Error {
+fn failed(settings: &Settings, error: &tidings_nats::ConnectError) -> io::Error {
     let why = std::error::Error::source(error).map_or(String::new(), |why| format!(": {why}"));
     io::Error::other(format!("NATS at {}: {error}{why}", settings.servers))
 }

@@ -21,8 +21,8 @@ use std::time::Duration;
 use axum::serve::Listener;
 use lexopt::{Arg, ValueExt};
 use node::Anything;
-use tidings::backplane::nats::{Log, async_nats};
 use tidings::serve::bind;
+use tidings_nats::{Log, async_nats};
 
 mod node;
 

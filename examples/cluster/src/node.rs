@@ -9,10 +9,10 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
-use tidings::backplane::nats::async_nats::ConnectOptions;
-use tidings::backplane::nats::{Log, Nats, Settings};
 use tidings::serve::{StallListener, serve};
 use tidings::{BroadcastError, GenericBroadcaster, LastEventId, RegisterError, Subscription, Text};
+use tidings_nats::async_nats::ConnectOptions;
+use tidings_nats::{Log, Nats, Settings};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 

@@ -1,4 +1,4 @@
-//! tidings leaves the choice of a crypto provider to the application, and says so where there is none.
+//! tidings-nats leaves the choice of a crypto provider to the application, and says so where there is none.
 
 use std::error::Error;
 use std::time::Duration;
@@ -6,13 +6,13 @@ use std::time::Duration;
 use async_nats::ConnectOptions;
 use async_nats::rustls::ClientConfig;
 use async_nats::rustls::crypto::CryptoProvider;
-use tidings::backplane::nats::{ConnectError, Nats, Settings};
+use tidings_nats::{ConnectError, Nats, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 #[test]
-fn no_provider_comes_in_with_the_feature_nats() {
+fn no_provider_comes_in_with_the_crate() {
     // With one among rustls's features this would be that one; with two, a panic in every application.
     let builder = std::panic::catch_unwind(ClientConfig::builder);
     assert!(builder.is_err(), "{:?}", CryptoProvider::get_default());

@@ -19,7 +19,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use tidings::backplane::Level;
-use tidings::backplane::nats::Interest;
+use tidings_nats::Interest;
 
 use cluster::{Cluster, Plan};
 use nats_cluster::Real;

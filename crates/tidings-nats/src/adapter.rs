@@ -26,10 +26,10 @@ use super::peers::Peers;
 use super::settings::Settings;
 use super::signals::Signals;
 use super::subjects::Subjects;
-use crate::backplane::{
+use tidings::UserId;
+use tidings::backplane::{
     Backplane, BackplaneError, Event, Fetched, Head, Level, Message, Position, Published,
 };
-use crate::id::UserId;
 
 /// So many events wait for the broadcaster at most. What comes then waits in the subscriptions.
 const EVENTS: usize = 1024;
@@ -37,7 +37,7 @@ const EVENTS: usize = 1024;
 /// What a server's limit for a message has to hold besides the body: the header with the message's id.
 const HEADROOM: usize = 1024;
 
-/// A [`Backplane`] over NATS. See the [module](super) for what it promises.
+/// A [`Backplane`] over NATS. See the [crate](crate) for what it promises.
 pub struct Nats {
     client: Client,
     signals: Arc<Signals>,

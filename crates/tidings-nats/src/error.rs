@@ -18,7 +18,7 @@ pub enum ConnectError {
     /// The server cannot be reached, or refused the client.
     Connect(async_nats::ConnectError),
     /// The connection takes TLS, for which rustls has no crypto provider, or two and none that is chosen: see
-    /// [TLS](crate::backplane::nats#tls).
+    /// [TLS](crate#tls).
     NoCryptoProvider,
     /// There is a stream of that name which is not the log that the settings describe, and what is different.
     Contradiction(&'static str),

@@ -10,7 +10,7 @@ use async_nats::jetstream::stream::{
 use super::error::ConnectError;
 use super::settings::{Log as Settings, Storage};
 use super::subjects::{Subjects, fnv1a};
-use crate::backplane::Position;
+use tidings::backplane::Position;
 
 /// The server that leads a stream, and each of the others, and whether it is away.
 pub(super) type Servers = (Option<String>, Vec<(String, bool)>);

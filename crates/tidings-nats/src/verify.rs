@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::interest::Source;
 use super::link::{AT_ONCE, Ended, Link, RETRY};
-use crate::backplane::{Cause, Event};
+use tidings::backplane::{Cause, Event};
 
 /// In this time every subscription is verified once.
 const ROUND: Duration = Duration::from_secs(60);

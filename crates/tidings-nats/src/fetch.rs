@@ -4,7 +4,7 @@
 //! the newest, and making one costs the cluster more than a hundred answers.
 
 use super::log::Log;
-use crate::backplane::{BackplaneError, Fetched, Missing, Position};
+use tidings::backplane::{BackplaneError, Fetched, Missing, Position};
 
 impl Log {
     /// A user's messages behind a position.

@@ -6,7 +6,7 @@
 //!
 //! 1. The fence passes twice. The task has had its turn then, nearly always: of 5,000 refused messages 8 were accepted, and
 //!    233 where it passed once; on a machine with twice as many busy tasks as cores 4 of 1,000, and 734.
-//! 2. What the task tells still later is looked for in the last batches, and [lost](crate::backplane::Event::Lost).
+//! 2. What the task tells still later is looked for in the last batches, and [lost](tidings::backplane::Event::Lost).
 //! 3. When a batch had more messages than events are kept, and one was refused, nothing is known of the others.
 
 use std::collections::{HashSet, VecDeque};
@@ -17,8 +17,8 @@ use async_nats::Client;
 use super::fence::Fence;
 use super::signals::Signals;
 use super::subjects::Subjects;
-use crate::backplane::{BackplaneError, Message, Published};
-use crate::id::UserId;
+use tidings::UserId;
+use tidings::backplane::{BackplaneError, Message, Published};
 
 /// How many refusals the client certainly tells, which are not heard until they are all there.
 const HEARD: usize = 64;

@@ -23,7 +23,7 @@ use super::settings::Log as Settings;
 use super::signals::Signals;
 use super::stream::{Epoch, config, end_of, find_or_make};
 use super::subjects::Subjects;
-use crate::backplane::{BackplaneError, Cause, Head, Message, Position, Published};
+use tidings::backplane::{BackplaneError, Cause, Head, Message, Position, Published};
 
 /// How many heads are asked for at the same time.
 const AT_ONCE: usize = 64;

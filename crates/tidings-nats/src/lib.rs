@@ -1,9 +1,9 @@
-//! A backplane over [NATS](https://nats.io), version 2.9 or newer.
+//! A backplane of [`tidings`] over [NATS](https://nats.io), version 2.9 or newer.
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 //! use async_nats::ConnectOptions;
-//! use tidings::backplane::nats::{Log, Nats, Settings};
+//! use tidings_nats::{Log, Nats, Settings};
 //!
 //! let options = ConnectOptions::with_credentials("...")?.name("chat, node 1");
 //! let settings = Settings::new("chat").replayable(Log::new("CHAT"));
@@ -11,6 +11,9 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! [`Builder::backplane`](tidings::Builder::backplane) takes it. The guide `cluster` in the documentation of `tidings` says which
+//! level to choose and what it costs.
 //!
 //! # TLS
 //!
@@ -27,6 +30,8 @@
 //! [`ConnectError::NoCryptoProvider`], below the panic that async-nats prints; in a program that aborts on panics it aborts,
 //! and with `retry_on_initial_connect` the panic is in async-nats's task. Without TLS no provider is needed.
 //!
+//! Cargo takes async-nats 0.46 for Rust 1.85, and newer ones from 1.89 on.
+//!
 //! # Subjects
 //!
 //! Each user has a subject, `<scope>.live.<buckets>.<bucket>.<token>`. The token is the user's id: ASCII letters, digits, `-`
@@ -40,7 +45,7 @@
 //!
 //! - A subscription counts only when something that was sent to it has come back, which is tried when it is made, after each
 //!   reconnect, and about once a minute. One that brings nothing, for lack of a permission, beyond the server's
-//!   `max_subscriptions` or for any other reason, is [`Unheard`](crate::backplane::Event::Unheard): its users' streams get a
+//!   `max_subscriptions` or for any other reason, is [`Unheard`](tidings::backplane::Event::Unheard): its users' streams get a
 //!   gap, a warning says why, and it is made again after one second, then two, up to thirty.
 //! - An event that may not be published, or is larger than the server or the stream takes, fails alone, for good. At most
 //!   once, nothing confirms an event, and a refusal that comes late takes back what was said before: on a busy machine about one
@@ -88,12 +93,18 @@
 //! | TLS is asked for and the server has none | [`ConnectError::Connect`] |
 //! | a server is killed with `sync_interval` at its default of two minutes | a single server may lose what it confirmed since the last sync when its machine loses power, not when its process is killed; with [replicas](Log::replicas), the others have it |
 
+// The program on the README compiles.
+#![cfg_attr(doctest, doc = include_str!("../README.md"))]
+
 mod adapter;
 mod connection;
 mod error;
 mod feeds;
 mod fence;
 mod fetch;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod interest;
 mod known;
 mod link;
@@ -104,11 +115,11 @@ mod settings;
 mod signals;
 mod stream;
 mod subjects;
-pub(crate) mod token;
+mod token;
 mod verify;
 
 pub use adapter::Nats;
-/// The client, in the version whose types stand in this module's functions.
+/// The client, in the version whose types stand in this crate's functions.
 pub use async_nats;
 pub use connection::Connection;
 pub use error::ConnectError;

@@ -11,7 +11,7 @@ use super::error::ConnectError;
 ///
 /// ```
 /// use std::time::Duration;
-/// use tidings::backplane::nats::{Interest, Log, Settings};
+/// use tidings_nats::{Interest, Log, Settings};
 ///
 /// let settings = Settings::new("chat")
 ///     .replayable(Log::new("CHAT").max_age(Duration::from_secs(600)))
@@ -43,7 +43,7 @@ pub enum Interest {
 }
 
 impl Settings {
-    /// What is published reaches the nodes that are there: [`Level::AtMostOnce`](crate::backplane::Level::AtMostOnce).
+    /// What is published reaches the nodes that are there: [`Level::AtMostOnce`](tidings::backplane::Level::AtMostOnce).
     ///
     /// The scope is the beginning of all subjects: one or more words with dots between them, such as `chat` or
     /// `prod.chat`. Each broadcaster needs one of its own.
@@ -58,7 +58,7 @@ impl Settings {
         }
     }
 
-    /// What is published is kept: [`Level::Replayable`](crate::backplane::Level::Replayable). The server needs JetStream.
+    /// What is published is kept: [`Level::Replayable`](tidings::backplane::Level::Replayable). The server needs JetStream.
     pub fn replayable(mut self, log: Log) -> Self {
         self.log = Some(log);
         self
@@ -142,11 +142,11 @@ pub enum Storage {
     /// Files, which is the default: the log is there again when a server comes back.
     #[default]
     File,
-    /// Memory: a restart of the server ends the log, and nodes learn that there is [another](crate::backplane::Event::Reset).
+    /// Memory: a restart of the server ends the log, and nodes learn that there is [another](tidings::backplane::Event::Reset).
     /// In a cluster it needs [replicas](Log::replicas): a cluster gives a log that it lost the name and age of the old one,
     /// so that it cannot be told from it. And with NATS 2.9 it is the slower the more users have something in it: 17,500
     /// messages a second with a thousand users, 8,600 with two thousand, where files take 16,000 with 50,000
-    /// (`cargo bench --features nats --bench backplane_nats`, with 100 publishers, on a busy machine of two cores).
+    /// (`cargo bench --bench backplane_nats`, with 100 publishers, on a busy machine of two cores).
     Memory,
 }
 

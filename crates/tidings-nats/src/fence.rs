@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use crate::backplane::BackplaneError;
+use tidings::backplane::BackplaneError;
 
 /// Publishes messages to an inbox of its own. A server handles what comes over one connection in order: when such a message
 /// has come back, everything before it is done.

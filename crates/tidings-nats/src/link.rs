@@ -20,8 +20,8 @@ use super::live::Live;
 use super::log::{Log, Look};
 use super::peers::Peers;
 use super::signals::Signals;
-use crate::backplane::{BackplaneError, Cause, Event, Place, Position, Received};
-use crate::id::UserId;
+use tidings::UserId;
+use tidings::backplane::{BackplaneError, Cause, Event, Place, Position, Received};
 
 /// So many subscriptions are made before anything else gets its turn.
 pub(super) const AT_ONCE: usize = 256;

@@ -10,7 +10,7 @@ use super::feeds::{Feeds, Key};
 use super::settings::Interest as Mode;
 use super::subjects::Subjects;
 use super::token::{self, Token};
-use crate::id::UserId;
+use tidings::UserId;
 
 /// What a subscription is for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

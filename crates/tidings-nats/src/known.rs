@@ -26,7 +26,7 @@ use async_nats::jetstream::stream::Info;
 use tokio::time::Instant;
 
 use super::stream::{Servers, end_of, servers_of};
-use crate::backplane::{Cause, Position};
+use tidings::backplane::{Cause, Position};
 
 /// For how long one leader must say that the stream is too short.
 const PATIENCE: Duration = Duration::from_secs(10);
