@@ -92,6 +92,10 @@
 //! | the credentials are revoked | the connection ends, `stats().backplane.connected` is false, and async-nats tries again for ever |
 //! | TLS is asked for and the server has none | [`ConnectError::Connect`] |
 //! | a server is killed with `sync_interval` at its default of two minutes | a single server may lose what it confirmed since the last sync when its machine loses power, not when its process is killed; with [replicas](Log::replicas), the others have it |
+//!
+//! Nodes of one scope must agree on the level and on the number of buckets. To change either, stop all nodes and start them with
+//! the new setting; clients reconnect, and get a gap where their id is of another log. With a rolling restart into a new scope, nodes of the old and of the new scope do
+//! not hear each other until the last one has moved. All other settings may differ between nodes, so a rolling restart changes them.
 
 // The program on the README compiles.
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
