@@ -52,7 +52,7 @@
 //! - With a [`History`], what a client saw and what its [gaps](Gap) announced is what was broadcast, however often it
 //!   reconnected ([`resume`]).
 //!
-//! The interleavings behind these are checked by [loom] models of the real sources, and 104 deliberate faults show that
+//! The interleavings behind these are checked by [loom] models of the real sources, and 108 deliberate faults show that
 //! the models notice.
 //!
 //! # What is not
