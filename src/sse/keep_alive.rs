@@ -48,7 +48,8 @@ pub(super) const COMMENT: &[u8] = b":\n";
 ///
 /// A heartbeat event carries the id itself. A comment is replaced by the id in the form of the stream's
 /// [`cursor`](super::SseBody::cursor). With [`Cursor::Off`], which is the default for views and for
-/// [`LagPolicy::End`](crate::LagPolicy::End), and in axum's own `Sse`, there is no id.
+/// [`LagPolicy::End`](crate::LagPolicy::End), and in axum's own `Sse`, there is no id. Choose `Cursor::Off` or
+/// [`Cursor::Event`] for clients that report a block without data as an event, and so would do it about once a minute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeepAlive {
     /// `None`: the default of the stream.
@@ -78,7 +79,8 @@ impl Form {
 
 impl KeepAlive {
     /// A line with an empty comment, `:` and LF. No client shows it: of all forms it is the only one that none of those
-    /// we tried took for an event or an error.
+    /// we tried took for an event or an error. Where the place has [moved](Self#ids), the id is sent instead, as a block
+    /// without data in the default form; a few clients [report that](super::Cursor::Block) as an event without data.
     #[must_use]
     pub fn comment() -> Self {
         Self {
