@@ -275,6 +275,38 @@ async fn a_log_that_comes_back_shorter_in_a_cluster_is_another_log_in_the_end() 
     assert_eq!((next.epoch, next.offset), (end.epoch, end.offset + 1));
 }
 
+/// Its newest message is then where the known log had none.
+#[tokio::test]
+async fn a_log_that_grows_past_the_known_place_before_anybody_looks_is_another_log() {
+    let mut scene = Scene::new().await;
+    let ann = UserId::from("ann");
+    let first = scene.position(&ann, 1).await;
+    scene.server.copy_log();
+    scene.server.restart();
+    assert!(matches!(scene.next().await, Event::Restored { .. }));
+    scene.position(&ann, 2).await;
+    scene.position(&ann, 3).await;
+    scene.lose_since_copy().await;
+    assert!(matches!(scene.next().await, Event::Restored { .. }));
+    let messages = [4, 5, 6, 7].map(|id| Message {
+        user: format!("user {id}").into(),
+        id,
+        body: "of the new log".into(),
+    });
+    let published = timeout(BOUND, scene.node.publish(&messages)).await;
+    let published = published.expect("in time").expect("the server is there");
+    let of_last = &published[3];
+    assert!(
+        matches!(of_last, Published::Accepted(Some(at)) if at.offset == first.offset + 4),
+        "{published:?}"
+    );
+    let event = scene.next().await;
+    let Event::Reset(end) = event else {
+        panic!("{event:?}");
+    };
+    assert_ne!(end.epoch, first.epoch);
+}
+
 #[tokio::test]
 async fn a_restart_is_no_other_log() {
     let mut scene = Scene::new().await;

@@ -260,9 +260,14 @@ impl Backplane for Nats {
         if !self.fence.is_connected() {
             return Err(BackplaneError::unavailable());
         }
+        let is_good = self.good.is(self.fence.connection());
         let published = async {
             match &self.log {
                 Some(log) => {
+                    if !is_good {
+                        // The log may be another one, and the task may not have heard of the new connection yet.
+                        log.question();
+                    }
                     let (subjects, signals) = (&self.subjects, &*self.signals);
                     log.publish(messages, subjects, signals, self.max_body())
                         .await

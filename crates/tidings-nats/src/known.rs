@@ -6,10 +6,11 @@
 //! have read the cluster's decisions again. Such a server is told from another log as follows:
 //!
 //! 1. The newest known position is kept with a [`Mark`] of the message there. When the stream reaches the position again,
-//!    the marks decide.
+//!    the marks decide. From the moment something does not fit, that position is kept as the witness until a look has
+//!    compared it: messages that come meanwhile may be another log's, and would only be compared with themselves.
 //! 2. A server of a cluster that names no leader is not believed, whatever it says.
-//! 3. A stream in a cluster that stays too short is another log when one leader has said so for [`PATIENCE`]. A stream of a
-//!    server that is alone is another log immediately: nobody can be ahead of it.
+//! 3. A stream in a cluster that stays too short is another log when one leader has said so for [`PATIENCE`], in every look
+//!    of that time. A stream of a server that is alone is another log immediately: nobody can be ahead of it.
 //! 4. Until that is decided, nothing is read from the log.
 //! 5. A message is placed behind every position that was known when it was sent first. An acknowledgement that says
 //!    otherwise comes from such a server, and is not believed.
@@ -79,8 +80,8 @@ pub(super) struct Known {
     servers: Servers,
     /// The stream was too short when it was looked at last.
     doubt: Option<Doubt>,
-    /// Whether the message at the newest place has to be looked at.
-    is_questioned: bool,
+    /// The newest place when something did not fit, until a look has compared it.
+    witness: Option<Newest>,
     /// Messages whose outcome is open, and the newest offset that was known when each was sent first.
     open: HashMap<u128, u64>,
 }
@@ -92,8 +93,27 @@ pub(super) struct Newest {
     mark: Mark,
 }
 
+/// What a look compares the stream with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Expected {
+    newest: Newest,
+    /// The message at the newest place has to be looked at, and the one at this place.
+    witness: Option<Newest>,
+}
+
+impl Expected {
+    /// The places to look at if there is a question.
+    pub(super) fn places(self) -> impl Iterator<Item = Newest> {
+        let Self { newest, witness } = self;
+        let witness = witness.filter(|witness| witness.position != newest.position);
+        let places = witness.into_iter().chain([newest]);
+        places.filter(|place| place.position.offset > 0)
+    }
+}
+
 #[derive(Debug)]
 struct Doubt {
+    /// None after a look that nobody answered who leads.
     leader: Option<String>,
     /// Since when this one has led.
     since: Instant,
@@ -123,7 +143,7 @@ impl Known {
             edited: None,
             servers: servers_of(info),
             doubt: None,
-            is_questioned: false,
+            witness: None,
             open: HashMap::new(),
         }
     }
@@ -143,9 +163,31 @@ impl Known {
         }
     }
 
-    /// Something does not fit: the next look is at the message at the newest place as well.
+    /// Something does not fit: the next look is at the message that is the newest now.
     pub(super) fn question(&mut self) {
-        self.is_questioned = true;
+        self.witness.get_or_insert(self.newest);
+    }
+
+    /// A look begins. It [ends](Self::settle), or has to be made [again](Self::postpone). A question that is raised meanwhile
+    /// is one for the next look.
+    pub(super) fn expect(&mut self) -> Expected {
+        Expected {
+            newest: self.newest,
+            witness: self.witness.take(),
+        }
+    }
+
+    /// A look has decided nothing.
+    fn postpone(&mut self, expected: Expected) {
+        self.witness = Some(expected.witness.unwrap_or(expected.newest));
+    }
+
+    /// A look has failed, or no leader has answered it: the next leader has its whole time.
+    pub(super) fn fail(&mut self, expected: Expected) {
+        self.postpone(expected);
+        if let Some(doubt) = &mut self.doubt {
+            doubt.leader = None;
+        }
     }
 
     /// A message is sent. Whether it is one whose outcome is open.
@@ -175,7 +217,7 @@ impl Known {
     ) -> bool {
         if let Entry::Occupied(open) = self.open.entry(id) {
             if position.offset <= *open.get() && (was_open || !has_it) {
-                self.is_questioned = true;
+                self.question();
                 return false;
             }
             open.remove();
@@ -190,19 +232,20 @@ impl Known {
     }
 
     /// What is to be made of a stream that should be the known log.
-    pub(super) fn judge(&mut self, newest: Newest, info: &Info, now: Instant) -> End {
+    pub(super) fn judge(&mut self, expected: Expected, info: &Info, now: Instant) -> End {
         if !has_leader(info) {
-            self.is_questioned = true;
+            self.fail(expected);
             return End::Behind;
         }
         let (servers, end) = (servers_of(info), end_of(info));
-        if end.epoch != newest.position.epoch {
+        let newest = expected.newest.position;
+        if end.epoch != newest.epoch {
             // Somebody has found it to be another log.
             return End::Plausible;
         }
-        if end.offset >= newest.position.offset {
+        if end.offset >= newest.offset {
             let is_other = servers.0 != self.servers.0;
-            return match self.is_questioned || self.doubt.is_some() || is_other {
+            return match expected.witness.is_some() || self.doubt.is_some() || is_other {
                 true => End::Questioned,
                 false => End::Plausible,
             };
@@ -212,15 +255,15 @@ impl Known {
         }
         let leader = servers.0;
         match &self.doubt {
-            Some(doubt) if doubt.leader == leader => match now.duration_since(doubt.since) {
-                long if long >= PATIENCE => End::Short,
-                _ => End::Behind,
-            },
-            _ => {
-                self.doubt = Some(Doubt { leader, since: now });
-                End::Behind
+            Some(doubt) if doubt.leader == leader => {
+                if now.duration_since(doubt.since) >= PATIENCE {
+                    return End::Short;
+                }
             }
+            _ => self.doubt = Some(Doubt { leader, since: now }),
         }
+        self.postpone(expected);
+        End::Behind
     }
 
     /// Whether the stream has another message at a place than it had. If it has dropped that, nobody can say, and only one
@@ -236,11 +279,12 @@ impl Known {
         let servers = servers_of(info);
         let had_others = self.servers != servers || self.doubt.is_some();
         self.servers = servers;
-        (self.doubt, self.is_questioned) = (None, false);
+        self.doubt = None;
         let is_same = end.epoch == self.newest.position.epoch;
         if !is_same {
             self.newest.position = end;
             self.newest.mark = Mark::of_last(info);
+            self.witness = self.witness.map(|_| self.newest);
             self.open.clear();
         }
         self.advance(end, || Mark::of_last(info));
@@ -283,50 +327,122 @@ mod tests {
         serde_json::from_value(info).expect("what a server sends")
     }
 
+    fn at(offset: u64) -> Position {
+        end_of(&info("s0", offset))
+    }
+
+    fn look(known: &mut Known, info: &Info) -> End {
+        let expected = known.expect();
+        known.judge(expected, info, Instant::now())
+    }
+
     #[tokio::test(start_paused = true)]
     async fn only_one_leader_that_goes_on_saying_so_makes_a_stream_too_short() {
         let mut known = Known::new(&info("s0", 10), 1);
-        let newest = known.newest();
-        let mut look = |leader, last| known.judge(newest, &info(leader, last), Instant::now());
-        assert_eq!(look("s0", 10), End::Plausible);
-        assert_eq!(look("s1", 9), End::Behind);
+        let mut says = |leader, last| look(&mut known, &info(leader, last));
+        assert_eq!(says("s0", 10), End::Plausible);
+        assert_eq!(says("s1", 9), End::Behind);
         tokio::time::advance(PATIENCE / 2).await;
-        assert_eq!(look("s2", 9), End::Behind);
+        assert_eq!(says("s2", 9), End::Behind);
         tokio::time::advance(PATIENCE / 2).await;
-        assert_eq!(look("s2", 9), End::Behind, "this one not for long enough");
-        assert_eq!(look("s2", 10), End::Questioned);
+        assert_eq!(says("s2", 9), End::Behind, "this one not for long enough");
+        assert_eq!(says("s2", 10), End::Questioned);
         tokio::time::advance(PATIENCE / 2).await;
-        assert_eq!(look("s2", 9), End::Short);
+        assert_eq!(says("s2", 9), End::Short);
         known.settle(&info("s2", 10));
-        let look = known.judge(newest, &info("s2", 9), Instant::now());
+        let look = look(&mut known, &info("s2", 9));
         assert_eq!(look, End::Behind, "it begins anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_in_which_nobody_led_does_not_make_a_stream_too_short() {
+        for failed in [false, true] {
+            let mut known = Known::new(&info("s0", 10), 1);
+            assert_eq!(look(&mut known, &info("s0", 9)), End::Behind);
+            match failed {
+                true => {
+                    let expected = known.expect();
+                    known.fail(expected);
+                }
+                false => assert_eq!(look(&mut known, &info(None, 9)), End::Behind),
+            }
+            tokio::time::advance(PATIENCE).await;
+            assert_eq!(look(&mut known, &info("s0", 9)), End::Behind);
+            tokio::time::advance(PATIENCE).await;
+            assert_eq!(look(&mut known, &info("s0", 9)), End::Short);
+        }
+    }
+
+    /// The places that a look compares, which the stream reaches.
+    fn compared(known: &mut Known, info: &Info) -> Vec<u64> {
+        let expected = known.expect();
+        match known.judge(expected, info, Instant::now()) {
+            End::Questioned => expected.places().map(|of| of.position.offset).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What comes after the question can be of another log.
+    #[test]
+    fn a_question_is_about_the_place_that_was_newest_when_it_was_raised() {
+        type Raise = fn(&mut Known);
+        let raises: [Raise; 4] = [
+            Known::question,
+            |known| assert_eq!(look(known, &info("s0", 9)), End::Behind),
+            |known| assert_eq!(look(known, &info(None, 10)), End::Behind),
+            |known| {
+                known.send(1);
+                assert!(!known.believe(1, at(3), false, false));
+            },
+        ];
+        for raise in raises {
+            let mut known = Known::new(&info("s0", 10), 1);
+            raise(&mut known);
+            known.advance(at(11), || Mark::Nothing);
+            // It is not told again.
+            known.question();
+            known.send(2);
+            assert!(known.believe(2, at(12), false, false));
+            assert_eq!(compared(&mut known, &info("s0", 12)), [10, 12]);
+            known.settle(&info("s0", 12));
+            let next = look(&mut known, &info("s0", 12));
+            assert_eq!(next, End::Plausible, "it is answered");
+        }
+    }
+
+    #[test]
+    fn a_question_that_is_raised_during_a_look_is_one_for_the_next() {
+        let mut known = Known::new(&info("s0", 10), 1);
+        known.question();
+        let expected = known.expect();
+        let judged = known.judge(expected, &info("s0", 10), Instant::now());
+        assert_eq!(judged, End::Questioned);
+        known.question();
+        known.settle(&info("s0", 10));
+        assert_eq!(compared(&mut known, &info("s0", 10)), [10]);
     }
 
     /// As NATS 2.9 answers that has lost its disk and permissions were read again.
     #[tokio::test(start_paused = true)]
     async fn a_server_of_a_cluster_that_knows_no_leader_is_never_believed() {
         let mut known = Known::new(&info("s0", 10), 1);
-        let newest = known.newest();
+        let newest = known.newest().position;
         let mut of_another = info(None, 10);
         of_another.config.description = Some("tidings-epoch=1".into());
         for _ in 0..3 {
             for info in [info(None, 2), info(None, 10), of_another.clone()] {
-                assert_eq!(known.judge(newest, &info, Instant::now()), End::Behind);
-                assert!(!known.is_vouched(newest.position, &info));
+                assert_eq!(look(&mut known, &info), End::Behind);
+                assert!(!known.is_vouched(newest, &info));
             }
             tokio::time::advance(PATIENCE).await;
         }
-        let look = known.judge(newest, &info("s0", 10), Instant::now());
+        let look = look(&mut known, &info("s0", 10));
         assert_eq!(look, End::Questioned);
     }
 
     #[test]
     fn an_acknowledgement_below_what_was_known_is_never_believed() {
         let mut known = Known::new(&info("s0", 10), 1);
-        let at = |offset| Position {
-            offset,
-            ..end_of(&info("s0", 10))
-        };
         assert!(!known.send(1));
         assert!(!known.believe(1, at(3), false, false));
         // The same server has the message now, and the log has gone on meanwhile.

@@ -314,6 +314,10 @@ impl Link {
 
     async fn interrupt(&mut self) -> Result<(), Ended> {
         if !mem::replace(&mut self.state.interrupted, true) {
+            // What is acknowledged from now on may be another log's.
+            if let Some(log) = &self.log {
+                log.question();
+            }
             self.tell(Event::Interrupted).await?;
         }
         Ok(())

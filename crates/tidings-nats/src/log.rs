@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::error::ConnectError;
-use super::known::{End, Known, Mark, Newest, has_leader};
+use super::known::{End, Expected, Known, Mark, has_leader};
 use super::settings::Log as Settings;
 use super::signals::Signals;
 use super::stream::{Epoch, config, end_of, find_or_make};
@@ -142,7 +142,15 @@ impl Log {
 
     /// Looks whether it is the same log still, and makes one if there is none any more.
     pub(super) async fn look(&self) -> Result<Look, BackplaneError> {
-        let newest = self.known().newest();
+        let expected = self.known().expect();
+        let look = self.compare(expected).await;
+        if matches!(look, Err(_) | Ok(Look::Contradiction(_))) {
+            self.known().fail(expected);
+        }
+        look
+    }
+
+    async fn compare(&self, expected: Expected) -> Result<Look, BackplaneError> {
         let info = self
             .limited(find_or_make(&self.context, &self.wanted))
             .await?;
@@ -152,12 +160,12 @@ impl Log {
             }
             info => info.map_err(BackplaneError::other)?,
         };
-        let judged = self.known().judge(newest, &info, Instant::now());
+        let judged = self.known().judge(expected, &info, Instant::now());
         let lacks_something = match judged {
             End::Behind => return Ok(Look::Behind),
             End::Plausible => false,
             End::Short => true,
-            End::Questioned => self.is_other(newest).await?,
+            End::Questioned => self.is_other(expected).await?,
         };
         if lacks_something {
             // Its positions are used again, so it is another log.
@@ -173,12 +181,14 @@ impl Log {
     }
 
     /// Whether the stream has another message at a place than it had.
-    async fn is_other(&self, newest: Newest) -> Result<bool, BackplaneError> {
-        if newest.position.offset == 0 {
-            return Ok(false);
+    async fn is_other(&self, expected: Expected) -> Result<bool, BackplaneError> {
+        for place in expected.places() {
+            let message = self.at(place.position.offset).await?;
+            if self.known().is_other(place, message.as_ref()) {
+                return Ok(true);
+            }
         }
-        let message = self.at(newest.position.offset).await?;
-        Ok(self.known().is_other(newest, message.as_ref()))
+        Ok(false)
     }
 
     /// Fails unless what was answered before this came from a server that has everything up to a place.
