@@ -360,7 +360,7 @@ async fn edits_of_the_stream_hold_and_nodes_go_on() {
         .edit(|config| {
             config.max_age = Duration::from_secs(7_200);
             config.max_messages_per_subject = 2;
-            config.duplicate_window = Duration::from_secs(60);
+            config.duplicate_window = Duration::from_secs(10);
         })
         .await;
     // As after a cut: the stream is looked at again.
@@ -374,7 +374,10 @@ async fn edits_of_the_stream_hold_and_nodes_go_on() {
     }
     let url = format!("nats://node:n@{}", scene.server.address());
     let other = Nats::connect(&url, options(), kept()).await;
-    other.expect("a node that starts takes it as it is");
+    let other = other.expect("a node that starts takes it as it is");
+    for node in [&scene.node, &other] {
+        assert_eq!(node.duplicate_window(), Duration::from_secs(10));
+    }
 }
 
 #[tokio::test]

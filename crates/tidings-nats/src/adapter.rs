@@ -46,7 +46,6 @@ pub struct Nats {
     live: Arc<Live>,
     subjects: Subjects,
     limit: Duration,
-    duplicate_window: Duration,
     good: Arc<Good>,
     commands: mpsc::UnboundedSender<Command>,
     closing: watch::Sender<bool>,
@@ -181,10 +180,6 @@ impl Nats {
             live,
             subjects,
             limit,
-            duplicate_window: settings
-                .log
-                .as_ref()
-                .map_or(limit, |log| log.duplicate_window),
             good,
             commands: commands_tx,
             closing: closing_tx,
@@ -248,7 +243,8 @@ impl Backplane for Nats {
     }
 
     fn duplicate_window(&self) -> Duration {
-        self.duplicate_window
+        let log = self.log.as_ref();
+        log.map_or(self.limit, |log| log.duplicate_window())
     }
 
     async fn publish(&self, messages: &[Message]) -> Result<Vec<Published>, BackplaneError> {

@@ -23,7 +23,7 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::Info;
+use async_nats::jetstream::stream::{Config, Info};
 use tokio::time::Instant;
 
 use super::stream::{Servers, end_of, servers_of};
@@ -74,6 +74,8 @@ pub(super) struct Known {
     newest: Newest,
     /// The least that was kept of each user, since this node has looked: what was dropped under it is dropped still.
     pub(super) per_user: i64,
+    /// The shortest that it was, since this node has looked.
+    pub(super) duplicate_window: Duration,
     /// What an operator has set otherwise than this node would have, as it was warned about last.
     pub(super) edited: Option<String>,
     /// The server that leads the stream, and which of the others follow it.
@@ -133,13 +135,15 @@ pub(super) enum End {
 }
 
 impl Known {
-    pub(super) fn new(info: &Info, per_user: i64) -> Self {
+    /// The stream as it is found, and what this node would have.
+    pub(super) fn new(info: &Info, wanted: &Config) -> Self {
         Self {
             newest: Newest {
                 position: end_of(info),
                 mark: Mark::of_last(info),
             },
-            per_user,
+            per_user: wanted.max_messages_per_subject,
+            duplicate_window: wanted.duplicate_window,
             edited: None,
             servers: servers_of(info),
             doubt: None,
@@ -327,6 +331,10 @@ mod tests {
         serde_json::from_value(info).expect("what a server sends")
     }
 
+    fn known() -> Known {
+        Known::new(&info("s0", 10), &Config::default())
+    }
+
     fn at(offset: u64) -> Position {
         end_of(&info("s0", offset))
     }
@@ -338,7 +346,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_one_leader_that_goes_on_saying_so_makes_a_stream_too_short() {
-        let mut known = Known::new(&info("s0", 10), 1);
+        let mut known = known();
         let mut says = |leader, last| look(&mut known, &info(leader, last));
         assert_eq!(says("s0", 10), End::Plausible);
         assert_eq!(says("s1", 9), End::Behind);
@@ -357,7 +365,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn time_in_which_nobody_led_does_not_make_a_stream_too_short() {
         for failed in [false, true] {
-            let mut known = Known::new(&info("s0", 10), 1);
+            let mut known = known();
             assert_eq!(look(&mut known, &info("s0", 9)), End::Behind);
             match failed {
                 true => {
@@ -396,7 +404,7 @@ mod tests {
             },
         ];
         for raise in raises {
-            let mut known = Known::new(&info("s0", 10), 1);
+            let mut known = known();
             raise(&mut known);
             known.advance(at(11), || Mark::Nothing);
             // It is not told again.
@@ -412,7 +420,7 @@ mod tests {
 
     #[test]
     fn a_question_that_is_raised_during_a_look_is_one_for_the_next() {
-        let mut known = Known::new(&info("s0", 10), 1);
+        let mut known = known();
         known.question();
         let expected = known.expect();
         let judged = known.judge(expected, &info("s0", 10), Instant::now());
@@ -425,7 +433,7 @@ mod tests {
     /// As NATS 2.9 answers that has lost its disk and permissions were read again.
     #[tokio::test(start_paused = true)]
     async fn a_server_of_a_cluster_that_knows_no_leader_is_never_believed() {
-        let mut known = Known::new(&info("s0", 10), 1);
+        let mut known = known();
         let newest = known.newest().position;
         let mut of_another = info(None, 10);
         of_another.config.description = Some("tidings-epoch=1".into());
@@ -442,7 +450,7 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_below_what_was_known_is_never_believed() {
-        let mut known = Known::new(&info("s0", 10), 1);
+        let mut known = known();
         assert!(!known.send(1));
         assert!(!known.believe(1, at(3), false, false));
         // The same server has the message now, and the log has gone on meanwhile.

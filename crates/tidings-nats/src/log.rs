@@ -78,7 +78,7 @@ impl Log {
         let log = Self {
             context,
             stream,
-            known: Mutex::new(Known::new(&info, wanted.max_messages_per_subject)),
+            known: Mutex::new(Known::new(&info, &wanted)),
             wanted,
             limit,
         };
@@ -128,6 +128,7 @@ impl Log {
         if found.max_messages_per_subject > 0 {
             known.per_user = known.per_user.min(found.max_messages_per_subject);
         }
+        known.duplicate_window = known.duplicate_window.min(found.duplicate_window);
         if known.edited != changes {
             if let Some(changes) = &changes {
                 tracing::warn!(
@@ -395,6 +396,11 @@ impl Log {
 
     pub(super) fn name(&self) -> &str {
         &self.wanted.name
+    }
+
+    /// For how long it recognizes a message that is published again.
+    pub(super) fn duplicate_window(&self) -> Duration {
+        self.known().duplicate_window
     }
 
     /// How many of a user's messages it keeps at least.

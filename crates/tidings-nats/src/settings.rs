@@ -197,7 +197,7 @@ impl Log {
 
     /// How long a message that is published again is known as the same. Default: two minutes. It must be longer than a node
     /// tries to publish a message, and not longer than [`max_age`](Self::max_age). The server remembers the id of each
-    /// message for so long.
+    /// message for so long. If the stream has a shorter one, a message is published again for that time only.
     pub fn duplicate_window(mut self, window: Duration) -> Self {
         self.duplicate_window = window;
         self
