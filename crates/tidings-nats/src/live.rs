@@ -174,6 +174,56 @@ impl Open<'_> {
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        self.0.sent().open -= 1;
+        let live = self.0;
+        let mut sent = live.sent();
+        sent.open -= 1;
+        // The task has left them to this batch, which ends without them.
+        if sent.open == 0 && live.signals.has_unpublished() {
+            live.signals.changed.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use async_nats::{ConnectOptions, Event, ServerError};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_that_is_heard_during_a_dropped_call_is_told_when_that_ends() {
+        let options = ConnectOptions::new().retry_on_initial_connect();
+        let client = options.connect("127.0.0.1:1").await;
+        let client = client.expect("it tries later");
+        let fence = Fence::new(client.clone(), Duration::ZERO).await;
+        let fence = Arc::new(fence.expect("the client takes it"));
+        let signals = Arc::<Signals>::default();
+        let live = Live::new(client, fence, signals.clone(), Subjects::new("test", 4));
+        let user = UserId::from("ann");
+        let message = Message {
+            user: user.clone(),
+            id: 1,
+            body: "late".into(),
+        };
+        let published = live.open().close(&[message]);
+        assert!(matches!(published[..], [Published::Accepted(None)]));
+
+        let dropped = live.open();
+        let refusal = format!(
+            "Permissions Violation for Publish to \"{}\"",
+            live.subjects.live(&user)
+        );
+        signals.hear(&Event::ServerError(ServerError::Other(refusal)));
+        let told = || timeout(Duration::from_secs(1), signals.changed.notified());
+        told().await.expect("the refusal was heard");
+        assert!(live.take_lost().is_empty(), "it may be that of the call");
+        drop(dropped);
+        told().await.expect("there is something to tell");
+        assert_eq!(live.take_lost(), [user]);
+        drop(live.open());
+        told().await.expect_err("there is nothing to tell");
     }
 }

@@ -98,6 +98,11 @@ impl Signals {
             .collect()
     }
 
+    /// Whether there are [any](Self::take_unpublished).
+    pub(super) fn has_unpublished(&self) -> bool {
+        !lock(&self.unpublished).is_empty()
+    }
+
     /// Whether the server has said after `since` that this node may not publish to a subject.
     pub(super) fn is_denied(&self, subject: &str, since: Instant) -> bool {
         let unpublished = lock(&self.unpublished);
