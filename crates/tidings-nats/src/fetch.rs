@@ -50,8 +50,8 @@ impl Log {
         })
     }
 
-    /// Whether it can be shown that the log has dropped nothing of a subject behind a position. Fails unless the servers that
-    /// have answered so far have everything up to `known`.
+    /// Whether it can be shown that the log has dropped nothing of a subject behind a position. Fails unless the log
+    /// [vouches](Self::vouch) for `known`.
     async fn has_all(
         &self,
         subject: &str,

@@ -70,7 +70,7 @@ impl Mark {
 /// What is known of the stream.
 #[derive(Debug)]
 pub(super) struct Known {
-    /// The newest place. It has moved on since, but never back.
+    /// The newest place that this node has heard of. It moves back only when the stream becomes another log.
     newest: Newest,
     /// The least that was kept of each user, since this node has looked: what was dropped under it is dropped still.
     pub(super) per_user: i64,
@@ -295,7 +295,7 @@ impl Known {
         (is_same, had_others.then_some(Cause::Leader))
     }
 
-    /// Whether what was answered before this came from a server that has everything up to a place.
+    /// Whether the server that answers is the one that led at the last look, and has everything up to a place.
     pub(super) fn is_vouched(&self, place: Position, info: &Info) -> bool {
         let reaches = end_of(info).compare(place);
         self.doubt.is_none()

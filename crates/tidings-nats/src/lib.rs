@@ -2,7 +2,7 @@
 //!
 //! ```no_run
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! use async_nats::ConnectOptions;
+//! use tidings_nats::async_nats::ConnectOptions;
 //! use tidings_nats::{Log, Nats, Settings};
 //!
 //! let options = ConnectOptions::with_credentials("...")?.name("chat, node 1");
@@ -57,11 +57,11 @@
 //!
 //! # At most once
 //!
-//! Plain messages. `publish` returns when the server has handled all of them, which a message to the node itself shows that
-//! comes back after them, twice, so that refusals are heard. A node that was disconnected, or too slow to read, reports that messages may be lost. In a cluster
-//! of NATS servers a user is ready when the servers of all other nodes know of the subscription: each has answered a question
-//! that was asked after it. Messages can still be lost between two servers that lose their connection, which cannot be seen
-//! from here. Where that matters, keep a log.
+//! Plain messages. `publish` sends all of them. The node then sends itself a message, twice; when it is back, the server has
+//! handled everything before it, and `publish` returns. A node that was disconnected, or too slow to read, reports that
+//! messages may be lost. In a cluster of NATS servers a user is ready when the servers of all other nodes know of the
+//! subscription: each has answered a question that was asked after it. Messages can still be lost between two servers that
+//! lose their connection, which cannot be seen from here. Where that matters, keep a log.
 //!
 //! # Replayable
 //!
@@ -80,6 +80,10 @@
 //! is new; what has a known place counts as a duplicate; fetches wait; and an event is not confirmed, but published again,
 //! if it was acknowledged at a place that another message has. If it is another log after all, every stream gets a gap.
 //! After each reconnect and each change of the leader the message at the newest known place is compared.
+//!
+//! Each read of the log ends with a question about the stream, and counts only if the known leader answers that one and has
+//! everything that this node knew. NATS does not say which server answered the read itself. If a server that no longer leads
+//! answers the read, and the leader the question, a replay can lack events without a gap.
 //!
 //! # Operation
 //!

@@ -1,8 +1,8 @@
 //! Plain messages, as they are published at most once.
 //!
-//! A server confirms none of them. It says which it refuses, and says so before it answers what was sent later: when the
-//! [fence](super::fence) has passed, the client has heard. It tells of it in a task of its own, though, which may be late,
-//! and it keeps 128 events for that and drops the others. So:
+//! A server confirms none of them. It names those it refuses, before it answers what was sent later: when the
+//! [fence](super::fence) has passed, the client has received the refusals. But the client reports them from a separate task,
+//! which may run later, through a queue of 128 events; it drops those that do not fit. So:
 //!
 //! 1. The fence passes twice. The task has had its turn then, nearly always: of 5,000 refused messages 8 were accepted, and
 //!    233 where it passed once; on a machine with twice as many busy tasks as cores 4 of 1,000, and 734.

@@ -1,7 +1,9 @@
 //! The log: a stream of JetStream.
 //!
 //! All questions go to the server that leads the stream. A replica may lack what that one has confirmed already, and so may a
-//! server that has begun to lead or is about to end: answers count only if [`Known`] vouches for who gave them.
+//! server that has begun to lead or is about to end. So a question about the stream follows the others, and all answers count
+//! only if [`Known`] vouches for the server that answered it. Limit: only the answer to that question names a server. If one
+//! that no longer leads answers a question before it, and the known leader this one, the wrong answer counts.
 
 use std::future::{IntoFuture, poll_fn};
 use std::pin::Pin;
@@ -192,7 +194,8 @@ impl Log {
         Ok(false)
     }
 
-    /// Fails unless what was answered before this came from a server that has everything up to a place.
+    /// Fails unless the server that answers now is the known leader and has everything up to a place. Which server gave the
+    /// answers before this is not known.
     pub(super) async fn vouch(&self, place: Position) -> Result<Info, BackplaneError> {
         let info = self.info().await?;
         match self.known().is_vouched(place, &info) {
