@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tidings::backplane::{
     Backplane, BackplaneError, Event, Fetched, Head, InProcess, InProcessNode, Level, Message,
-    Missing, Position, Published,
+    Missing, Place, Position, Published, Received,
 };
 use tidings::{
     BroadcastError, Frame, Gap, GapReason, GenericBroadcaster, History, LastEventId, RelayError,
@@ -437,6 +437,36 @@ async fn a_log_that_comes_back_shorter_is_another_one() {
     let mut back = a.resume("ann", &last).expect("room");
     let gap = item(&mut back).await.expect_err("a gap");
     assert_eq!((gap.reason, gap.missed), (GapReason::Epoch, None));
+}
+
+/// The end of the old log is no place in the new one.
+#[tokio::test(start_paused = true)]
+async fn a_repair_that_outlives_its_log_does_not_make_the_channel_deaf() {
+    let engine = InProcess::new(Level::Replayable);
+    let node = engine.node();
+    let hub = hub(node.clone());
+    let mut tab = hub.register_when_ready("ann").await.expect("room");
+    hub.broadcast("ann", &text("old")).expect("kept");
+    assert_eq!(data(&mut tab).await, "old");
+    let end = node.horizon().expect("a log");
+    let user = UserId::from("ann");
+    let start = Position { offset: 0, ..end };
+    let fetched = node.fetch(&user, start, 1).await.expect("it is there");
+    let (_, body) = fetched.messages.into_iter().next().expect("an event");
+    engine.stop();
+    // The events before this one do not arrive, and cannot be read.
+    let position = Position { offset: 30, ..end };
+    let previous = 29;
+    let place = Some(Place { position, previous });
+    node.inject(Received { user, body, place });
+    sleep(Duration::from_secs(10)).await;
+    engine.start_empty();
+    let gap = item(&mut tab).await.expect_err("the log is another one");
+    assert_eq!((gap.reason, gap.missed), (GapReason::Backplane, None));
+    // Longer than a repair waits for what is missing.
+    sleep(Duration::from_secs(35)).await;
+    hub.broadcast("ann", &text("new")).expect("kept");
+    assert_eq!(data(&mut tab).await, "new");
 }
 
 #[tokio::test(start_paused = true)]

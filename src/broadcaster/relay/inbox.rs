@@ -76,7 +76,7 @@ impl Relay {
                 match taken {
                     Some(Taken::Early) => {
                         self.counters.holes.add(1);
-                        reads.repair(registry, &user, place.position.offset);
+                        reads.repair(registry, &user, place.position);
                     }
                     Some(Taken::Elsewhere) => {
                         // Behind that place there may be this message.

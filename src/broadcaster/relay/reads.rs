@@ -69,8 +69,8 @@ pub(super) enum Reader {
 }
 
 struct Read {
-    /// For the channel: the log is known to have something up to here.
-    until: u64,
+    /// For the channel: its log is known to have something up to here.
+    until: Option<Position>,
     /// For the channel: since when it has not got on.
     since: Instant,
     /// For streams: those that wait.
@@ -196,9 +196,8 @@ impl Reads {
     }
 
     /// Reads what a user's channel lacks, at least up to there.
-    pub(super) fn repair(&mut self, registry: &Users, user: &UserId, until: u64) {
-        let read = self.read((user.clone(), Reader::Channel));
-        read.until = read.until.max(until);
+    pub(super) fn repair(&mut self, registry: &Users, user: &UserId, until: Position) {
+        self.read((user.clone(), Reader::Channel)).reach(until);
         self.start(registry);
     }
 
@@ -213,7 +212,7 @@ impl Reads {
         self.reads.entry(key).or_insert_with_key(|key| {
             turns.push_back(key.clone());
             Read {
-                until: 0,
+                until: None,
                 since: Instant::now(),
                 asked: Vec::new(),
                 pause: Duration::ZERO,
@@ -228,11 +227,15 @@ impl Reads {
             };
             let read = self.reads.get_mut(&key).expect("it is in `turns`");
             let after = match key.1 {
-                Reader::Channel => registry.with(&key.0, |channel| channel.place()).flatten(),
+                Reader::Channel => {
+                    let place = registry.with(&key.0, |channel| channel.place()).flatten();
+                    // Offsets of the log before say nothing of this one, which the channel is compared with anyway.
+                    place.filter(|place| read.until.is_some_and(|until| until.epoch == place.epoch))
+                }
                 Reader::Streams => read.first(),
             };
             let Some(after) = after else {
-                // Nobody is there any more.
+                // Nobody is there any more, or the log is another one.
                 self.reads.remove(&key);
                 continue;
             };
@@ -281,7 +284,7 @@ impl Reads {
         match standing {
             Some(Standing::Behind) => {
                 self.relay.counters.holes.add(1);
-                self.repair(registry, &user, head.newest.offset);
+                self.repair(registry, &user, head.newest);
             }
             Some(Standing::Elsewhere) => self.relay.follow(registry, &user),
             Some(Standing::Level) | None => {}
@@ -301,6 +304,12 @@ impl Reads {
         let patience = self.relay.patience;
         let is_done = match (fetched, key.1) {
             (Err(error), _) if error.is_closed() => true,
+            // The channel has gone over to another log meanwhile, and lacks something of that one.
+            (Ok(_), Reader::Channel)
+                if read.until.is_some_and(|until| until.epoch != after.epoch) =>
+            {
+                false
+            }
             (Ok(fetched), Reader::Channel) if fetched.head.epoch != after.epoch => {
                 self.relay.follow(registry, user);
                 true
@@ -350,18 +359,14 @@ impl Reads {
                         read.asked.is_empty()
                     }
                     Reader::Channel => {
-                        read.until = read.until.max(fetched.head.offset);
+                        let until = read.reach(fetched.head);
                         self.relay.append(registry, user, fetched);
                         let is_over = read.since.elapsed() >= patience;
-                        if through.offset < read.until && is_over {
+                        if through.offset < until.offset && is_over {
                             // Promised and not given: the log has dropped it, perhaps.
-                            let until = Position {
-                                offset: read.until,
-                                ..after
-                            };
                             registry.with(user, |channel| tell_missing(channel, None, until));
                         }
-                        through.offset >= read.until || is_over
+                        through.offset >= until.offset || is_over
                     }
                 }
             }
@@ -382,6 +387,19 @@ impl Reads {
 }
 
 impl Read {
+    /// The channel's log has something up to here. Returns up to where it is known to have something.
+    fn reach(&mut self, until: Position) -> Position {
+        let known = self.until.filter(|known| known.epoch == until.epoch);
+        if known.is_none() {
+            self.since = Instant::now();
+        }
+        let furthest = known.map_or(until, |known| Position {
+            offset: known.offset.max(until.offset),
+            ..until
+        });
+        *self.until.insert(furthest)
+    }
+
     /// Where the first of the streams is that still wait.
     fn first(&mut self) -> Option<Position> {
         self.asked.retain(|asked| !asked.answer.is_closed());
