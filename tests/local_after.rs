@@ -293,6 +293,25 @@ impl Backplane for Silent {
     }
 }
 
+/// Its log has no leader, or no quorum.
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_refuses_everything_for_now_is_away_as_well() {
+    let engine = InProcess::new(Level::Replayable);
+    let a = hub(engine.node());
+    let mut here = tab(&a).await;
+    engine.refuse("ann", Some(false));
+    say(&a, "1");
+    sleep(SHORT).await;
+    assert!(rest(&mut here).await.is_empty());
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(rest(&mut here).await, ["gap", "1"]);
+    engine.refuse("ann", None);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(rest(&mut here).await, ["gap"]);
+    say(&a, "2");
+    assert_eq!(rest(&mut here).await, ["2+"]);
+}
+
 /// The one that it was given may be in its log; those behind that one are not.
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_is_silent_is_away_as_well() {

@@ -309,7 +309,12 @@ impl Backlog {
     ) -> ControlFlow<()> {
         let (mut outcomes, is_unavailable) = match published {
             Ok(published) => {
-                let is_answer = |outcome: &_| !matches!(outcome, Published::Unknown(_));
+                // A log without a leader or a quorum refuses everything for now: that is an outage.
+                let is_answer = |outcome: &_| match outcome {
+                    Published::Accepted(_) => true,
+                    Published::Refused { permanent, .. } => *permanent,
+                    Published::Unknown(_) => false,
+                };
                 if published.iter().any(is_answer) {
                     relay.waits_not();
                 }
