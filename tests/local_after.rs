@@ -312,6 +312,48 @@ async fn an_engine_that_refuses_everything_for_now_is_away_as_well() {
     assert_eq!(rest(&mut here).await, ["2+"]);
 }
 
+/// More than its ring and its history hold, all of which came after the place that the client had.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_lags_over_what_was_shown_is_told() {
+    let engine = InProcess::new(Level::Replayable);
+    let a: Hub = GenericBroadcaster::builder()
+        .backplane(engine.node())
+        .local_after(AFTER)
+        .build()
+        .expect("valid settings");
+    let mut first = tab(&a).await;
+    say(&a, "0");
+    let zero = id(&first.next().await.expect("open").expect("an event")).expect("an id");
+    let mut fresh = a.register("ann").expect("room");
+    let mut back = a.resume("ann", &zero).expect("room");
+    engine.stop();
+    say(&a, "1");
+    sleep(LONG).await;
+    for stream in [&mut fresh, &mut back] {
+        assert_eq!(rest(stream).await, ["gap", "1"]);
+    }
+    // Nobody reads meanwhile.
+    for number in 2..200 {
+        say(&a, &number.to_string());
+    }
+    sleep(Duration::from_secs(1)).await;
+    for stream in [&mut fresh, &mut back] {
+        let gap = stream.next().await.expect("open").expect_err("a gap");
+        assert_eq!(gap.reason, GapReason::Lagged);
+        let missed = gap.missed.expect("it is known");
+        let left: Vec<_> = (missed + 2..200).map(|number| number.to_string()).collect();
+        assert_eq!(rest(stream).await, left);
+    }
+    engine.start();
+    // It has had what the log returns, or was told.
+    let got = tokio::join!(rest(&mut fresh), rest(&mut back));
+    assert_eq!(got, (vec!["gap".into()], vec!["gap".into()]));
+    say(&a, "end");
+    for stream in [&mut fresh, &mut back] {
+        assert_eq!(rest(stream).await, ["end+"]);
+    }
+}
+
 /// The one that it was given may be in its log; those behind that one are not.
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_is_silent_is_away_as_well() {

@@ -31,6 +31,8 @@ pub(super) struct State<T> {
     pub(super) unclaimed: bool,
     /// Where several nodes have the history in common.
     pub(super) marks: Option<Marks>,
+    /// The offset of the last dropped event that stood between places of the engine's log; 0 if there is none.
+    pub(super) dropped_between: u64,
     /// Streams were shown events that the engine's log has not returned: what tells them of the gap before what it returns
     /// next, and how much that takes.
     pub(super) apart: Option<(usize, T)>,
@@ -87,7 +89,7 @@ impl<T> State<T> {
         if !is_kept || !self.take_room(cost, bytes, retention, discarded) {
             // Those before it cannot stay in the window either: it has no holes.
             while self.forget_first(retention, discarded) {}
-            self.drop_mark(&entry);
+            self.drop_mark(offset, &entry);
             self.latest.miss(offset);
             discarded.push(entry.event);
             self.next += 1;
@@ -159,9 +161,12 @@ impl<T> State<T> {
     }
 
     /// An event is not even kept.
-    fn drop_mark(&mut self, entry: &Entry<T>) {
-        if let (Some(marks), Some((mark, _))) = (&mut self.marks, entry.mark) {
+    fn drop_mark(&mut self, offset: u64, entry: &Entry<T>) {
+        if let (Some(marks), Some((mark, is_between))) = (&mut self.marks, entry.mark) {
             marks.dropped = mark;
+            if is_between {
+                self.dropped_between = offset;
+            }
         }
     }
 
@@ -175,7 +180,7 @@ impl<T> State<T> {
         let Some(entry) = self.kept.pop_front() else {
             return false;
         };
-        self.drop_mark(&entry);
+        self.drop_mark(offset, &entry);
         if let Err(entry) = self.latest.hold(offset, entry) {
             self.give_back(entry.size, retention);
             discarded.push(entry.event);

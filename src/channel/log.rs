@@ -81,6 +81,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                     .upstream
                     .as_ref()
                     .map(|up| Marks::at(up.horizon())),
+                dropped_between: 0,
                 apart: None,
             }),
             retention,
@@ -405,6 +406,8 @@ impl<T: Clone + Send + 'static> Log<T> {
                 }
                 let position = match state.marks {
                     None => None,
+                    // A stream that has read the log up to there lacks events that were shown meanwhile.
+                    Some(_) if next <= state.dropped_between => None,
                     Some(marks) if until == first => Some(marks.position(marks.dropped)),
                     Some(_) => None,
                 };

@@ -31,7 +31,7 @@ pub(in crate::broadcaster) struct Returning {
 /// were shown, which is also the order in which the log returns them.
 #[derive(Default)]
 struct Shown {
-    /// When they were shown: the first and the last.
+    /// When they were shown: the first and the last. A gap told of those in between that the stream lagged over.
     early: Option<(u64, u64)>,
     /// From the log: the last.
     late: u64,
