@@ -3,7 +3,8 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,6 +16,7 @@ use tidings::{
     BroadcastError, Frame, Gap, GapReason, GenericBroadcaster, History, LastEventId, RelayError,
     Subscription, Text, UserId,
 };
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -467,6 +469,40 @@ async fn a_repair_that_outlives_its_log_does_not_make_the_channel_deaf() {
     sleep(Duration::from_secs(35)).await;
     hub.broadcast("ann", &text("new")).expect("kept");
     assert_eq!(data(&mut tab).await, "new");
+}
+
+/// Waking calls code of the service, or of another runtime.
+#[test]
+fn a_waker_may_ask_for_figures() {
+    struct Asks(Hub, Arc<Notify>);
+    impl Wake for Asks {
+        fn wake(self: Arc<Self>) {
+            self.0.stats().backplane.expect("there is one");
+            self.1.notify_one();
+        }
+    }
+    let (done, is_done) = mpsc::channel();
+    // A deadlock is to fail the test, not to hang it.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let engine = InProcess::new(Level::AtMostOnce);
+            let hub = hub(engine.node());
+            let woken = Arc::new(Notify::new());
+            let waker = Waker::from(Arc::new(Asks(hub.clone(), woken.clone())));
+            let mut ready = Box::pin(hub.register_when_ready("ann"));
+            let polled = ready.as_mut().poll(&mut Context::from_waker(&waker));
+            assert!(polled.is_pending(), "the engine has not been told yet");
+            woken.notified().await;
+            drop(ready.await.expect("room"));
+            done.send(()).expect("it is waited for");
+        });
+    });
+    let done = is_done.recv_timeout(Duration::from_secs(20));
+    done.expect("woken, and not stuck in the waker");
 }
 
 #[tokio::test(start_paused = true)]

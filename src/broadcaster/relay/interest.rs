@@ -40,6 +40,13 @@ struct Interest {
 }
 
 impl Interest {
+    /// Notes the answer. Dropping the waiters that are returned wakes tasks: not under the shard's lock.
+    #[must_use]
+    fn answer(&mut self, answer: Answer) -> Vec<oneshot::Sender<()>> {
+        self.answer = answer;
+        std::mem::take(&mut self.waiters)
+    }
+
     fn is_awaited(&self) -> bool {
         self.waiters.iter().any(|waiter| !waiter.is_closed())
     }
@@ -108,12 +115,16 @@ impl Interests {
     pub(super) fn note_ready(&self, users: Vec<UserId>) -> Vec<(UserId, bool)> {
         let mut noted = Vec::with_capacity(users.len());
         for user in users {
-            // One who was taken out meanwhile is none of ours any more.
-            if let Some(interest) = self.shard(&user).get_mut(&user) {
-                interest.answer = Answer::Ready;
-                interest.waiters.clear();
-                let had_early = std::mem::take(&mut interest.has_early);
-                noted.push((user.clone(), had_early));
+            let note = |interest: &mut Interest| {
+                let waiters = interest.answer(Answer::Ready);
+                (waiters, std::mem::take(&mut interest.has_early))
+            };
+            // A user who was taken out meanwhile is no longer of interest.
+            let answered = self.shard(&user).get_mut(&user).map(note);
+            // The shard is unlocked here.
+            if let Some((waiters, had_early)) = answered {
+                drop(waiters);
+                noted.push((user, had_early));
             }
         }
         noted
@@ -122,12 +133,14 @@ impl Interests {
     /// The engine does not send what is published to these.
     pub(super) fn note_unheard(&self, users: &[UserId]) {
         for user in users {
-            if let Some(interest) = self.shard(user).get_mut(user) {
-                interest.answer = Answer::Unheard;
-                interest.waiters.clear();
+            let note = |interest: &mut Interest| {
                 // What is published until it is ready does not arrive.
                 interest.has_early = true;
-            }
+                interest.answer(Answer::Unheard)
+            };
+            let waiters = self.shard(user).get_mut(user).map(note);
+            // The shard is unlocked here.
+            drop(waiters);
         }
     }
 
