@@ -78,6 +78,8 @@ struct Odd {
     /// So many of the first reads panic, or find nothing, as on a server that is behind.
     panics: AtomicUsize,
     stale: AtomicUsize,
+    /// Whose log cannot be read.
+    unread: Option<UserId>,
     published: Arc<Mutex<Vec<Instant>>>,
     /// Reads that go on at the same time, the most there were, and all.
     reads: Arc<[AtomicUsize; 3]>,
@@ -94,6 +96,7 @@ impl Odd {
             calls: Arc::default(),
             panics: AtomicUsize::new(0),
             stale: AtomicUsize::new(0),
+            unread: None,
             published: Arc::default(),
             reads: Arc::default(),
             said: Mutex::default(),
@@ -166,6 +169,9 @@ impl Backplane for Odd {
         limit: usize,
     ) -> Result<Fetched, BackplaneError> {
         assert!(!is_left(&self.panics), "a fault of the adapter");
+        if self.unread.as_ref() == Some(user) {
+            return Err(BackplaneError::other("it cannot be read"));
+        }
         if is_left(&self.stale) {
             return Ok(Fetched {
                 messages: Vec::new(),
@@ -469,6 +475,44 @@ async fn a_repair_that_outlives_its_log_does_not_make_the_channel_deaf() {
     sleep(Duration::from_secs(35)).await;
     hub.broadcast("ann", &text("new")).expect("kept");
     assert_eq!(data(&mut tab).await, "new");
+}
+
+/// The engine answers others meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_user_whose_log_cannot_be_read_is_told() {
+    let engine = InProcess::new(Level::Replayable);
+    let a = hub(engine.node());
+    let mut tab = a.register_when_ready("ann").await.expect("room");
+    a.broadcast("ann", &text("seen")).expect("kept");
+    let seen = id(&item(&mut tab).await.expect("an event"));
+    a.broadcast_confirmed("ann", &text("unseen"))
+        .await
+        .expect("kept");
+    let b = hub(Odd {
+        unread: Some("ann".into()),
+        ..Odd::new(engine.node())
+    });
+    let mut fresh = b.register_when_ready("ann").await.expect("room");
+    let mut back = b.resume("ann", &seen).expect("room");
+    let began = Instant::now();
+    let gap = item(&mut back).await.expect_err("a gap");
+    assert_eq!((gap.reason, gap.missed), (GapReason::Backplane, None));
+    assert!(began.elapsed() >= Duration::from_secs(30), "not earlier");
+    // Of these, the second arrives, and the first does not.
+    engine.lose_sends(1);
+    for event in ["lost", "early"] {
+        a.broadcast_confirmed("ann", &text(event))
+            .await
+            .expect("kept");
+    }
+    for tab in [&mut fresh, &mut back] {
+        let gap = item(tab).await.expect_err("a gap");
+        assert_eq!((gap.reason, gap.missed), (GapReason::Backplane, None));
+    }
+    a.broadcast("ann", &text("next")).expect("kept");
+    for tab in [&mut fresh, &mut back] {
+        assert_eq!(data(tab).await, "next");
+    }
 }
 
 /// Waking calls code of the service, or of another runtime.

@@ -40,6 +40,8 @@ const REQUESTS: usize = 4;
 /// How often some of the users are compared with the log, and how many times until all were.
 const TICK: Duration = Duration::from_secs(1);
 const ROUND: usize = 45;
+/// An engine that has answered nobody for so long is away.
+const SILENCE: Duration = Duration::from_secs(5);
 
 pub(super) struct Reads {
     relay: Arc<Relay>,
@@ -71,7 +73,7 @@ pub(super) enum Reader {
 struct Read {
     /// For the channel: its log is known to have something up to here.
     until: Option<Position>,
-    /// For the channel: since when it has not got on.
+    /// Since when it has made no progress although the engine answers.
     since: Instant,
     /// For streams: those that wait.
     asked: Vec<Asked>,
@@ -318,20 +320,29 @@ impl Reads {
                 read.answer(None, |asked| asked.after.epoch == after.epoch);
                 read.asked.is_empty()
             }
-            (Err(_), Reader::Channel) => {
-                // The engine is silent, and nothing is missing yet.
-                read.since = Instant::now();
-                read.pause = longer(read.pause);
-                false
-            }
-            (Err(_), Reader::Streams) => {
-                // It may be slow because very many ask: an answer to anybody renews the patience of all.
+            (Err(_), reader) => {
                 let answered = self.answered;
-                read.answer(None, |asked| {
-                    asked.since.max(answered).elapsed() >= patience
-                });
-                read.pause = longer(read.pause);
-                read.asked.is_empty()
+                let is_over = read.fail(answered) >= patience;
+                match reader {
+                    Reader::Channel => {
+                        if let Some(until) = read.until.filter(|_| is_over) {
+                            registry.with(user, |channel| tell_missing(channel, None, until));
+                        }
+                        is_over
+                    }
+                    Reader::Streams => {
+                        // It may be slow because very many ask: an answer to anybody renews the patience of all, but not
+                        // for ever if this user's reads fail meanwhile.
+                        read.answer(None, |asked| {
+                            let since = match is_over {
+                                true => asked.since,
+                                false => asked.since.max(answered),
+                            };
+                            since.elapsed() >= patience
+                        });
+                        read.asked.is_empty()
+                    }
+                }
             }
             (Ok(fetched), reader) => {
                 self.answered = Instant::now();
@@ -398,6 +409,16 @@ impl Read {
             ..until
         });
         *self.until.insert(furthest)
+    }
+
+    /// It has failed, and the last answer to anybody came at `answered`. Returns for how long it has failed while others were
+    /// answered: if the engine is silent, nothing is missing yet.
+    fn fail(&mut self, answered: Instant) -> Duration {
+        if self.pause.is_zero() || answered.elapsed() >= SILENCE {
+            self.since = Instant::now();
+        }
+        self.pause = longer(self.pause);
+        answered.saturating_duration_since(self.since)
     }
 
     /// Where the first of the streams is that still wait.
