@@ -233,7 +233,8 @@ impl<E: ?Sized> Builder<E> {
     /// | when the engine is back | | another gap, then the log's order again |
     /// | order | that of the log, on all nodes | between the two gaps, that of this node |
     /// | ids | every event has one | events between the gaps have none. A client that is cut off comes back with the id from before, and gets these events again |
-    /// | costs | an outage is a silence | an outage longer than `d` is two gaps for each stream, whose client may have to fetch its state anew |
+    /// | costs | an outage is a silence | an outage longer than `d` is a pair of gaps for each stream, and another pair each time the log's events and such events alternate again. After each gap a client may have to fetch its state anew |
+    /// | when the queue is full | broadcasts fail | the same: streams get none of these events |
     ///
     /// On one connection no event comes twice: the log returns these events to all nodes, and a stream that has had one skips
     /// it. An event whose acknowledgement did not arrive may be in the log already, and waits for it. Choose a time longer than

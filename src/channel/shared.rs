@@ -1,7 +1,8 @@
 //! A history that several nodes share: an engine's log.
 //!
-//! The log is the only order. Nothing is appended to a channel before the log returns it, so every node sends a user's
-//! events in one order, and the id of an event is its [`Position`] in the log, the same on all nodes.
+//! The log is the only order of events with ids. These are appended to a channel when the log returns them, so every node sends
+//! a user's events in one order, and the id of an event is its [`Position`] in the log, the same on all nodes. Events that are
+//! [shown](super::Log::show) during an outage have no ids; the log returns them later.
 //!
 //! 1. Events are appended in the order of the log and without holes. An event whose predecessor is not here yet is refused
 //!    as [early](Taken::Early), and so is one that is here already.
@@ -45,7 +46,7 @@ pub(super) struct Marks {
     pub(super) last: u64,
     /// Before the channel's first event.
     pub(super) begun: u64,
-    /// Everything after this is in the history.
+    /// Everything that the log has returned after this is in the history.
     pub(super) dropped: u64,
 }
 

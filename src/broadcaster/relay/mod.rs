@@ -1,8 +1,9 @@
 //! A broadcaster among others: how its events reach the streams of other nodes, and theirs its own.
 //!
 //! [`Outbox`] takes what is broadcast here, without waiting, and `publish` hands it to the [`Backplane`]. [`Interests`] says
-//! whose events are to come from there, and `inbox` puts them into the channels. At [`Level::Replayable`] that is the only
-//! way into a channel, for events of this node as well: the engine's log decides the order. `reads` compares the channels
+//! whose events are to come from there, and `inbox` puts them into the channels. At [`Level::Replayable`] that is how
+//! this node's own events get into a channel as well: the engine's log decides the order. The exception is `local_after`, with
+//! which `publish` shows events before the log has them. `reads` compares the channels
 //! with the log and reads from it what did not arrive, for a channel, or for a stream whose client is behind what its channel
 //! keeps: a [`Returning`] stands in front of each stream.
 //!

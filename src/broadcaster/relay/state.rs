@@ -82,7 +82,7 @@ pub(in crate::broadcaster) struct Relay {
     /// Streams that lack what the log has. Of each stream there is at most one request.
     asks: mpsc::UnboundedSender<Asked>,
     messages: AtomicU64,
-    /// Since when the oldest of what waits has been waiting, about.
+    /// Since when something has been waiting without an answer of the engine, about.
     behind: Mutex<Option<Instant>>,
     stop: watch::Sender<Option<Instant>>,
     /// Until it has been waited for. It stays here meanwhile, for whoever waits next if one gives up.
