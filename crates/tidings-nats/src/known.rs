@@ -26,7 +26,7 @@ use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{Config, Info};
 use tokio::time::Instant;
 
-use super::stream::{Servers, end_of, servers_of};
+use super::stream::{Servers, cluster_of, end_of, servers_of};
 use tidings::backplane::{Cause, Position};
 
 /// For how long one leader must say that the stream is too short.
@@ -254,7 +254,7 @@ impl Known {
                 false => End::Plausible,
             };
         }
-        if info.cluster.is_none() {
+        if cluster_of(info).is_none() {
             return End::Short;
         }
         let leader = servers.0;
@@ -307,8 +307,7 @@ impl Known {
 
 /// Whether the server that answers knows who leads the stream, which in a cluster is the one that answers.
 pub(super) fn has_leader(info: &Info) -> bool {
-    let cluster = info.cluster.as_ref();
-    cluster.is_none_or(|cluster| cluster.leader.is_some())
+    cluster_of(info).is_none_or(|cluster| cluster.leader.is_some())
 }
 
 #[cfg(test)]
@@ -360,6 +359,21 @@ mod tests {
         known.settle(&info("s2", 10));
         let look = look(&mut known, &info("s2", 9));
         assert_eq!(look, End::Behind, "it begins anew");
+    }
+
+    /// As NATS 2.15 shows the stream, except when it is made: 2.9 never says who leads.
+    #[test]
+    fn a_server_that_is_alone_is_believed_immediately_whether_it_calls_itself_leader_or_not() {
+        let mut named = info("alone", 9);
+        named.cluster.as_mut().expect("it is there").name = None;
+        let mut unnamed = named.clone();
+        unnamed.cluster = None;
+        for (made, found) in [(&unnamed, &named), (&named, &unnamed)] {
+            let mut known = Known::new(made, &Config::default());
+            assert!(known.is_vouched(at(9), found), "it is the same server");
+            known.advance(at(10), || Mark::Nothing);
+            assert_eq!(look(&mut known, found), End::Short);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@ use async_nats::jetstream;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{
-    Config, DiscardPolicy, Info, Republish, RetentionPolicy, StorageType,
+    ClusterInfo, Config, DiscardPolicy, Info, Republish, RetentionPolicy, StorageType,
 };
 
 use super::error::ConnectError;
@@ -102,8 +102,13 @@ pub(super) fn end_of(info: &Info) -> Position {
     }
 }
 
+/// The cluster that has the stream. None if its server is alone, which may call itself the leader, of a cluster without a name.
+pub(super) fn cluster_of(info: &Info) -> Option<&ClusterInfo> {
+    info.cluster.as_ref().filter(|of| of.name.is_some())
+}
+
 pub(super) fn servers_of(info: &Info) -> Servers {
-    let Some(cluster) = &info.cluster else {
+    let Some(cluster) = cluster_of(info) else {
         return (None, Vec::new());
     };
     let followers = cluster.replicas.iter();
