@@ -18,13 +18,16 @@ pub(super) fn longer(pause: Duration) -> Duration {
     (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE)
 }
 
-/// A call whose panic is an error.
+/// A call whose panic is an error, also one before it has returned its future.
 pub(super) struct Guarded<'a, T>(Pin<Box<dyn Future<Output = Answer<T>> + Send + 'a>>);
 
 type Answer<T> = Result<T, BackplaneError>;
 
-pub(super) fn guarded<'a, T>(call: impl Future<Output = Answer<T>> + Send + 'a) -> Guarded<'a, T> {
-    Guarded(Box::pin(call))
+pub(super) fn guarded<'a, T, F>(call: impl FnOnce() -> F + Send + 'a) -> Guarded<'a, T>
+where
+    F: Future<Output = Answer<T>> + Send + 'a,
+{
+    Guarded(Box::pin(async move { call().await }))
 }
 
 impl<T> Future for Guarded<'_, T> {

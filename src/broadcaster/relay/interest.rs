@@ -223,7 +223,7 @@ pub(super) async fn run(
         if add.is_empty() && remove.is_empty() {
             continue;
         }
-        if let Err(error) = guarded(relay.backplane.set_interest(&add, &remove)).await {
+        if let Err(error) = guarded(|| relay.backplane.set_interest(&add, &remove)).await {
             if !error.is_closed() {
                 tracing::warn!(error = crate::error::with_causes(&error), "interest");
             }

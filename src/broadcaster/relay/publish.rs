@@ -293,7 +293,7 @@ impl Backlog {
         relay.waits_since(began);
         let backplane = relay.backplane.clone();
         Some(Call {
-            answer: guarded(async move { backplane.publish(&messages).await }),
+            answer: guarded(move || async move { backplane.publish(&messages).await }),
             batch,
             began,
             epoch,

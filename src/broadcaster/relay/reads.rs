@@ -181,7 +181,7 @@ impl Reads {
             self.requests += 1;
             let backplane = self.relay.backplane.clone();
             self.tasks.spawn(async move {
-                let heads = guarded(backplane.heads(&users)).await;
+                let heads = guarded(|| backplane.heads(&users)).await;
                 if heads.is_err() {
                     sleep(LONGEST_PAUSE).await;
                 }
@@ -244,7 +244,7 @@ impl Reads {
             self.running += 1;
             let relay = self.relay.clone();
             self.tasks.spawn(async move {
-                let fetched = guarded(relay.backplane.fetch(&key.0, after, CHUNK)).await;
+                let fetched = guarded(|| relay.backplane.fetch(&key.0, after, CHUNK)).await;
                 let items = match (&fetched, key.1) {
                     (Ok(fetched), Reader::Streams) => relay.open(fetched),
                     _ => Items::new(),
