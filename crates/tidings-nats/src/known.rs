@@ -3,7 +3,7 @@
 //! A position is used once. So a stream that ends before a position that is known, or has another message there, lacks what
 //! it had and is another log; unless the server that answers is behind. It may have been elected a moment ago and not have
 //! applied everything, it may have been stopped and not know that another one leads, or it may have lost its disk and not
-//! have read the cluster's decisions again. Such a server is told from another log as follows:
+//! have read the cluster's decisions again. These rules distinguish such a server from another log:
 //!
 //! 1. The newest known position is kept with a [`Mark`] of the message there. When the stream reaches the position again,
 //!    the marks decide. From the moment something does not fit, that position is kept as the witness until a look has
@@ -194,7 +194,7 @@ impl Known {
         }
     }
 
-    /// A message is sent. Whether it is one whose outcome is open.
+    /// Records that a message is sent. Returns whether it had been sent before and its outcome is still open.
     pub(super) fn send(&mut self, id: u128) -> bool {
         if self.open.len() >= OPEN {
             self.open.clear();

@@ -142,7 +142,7 @@ pub enum Storage {
     /// Files, which is the default: the log is there again when a server comes back.
     #[default]
     File,
-    /// Memory: a restart of the server ends the log, and nodes learn that there is [another](tidings::backplane::Event::Reset).
+    /// Memory: a restart of the server ends the log, and nodes report a [reset](tidings::backplane::Event::Reset).
     /// In a cluster it needs [replicas](Log::replicas): a cluster gives a log that it lost the name and age of the old one,
     /// so that it cannot be told from it. And with NATS 2.9 it is the slower the more users have something in it: 17,500
     /// messages a second with a thousand users, 8,600 with two thousand, where files take 16,000 with 50,000

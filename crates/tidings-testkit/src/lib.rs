@@ -1,5 +1,5 @@
-//! What a service tests its own streams with: a client of event streams that says what it saw, what it missed and what it
-//! waited for in vain. For backplanes there is a suite of tests, in [`backplane`].
+//! What a service tests its own streams with: a client of event streams that reports events, gaps and time-outs.
+//! For backplanes there is a suite of tests, in [`backplane`].
 //!
 //! An [`SseRequest`] opens a stream, on a service in the same process ([`open`](SseRequest::open): an axum `Router`, or any
 //! tower service) or on a socket ([`connect`](SseRequest::connect)). The [`SseClient`] reads it as WHATWG HTML, section 9.2,

@@ -177,7 +177,7 @@ impl Client {
             self.older = self.seen.take();
         }
         if let Some((id, next)) = tab.checker.seen() {
-            // Whoever comes with a `~` is not told of a gap, whoever it belonged to.
+            // A client with a `~` gets no gap, even if the id is another client's.
             if !id.ends_with('~') {
                 self.world
                     .lend(format!("{}/{}", self.hub.topic, self.user), id.clone());
