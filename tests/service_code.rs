@@ -5,16 +5,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
 use futures_core::Stream;
 use futures_util::FutureExt;
+use tidings::backplane::{Backplane, Event, InProcess, Level};
 use tidings::{
     Builder, Data, EncodeError, Frame, Gap, GenericBroadcaster, History, LagPolicy, LastEventId,
-    Subscription, Tag, ToSse,
+    Subscription, Tag, Text, ToSse,
 };
 use tokio_stream::StreamExt;
 
@@ -156,6 +157,59 @@ fn a_tag_may_broadcast_when_it_is_dropped() {
             );
         });
     }
+}
+
+#[test]
+fn a_tag_of_a_message_that_comes_twice_may_register_when_it_is_dropped() {
+    static HUB: OnceLock<GenericBroadcaster<Text>> = OnceLock::new();
+    static DROPPED: AtomicUsize = AtomicUsize::new(0);
+
+    comes_back("the tag of a message that comes twice", || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let engine = InProcess::new(Level::Replayable);
+            let (node, other) = (engine.node(), engine.node());
+            let mut seen = other.events();
+            let interest = other.set_interest(&["ann".into()], &[]).await;
+            interest.expect("the engine is there");
+            let hub = GenericBroadcaster::<Text>::builder()
+                .history(History::new(100))
+                .backplane(node.clone())
+                .tags(|_, _| {
+                    Some(Arc::new(OnDrop(Box::new(|| {
+                        drop(HUB.get().map(|hub| hub.register("ann")));
+                        DROPPED.fetch_add(1, Ordering::Relaxed);
+                    }))))
+                })
+                .build()
+                .expect("valid settings");
+            let mut stream = hub.register_when_ready("ann").await.expect("room");
+            HUB.get_or_init(|| hub.clone());
+
+            hub.broadcast("ann", &Text::new("one".into()))
+                .expect("sent");
+            let message = loop {
+                if let Event::Message(message) = seen.next().await.expect("the engine is there") {
+                    break message;
+                }
+            };
+            assert_eq!(text_of(stream.next().await), "one");
+            let before = DROPPED.load(Ordering::Relaxed);
+            node.inject(message);
+            hub.broadcast("ann", &Text::new("two".into()))
+                .expect("sent");
+            assert_eq!(text_of(stream.next().await), "two", "once each");
+            assert!(DROPPED.load(Ordering::Relaxed) > before);
+        });
+    });
+}
+
+fn text_of(item: Option<Result<Arc<Frame>, Gap>>) -> String {
+    let frame = item.expect("the stream goes on").expect("no gap");
+    frame.data()
 }
 
 #[test]

@@ -108,9 +108,14 @@ impl<T: Clone + Send + 'static> Channel<T> {
         sized: (usize, Option<&str>),
         make: impl FnOnce(Position) -> T,
     ) -> Taken {
-        let make = |id| match tells_of_a_gap {
-            true => self.count_notice(make(id)),
-            false => make(id),
+        // What is not taken is dropped here and not under the log's lock: it may hold a tag of the service.
+        let mut unused = Some(make);
+        let make = |id| {
+            let make = unused.take().expect("an event is made once");
+            match tells_of_a_gap {
+                true => self.count_notice(make(id)),
+                false => make(id),
+            }
         };
         self.sending(|send| match self.roster.log() {
             None => Taken::Elsewhere,
