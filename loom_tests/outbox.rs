@@ -1,4 +1,4 @@
-//! `broadcaster/relay/outbox.rs`: nothing is slept through, and what is lost stands behind what is not.
+//! `backplane/relay/outbox.rs`: nothing is slept through, and what is lost stands behind what is not.
 //!
 //! The broadcaster itself is not compiled for the models, its outbox is: the same file, included here.
 
@@ -11,7 +11,7 @@ use self::source::Outbox;
 use super::support::model;
 use crate::error::RelayError;
 
-#[path = "../src/broadcaster/relay/outbox.rs"]
+#[path = "../src/backplane/relay/outbox.rs"]
 mod source;
 
 /// How many lanes there are, among which the room is divided; all events here are in one of them.

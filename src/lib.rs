@@ -147,6 +147,8 @@ pub mod serve;
 pub mod sse;
 mod subscription;
 mod sync;
+#[cfg(not(all(test, loom)))]
+mod time;
 mod trace;
 
 pub use self::metrics::{BackplaneStats, Stats};

@@ -11,6 +11,7 @@ use std::path::Path;
 const ORDER: &[&str] = &[
     "sync",
     "error",
+    "time",
     "metrics",
     "id",
     "gap",

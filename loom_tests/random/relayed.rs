@@ -15,7 +15,7 @@ use crate::sync::Mutex;
 
 use outbox::Outbox;
 
-#[path = "../../src/broadcaster/relay/outbox.rs"]
+#[path = "../../src/backplane/relay/outbox.rs"]
 mod outbox;
 
 /// What the engine has sent and the node has not taken yet: offsets and numbers.

@@ -7,6 +7,7 @@
 mod contract;
 mod envelope;
 mod in_process;
+pub(crate) mod relay;
 
 pub use crate::id::Position;
 pub use contract::{

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::GenericBroadcaster;
-use super::relay::{Settings, Tags};
 use crate::backplane::Backplane;
+use crate::backplane::relay::{Settings, Tags};
 use crate::channel::{History, Upstream};
 use crate::error::{ConfigError, RefusalForm};
 use crate::event::Tag;
 use crate::registry::{Limits, Patience};
 use crate::subscription::LagPolicy;
+use crate::time::LONGEST;
 
 /// Builds a [`GenericBroadcaster`].
 ///
@@ -40,9 +41,6 @@ pub struct Builder<E: ?Sized> {
     report_every: Option<Duration>,
     event: PhantomData<fn(&E)>,
 }
-
-/// Thirty years, for whatever is timed: a longer time could not be added to the one that it begins at.
-pub(crate) const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 impl<E: ?Sized> Builder<E> {
     /// The largest [`capacity`](Self::capacity).

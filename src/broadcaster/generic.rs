@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Builder;
-use super::relay::Running;
+use crate::backplane::relay::Running;
 use crate::channel::{Connection, Resume, Roster, Upstream};
 use crate::error::{BroadcastError, EncodeError, RegisterError, with_causes};
 use crate::event::{ToSse, Traced};
@@ -362,7 +362,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         }
         let sent = self.registry.with_or_keep(user, |channel| {
             let draft = Draft::encode(event, channel.id_epoch())?;
-            let size = draft.len() + FRAME_OVERHEAD;
+            let size = draft.weight();
             let sample = Sample::take(self.name);
             let is_sampled = sample.is_some();
             let draft = draft.with_sample(sample);
@@ -417,9 +417,6 @@ pub(super) fn stats_of(registry: &Registry<Arc<Frame>>) -> Stats {
         ..registry.counters().totals()
     }
 }
-
-/// What a frame in a history takes besides its bytes: its place in the history, its counts and what the allocator adds.
-pub(super) const FRAME_OVERHEAD: usize = 192;
 
 impl<E: ?Sized> Clone for GenericBroadcaster<E> {
     fn clone(&self) -> Self {

@@ -5,7 +5,6 @@ mod contract;
 mod generic;
 mod observe;
 mod publisher;
-mod relay;
 mod relayed;
 #[cfg(feature = "metrics")]
 mod report;
@@ -14,7 +13,6 @@ mod sweep;
 mod take_over;
 
 pub use builder::Builder;
-pub(crate) use builder::LONGEST;
 pub use contract::Broadcaster;
 pub use generic::{ConnectionInfo, GenericBroadcaster};
 pub use publisher::{PublishError, Publisher};

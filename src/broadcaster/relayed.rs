@@ -7,8 +7,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::GenericBroadcaster;
-use super::generic::FRAME_OVERHEAD;
-use super::relay::{Confirm, Relay, Returning, Running, Settings};
+use crate::backplane::relay::{Confirm, Relay, Returning, Running, Settings};
 use crate::backplane::{Backplane, Level, Outbound};
 use crate::channel::{Channel, Welcome};
 use crate::error::{BroadcastError, ConfigError, EncodeError, RegisterError, RelayError};
@@ -164,7 +163,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         };
         let send_here = |channel: &Channel<Arc<Frame>>| {
             let draft = Draft::encode(event, channel.id_epoch())?;
-            let size = draft.len() + FRAME_OVERHEAD;
+            let size = draft.weight();
             let sample = Sample::take(self.name);
             let is_sampled = sample.is_some();
             let draft = draft.with_sample(sample);

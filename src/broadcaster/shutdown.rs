@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{GenericBroadcaster, LONGEST};
+use super::GenericBroadcaster;
+use crate::time::LONGEST;
 
 /// How often a shutdown looks whether all have left.
 const LOOK: Duration = Duration::from_millis(5);

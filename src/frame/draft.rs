@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 
 use super::id_room::{PREFIX, ROOM, put_number, write_room};
-use super::whole::{Aside, DATA, END, Frame, MAX_RETRY_MILLIS, retry_millis};
+use super::whole::{Aside, DATA, END, FRAME_OVERHEAD, Frame, MAX_RETRY_MILLIS, retry_millis};
 use crate::error::{EncodeError, Field};
 use crate::event::{Data, Tag, ToSse};
 use crate::id::Position;
@@ -160,9 +160,9 @@ impl Draft {
         Arc::make_mut(self.aside.get_or_insert_default())
     }
 
-    /// How many bytes it takes.
-    pub(crate) fn len(&self) -> usize {
-        self.wire.len()
+    /// How many bytes it counts for in a history.
+    pub(crate) fn weight(&self) -> usize {
+        self.wire.len() + FRAME_OVERHEAD
     }
 
     /// Writes the id into its room, if there is one. Without an id the room is cut off.

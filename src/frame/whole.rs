@@ -15,6 +15,10 @@ use crate::metrics::Sample;
 use crate::trace::TraceParent;
 
 pub(super) const DATA: &[u8] = b"data: ";
+
+/// What a frame in a history takes besides its bytes: its entry, its reference counts and the allocator's share.
+pub(super) const FRAME_OVERHEAD: usize = 192;
+
 /// Ends the last line, and the frame.
 pub(super) const END: &[u8] = b"\n\n";
 
@@ -55,6 +59,9 @@ pub(crate) struct Aside {
 }
 
 impl Frame {
+    /// How many bytes a gap notice counts for in a history.
+    pub(crate) const NOTICE_WEIGHT: usize = FRAME_OVERHEAD;
+
     /// Encodes an event.
     ///
     /// # Errors

@@ -12,16 +12,11 @@ use tokio::time::Instant;
 
 use super::grace::{GRACE, GracePeriod};
 use super::patience::Patience;
-use crate::broadcaster::LONGEST;
 use crate::metrics::SOCKETS;
+use crate::time::settable;
 
 /// The default stall limit.
 pub(super) const STALL_LIMIT: Duration = Duration::from_secs(30);
-
-/// Brings a time into the range that a timer can be set to: a millisecond to thirty years.
-pub(super) fn settable(time: Duration) -> Duration {
-    time.clamp(Duration::from_millis(1), LONGEST)
-}
 
 /// An IO whose writes fail with [`io::ErrorKind::TimedOut`] when its peer takes nothing for too long.
 ///

@@ -7,8 +7,9 @@ use std::time::Duration;
 use axum::serve::Listener;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, ToSocketAddrs, lookup_host};
 
-use super::guard::{STALL_LIMIT, StallGuard, settable};
+use super::guard::{STALL_LIMIT, StallGuard};
 use super::tcp::{TcpKeepAlive, TcpSettings, close_by_reset};
+use crate::time::settable;
 
 /// As many connections may wait to be accepted: a whole crowd that reconnects at once, and not 128 as by default.
 const BACKLOG: u32 = 4096;

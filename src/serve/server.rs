@@ -17,9 +17,9 @@ use tokio::task::{unconstrained, yield_now};
 use tower_service::Service;
 
 use super::connection::{Peer, Protocols};
-use super::guard::settable;
 use super::listener::StallListener;
 use super::phase::{Phase, Phases};
+use crate::time::settable;
 
 /// So many connections may be accepted before any of them is served. To accept one takes a tenth of the time that its first
 /// request does.

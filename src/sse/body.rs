@@ -17,10 +17,10 @@ use super::keep_alive::{COMMENT, Form};
 use super::taken::taken;
 use super::view::{Chunks, View};
 use super::{AGENT_HEARTBEAT_INTERVAL, Cursor, HEARTBEAT_INTERVAL, KeepAlive};
-use crate::broadcaster::LONGEST;
 use crate::frame::Frame;
 use crate::id::{EventId, Position};
 use crate::subscription::Subscription;
+use crate::time::{LONGEST, reconnect_after};
 
 /// The events of a [`Subscription`] as the body of an HTTP response.
 ///
@@ -377,11 +377,6 @@ impl fmt::Debug for Viewed {
 
 /// Streams that were opened together, after a restart for example, often have the same deadline.
 const DEADLINE_SPREAD: Duration = Duration::from_secs(5);
-
-/// A moment to reconnect at, between one second from now and `spread` later.
-pub(super) fn reconnect_after(spread: Duration) -> Duration {
-    Duration::from_secs(1) + spread.mul_f64(fastrand::f64())
-}
 
 /// Watches for silence that has lasted as long as it may.
 ///

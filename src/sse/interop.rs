@@ -11,9 +11,9 @@ use futures_core::Stream;
 use super::keep_alive::Form;
 use super::taken::taken;
 use super::{HEARTBEAT_INTERVAL, KeepAlive};
-use crate::broadcaster::LONGEST;
 use crate::frame::Frame;
 use crate::subscription::Subscription;
+use crate::time::LONGEST;
 
 /// An axum event with the same fields. It copies the data: for each stream, once per event.
 impl From<&Frame> for sse::Event {

@@ -5,10 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Cursor;
-use crate::broadcaster::LONGEST;
 use crate::event::Text;
 use crate::frame::Frame;
 use crate::id::EventId;
+use crate::time::LONGEST;
 
 /// How long a stream may be silent before a keep-alive is written, unless it is an agent's: 15 seconds.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);

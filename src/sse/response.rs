@@ -7,11 +7,11 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 
-use super::body::reconnect_after;
 use super::{Cursor, KeepAlive, SseBody, View};
 use crate::error::{RefusalForm, RegisterError};
 use crate::frame::Frame;
 use crate::subscription::Subscription;
+use crate::time::reconnect_after;
 
 const EVENT_STREAM: [(HeaderName, &str); 3] = [
     (CONTENT_TYPE, "text/event-stream"),

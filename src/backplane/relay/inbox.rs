@@ -8,7 +8,6 @@ use futures_core::Stream;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 
-use super::super::generic::FRAME_OVERHEAD;
 use super::Relay;
 use super::reads::{Asked, Reads};
 use crate::backplane::{Cause, Envelope, Event, Level, Place, Received, What};
@@ -98,7 +97,7 @@ impl Relay {
         match envelope.what {
             What::Event { key, note, draft } => {
                 let draft = self.prepare(channel, draft, note);
-                let size = draft.len() + FRAME_OVERHEAD;
+                let size = draft.weight();
                 channel.publish(size, key.as_deref(), |id| Arc::new(draft.finish(id)));
             }
             What::Lost(count) => tell(channel, count),
@@ -123,7 +122,7 @@ impl Relay {
                 let is_sampled = sample.is_some();
                 let draft = self.prepare(channel, draft, note);
                 let draft = draft.with_sample(sample).with_shown(shown);
-                let sized = (draft.len() + FRAME_OVERHEAD, key.as_deref());
+                let sized = (draft.weight(), key.as_deref());
                 let taken = channel.take(false, incoming, sized, |id| {
                     Arc::new(draft.finish(Some(id)))
                 });
@@ -133,7 +132,7 @@ impl Relay {
                 taken
             }
             What::Lost(count) => {
-                let sized = (FRAME_OVERHEAD, None);
+                let sized = (Frame::NOTICE_WEIGHT, None);
                 channel.take(true, incoming, sized, |id| notice(count, id))
             }
         };
@@ -155,11 +154,15 @@ impl Relay {
             return;
         };
         let draft = self.prepare(channel, draft, note).with_shown(Some(number));
-        let size = draft.len() + FRAME_OVERHEAD;
+        let size = draft.weight();
         let notice = Arc::new(Frame::notice(GapReason::Backplane, None, None));
         // An id would be one that the log has not given it.
         let event = Arc::new(draft.finish(None));
-        channel.show((size, key.as_deref()), event, (FRAME_OVERHEAD, notice));
+        channel.show(
+            (size, key.as_deref()),
+            event,
+            (Frame::NOTICE_WEIGHT, notice),
+        );
     }
 
     fn prepare(&self, channel: &Channel<Arc<Frame>>, draft: Draft, note: Option<String>) -> Draft {
@@ -168,9 +171,9 @@ impl Relay {
     }
 
     /// If the log is not the one that the user's channel is in, the channel goes over to it, and its streams are told.
-    pub(in crate::broadcaster) fn follow(&self, registry: &Users, user: &str) {
+    pub(crate) fn follow(&self, registry: &Users, user: &str) {
         registry.with(user, |channel| {
-            channel.follow(FRAME_OVERHEAD, |id| notice(None, id))
+            channel.follow(Frame::NOTICE_WEIGHT, |id| notice(None, id))
         });
     }
 
@@ -261,14 +264,14 @@ pub(super) fn users_of(registry: &Users) -> Vec<UserId> {
 
 /// Tells all streams of a user that events of other nodes are missing.
 fn tell(channel: &Channel<Arc<Frame>>, missed: Option<u64>) {
-    channel.note(FRAME_OVERHEAD, |id| {
+    channel.note(Frame::NOTICE_WEIGHT, |id| {
         Arc::new(Frame::notice(GapReason::Backplane, missed, id))
     });
 }
 
 /// Tells them that the log lacks what should come next, up to this place.
 pub(super) fn tell_missing(channel: &Channel<Arc<Frame>>, missed: Option<u64>, until: Position) {
-    channel.skip(until, FRAME_OVERHEAD, |id| notice(missed, id));
+    channel.skip(until, Frame::NOTICE_WEIGHT, |id| notice(missed, id));
 }
 
 /// What stands in a channel for events that are missing up to this place.

@@ -25,19 +25,19 @@ use crate::metrics::{BackplaneStats, Counter};
 use crate::registry::Registry;
 
 /// Makes an event's tag again, of its data and its note.
-pub(in crate::broadcaster) type Tags = fn(&str, Option<&str>) -> Option<Tag>;
+pub(crate) type Tags = fn(&str, Option<&str>) -> Option<Tag>;
 
-pub(in crate::broadcaster) struct Settings {
+pub(crate) struct Settings {
     /// How much may wait to be published.
-    pub(in crate::broadcaster) events: usize,
-    pub(in crate::broadcaster) bytes: usize,
+    pub(crate) events: usize,
+    pub(crate) bytes: usize,
     /// For how long a stream that comes from another node waits for the engine.
-    pub(in crate::broadcaster) patience: Duration,
+    pub(crate) patience: Duration,
     /// For how long a user who has gone is still of interest.
-    pub(in crate::broadcaster) linger: Duration,
-    pub(in crate::broadcaster) tags: Option<Tags>,
+    pub(crate) linger: Duration,
+    pub(crate) tags: Option<Tags>,
     /// After how long without the engine streams here get events before the log has them.
-    pub(in crate::broadcaster) local_after: Option<Duration>,
+    pub(crate) local_after: Option<Duration>,
 }
 
 #[derive(Default)]
@@ -54,7 +54,7 @@ pub(super) struct Counters {
     pub(super) fetched: Counter,
 }
 
-pub(in crate::broadcaster) struct Relay {
+pub(crate) struct Relay {
     /// The broadcaster's.
     pub(super) name: &'static str,
     pub(super) backplane: Arc<dyn Backplane>,
@@ -91,7 +91,7 @@ pub(in crate::broadcaster) struct Relay {
 
 impl Relay {
     /// Starts the tasks.
-    pub(in crate::broadcaster) fn start(
+    pub(crate) fn start(
         name: &'static str,
         backplane: Arc<dyn Backplane>,
         settings: &Settings,
@@ -139,12 +139,12 @@ impl Relay {
         relay
     }
 
-    pub(in crate::broadcaster) fn level(&self) -> Level {
+    pub(crate) fn level(&self) -> Level {
         self.level
     }
 
     /// Hands an event over to be published.
-    pub(in crate::broadcaster) fn push(
+    pub(crate) fn push(
         &self,
         (hash, user): (u64, &str),
         event: &Outbound<'_>,
@@ -167,16 +167,12 @@ impl Relay {
     }
 
     /// A stream of this user has begun.
-    pub(in crate::broadcaster) fn begin(&self, user: &UserId) {
+    pub(crate) fn begin(&self, user: &UserId) {
         self.interests.begin(user);
     }
 
     /// Runs `f` when the user's events arrive, or at once while the engine cannot be reached.
-    pub(in crate::broadcaster) async fn when_ready<R>(
-        &self,
-        user: &UserId,
-        f: impl FnOnce() -> R,
-    ) -> R {
+    pub(crate) async fn when_ready<R>(&self, user: &UserId, f: impl FnOnce() -> R) -> R {
         let mut is_connected = self.is_connected.subscribe();
         tokio::select! {
             () = self.interests.wait(user) => {}
@@ -186,7 +182,7 @@ impl Relay {
     }
 
     /// A stream of this user was refused.
-    pub(in crate::broadcaster) fn withdraw(&self, user: &UserId, registry: &Registry<Arc<Frame>>) {
+    pub(crate) fn withdraw(&self, user: &UserId, registry: &Registry<Arc<Frame>>) {
         self.interests.withdraw(user, registry);
     }
 
@@ -293,7 +289,7 @@ impl Relay {
         *lock(&self.behind) = None;
     }
 
-    pub(in crate::broadcaster) fn stats(&self) -> BackplaneStats {
+    pub(crate) fn stats(&self) -> BackplaneStats {
         let behind = self.waiting_since();
         let (users, unheard) = self.interests.count();
         let counters = &self.counters;
@@ -320,7 +316,7 @@ impl Relay {
 
     /// Publishes what waits, until the deadline, and ends the backplane. Of several that do so each waits, and whoever gives
     /// up takes nothing away from the others.
-    pub(in crate::broadcaster) async fn close(&self, deadline: Instant) {
+    pub(crate) async fn close(&self, deadline: Instant) {
         self.outbox.close();
         self.stop.send_replace(Some(deadline));
         let published = async {
@@ -355,7 +351,7 @@ impl fmt::Debug for Relay {
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Ends the tasks with the last clone of the broadcaster.
-pub(in crate::broadcaster) struct Running(pub(in crate::broadcaster) Arc<Relay>);
+pub(crate) struct Running(pub(crate) Arc<Relay>);
 
 impl Drop for Running {
     fn drop(&mut self) {

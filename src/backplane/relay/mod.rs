@@ -19,6 +19,6 @@ mod reads;
 mod returning;
 mod state;
 
-pub(super) use outbox::Confirm;
-pub(super) use returning::Returning;
-pub(super) use state::{Relay, Running, Settings, Tags};
+pub(crate) use outbox::Confirm;
+pub(crate) use returning::Returning;
+pub(crate) use state::{Relay, Running, Settings, Tags};

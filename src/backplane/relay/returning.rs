@@ -19,7 +19,7 @@ use crate::id::{Position, UserId};
 use crate::subscription::{Gate, Pass};
 
 /// Stands in front of each stream. Gaps that the channel sends to all streams become this one's.
-pub(in crate::broadcaster) struct Returning {
+pub(crate) struct Returning {
     /// How many notices of gaps it has seen, or been told that it may have lost.
     notices: u64,
     /// For a client that came back with an id of the log.
@@ -67,7 +67,7 @@ struct Reader {
 }
 
 impl Returning {
-    pub(in crate::broadcaster) fn new(
+    pub(crate) fn new(
         relay: Arc<Relay>,
         user: UserId,
         from: Option<Position>,
