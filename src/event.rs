@@ -1,6 +1,7 @@
 //! What can be broadcast: the trait [`ToSse`], and ready-made events of JSON and of text.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -67,32 +68,10 @@ pub trait ToSse {
         None
     }
 
-    /// What the event is news of, for streams that [coalesce](crate::LagPolicy::Coalesce): of events with the same key, the
-    /// newest stands for all. It is not sent.
-    fn key(&self) -> Option<&str> {
-        None
-    }
-
-    /// What travels with the event beside its bytes, for those who filter streams: see [`Frame::tag`](crate::Frame::tag). It
-    /// is not sent.
-    ///
-    /// It is dropped with the event, by whatever call lets go of that last: a broadcast that overwrites it, a sweep, a stream
-    /// that leaves. No lock is held then, so its `drop` may use the broadcaster. A panic in its `drop` does not reach the
-    /// caller of a broadcast.
-    fn tag(&self) -> Option<Tag> {
-        None
-    }
-
-    /// What travels to other nodes beside the event, so that its [tag](Self::tag) can be made again there; see
-    /// [`Builder::tags`](crate::Builder::tags). It is not sent to clients.
-    fn note(&self) -> Option<String> {
-        None
-    }
-
-    /// The trace that the event was published in, for those who look for where time goes: see [`TraceParent`]. It is not
-    /// sent.
-    fn trace_parent(&self) -> Option<TraceParent> {
-        None
+    /// What belongs to the event and is not sent to clients. Called once for each broadcast that has somebody to reach, after
+    /// [`data`](Self::data).
+    fn meta(&self) -> Meta<'_> {
+        Meta::default()
     }
 
     /// Writes the event's data. CR, LF and CRLF in it are line breaks, which reach the client as LF.
@@ -120,20 +99,8 @@ impl<E: ToSse + ?Sized> ToSse for &E {
         (**self).comment()
     }
 
-    fn key(&self) -> Option<&str> {
-        (**self).key()
-    }
-
-    fn tag(&self) -> Option<Tag> {
-        (**self).tag()
-    }
-
-    fn note(&self) -> Option<String> {
-        (**self).note()
-    }
-
-    fn trace_parent(&self) -> Option<TraceParent> {
-        (**self).trace_parent()
+    fn meta(&self) -> Meta<'_> {
+        (**self).meta()
     }
 
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
@@ -164,20 +131,11 @@ impl<E: ToSse + ?Sized> ToSse for Traced<'_, E> {
         self.event.comment()
     }
 
-    fn key(&self) -> Option<&str> {
-        self.event.key()
-    }
-
-    fn tag(&self) -> Option<Tag> {
-        self.event.tag()
-    }
-
-    fn note(&self) -> Option<String> {
-        self.event.note()
-    }
-
-    fn trace_parent(&self) -> Option<TraceParent> {
-        Some(self.parent)
+    fn meta(&self) -> Meta<'_> {
+        Meta {
+            trace_parent: Some(self.parent),
+            ..self.event.meta()
+        }
     }
 
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
@@ -185,8 +143,57 @@ impl<E: ToSse + ?Sized> ToSse for Traced<'_, E> {
     }
 }
 
-/// Something that travels with an event; see [`ToSse::tag`].
-pub type Tag = Arc<dyn Any + Send + Sync>;
+/// What belongs to an event and is not sent to clients; see [`ToSse::meta`].
+///
+/// ```
+/// use std::sync::Arc;
+/// use tidings::{Data, EncodeError, Frame, Meta, ToSse};
+///
+/// struct Price {
+///     symbol: String,
+///     cents: u64,
+/// }
+///
+/// impl ToSse for Price {
+///     fn meta(&self) -> Meta<'_> {
+///         let mut meta = Meta::default();
+///         // A slow client needs only the newest price of each symbol.
+///         meta.key = Some(&self.symbol);
+///         // A view can filter by the price without parsing it.
+///         meta.attachment = Some(Arc::new(self.cents));
+///         meta
+///     }
+///
+///     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
+///         data.json(&(&self.symbol, self.cents))
+///     }
+/// }
+///
+/// let frame = Frame::encode(&Price { symbol: "EX".into(), cents: 100 })?;
+/// assert_eq!(frame.as_bytes(), b"data: [\"EX\",100]\n\n");
+/// assert_eq!(frame.attachment::<u64>(), Some(&100));
+/// # Ok::<(), EncodeError>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Meta<'a> {
+    /// The subject of the event, for streams that [coalesce](crate::LagPolicy::Coalesce): of events with the same key, the
+    /// newest stands for all.
+    pub key: Option<&'a str>,
+    /// A value that views and other readers find at the frame: see [`Frame::attachment`](crate::Frame::attachment).
+    ///
+    /// It is dropped with the last copy of the event, in the call that drops that copy: a broadcast that overwrites it, a
+    /// sweep, a stream that leaves. No lock is held then, so its `drop` may use the broadcaster. A panic in its `drop` does
+    /// not reach the caller of a broadcast.
+    pub attachment: Option<Attachment>,
+    /// Data for other nodes, from which they restore the attachment: see [`Builder::attachments`](crate::Builder::attachments).
+    pub relay_data: Option<Cow<'a, str>>,
+    /// The trace in which the event was published: see [`TraceParent`].
+    pub trace_parent: Option<TraceParent>,
+}
+
+/// A value of any type that belongs to an event; see [`Meta::attachment`].
+pub type Attachment = Arc<dyn Any + Send + Sync>;
 
 /// Where an event writes its data: straight into the buffer that is sent.
 ///
@@ -357,12 +364,12 @@ macro_rules! ready_made {
                 self.fields.retry
             }
 
-            fn key(&self) -> Option<&str> {
-                self.fields.key.as_deref()
-            }
-
-            fn trace_parent(&self) -> Option<TraceParent> {
-                self.fields.trace_parent
+            fn meta(&self) -> Meta<'_> {
+                Meta {
+                    key: self.fields.key.as_deref(),
+                    trace_parent: self.fields.trace_parent,
+                    ..Meta::default()
+                }
             }
 
             fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {

@@ -20,7 +20,7 @@ pub struct Parts {
 pub enum Content {
     Event {
         key: Option<String>,
-        note: Option<String>,
+        relay_data: Option<String>,
         /// Under which number streams of its node have it.
         shown: Option<u64>,
         frame: Bytes,
@@ -31,7 +31,11 @@ pub enum Content {
 pub fn parse_envelope(bytes: Bytes) -> Option<Parts> {
     let Envelope { node, shown, what } = Envelope::parse(bytes)?;
     Some(match what {
-        What::Event { key, note, draft } => {
+        What::Event {
+            key,
+            relay_data,
+            draft,
+        } => {
             let frame = draft.finish(None);
             let trace = frame.trace_parent();
             Parts {
@@ -39,7 +43,7 @@ pub fn parse_envelope(bytes: Bytes) -> Option<Parts> {
                 trace: trace.map(|trace| trace.as_str().to_owned()),
                 content: Content::Event {
                     key,
-                    note,
+                    relay_data,
                     shown,
                     frame: frame.to_bytes(),
                 },
@@ -59,14 +63,14 @@ pub fn write_envelope(parts: &Parts) -> Option<Bytes> {
     match &parts.content {
         Content::Event {
             key,
-            note,
+            relay_data,
             shown,
             frame,
         } => {
             let mut bytes = Vec::new();
             let outbound = Outbound {
                 key: key.as_deref(),
-                note: note.clone(),
+                relay_data: relay_data.as_deref(),
                 frame: &Frame::parse(frame.clone())?.with_trace(trace).finish(None),
             };
             outbound.write(parts.node, &mut bytes);

@@ -160,7 +160,7 @@ pub use channel::History;
 pub use error::{
     BroadcastError, ConfigError, EncodeError, Field, RefusalForm, RegisterError, RelayError,
 };
-pub use event::{Data, Json, Tag, Text, ToSse};
+pub use event::{Attachment, Data, Json, Meta, Text, ToSse};
 pub use frame::Frame;
 pub use gap::{Gap, GapReason};
 pub use id::{ConnectionId, EventId, LastEventId, UserId};

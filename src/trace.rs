@@ -6,7 +6,7 @@ use std::str::FromStr;
 /// The trace that an event was published in, as the header `traceparent` of [W3C Trace Context][w3c] has it: for example
 /// `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01`.
 ///
-/// An event that has one ([`ToSse::trace_parent`](crate::ToSse::trace_parent),
+/// An event that has one ([`Meta::trace_parent`](crate::Meta::trace_parent),
 /// [`broadcast_traced`](crate::GenericBroadcaster::broadcast_traced)) carries it to each of its streams. It is not sent to
 /// clients. When a stream takes the event to write it, there is a `tracing` event of the level `DEBUG` with the field
 /// `traceparent`, inside the span `connection` of the stream: a layer finds the publisher's trace there. With the level

@@ -12,26 +12,25 @@ use futures_util::FutureExt;
 use http_body::Body;
 use tidings::backplane::{InProcess, Level};
 use tidings::{
-    Data, EncodeError, GenericBroadcaster, History, KeepAlive, LagPolicy, LastEventId, SseBody,
-    Subscription, Tag, ToSse,
+    Data, EncodeError, GenericBroadcaster, History, KeepAlive, LagPolicy, LastEventId, Meta,
+    SseBody, Subscription, ToSse,
 };
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
 
-/// An event that is alive as long as its tag.
+/// An event that is alive as long as its attachment.
 struct Alive {
     text: String,
     life: Arc<()>,
 }
 
 impl ToSse for Alive {
-    fn tag(&self) -> Option<Tag> {
-        Some(self.life.clone())
-    }
-
-    fn key(&self) -> Option<&str> {
-        Some(&self.text)
+    fn meta(&self) -> Meta<'_> {
+        let mut meta = Meta::default();
+        meta.key = Some(&self.text);
+        meta.attachment = Some(self.life.clone());
+        meta
     }
 
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {

@@ -1,4 +1,4 @@
-//! Code of the service that panics where it is called from here: an event in each of its methods, what makes tags again on
+//! Code of the service that panics where it is called from here: an event in each of its methods, what restores attachments on
 //! another node, and a view. Only the broadcast or the stream that called it fails; nothing is poisoned, and no event of
 //! the others is lost or comes twice. How an event fails to encode is in `delivery.rs`.
 
@@ -13,8 +13,8 @@ use http_body::Body;
 use tidings::backplane::{InProcess, Level};
 use tidings::sse::{Chunks, View};
 use tidings::{
-    Builder, Data, EncodeError, EventId, Frame, Gap, GenericBroadcaster, History, KeepAlive,
-    LagPolicy, LastEventId, SseBody, Subscription, Tag, ToSse, TraceParent,
+    Attachment, Builder, Data, EncodeError, EventId, Frame, Gap, GenericBroadcaster, History,
+    KeepAlive, LagPolicy, LastEventId, Meta, SseBody, Subscription, ToSse, TraceParent,
 };
 use tokio::time::timeout;
 use tokio_stream::StreamExt;
@@ -26,23 +26,17 @@ enum Method {
     Id,
     Retry,
     Comment,
-    Key,
-    Tag,
-    Note,
-    TraceParent,
     Data,
+    Meta,
 }
 
-const METHODS: [Method; 9] = [
+const METHODS: [Method; 6] = [
     Method::Event,
     Method::Id,
     Method::Retry,
     Method::Comment,
-    Method::Key,
-    Method::Tag,
-    Method::Note,
-    Method::TraceParent,
     Method::Data,
+    Method::Meta,
 ];
 
 /// A number, and a method that panics.
@@ -94,24 +88,11 @@ impl ToSse for Bad {
         None
     }
 
-    fn key(&self) -> Option<&str> {
-        self.called(Method::Key);
-        Some("the only key")
-    }
-
-    fn tag(&self) -> Option<Tag> {
-        self.called(Method::Tag);
-        None
-    }
-
-    fn note(&self) -> Option<String> {
-        self.called(Method::Note);
-        None
-    }
-
-    fn trace_parent(&self) -> Option<TraceParent> {
-        self.called(Method::TraceParent);
-        None
+    fn meta(&self) -> Meta<'_> {
+        self.called(Method::Meta);
+        let mut meta = Meta::default();
+        meta.key = Some("the only key");
+        meta
     }
 
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
@@ -177,9 +158,8 @@ fn an_event_that_panics_anywhere_fails_only_its_own_broadcast() {
             let bad = Bad::new(1000, Some(method));
             let reached = broadcast(&hub, "ann", &bad);
             if reached.is_some() {
-                // Nobody is elsewhere, and with a history ids are its own.
-                let unasked = method == Method::Note || method == Method::Id;
-                assert!(unasked, "{kind}: {method:?} is not asked");
+                // With a history ids are its own.
+                assert!(method == Method::Id, "{kind}: {method:?} is not asked");
                 sent.push(1000);
             }
             assert_eq!(broadcast(&hub, "ann", &Bad::good(number)), Some(2));
@@ -244,7 +224,7 @@ fn a_lag_key_that_panics_leaves_what_stands_for_the_lost() {
     let (mut slow, mut prompt) = (join(&hub, "ann"), join(&hub, "ann"));
     for number in 0..10 {
         assert_eq!(broadcast(&hub, "ann", &Bad::good(number)), Some(2));
-        let bad = Bad::new(1000, Some(Method::Key));
+        let bad = Bad::new(1000, Some(Method::Meta));
         assert_eq!(broadcast(&hub, "ann", &bad), None);
         assert_eq!(ready(&mut prompt), [number]);
     }
@@ -263,9 +243,7 @@ fn the_event_of_a_traced_broadcast_may_panic_too() {
         let call = || hub.broadcast_traced("ann", &bad, parent).is_ok();
         let has_panicked = catch_unwind(AssertUnwindSafe(call)).is_err();
         assert_eq!(has_panicked, bad.has_panicked.get());
-        // Nobody is elsewhere, and the trace is the call's.
-        let unasked = matches!(method, Method::Note | Method::TraceParent);
-        assert_eq!(has_panicked, !unasked, "{method:?}");
+        assert!(has_panicked, "{method:?}");
         ready(&mut stream);
         broadcast(&hub, "ann", &Bad::good(1));
         assert_eq!(ready(&mut stream), [1]);
@@ -279,15 +257,13 @@ async fn a_publisher_goes_on_behind_an_event_that_panics() {
     let mut stream = join(&hub, "ann");
     let publisher = hub.publisher(100).expect("there is a runtime");
     for (number, method) in (0..).zip(METHODS) {
-        if method != Method::Note {
-            let bad = Bad::new(1000, Some(method));
-            publisher.publish("ann", bad).await.expect("it runs");
-        }
+        let bad = Bad::new(1000, Some(method));
+        publisher.publish("ann", bad).await.expect("it runs");
         let good = Bad::good(number);
         publisher.publish("ann", good).await.expect("it runs");
     }
     assert!(publisher.flush().await);
-    assert_eq!(ready(&mut stream), (0..9).collect::<Vec<_>>());
+    assert_eq!(ready(&mut stream), (0..6).collect::<Vec<_>>());
 }
 
 /// The next number, on paused time, which goes on by itself when nobody has anything to do.
@@ -327,7 +303,7 @@ async fn an_event_that_panics_does_not_go_to_other_nodes_and_the_next_one_does()
 }
 
 /// Panics for odd numbers.
-fn tag_of(data: &str, _note: Option<&str>) -> Option<Tag> {
+fn attachment_of(data: &str, _: Option<&str>) -> Option<Attachment> {
     let number = data.strip_prefix("half of it\n").expect("the whole");
     let number: u64 = number.parse().expect("a number");
     assert_eq!(number % 2, 0, "on purpose");
@@ -335,11 +311,13 @@ fn tag_of(data: &str, _note: Option<&str>) -> Option<Tag> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_whose_tag_cannot_be_made_again_has_none_and_the_next_one_has_its() {
+async fn an_event_whose_attachment_cannot_be_restored_has_none_and_the_next_one_has_its() {
     for level in [Level::AtMostOnce, Level::Replayable] {
         let engine = InProcess::new(level);
         let node = || {
-            let builder = Hub::builder().backplane(engine.node()).tags(tag_of);
+            let builder = Hub::builder()
+                .backplane(engine.node())
+                .attachments(attachment_of);
             builder.build().expect("valid settings")
         };
         let (one, other) = (node(), node());
@@ -366,7 +344,7 @@ async fn an_event_whose_tag_cannot_be_made_again_has_none_and_the_next_one_has_i
                 let item = timeout(Duration::from_secs(60), stream.next()).await;
                 let item = item.expect("it comes").expect("it goes on");
                 let frame = item.expect("nothing is lost");
-                got.push((number_of(&frame), frame.tag::<u64>().copied()));
+                got.push((number_of(&frame), frame.attachment::<u64>().copied()));
             }
             assert_eq!(got, sent);
         }

@@ -360,7 +360,10 @@ async fn views_show_events_of_other_nodes() {
     let engine = InProcess::new(Level::Replayable);
     let agui = || -> AgUiBroadcaster {
         let builder = GenericBroadcaster::builder().backplane(engine.node());
-        builder.tags(AgUiEvent::tag_of).build().expect("valid")
+        builder
+            .attachments(AgUiEvent::attachment_of)
+            .build()
+            .expect("valid")
     };
     let (here, there) = (agui(), agui());
     let run = RunRef::new("thread", "run");
@@ -383,7 +386,10 @@ async fn views_show_events_of_other_nodes() {
     let engine = InProcess::new(Level::AtMostOnce);
     let a2a = || -> A2ABroadcaster {
         let builder = GenericBroadcaster::builder().backplane(engine.node());
-        builder.tags(A2aEvent::tag_of).build().expect("valid")
+        builder
+            .attachments(A2aEvent::attachment_of)
+            .build()
+            .expect("valid")
     };
     let (here, there) = (a2a(), a2a());
     let tab = there.register_when_ready("ann").await.expect("room");

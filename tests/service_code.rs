@@ -1,4 +1,4 @@
-//! Code of the service that runs inside a call of ours, the drop of a tag and whatever an executor does in a wake, runs
+//! Code of the service that runs inside a call of ours, the drop of an attachment and whatever an executor does in a wake, runs
 //! under no lock: it may use the broadcaster it was called from, and may panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,8 +14,8 @@ use futures_core::Stream;
 use futures_util::FutureExt;
 use tidings::backplane::{Backplane, Event, InProcess, Level};
 use tidings::{
-    Builder, Data, EncodeError, Frame, Gap, GenericBroadcaster, History, LagPolicy, LastEventId,
-    Subscription, Tag, Text, ToSse,
+    Attachment, Builder, Data, EncodeError, Frame, Gap, GenericBroadcaster, History, LagPolicy,
+    LastEventId, Meta, Subscription, Text, ToSse,
 };
 use tokio_stream::StreamExt;
 
@@ -23,16 +23,15 @@ use tokio_stream::StreamExt;
 struct Numbered {
     number: u64,
     key: Option<String>,
-    tag: Option<Tag>,
+    attachment: Option<Attachment>,
 }
 
 impl ToSse for Numbered {
-    fn key(&self) -> Option<&str> {
-        self.key.as_deref()
-    }
-
-    fn tag(&self) -> Option<Tag> {
-        self.tag.clone()
+    fn meta(&self) -> Meta<'_> {
+        let mut meta = Meta::default();
+        meta.key = self.key.as_deref();
+        meta.attachment = self.attachment.clone();
+        meta
     }
 
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
@@ -55,13 +54,13 @@ fn numbered(number: u64) -> Numbered {
     Numbered {
         number,
         key: Some(format!("key {}", number % 3)),
-        tag: None,
+        attachment: None,
     }
 }
 
 fn with_drop(number: u64, drop: impl Fn() + Send + Sync + 'static) -> Numbered {
     Numbered {
-        tag: Some(Arc::new(OnDrop(Box::new(drop)))),
+        attachment: Some(Arc::new(OnDrop(Box::new(drop)))),
         ..numbered(number)
     }
 }
@@ -164,7 +163,7 @@ fn a_tag_of_a_message_that_comes_twice_may_register_when_it_is_dropped() {
     static HUB: OnceLock<GenericBroadcaster<Text>> = OnceLock::new();
     static DROPPED: AtomicUsize = AtomicUsize::new(0);
 
-    comes_back("the tag of a message that comes twice", || {
+    comes_back("the attachment of a message that comes twice", || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
@@ -178,7 +177,7 @@ fn a_tag_of_a_message_that_comes_twice_may_register_when_it_is_dropped() {
             let hub = GenericBroadcaster::<Text>::builder()
                 .history(History::new(100))
                 .backplane(node.clone())
-                .tags(|_, _| {
+                .attachments(|_, _| {
                     Some(Arc::new(OnDrop(Box::new(|| {
                         drop(HUB.get().map(|hub| hub.register("ann")));
                         DROPPED.fetch_add(1, Ordering::Relaxed);

@@ -7,7 +7,7 @@ use std::task::{Context, Waker};
 
 use http_body::Body;
 use tidings::{
-    Data, EncodeError, Frame, GenericBroadcaster, Json, SseBody, Text, ToSse, TraceParent,
+    Data, EncodeError, Frame, GenericBroadcaster, Json, Meta, SseBody, Text, ToSse, TraceParent,
 };
 use tracing::field::{Field, Visit};
 use tracing_subscriber::Layer;
@@ -73,8 +73,10 @@ fn poll(body: &mut SseBody) -> String {
 struct Order(TraceParent);
 
 impl ToSse for Order {
-    fn trace_parent(&self) -> Option<TraceParent> {
-        Some(self.0)
+    fn meta(&self) -> Meta<'_> {
+        let mut meta = Meta::default();
+        meta.trace_parent = Some(self.0);
+        meta
     }
 
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
@@ -188,42 +190,45 @@ fn a_trace_parent_is_what_the_standard_says() {
     }
 }
 
-/// An event whose tag is made of its note on other nodes.
-struct Noted;
+/// An event whose attachment is its relay data on other nodes.
+struct Relayed;
 
-impl ToSse for Noted {
-    fn note(&self) -> Option<String> {
-        Some("a note".to_owned())
+impl ToSse for Relayed {
+    fn meta(&self) -> Meta<'_> {
+        let mut meta = Meta::default();
+        meta.relay_data = Some("for other nodes".into());
+        meta
     }
 
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
-        data.text("noted");
+        data.text("relayed");
         Ok(())
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_trace_does_not_cost_the_event_its_note() {
+async fn a_trace_does_not_cost_the_event_its_relay_data() {
     use tidings::backplane::{InProcess, Level};
     use tokio_stream::StreamExt;
 
     let _alone = ALONE.lock().await;
     let engine = InProcess::new(Level::AtMostOnce);
     let node = || {
-        GenericBroadcaster::<Noted>::builder()
+        GenericBroadcaster::<Relayed>::builder()
             .backplane(engine.node())
-            .tags(|_, note| Some(Arc::new(note.map(str::to_owned))))
+            .attachments(|_, data| Some(Arc::new(data.map(str::to_owned))))
             .build()
             .expect("valid settings")
     };
     let (here, there) = (node(), node());
     let mut tab = there.register_when_ready("ann").await.expect("room");
-    here.broadcast("ann", &Noted).expect("text");
-    here.broadcast_traced("ann", &Noted, parent(PARENT))
+    here.broadcast("ann", &Relayed).expect("text");
+    here.broadcast_traced("ann", &Relayed, parent(PARENT))
         .expect("text");
     for way in ["without a trace", "with one"] {
         let frame = tab.next().await.expect("it is open").expect("no gap");
-        let note = frame.tag::<Option<String>>().expect("a tag").as_deref();
-        assert_eq!(note, Some("a note"), "{way}");
+        let data = frame.attachment::<Option<String>>();
+        let data = data.expect("an attachment").as_deref();
+        assert_eq!(data, Some("for other nodes"), "{way}");
     }
 }

@@ -9,15 +9,18 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use tidings::sse::{Chunks, View};
 use tidings::{
-    Data, EncodeError, Frame, Gap, GenericBroadcaster, KeepAlive, SseBody, Subscription, Tag, ToSse,
+    Data, EncodeError, Frame, Gap, GenericBroadcaster, KeepAlive, Meta, SseBody, Subscription,
+    ToSse,
 };
 
-/// A number, tagged with itself.
+/// A number, attached to itself.
 struct Number(u32);
 
 impl ToSse for Number {
-    fn tag(&self) -> Option<Tag> {
-        Some(Arc::new(self.0))
+    fn meta(&self) -> Meta<'_> {
+        let mut meta = Meta::default();
+        meta.attachment = Some(Arc::new(self.0));
+        meta
     }
 
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
@@ -30,7 +33,7 @@ struct Odd;
 
 impl View for Odd {
     fn show(&mut self, frame: &Frame, chunks: &mut Chunks) -> ControlFlow<()> {
-        let number: u32 = *frame.tag().expect("every number is tagged");
+        let number: u32 = *frame.attachment().expect("every number is attached");
         if number % 2 == 1 {
             chunks.push("data: [");
             chunks.push(frame.data_line().expect("one line"));
@@ -135,5 +138,5 @@ fn the_data_is_shared_where_it_is_one_line() {
     let frame = of("x");
     let shared = frame.data_line().expect("one line");
     assert!(frame.as_bytes().as_ptr_range().contains(&shared.as_ptr()));
-    assert_eq!(frame.tag::<u32>(), None);
+    assert_eq!(frame.attachment::<u32>(), None);
 }

@@ -26,7 +26,7 @@ enum Input<'a> {
         node: u64,
         trace: Option<(u64, u64)>,
         key: Option<String>,
-        note: Option<String>,
+        relay_data: Option<String>,
         name: Option<&'a str>,
         text: &'a str,
     },
@@ -38,7 +38,7 @@ enum Rest<'a> {
     Lost(u64),
     Event {
         key: Option<&'a [u8]>,
-        note: Option<&'a [u8]>,
+        relay_data: Option<&'a [u8]>,
         trace: Option<&'a [u8]>,
         lines: Vec<(Name, &'a str)>,
         end: &'a [u8],
@@ -61,7 +61,7 @@ impl Rest<'_> {
             Self::Lost(count) => bytes.extend(count.to_be_bytes()),
             Self::Event {
                 key,
-                note,
+                relay_data,
                 trace,
                 lines,
                 end,
@@ -69,10 +69,10 @@ impl Rest<'_> {
                 bytes.extend(key.map_or(u16::MAX, |key| key.len() as u16).to_be_bytes());
                 bytes.extend_from_slice(key.unwrap_or_default());
                 bytes.extend(
-                    note.map_or(u32::MAX, |note| note.len() as u32)
+                    relay_data.map_or(u32::MAX, |relay_data| relay_data.len() as u32)
                         .to_be_bytes(),
                 );
-                bytes.extend_from_slice(note.unwrap_or_default());
+                bytes.extend_from_slice(relay_data.unwrap_or_default());
                 let trace = trace.unwrap_or_default();
                 bytes.push(trace.len() as u8);
                 bytes.extend_from_slice(trace);
@@ -106,7 +106,7 @@ fuzz_target!(|input: Input| match input {
         node,
         trace,
         key,
-        note,
+        relay_data,
         name,
         text,
     } => {
@@ -123,7 +123,7 @@ fuzz_target!(|input: Input| match input {
             trace: trace.map(|(trace, span)| format!("00-{trace:032x}-{span:016x}-01")),
             content: Content::Event {
                 key,
-                note,
+                relay_data,
                 shown: (node % 2 == 1).then_some(node),
                 frame: frame.to_bytes(),
             },

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use tidings::{Data, EncodeError, GenericBroadcaster, LastEventId, Subscription, ToSse};
+use tidings::{Data, EncodeError, GenericBroadcaster, LastEventId, Meta, Subscription, ToSse};
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, advance};
 use tokio_stream::Stream;
@@ -59,8 +59,10 @@ struct Event {
 const KEYS: [&str; 4] = ["a", "b", "c", "d"];
 
 impl ToSse for Event {
-    fn key(&self) -> Option<&str> {
-        self.key.map(|key| KEYS[usize::from(key)])
+    fn meta(&self) -> Meta<'_> {
+        let mut meta = Meta::default();
+        meta.key = self.key.map(|key| KEYS[usize::from(key)]);
+        meta
     }
 
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {

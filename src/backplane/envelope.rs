@@ -7,7 +7,7 @@
 //! | 8 | the node that it comes from |
 //! | 8 | of kind 2: the number under which these have it |
 //! | 2 and as many | the event's key; 65,535 if it has none. Of what was lost 8: how many events, all ones if that is unknown, and nothing else |
-//! | 4 and as many | the event's note, likewise |
+//! | 4 and as many | the event's relay data, likewise |
 //! | 1 and as many | the trace that it was published in; 0 if there is none |
 //! | the rest | the event, a frame without the id of a history |
 //!
@@ -22,7 +22,7 @@ use crate::trace::TraceParent;
 const MAGIC: u8 = b'T';
 const VERSION: u8 = 2;
 const NO_KEY: u16 = u16::MAX;
-const NO_NOTE: u32 = u32::MAX;
+const NO_RELAY_DATA: u32 = u32::MAX;
 const UNKNOWN: u64 = u64::MAX;
 
 pub(crate) struct Envelope {
@@ -35,14 +35,14 @@ pub(crate) struct Envelope {
 pub(crate) enum What {
     Event {
         key: Option<String>,
-        note: Option<String>,
+        relay_data: Option<String>,
         draft: Draft,
     },
     /// So many, if that is known.
     Lost(Option<u64>),
 }
 
-/// What stands in front of the frame, at the most, besides key and note.
+/// What stands in front of the frame, at the most, besides key and relay data.
 pub(crate) const OVERHEAD: usize = 18;
 
 /// Where the kind stands, and what stands before the key.
@@ -59,7 +59,7 @@ fn begin(bytes: &mut impl BufMut, kind: u8, node: u64) {
 /// An event as it is published.
 pub(crate) struct Outbound<'a> {
     pub(crate) key: Option<&'a str>,
-    pub(crate) note: Option<String>,
+    pub(crate) relay_data: Option<&'a str>,
     pub(crate) frame: &'a Frame,
 }
 
@@ -68,8 +68,7 @@ impl Outbound<'_> {
     pub(crate) fn len(&self) -> usize {
         let trace = self.frame.trace_parent();
         let trace = trace.as_ref().map_or(0, |trace| trace.as_str().len());
-        let beside =
-            self.key.map_or(0, str::len) + self.note.as_ref().map_or(0, String::len) + trace;
+        let beside = self.key.map_or(0, str::len) + self.relay_data.map_or(0, str::len) + trace;
         OVERHEAD + beside + self.frame.body().len()
     }
 
@@ -85,14 +84,13 @@ impl Outbound<'_> {
             }
         }
         match self
-            .note
-            .as_ref()
-            .and_then(|note| Some((note, u32::try_from(note.len()).ok()?)))
+            .relay_data
+            .and_then(|data| Some((data, u32::try_from(data.len()).ok()?)))
         {
-            None => bytes.put_u32(NO_NOTE),
-            Some((note, len)) => {
+            None => bytes.put_u32(NO_RELAY_DATA),
+            Some((data, len)) => {
                 bytes.put_u32(len);
-                bytes.put_slice(note.as_bytes());
+                bytes.put_slice(data.as_bytes());
             }
         }
         let trace = self.frame.trace_parent();
@@ -142,8 +140,8 @@ impl Envelope {
                     NO_KEY => None,
                     len => Some(text(&mut bytes, len.into())?),
                 };
-                let note = match bytes.try_get_u32().ok()? {
-                    NO_NOTE => None,
+                let relay_data = match bytes.try_get_u32().ok()? {
+                    NO_RELAY_DATA => None,
                     len => Some(text(&mut bytes, len.try_into().ok()?)?),
                 };
                 let trace = match bytes.try_get_u8().ok()? {
@@ -158,7 +156,11 @@ impl Envelope {
                     }
                 };
                 let draft = Frame::parse(bytes)?.with_trace(trace);
-                What::Event { key, note, draft }
+                What::Event {
+                    key,
+                    relay_data,
+                    draft,
+                }
             }
             1 => {
                 let count = bytes.try_get_u64().ok()?;
@@ -191,7 +193,7 @@ mod tests {
         let frame = frame.with_trace(parent.parse().ok()).finish(None);
         let outbound = Outbound {
             key: None,
-            note: None,
+            relay_data: None,
             frame: &frame,
         };
         let mut bytes = Vec::new();

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::GenericBroadcaster;
 use crate::backplane::Backplane;
-use crate::backplane::relay::{Settings, Tags};
+use crate::backplane::relay::{Attach, Settings};
 use crate::channel::{History, Upstream};
 use crate::error::{ConfigError, RefusalForm};
-use crate::event::Tag;
+use crate::event::Attachment;
 use crate::registry::{Limits, Patience};
 use crate::subscription::LagPolicy;
 use crate::time::LONGEST;
@@ -71,7 +71,7 @@ impl<E: ?Sized> Builder<E> {
                 bytes: 64 << 20,
                 patience: Duration::from_secs(30),
                 linger: Duration::from_secs(15),
-                tags: None,
+                attach: None,
                 local_after: None,
             },
             name: "default",
@@ -249,11 +249,11 @@ impl<E: ?Sized> Builder<E> {
         self
     }
 
-    /// Makes the [tags](crate::ToSse::tag) of events that come from other nodes, of an event's data and its
-    /// [note](crate::ToSse::note). Default: they have none, and views that look for one do not show them. An event for which
-    /// it panics has none either.
-    pub fn tags(mut self, make: fn(&str, Option<&str>) -> Option<Tag>) -> Self {
-        self.relay.tags = Some(make as Tags);
+    /// Restores the [attachment](crate::Meta::attachment) of an event of another node, from the event's data and its
+    /// [relay data](crate::Meta::relay_data). Default: such events have no attachment, and views that look for one do not show
+    /// them. An event for which `restore` panics has none either.
+    pub fn attachments(mut self, restore: fn(&str, Option<&str>) -> Option<Attachment>) -> Self {
+        self.relay.attach = Some(restore as Attach);
         self
     }
 

@@ -328,7 +328,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     }
 
     /// [Broadcasts](Self::broadcast) an event together with the trace that it is published in: see [`TraceParent`]. It takes
-    /// the place of one that the event has [itself](ToSse::trace_parent).
+    /// the place of one that the event has [itself](crate::Meta::trace_parent).
     ///
     /// # Errors
     ///
@@ -361,13 +361,13 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             return self.broadcast_to_all(&running.0, user, event, None);
         }
         let sent = self.registry.with_or_keep(user, |channel| {
-            let draft = Draft::encode(event, channel.id_epoch())?;
+            let (draft, meta) = Draft::encode(event, channel.id_epoch())?;
             let size = draft.weight();
             let sample = Sample::take(self.name);
             let is_sampled = sample.is_some();
             let draft = draft.with_sample(sample);
             let mut bytes = 0;
-            let reached = channel.publish(size, event.key(), |id| {
+            let reached = channel.publish(size, meta.key, |id| {
                 let frame = draft.finish(id);
                 bytes = frame.as_bytes().len();
                 Arc::new(frame)

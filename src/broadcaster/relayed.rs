@@ -11,7 +11,7 @@ use crate::backplane::relay::{Confirm, Relay, Returning, Running, Settings};
 use crate::backplane::{Backplane, Level, Outbound};
 use crate::channel::{Channel, Welcome};
 use crate::error::{BroadcastError, ConfigError, EncodeError, RegisterError, RelayError};
-use crate::event::ToSse;
+use crate::event::{Meta, ToSse};
 use crate::frame::{Draft, Frame};
 use crate::id::{ConnectionId, LastEventId, UserId};
 use crate::metrics::{Sample, fanned_out};
@@ -137,7 +137,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         event: &T,
         confirm: Option<Confirm>,
     ) -> Result<Pushed, EncodeError> {
-        let frame = Draft::encode(event, None)?.finish(None);
+        let (draft, meta) = Draft::encode(event, None)?;
+        let frame = draft.finish(None);
         let streams = |channel: &Channel<Arc<Frame>>| channel.roster().len();
         let there = self.registry.with_or_keep(user, streams);
         if there == Some(0) {
@@ -145,7 +146,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             relay.begin(&user.into());
         }
         let hash = self.registry.hash(user);
-        let pushed = relay.push((hash, user), &outbound(event, &frame), confirm);
+        let pushed = relay.push((hash, user), &outbound(&meta, &frame), confirm);
         let reached = there.filter(|_| pushed.is_ok()).unwrap_or(0);
         Ok(((reached, frame.as_bytes().len()), pushed))
     }
@@ -158,11 +159,11 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         confirm: Option<Confirm>,
     ) -> Result<Pushed, EncodeError> {
         let confirm = Cell::new(confirm);
-        let push = |hash: u64, frame: &Frame| {
-            relay.push((hash, user), &outbound(event, frame), confirm.take())
+        let push = |hash: u64, meta: &Meta<'_>, frame: &Frame| {
+            relay.push((hash, user), &outbound(meta, frame), confirm.take())
         };
         let send_here = |channel: &Channel<Arc<Frame>>| {
-            let draft = Draft::encode(event, channel.id_epoch())?;
+            let (draft, meta) = Draft::encode(event, channel.id_epoch())?;
             let size = draft.weight();
             let sample = Sample::take(self.name);
             let is_sampled = sample.is_some();
@@ -170,10 +171,10 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             let mut bytes = 0;
             let mut pushed = Ok(());
             // Pushed where its place is decided, so that the engine gets a user's events in the order of their places.
-            let reached = channel.publish(size, event.key(), |id| {
+            let reached = channel.publish(size, meta.key, |id| {
                 let frame = Arc::new(draft.finish(id));
                 bytes = frame.as_bytes().len();
-                pushed = push(channel.roster().hash(), &frame);
+                pushed = push(channel.roster().hash(), &meta, &frame);
                 frame
             });
             if is_sampled {
@@ -183,9 +184,10 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         };
         let sent = self.registry.with_or_keep(user, send_here);
         sent.unwrap_or_else(|| {
-            let frame = Draft::encode(event, None)?.finish(None);
+            let (draft, meta) = Draft::encode(event, None)?;
+            let frame = draft.finish(None);
             let bytes = frame.as_bytes().len();
-            Ok(((0, bytes), push(self.registry.hash(user), &frame)))
+            Ok(((0, bytes), push(self.registry.hash(user), &meta, &frame)))
         })
     }
 }
@@ -193,10 +195,10 @@ impl<E: ?Sized> GenericBroadcaster<E> {
 /// How many streams an event went to and its bytes, and whether it goes to other nodes.
 type Pushed = ((usize, usize), Result<(), RelayError>);
 
-fn outbound<'a, T: ToSse + ?Sized>(event: &'a T, frame: &'a Frame) -> Outbound<'a> {
+fn outbound<'a>(meta: &'a Meta<'_>, frame: &'a Frame) -> Outbound<'a> {
     Outbound {
-        key: event.key(),
-        note: event.note(),
+        key: meta.key,
+        relay_data: meta.relay_data.as_deref(),
         frame,
     }
 }

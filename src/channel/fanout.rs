@@ -108,7 +108,7 @@ impl<T: Clone + Send + 'static> Channel<T> {
         sized: (usize, Option<&str>),
         make: impl FnOnce(Position) -> T,
     ) -> Taken {
-        // What is not taken is dropped here and not under the log's lock: it may hold a tag of the service.
+        // What is not taken is dropped here and not under the log's lock: it may hold an attachment of the service.
         let mut unused = Some(make);
         let make = |id| {
             let make = unused.take().expect("an event is made once");

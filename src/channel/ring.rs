@@ -1,7 +1,7 @@
 //! One user's ring: tokio's broadcast channel, of which each stream reads a `BroadcastStream`.
 //!
 //! tokio drops events under its locks: those that it overwrites, that the last stream has read, or that a stream leaves
-//! unread. And it wakes inside `send`, which the channel's log is locked around. A tag that broadcasts in its `drop` would wait
+//! unread. And it wakes inside `send`, which the channel's log is locked around. An attachment that broadcasts in its `drop` would wait
 //! for itself there, and so would a task that its executor runs inside the wake. So what tokio has is not the event but a
 //! [`Parcel`], and not the task's waker but one of ours, which wakes a [`Seat`].
 //!

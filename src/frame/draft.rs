@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes};
 use super::id_room::{PREFIX, ROOM, put_number, write_room};
 use super::whole::{Aside, DATA, END, FRAME_OVERHEAD, Frame, MAX_RETRY_MILLIS, retry_millis};
 use crate::error::{EncodeError, Field};
-use crate::event::{Data, Tag, ToSse};
+use crate::event::{Attachment, Data, Meta, ToSse};
 use crate::id::Position;
 use crate::metrics::Sample;
 use crate::trace::TraceParent;
@@ -17,18 +17,20 @@ use crate::trace::TraceParent;
 pub(crate) struct Draft {
     wire: Vec<u8>,
     data_len: usize,
-    tag: Option<Tag>,
+    attachment: Option<Attachment>,
     /// That of its id, for which there is room then.
     epoch: Option<u64>,
     aside: Option<Arc<Aside>>,
 }
 
 impl Draft {
-    /// Encodes an event, with room for an id of this epoch, if one is given; the event's own id is for when none is.
+    /// Encodes an event, with room for an id of this epoch. Without an epoch the event's own id is written.
+    ///
+    /// The attachment and the trace go into the draft; the rest of the event's [`Meta`] is returned.
     pub(crate) fn encode<E: ToSse + ?Sized>(
         event: &E,
         epoch: Option<u64>,
-    ) -> Result<Self, EncodeError> {
+    ) -> Result<(Self, Meta<'_>), EncodeError> {
         // An event of some words fits without growing.
         let mut wire = Vec::with_capacity(256);
         if let Some(epoch) = epoch {
@@ -60,14 +62,15 @@ impl Draft {
         if wire.capacity() - wire.len() > wire.len() / 8 {
             wire.shrink_to_fit();
         }
-        Ok(Self {
+        let mut meta = event.meta();
+        let draft = Self {
             data_len: wire.len() - start,
             wire,
-            tag: event.tag(),
+            attachment: meta.attachment.take(),
             epoch,
             aside: None,
-        }
-        .with_trace(event.trace_parent()))
+        };
+        Ok((draft.with_trace(meta.trace_parent), meta))
     }
 
     /// Reads a frame that another node has made.
@@ -96,7 +99,7 @@ impl Draft {
         Some(Self {
             data_len: body.len() - data_at?,
             wire: body.into(),
-            tag: None,
+            attachment: None,
             epoch: None,
             aside: None,
         })
@@ -128,8 +131,8 @@ impl Draft {
         String::from_utf8_lossy(data).replace("\ndata: ", "\n")
     }
 
-    pub(crate) fn with_tag(mut self, tag: Option<Tag>) -> Self {
-        self.tag = tag;
+    pub(crate) fn with_attachment(mut self, attachment: Option<Attachment>) -> Self {
+        self.attachment = attachment;
         self
     }
 
@@ -192,7 +195,7 @@ impl Draft {
         Frame {
             wire,
             data_len: self.data_len,
-            tag: self.tag,
+            attachment: self.attachment,
             body_start: body_start - start,
             place: id,
             aside: self.aside,

@@ -103,7 +103,8 @@ fn a_frame_gets_an_id_in_place_of_the_one_it_brought() {
 fn an_id_of_another_epoch_gets_another_room() {
     for epoch in [1, 2] {
         for id in [place(1, u64::MAX), place(2, 0), place(1, 10)] {
-            let draft = Draft::encode(&Text::new("x"), Some(epoch)).expect("text");
+            let event = Text::new("x");
+            let (draft, _) = Draft::encode(&event, Some(epoch)).expect("text");
             let frame = draft.finish(Some(id));
             assert_eq!(text(&frame), format!("id: {id}\ndata: x\n\n"));
             assert_eq!(frame.body(), b"data: x\n\n");

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::Draft;
 use crate::error::EncodeError;
-use crate::event::{Tag, ToSse};
+use crate::event::{Attachment, ToSse};
 use crate::gap::{Gap, GapReason};
 use crate::id::{EventId, Position};
 use crate::metrics::Sample;
@@ -39,7 +39,7 @@ pub struct Frame {
     pub(super) wire: Bytes,
     /// Where the data begins, counted from the end.
     pub(super) data_len: usize,
-    pub(super) tag: Option<Tag>,
+    pub(super) attachment: Option<Attachment>,
     /// Behind the id that a history gave it.
     pub(super) body_start: usize,
     /// Where it stands in its user's history: what its id says.
@@ -69,7 +69,7 @@ impl Frame {
     /// When a field cannot be put on the wire: a name that is empty, a name or comment that holds CR, LF or NUL, or
     /// whatever [`ToSse::data`] reports.
     pub fn encode<E: ToSse + ?Sized>(event: &E) -> Result<Self, EncodeError> {
-        Ok(Draft::encode(event, None)?.finish(None))
+        Ok(Draft::encode(event, None)?.0.finish(None))
     }
 
     /// Reads what another node has [sent](Self::body), and keeps nothing of it but one whole event: `None` if it is none.
@@ -124,7 +124,7 @@ impl Frame {
             body_start: id.len(),
             wire: format!("{id}event: gap\ndata: {data}\n\n").into(),
             data_len: data.len() + END.len(),
-            tag: None,
+            attachment: None,
             place: gap.position,
             aside: None,
         }
@@ -163,13 +163,13 @@ impl Frame {
         is_one.then(|| self.wire.slice(line))
     }
 
-    /// What its event had for a [tag](ToSse::tag), if it is of this type.
+    /// The [attachment](crate::Meta::attachment) of the event, if it is of this type.
     #[must_use]
-    pub fn tag<T: 'static>(&self) -> Option<&T> {
-        self.tag.as_deref()?.downcast_ref()
+    pub fn attachment<T: 'static>(&self) -> Option<&T> {
+        self.attachment.as_deref()?.downcast_ref()
     }
 
-    /// The trace that the event was published in, if it [said so](ToSse::trace_parent). Whoever writes frames without
+    /// The trace that the event was published in, if it [has one](crate::Meta::trace_parent). Whoever writes frames without
     /// [`SseBody`](crate::SseBody) tells it to a tracing layer.
     #[must_use]
     pub fn trace_parent(&self) -> Option<TraceParent> {

@@ -38,7 +38,7 @@ pub use super::task::TaskView;
 
 use super::task::Moment;
 use crate::error::EncodeError;
-use crate::event::{Data, Tag, ToSse};
+use crate::event::{Attachment, Data, Meta, ToSse};
 
 /// The members of a [`StreamResponse`], of which each has exactly one. They are the names of the events.
 const MEMBERS: [&str; 4] = ["task", "message", "statusUpdate", "artifactUpdate"];
@@ -250,8 +250,11 @@ impl ToSse for A2aEvent {
         Some(self.name())
     }
 
-    fn tag(&self) -> Option<Tag> {
-        Some(Arc::new(Moment::of(self)))
+    fn meta(&self) -> Meta<'_> {
+        Meta {
+            attachment: Some(self.attachment()),
+            ..Meta::default()
+        }
     }
 
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
@@ -264,11 +267,16 @@ impl ToSse for A2aEvent {
 }
 
 impl A2aEvent {
-    /// Makes the tag of an event that comes from another node, for [`Builder::tags`](crate::Builder::tags): a
-    /// [`TaskView`] shows what has one.
+    /// Restores the attachment of an event of another node, for [`Builder::attachments`](crate::Builder::attachments). A
+    /// [`TaskView`] shows only events that have one.
     #[must_use]
-    pub fn tag_of(data: &str, _: Option<&str>) -> Option<Tag> {
-        serde_json::from_str::<Self>(data).ok()?.tag()
+    pub fn attachment_of(data: &str, _: Option<&str>) -> Option<Attachment> {
+        let event: Self = serde_json::from_str(data).ok()?;
+        Some(event.attachment())
+    }
+
+    fn attachment(&self) -> Attachment {
+        Arc::new(Moment::of(self))
     }
 }
 

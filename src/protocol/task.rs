@@ -13,7 +13,7 @@ use crate::frame::Frame;
 use crate::gap::Gap;
 use crate::sse::{AGENT_HEARTBEAT_INTERVAL, Chunks, View};
 
-/// What a [`TaskView`] has to know of an event; its tag.
+/// What a [`TaskView`] needs to know of an event: the event's attachment.
 #[derive(Debug)]
 pub(super) struct Moment {
     pub(super) task: Option<Box<str>>,
@@ -175,7 +175,7 @@ impl View for TaskView {
     }
 
     fn show(&mut self, frame: &Frame, chunks: &mut Chunks) -> ControlFlow<()> {
-        let Some(moment) = frame.tag::<Moment>() else {
+        let Some(moment) = frame.attachment::<Moment>() else {
             return ControlFlow::Continue(());
         };
         if moment.task.as_deref() != Some(&*self.task) {

@@ -3,17 +3,17 @@
 use std::cell::OnceCell;
 
 use crate::error::EncodeError;
-use crate::event::{Data, Tag, ToSse};
+use crate::event::{Data, Meta, ToSse};
 use crate::protocol::context::wrap;
-use crate::trace::TraceParent;
 
-/// An event whose data, JSON, is made when it is needed first and copied from then on.
+/// An event that is asked for its data and its meta once, when they are needed first.
 ///
-/// A broadcaster asks for data only when it has somebody to reach. So nothing is made for nobody, without a question
+/// A broadcaster asks for them only when it has somebody to reach. So nothing is made for nobody, without a question
 /// beforehand, whose answer could have changed by the time it is used.
 pub(super) struct Shared<'a, E> {
     event: &'a E,
     json: OnceCell<String>,
+    meta: OnceCell<Meta<'a>>,
 }
 
 impl<'a, E: ToSse> Shared<'a, E> {
@@ -21,6 +21,7 @@ impl<'a, E: ToSse> Shared<'a, E> {
         Self {
             event,
             json: OnceCell::new(),
+            meta: OnceCell::new(),
         }
     }
 
@@ -41,20 +42,8 @@ impl<E: ToSse> ToSse for Shared<'_, E> {
         self.event.event()
     }
 
-    fn key(&self) -> Option<&str> {
-        self.event.key()
-    }
-
-    fn tag(&self) -> Option<Tag> {
-        self.event.tag()
-    }
-
-    fn note(&self) -> Option<String> {
-        self.event.note()
-    }
-
-    fn trace_parent(&self) -> Option<TraceParent> {
-        self.event.trace_parent()
+    fn meta(&self) -> Meta<'_> {
+        self.meta.get_or_init(|| self.event.meta()).clone()
     }
 
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
@@ -74,8 +63,11 @@ impl<E: ToSse> ToSse for Wrapped<'_, E> {
         Some(self.protocol)
     }
 
-    fn trace_parent(&self) -> Option<TraceParent> {
-        self.event.trace_parent()
+    fn meta(&self) -> Meta<'_> {
+        Meta {
+            trace_parent: self.event.meta().trace_parent,
+            ..Meta::default()
+        }
     }
 
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
@@ -99,10 +91,12 @@ mod tests {
             Some("counted")
         }
 
-        fn trace_parent(&self) -> Option<TraceParent> {
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-                .parse()
-                .ok()
+        fn meta(&self) -> Meta<'_> {
+            let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+            Meta {
+                trace_parent: parent.parse().ok(),
+                ..Meta::default()
+            }
         }
 
         fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
@@ -123,9 +117,10 @@ mod tests {
         };
         let context = Frame::encode(&wrapped).expect("JSON");
         assert_eq!(event.0.get(), 1);
-        assert!(event.trace_parent().is_some());
-        assert_eq!(own.trace_parent(), event.trace_parent());
-        assert_eq!(context.trace_parent(), event.trace_parent());
+        let parent = event.meta().trace_parent;
+        assert!(parent.is_some());
+        assert_eq!(own.trace_parent(), parent);
+        assert_eq!(context.trace_parent(), parent);
         assert_eq!(own.as_bytes(), b"event: counted\ndata: 1\n\n");
         assert_eq!(
             context.as_bytes(),

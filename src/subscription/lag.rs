@@ -20,7 +20,7 @@ pub enum LagPolicy {
     /// The client is told, and the stream ends cleanly. A client that reconnects begins with a clear view; one that is
     /// always too slow reconnects again and again.
     Disconnect,
-    /// Of the events that were lost, the stream yields the newest of each [key](crate::ToSse::key), in order, and leaves
+    /// Of the events that were lost, the stream yields the newest of each [key](crate::Meta::key), in order, and leaves
     /// out those that these replace. The client is told only if an event may have been among them that none replaces: one
     /// without a key, with one of too many keys ([`Builder::coalesce_keys`](crate::Builder::coalesce_keys)), or for which
     /// the history had no room. `missed` then counts those that were left out; where many keys have news, there may be a gap

@@ -77,8 +77,12 @@ async fn run(settings: &Settings) -> io::Result<()> {
     let text: GenericBroadcaster<Text> = opening.open("text", history, plain, |hub| hub).await?;
     // Their clients do not resume. A history heals a stream that lags, and goes with the user's last connection.
     let healing = history.map(|history| history.linger(Duration::ZERO));
-    let agui = opening.open("agui", healing, strict, |hub| hub.tags(AgUiEvent::tag_of));
-    let a2a = opening.open("a2a", healing, strict, |hub| hub.tags(A2aEvent::tag_of));
+    let agui = opening.open("agui", healing, strict, |hub| {
+        hub.attachments(AgUiEvent::attachment_of)
+    });
+    let a2a = opening.open("a2a", healing, strict, |hub| {
+        hub.attachments(A2aEvent::attachment_of)
+    });
     let context = opening.open("context", history, plain, |hub| hub);
     let analytics = opening.open("analytics", history, plain, |hub| hub);
     let events = EventRouter::over(agui.await?, a2a.await?, context.await?, analytics.await?);

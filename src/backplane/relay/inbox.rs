@@ -95,8 +95,12 @@ impl Relay {
     /// Sends to the streams here what another node has sent.
     fn deliver(&self, channel: &Channel<Arc<Frame>>, envelope: Envelope) {
         match envelope.what {
-            What::Event { key, note, draft } => {
-                let draft = self.prepare(channel, draft, note);
+            What::Event {
+                key,
+                relay_data,
+                draft,
+            } => {
+                let draft = self.prepare(channel, draft, relay_data);
                 let size = draft.weight();
                 channel.publish(size, key.as_deref(), |id| Arc::new(draft.finish(id)));
             }
@@ -117,10 +121,14 @@ impl Relay {
         };
         let shown = self.shown(&envelope);
         let taken = match envelope.what {
-            What::Event { key, note, draft } => {
+            What::Event {
+                key,
+                relay_data,
+                draft,
+            } => {
                 let sample = Sample::take(self.name);
                 let is_sampled = sample.is_some();
-                let draft = self.prepare(channel, draft, note);
+                let draft = self.prepare(channel, draft, relay_data);
                 let draft = draft.with_sample(sample).with_shown(shown);
                 let sized = (draft.weight(), key.as_deref());
                 let taken = channel.take(false, incoming, sized, |id| {
@@ -150,10 +158,17 @@ impl Relay {
     /// Shows streams here an event before the log has it.
     pub(super) fn show(&self, channel: &Channel<Arc<Frame>>, body: Bytes, number: u64) {
         let what = Envelope::parse(body).map(|envelope| envelope.what);
-        let Some(What::Event { key, note, draft }) = what else {
+        let Some(What::Event {
+            key,
+            relay_data,
+            draft,
+        }) = what
+        else {
             return;
         };
-        let draft = self.prepare(channel, draft, note).with_shown(Some(number));
+        let draft = self
+            .prepare(channel, draft, relay_data)
+            .with_shown(Some(number));
         let size = draft.weight();
         let notice = Arc::new(Frame::notice(GapReason::Backplane, None, None));
         // An id would be one that the log has not given it.
@@ -165,9 +180,13 @@ impl Relay {
         );
     }
 
-    fn prepare(&self, channel: &Channel<Arc<Frame>>, draft: Draft, note: Option<String>) -> Draft {
-        let tag = self.tag(&draft, note.as_deref());
-        draft.with_epoch(channel.id_epoch()).with_tag(tag)
+    fn prepare(
+        &self,
+        channel: &Channel<Arc<Frame>>,
+        draft: Draft,
+        relay_data: Option<String>,
+    ) -> Draft {
+        self.attach(draft.with_epoch(channel.id_epoch()), relay_data)
     }
 
     /// If the log is not the one that the user's channel is in, the channel goes over to it, and its streams are told.

@@ -21,4 +21,4 @@ mod state;
 
 pub(crate) use outbox::Confirm;
 pub(crate) use returning::Returning;
-pub(crate) use state::{Relay, Running, Settings, Tags};
+pub(crate) use state::{Attach, Relay, Running, Settings};

@@ -436,8 +436,7 @@ impl Read {
         let (meant, left): (Vec<_>, Vec<_>) = asked.partition(is_meant);
         self.asked = left;
         for asked in meant {
-            // The client may have gone.
-            drop(asked.answer.send(stretch.clone()));
+            drop(asked.answer.send(stretch.clone())); // The client may have gone.
         }
     }
 }
@@ -455,9 +454,10 @@ impl Relay {
                     missed,
                     position: Some(*position),
                 }),
-                What::Event { note, draft, .. } => {
-                    let tag = self.tag(&draft, note.as_deref());
-                    let draft = draft.with_epoch(Some(position.epoch)).with_tag(tag);
+                What::Event {
+                    relay_data, draft, ..
+                } => {
+                    let draft = self.attach(draft.with_epoch(Some(position.epoch)), relay_data);
                     Ok(Arc::new(draft.with_shown(shown).finish(Some(*position))))
                 }
             };

@@ -18,14 +18,14 @@ use super::reads::{Asked, Stretch};
 use super::{inbox, publish};
 use crate::backplane::{self, Backplane, BackplaneError, Cause, Level, Outbound};
 use crate::error::{RelayError, with_causes};
-use crate::event::Tag;
+use crate::event::Attachment;
 use crate::frame::{Draft, Frame};
 use crate::id::{Position, UserId};
 use crate::metrics::{BackplaneStats, Counter};
 use crate::registry::Registry;
 
-/// Makes an event's tag again, of its data and its note.
-pub(crate) type Tags = fn(&str, Option<&str>) -> Option<Tag>;
+/// Restores an event's attachment from its data and its relay data.
+pub(crate) type Attach = fn(&str, Option<&str>) -> Option<Attachment>;
 
 pub(crate) struct Settings {
     /// How much may wait to be published.
@@ -35,7 +35,7 @@ pub(crate) struct Settings {
     pub(crate) patience: Duration,
     /// For how long a user who has gone is still of interest.
     pub(crate) linger: Duration,
-    pub(crate) tags: Option<Tags>,
+    pub(crate) attach: Option<Attach>,
     /// After how long without the engine streams here get events before the log has them.
     pub(crate) local_after: Option<Duration>,
 }
@@ -64,7 +64,7 @@ pub(crate) struct Relay {
     pub(super) outbox: Outbox,
     pub(super) interests: Interests,
     pub(super) counters: Counters,
-    tags: Option<Tags>,
+    attach: Option<Attach>,
     /// At [`Level::Replayable`] only: otherwise they always get them before.
     pub(super) local_after: Option<Duration>,
     pub(super) patience: Duration,
@@ -108,7 +108,7 @@ impl Relay {
             outbox: Outbox::new(settings.events, settings.bytes),
             interests: Interests::new(),
             counters: Counters::default(),
-            tags: settings.tags,
+            attach: settings.attach,
             local_after: settings
                 .local_after
                 .filter(|_| backplane.level() == Level::Replayable),
@@ -258,15 +258,19 @@ impl Relay {
         }
     }
 
-    /// Makes the tag of an event that comes from elsewhere. The service's own code does that, in a task that others' events
+    /// Restores the attachment of an event of another node. The service's own code does that, in a task that others' events
     /// come through as well: if it panics, this event has none.
-    pub(super) fn tag(&self, draft: &Draft, note: Option<&str>) -> Option<Tag> {
-        let make = self.tags?;
+    pub(super) fn attach(&self, draft: Draft, relay_data: Option<String>) -> Draft {
+        let Some(attach) = self.attach else {
+            return draft;
+        };
         let data = draft.data();
-        catch_unwind(|| make(&data, note)).unwrap_or_else(|_| {
-            tracing::error!("making the tag of an event of another node panicked");
-            None
-        })
+        let attachment =
+            catch_unwind(|| attach(&data, relay_data.as_deref())).unwrap_or_else(|_| {
+                tracing::error!("restoring the attachment of an event of another node panicked");
+                None
+            });
+        draft.with_attachment(attachment)
     }
 
     /// Something waits since then, or for longer.

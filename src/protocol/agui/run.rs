@@ -1,26 +1,32 @@
 //! Which run an event belongs to. Most events do not say, so it is kept beside them.
 
+use std::fmt;
 use std::sync::Arc;
 
 use tidings_agui::{Body, Event, RunAgentInput};
 
 use super::order::Move;
 use crate::error::EncodeError;
-use crate::event::{Data, Tag, ToSse};
+use crate::event::{Attachment, Data, Meta, ToSse};
 
-/// A run of an agent, by its ids. Cloning it costs two reference counts.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// A run of an agent, by its ids. Cloning it costs three reference counts.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RunRef {
     thread: Arc<str>,
     run: Arc<str>,
+    /// Both as JSON, for the run's events on other nodes: written once, not for each event.
+    relay_data: Arc<str>,
 }
 
 impl RunRef {
     /// Names the run `run` of the conversation `thread`.
     pub fn new(thread: impl Into<Arc<str>>, run: impl Into<Arc<str>>) -> Self {
+        let (thread, run) = (thread.into(), run.into());
+        let relay_data = serde_json::json!([&*thread, &*run]).to_string().into();
         Self {
-            thread: thread.into(),
-            run: run.into(),
+            thread,
+            run,
+            relay_data,
         }
     }
 
@@ -53,7 +59,16 @@ impl From<&RunAgentInput> for RunRef {
     }
 }
 
-/// What a run's stream has to know of an event; its tag.
+impl fmt::Debug for RunRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunRef")
+            .field("thread", &self.thread)
+            .field("run", &self.run)
+            .finish()
+    }
+}
+
+/// What a [`RunView`](super::RunView) needs to know of an event: the event's attachment.
 #[derive(Debug)]
 pub(super) struct Moment {
     pub(super) run: Option<RunRef>,
@@ -107,16 +122,12 @@ impl ToSse for AgUiEvent {
         self.event.event()
     }
 
-    fn tag(&self) -> Option<Tag> {
-        Some(Arc::new(Moment {
-            run: self.run.clone(),
-            step: Move::of(&self.event.body),
-        }))
-    }
-
-    fn note(&self) -> Option<String> {
-        let run = self.run.as_ref()?;
-        serde_json::to_string(&[run.thread(), run.run()]).ok()
+    fn meta(&self) -> Meta<'_> {
+        Meta {
+            attachment: Some(self.attachment()),
+            relay_data: self.run.as_ref().map(|run| (*run.relay_data).into()),
+            ..Meta::default()
+        }
     }
 
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
@@ -125,17 +136,24 @@ impl ToSse for AgUiEvent {
 }
 
 impl AgUiEvent {
-    /// Makes the tag of an event that comes from another node, for [`Builder::tags`](crate::Builder::tags): a
-    /// [`RunView`](super::RunView) shows what has one.
+    /// Restores the attachment of an event of another node, for [`Builder::attachments`](crate::Builder::attachments). A
+    /// [`RunView`](super::RunView) shows only events that have one.
     #[must_use]
-    pub fn tag_of(data: &str, note: Option<&str>) -> Option<Tag> {
+    pub fn attachment_of(data: &str, relay_data: Option<&str>) -> Option<Attachment> {
         let event: Event = serde_json::from_str(data).ok()?;
-        let run = note.and_then(|note| serde_json::from_str(note).ok());
+        let run = relay_data.and_then(|ids| serde_json::from_str(ids).ok());
         let run = run.map(|[thread, run]: [String; 2]| RunRef::new(thread, run));
-        AgUiEvent {
+        let event = AgUiEvent {
             run: run.or_else(|| Self::new(event.clone()).run),
             event,
-        }
-        .tag()
+        };
+        Some(event.attachment())
+    }
+
+    fn attachment(&self) -> Attachment {
+        Arc::new(Moment {
+            run: self.run.clone(),
+            step: Move::of(&self.event.body),
+        })
     }
 }

@@ -73,7 +73,7 @@ fn push(chunks: &mut Chunks, event: &Event) {
 
 impl View for RunView {
     fn show(&mut self, frame: &Frame, chunks: &mut Chunks) -> ControlFlow<()> {
-        let Some(moment) = frame.tag::<Moment>() else {
+        let Some(moment) = frame.attachment::<Moment>() else {
             return ControlFlow::Continue(());
         };
         if moment.run.as_ref() != Some(&self.run) {

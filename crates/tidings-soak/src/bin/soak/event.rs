@@ -1,6 +1,6 @@
 //! What is broadcast: events that say whose they are, which, and how long, and of which everything else follows.
 
-use tidings::{Data, EncodeError, ToSse};
+use tidings::{Data, EncodeError, Meta, ToSse};
 
 /// How many keys the events of one user have, for streams that coalesce.
 const KEYS: u64 = 8;
@@ -31,8 +31,10 @@ impl News {
 }
 
 impl ToSse for News {
-    fn key(&self) -> Option<&str> {
-        self.key.as_deref()
+    fn meta(&self) -> Meta<'_> {
+        let mut meta = Meta::default();
+        meta.key = self.key.as_deref();
+        meta
     }
 
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
