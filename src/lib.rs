@@ -84,9 +84,7 @@
 //! | `serve` | yes | `serve`: a server, and a listener for `axum::serve`, that stalled and vanished clients cannot hold up |
 //! | `http2` | no | HTTP/2 for that server, with the same promise for each stream |
 //! | `metrics` | no | [`metrics`]: what is counted, through the `metrics` facade, for Prometheus and others |
-//! | `agui` | no | `protocol::agui`: AG-UI 1.0, all its events as types, which are the crate `tidings-agui`; `AgUiBroadcaster` |
-//! | `a2a` | no | `protocol::a2a`: A2A 1.0, and bodies of 0.3; `A2ABroadcaster` |
-//! | `agents` | no | both, events of the application's own (`protocol::context`, `system`, `analytics`), and `EventRouter`, which feeds all their streams |
+//! | `agents` | no | `protocol`: AG-UI 1.0, all its events as types, which are the crate `tidings-agui`; A2A 1.0, and bodies of 0.3; events of the application itself; a broadcaster for each; `EventRouter`, which feeds all their streams |
 //!
 //! # Security
 //!
@@ -136,10 +134,10 @@ mod gap;
 pub mod guide;
 mod id;
 pub mod metrics;
-#[cfg(all(any(feature = "agui", feature = "a2a"), not(loom)))]
+#[cfg(all(feature = "agents", not(loom)))]
 pub mod protocol;
 mod registry;
-#[cfg(all(any(feature = "agui", feature = "a2a"), not(loom)))]
+#[cfg(all(feature = "agents", not(loom)))]
 mod router;
 #[cfg(all(feature = "serve", not(loom)))]
 pub mod serve;
@@ -164,14 +162,10 @@ pub use event::{Attachment, Data, Json, Meta, Text, ToSse};
 pub use frame::Frame;
 pub use gap::{Gap, GapReason};
 pub use id::{ConnectionId, EventId, LastEventId, UserId};
-#[cfg(all(feature = "a2a", not(loom)))]
-pub use router::{A2A_BROADCASTER, A2ABroadcaster};
-#[cfg(all(feature = "agui", not(loom)))]
-pub use router::{AGUI_BROADCASTER, AgUiBroadcaster};
 #[cfg(all(feature = "agents", not(loom)))]
 pub use router::{
-    ANALYTICS_BROADCASTER, AnalyticsBroadcaster, CONTEXT_BROADCASTER, ContextBroadcaster,
-    EventRouter, Routed,
+    A2A_BROADCASTER, A2ABroadcaster, AGUI_BROADCASTER, ANALYTICS_BROADCASTER, AgUiBroadcaster,
+    AnalyticsBroadcaster, CONTEXT_BROADCASTER, ContextBroadcaster, EventRouter, Routed,
 };
 #[cfg(not(all(test, loom)))]
 pub use sse::{

@@ -1,5 +1,5 @@
 //! A2A events come back from JSON as they were, and say which task they belong to and whether it has ended.
-#![cfg(feature = "a2a")]
+#![cfg(feature = "agents")]
 
 #[path = "support/a2a_corpus.rs"]
 mod corpus;

@@ -1,5 +1,5 @@
 //! AG-UI events come back from JSON as they were, and what the official clients die of is refused.
-#![cfg(feature = "agui")]
+#![cfg(feature = "agents")]
 
 #[path = "support/agui_corpus.rs"]
 mod corpus;

@@ -3,11 +3,8 @@
 use std::sync::LazyLock;
 
 use crate::broadcaster::GenericBroadcaster;
-#[cfg(feature = "a2a")]
 use crate::protocol::a2a::A2aEvent;
-#[cfg(feature = "agui")]
 use crate::protocol::agui::AgUiEvent;
-#[cfg(feature = "agents")]
 use crate::protocol::{analytics::AnalyticsEvent, context::ContextEvent};
 use crate::subscription::LagPolicy;
 
@@ -16,7 +13,6 @@ use crate::subscription::LagPolicy;
 /// AG-UI clients end a run with an error when an event is missing or one is there that the protocol does not know. So give
 /// it [`LagPolicy::End`], and leave the keep-alive of its responses at the default,
 /// [`KeepAlive::comment`](crate::KeepAlive::comment).
-#[cfg(feature = "agui")]
 pub type AgUiBroadcaster = GenericBroadcaster<AgUiEvent>;
 
 /// Broadcasts A2A events.
@@ -24,39 +20,32 @@ pub type AgUiBroadcaster = GenericBroadcaster<AgUiEvent>;
 /// A2A clients end a stream with an error when an event is there that the protocol does not know. So give it
 /// [`LagPolicy::End`], and leave the keep-alive of its responses at the default,
 /// [`KeepAlive::comment`](crate::KeepAlive::comment) every 4 seconds.
-#[cfg(feature = "a2a")]
 pub type A2ABroadcaster = GenericBroadcaster<A2aEvent>;
 
 /// Broadcasts the events of all protocols, each with the protocol's name around it, and those of the application itself.
-#[cfg(feature = "agents")]
 pub type ContextBroadcaster = GenericBroadcaster<ContextEvent>;
 
 /// Broadcasts what visitors of a site do.
-#[cfg(feature = "agents")]
 pub type AnalyticsBroadcaster = GenericBroadcaster<AnalyticsEvent>;
 
 /// The process's broadcaster of AG-UI events. Its streams end when they lag.
 ///
 /// A convenience: everything works with a broadcaster of your own as well.
-#[cfg(feature = "agui")]
 pub static AGUI_BROADCASTER: LazyLock<AgUiBroadcaster> = LazyLock::new(|| strict("agui"));
 
 /// The process's broadcaster of A2A events. Its streams end when they lag.
 ///
 /// A convenience: everything works with a broadcaster of your own as well.
-#[cfg(feature = "a2a")]
 pub static A2A_BROADCASTER: LazyLock<A2ABroadcaster> = LazyLock::new(|| strict("a2a"));
 
 /// The process's broadcaster of the events of all protocols.
 ///
 /// A convenience: everything works with a broadcaster of your own as well.
-#[cfg(feature = "agents")]
 pub static CONTEXT_BROADCASTER: LazyLock<ContextBroadcaster> = LazyLock::new(|| named("context"));
 
 /// The process's broadcaster of what visitors do.
 ///
 /// A convenience: everything works with a broadcaster of your own as well.
-#[cfg(feature = "agents")]
 pub static ANALYTICS_BROADCASTER: LazyLock<AnalyticsBroadcaster> =
     LazyLock::new(|| named("analytics"));
 
@@ -66,7 +55,6 @@ pub(super) fn strict<E>(name: &'static str) -> GenericBroadcaster<E> {
     builder.name(name).build().expect("the defaults are valid")
 }
 
-#[cfg(feature = "agents")]
 pub(super) fn named<E>(name: &'static str) -> GenericBroadcaster<E> {
     let builder = GenericBroadcaster::builder().name(name);
     builder.build().expect("the defaults are valid")
