@@ -99,7 +99,7 @@ fn compare(mode: Mode, name: &str, event: Event, streams: usize) {
     let event = run.event(event);
 
     let (agui, context) = both(&runtime, &missing, streams);
-    let router = EventRouter::over(agui, unlimited(), context, unlimited());
+    let router = EventRouter::builder().agui(agui).context(context).build();
     let route = || {
         let routed = router.route_agui(USER, &event);
         routed.expect("the event is valid").total()

@@ -165,7 +165,8 @@ pub use id::{ConnectionId, EventId, LastEventId, UserId};
 #[cfg(all(feature = "agents", not(loom)))]
 pub use router::{
     A2A_BROADCASTER, A2ABroadcaster, AGUI_BROADCASTER, ANALYTICS_BROADCASTER, AgUiBroadcaster,
-    AnalyticsBroadcaster, CONTEXT_BROADCASTER, ContextBroadcaster, EventRouter, Routed,
+    AnalyticsBroadcaster, CONTEXT_BROADCASTER, ContextBroadcaster, EventRouter, EventRouterBuilder,
+    Routed,
 };
 #[cfg(not(all(test, loom)))]
 pub use sse::{

@@ -98,6 +98,7 @@ fn events_of_the_protocols_go_wherever_a_service_needs_them() {
     all::<system::SystemEvent>();
     all::<analytics::AnalyticsEvent>();
     all::<tidings::EventRouter>();
+    all::<tidings::EventRouterBuilder>();
     error::<agui::InvalidEvent>();
     error::<a2a::InvalidA2a>();
 }

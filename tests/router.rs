@@ -272,12 +272,9 @@ fn the_global_router_feeds_the_global_broadcasters() {
 fn a_router_works_over_broadcasters_of_ones_own() {
     let agui = GenericBroadcaster::builder().capacity(256).build();
     let agui = agui.expect("valid settings");
-    let router = EventRouter::over(
-        agui.clone(),
-        GenericBroadcaster::new(),
-        GenericBroadcaster::new(),
-        GenericBroadcaster::new(),
-    );
+    let router = EventRouter::builder().agui(agui.clone()).build();
+    let names = [router.a2a().name(), router.context().name()];
+    assert_eq!(names, ["a2a", "context"], "the others are its own");
     let _tab = agui.register("ann").expect("no cap is reached");
     let routed = router
         .clone()

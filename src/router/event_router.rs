@@ -82,40 +82,24 @@ impl EventRouter {
     /// streams of AG-UI and A2A end when they lag, and their [names](crate::Builder::name).
     #[must_use]
     pub fn new() -> Self {
-        Self::over(
-            strict("agui"),
-            strict("a2a"),
-            named("context"),
-            named("analytics"),
-        )
+        Self::builder().build()
     }
 
-    /// A router over these broadcasters.
-    #[must_use]
-    pub fn over(
-        agui: AgUiBroadcaster,
-        a2a: A2ABroadcaster,
-        context: ContextBroadcaster,
-        analytics: AnalyticsBroadcaster,
-    ) -> Self {
-        Self {
-            agui,
-            a2a,
-            context,
-            analytics,
-        }
+    /// Begins to build a router over broadcasters of your own.
+    pub fn builder() -> EventRouterBuilder {
+        EventRouterBuilder::default()
     }
 
     /// The process's router, over the process's broadcasters: [`AGUI_BROADCASTER`], [`A2A_BROADCASTER`],
     /// [`CONTEXT_BROADCASTER`] and [`ANALYTICS_BROADCASTER`].
     pub fn global() -> &'static Self {
         static GLOBAL: LazyLock<EventRouter> = LazyLock::new(|| {
-            EventRouter::over(
-                AGUI_BROADCASTER.clone(),
-                A2A_BROADCASTER.clone(),
-                CONTEXT_BROADCASTER.clone(),
-                ANALYTICS_BROADCASTER.clone(),
-            )
+            EventRouter::builder()
+                .agui(AGUI_BROADCASTER.clone())
+                .a2a(A2A_BROADCASTER.clone())
+                .context(CONTEXT_BROADCASTER.clone())
+                .analytics(ANALYTICS_BROADCASTER.clone())
+                .build()
         });
         &GLOBAL
     }
@@ -222,6 +206,64 @@ impl EventRouter {
             event: &shared,
         };
         Ok((reached, self.context.broadcast_as(user, &wrapped)?))
+    }
+}
+
+/// Builds an [`EventRouter`]. Where no broadcaster is given, the router has one of its own, as by [`EventRouter::new`].
+///
+/// ```
+/// use tidings::{AgUiBroadcaster, EventRouter, LagPolicy};
+///
+/// let agui = AgUiBroadcaster::builder()
+///     .lag_policy(LagPolicy::End)
+///     .connections_per_user(50)
+///     .build()?;
+/// let router = EventRouter::builder().agui(agui).build();
+/// # Ok::<(), tidings::ConfigError>(())
+/// ```
+#[derive(Debug, Default)]
+#[must_use = "a builder does nothing until it builds"]
+pub struct EventRouterBuilder {
+    agui: Option<AgUiBroadcaster>,
+    a2a: Option<A2ABroadcaster>,
+    context: Option<ContextBroadcaster>,
+    analytics: Option<AnalyticsBroadcaster>,
+}
+
+impl EventRouterBuilder {
+    /// Sends AG-UI events through this broadcaster. Give it [`LagPolicy::End`](crate::LagPolicy::End).
+    pub fn agui(mut self, broadcaster: AgUiBroadcaster) -> Self {
+        self.agui = Some(broadcaster);
+        self
+    }
+
+    /// Sends A2A events through this broadcaster. Give it [`LagPolicy::End`](crate::LagPolicy::End).
+    pub fn a2a(mut self, broadcaster: A2ABroadcaster) -> Self {
+        self.a2a = Some(broadcaster);
+        self
+    }
+
+    /// Sends the events of AG-UI, A2A and the system, with the protocol's name around them, through this broadcaster.
+    pub fn context(mut self, broadcaster: ContextBroadcaster) -> Self {
+        self.context = Some(broadcaster);
+        self
+    }
+
+    /// Sends what visitors do through this broadcaster.
+    pub fn analytics(mut self, broadcaster: AnalyticsBroadcaster) -> Self {
+        self.analytics = Some(broadcaster);
+        self
+    }
+
+    /// Builds the router.
+    #[must_use]
+    pub fn build(self) -> EventRouter {
+        EventRouter {
+            agui: self.agui.unwrap_or_else(|| strict("agui")),
+            a2a: self.a2a.unwrap_or_else(|| strict("a2a")),
+            context: self.context.unwrap_or_else(|| named("context")),
+            analytics: self.analytics.unwrap_or_else(|| named("analytics")),
+        }
     }
 }
 

@@ -8,4 +8,4 @@ pub use broadcasters::{
     A2A_BROADCASTER, A2ABroadcaster, AGUI_BROADCASTER, ANALYTICS_BROADCASTER, AgUiBroadcaster,
     AnalyticsBroadcaster, CONTEXT_BROADCASTER, ContextBroadcaster,
 };
-pub use event_router::{EventRouter, Routed};
+pub use event_router::{EventRouter, EventRouterBuilder, Routed};

@@ -85,7 +85,12 @@ async fn run(settings: &Settings) -> io::Result<()> {
     });
     let context = opening.open("context", history, plain, |hub| hub);
     let analytics = opening.open("analytics", history, plain, |hub| hub);
-    let events = EventRouter::over(agui.await?, a2a.await?, context.await?, analytics.await?);
+    let events = EventRouter::builder()
+        .agui(agui.await?)
+        .a2a(a2a.await?)
+        .context(context.await?)
+        .analytics(analytics.await?)
+        .build();
     // Where nothing is lost by it, clients may come back soon.
     let retry = history.map(|_| Duration::from_secs(1));
     let hub = Hub::new(text.clone(), events.clone(), settings.heartbeat, retry)
