@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::support::{poll_all, remembering};
-use crate::channel::{Incoming, Reading, Resume, Seam, Taken, Upstream, Welcome};
+use crate::channel::{Accepted, Incoming, Reading, Resume, Seam, Upstream, Welcome};
 use crate::gap::Gap;
 use crate::id::Position;
 use crate::registry::{Limits, Registry};
@@ -63,11 +63,11 @@ pub(super) fn open(hub: &Hub, id: &str, from: Resume) -> Subscription<Event> {
 }
 
 /// Takes what the engine sends, which comes behind `previous`.
-pub(super) fn take(hub: &Hub, offset: u64, previous: u64, number: u32) -> Taken {
+pub(super) fn take(hub: &Hub, offset: u64, previous: u64, number: u32) -> Accepted {
     take_at(hub, place(offset), previous, number)
 }
 
-pub(super) fn take_at(hub: &Hub, position: Position, previous: u64, number: u32) -> Taken {
+pub(super) fn take_at(hub: &Hub, position: Position, previous: u64, number: u32) -> Accepted {
     let incoming = Incoming { position, previous };
     let make = |id: Position| Event { number, id };
     hub.with("u", |channel| {
@@ -129,7 +129,7 @@ pub(super) fn append(hub: &Hub, engine: &Engine, number: u32) {
     });
     assert!(matches!(
         take(hub, offset, offset - 1, number),
-        Taken::Sent(_)
+        Accepted::Delivered(_)
     ));
 }
 

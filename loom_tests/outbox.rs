@@ -14,8 +14,8 @@ use crate::error::RelayError;
 #[path = "../src/backplane/relay/outbox.rs"]
 mod source;
 
-/// How many lanes there are, among which the room is divided; all events here are in one of them.
-const LANES: usize = 8;
+/// How many shards there are, among which the room is divided; all events here are in one of them.
+const SHARDS: usize = 8;
 
 /// The event of this number of the one user, of this length.
 fn push(outbox: &Outbox, number: u8, len: usize) -> Result<(), RelayError> {
@@ -34,8 +34,8 @@ struct Taken {
 
 impl Taken {
     fn take(&mut self, outbox: &Outbox) {
-        let haul = outbox.take();
-        for (_, event) in haul.events {
+        let drained = outbox.drain();
+        for (_, event) in drained.events {
             let number = u64::from(event.body[0]);
             assert_eq!(
                 number,
@@ -45,7 +45,7 @@ impl Taken {
             self.events.push(number);
             outbox.give_back(event.place);
         }
-        self.lost += haul.lost.into_values().sum::<u64>();
+        self.lost += drained.lost.into_values().sum::<u64>();
     }
 
     fn total(&self) -> u64 {
@@ -87,7 +87,7 @@ fn push_meets_sleep() {
 #[test]
 fn two_pushes_meet_sleep() {
     model(190, || {
-        let outbox = Arc::new(Outbox::new(8 * LANES, 1 << 20));
+        let outbox = Arc::new(Outbox::new(8 * SHARDS, 1 << 20));
         let pusher = {
             let outbox = outbox.clone();
             thread::spawn(move || {
@@ -101,13 +101,13 @@ fn two_pushes_meet_sleep() {
     });
 }
 
-/// An event that has no room even in an empty lane: the task learns of the loss, and the user's next event is taken.
+/// An event that has no room even in an empty shard: the task learns of the loss, and the user's next event is taken.
 ///
 /// Fails: a_loss_does_not_wake.
 #[test]
 fn a_loss_meets_sleep() {
     model(50, || {
-        let outbox = Arc::new(Outbox::new(8, 100 * LANES));
+        let outbox = Arc::new(Outbox::new(8, 100 * SHARDS));
         let pusher = {
             let outbox = outbox.clone();
             thread::spawn(move || assert_eq!(push(&outbox, 1, 200), Err(RelayError::QueueFull)))
@@ -119,13 +119,13 @@ fn a_loss_meets_sleep() {
     });
 }
 
-/// A lane that is full is emptied while events are pushed, of which a small one would fit behind a large one that did not.
+/// A shard that is full is emptied while events are pushed, of which a small one would fit behind a large one that did not.
 ///
-/// Fails: what_fits_is_taken_behind_a_loss, a_lane_is_emptied_in_two_steps.
+/// Fails: what_fits_is_taken_behind_a_loss, a_shard_is_emptied_in_two_steps.
 #[test]
-fn take_meets_a_full_lane() {
+fn take_meets_a_full_shard() {
     model(5, || {
-        let outbox = Arc::new(Outbox::new(8 * LANES, 100 * LANES));
+        let outbox = Arc::new(Outbox::new(8 * SHARDS, 100 * SHARDS));
         let pusher = {
             let outbox = outbox.clone();
             thread::spawn(move || {

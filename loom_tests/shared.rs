@@ -10,7 +10,7 @@ use loom::thread;
 
 use super::node::*;
 use super::support::{limits, model, poll_all, remembering, wait};
-use crate::channel::{History, Resume, Taken, Welcome};
+use crate::channel::{Accepted, History, Resume, Welcome};
 use crate::gap::{Gap, GapReason};
 use crate::id::{LastEventId, Position};
 use crate::registry::Limits;
@@ -118,26 +118,29 @@ fn a_repair_meets_what_comes() {
         let hub = hub();
         let mut one = open(&hub, "a", Resume::Fresh);
         // The first one was lost on its way.
-        assert_eq!(take(&hub, 2, 1, 2), Taken::Early);
+        assert_eq!(take(&hub, 2, 1, 2), Accepted::OutOfOrder);
         let driver = {
             let hub = hub.clone();
             thread::spawn(move || {
                 take(&hub, 2, 1, 2);
                 let taken = take(&hub, 3, 2, 3);
-                assert!(matches!(taken, Taken::Early | Taken::Sent(1)));
+                assert!(matches!(
+                    taken,
+                    Accepted::OutOfOrder | Accepted::Delivered(1)
+                ));
                 taken
             })
         };
         // As the log is read from where the channel is: what comes before each of them is here.
-        assert_eq!(take(&hub, 1, 0, 1), Taken::Sent(1));
+        assert_eq!(take(&hub, 1, 0, 1), Accepted::Delivered(1));
         take(&hub, 2, 0, 2);
         hub.with("u", |channel| channel.catch_up(place(2)));
-        let is_early = driver.join().unwrap() == Taken::Early;
+        let is_early = driver.join().unwrap() == Accepted::OutOfOrder;
         let again = take(&hub, 3, 0, 3);
         let expected = if is_early {
-            Taken::Sent(1)
+            Accepted::Delivered(1)
         } else {
-            Taken::Again
+            Accepted::Duplicate
         };
         assert_eq!(again, expected);
         let live = read(&mut one);
@@ -196,7 +199,7 @@ fn a_comparison_meets_what_comes() {
         // Asked when the log had both of them.
         hub.with("u", |channel| channel.compare(place(2), 4));
         driver.join().unwrap();
-        assert_eq!(take(&hub, 2, 1, 2), Taken::Sent(1));
+        assert_eq!(take(&hub, 2, 1, 2), Accepted::Delivered(1));
         hub.with("u", |channel| channel.compare(place(2), 4));
         let live = read(&mut one);
         assert_eq!(numbers(&live), [1, 2]);
@@ -230,15 +233,18 @@ fn a_new_log_meets_an_event() {
         horizon.with(|at| *at = NEW);
         follow(&hub);
         let second = driver.join().unwrap();
-        assert!(matches!(second, Taken::Sent(1) | Taken::Elsewhere));
+        assert!(matches!(
+            second,
+            Accepted::Delivered(1) | Accepted::Elsewhere
+        ));
         assert_eq!(
             take_at(&hub, Position { offset: 6, ..NEW }, 5, 3),
-            Taken::Sent(1)
+            Accepted::Delivered(1)
         );
         let live = read(&mut one);
         let cut = live.iter().position(|event| event.number == NOTICE);
         let (old, new) = live.split_at(cut.expect("it is told"));
-        assert_eq!(old.len(), if second == Taken::Elsewhere { 1 } else { 2 });
+        assert_eq!(old.len(), if second == Accepted::Elsewhere { 1 } else { 2 });
         assert!(old.iter().all(|event| event.id.epoch == EPOCH), "{live:?}");
         assert!(
             new.iter().all(|event| event.id.epoch == NEW.epoch),
@@ -452,7 +458,7 @@ fn assert_ends(linger: Duration, end: fn(&Hub)) {
     let one = waiter.join().unwrap();
     let sent = hub.with("u", |_| take(&hub, 9, 0, 1));
     assert!(
-        sent.is_none_or(|sent| sent == Taken::Sent(0)),
+        sent.is_none_or(|sent| sent == Accepted::Delivered(0)),
         "it holds no feed"
     );
     drop(one);

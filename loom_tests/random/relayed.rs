@@ -10,7 +10,7 @@ use shuttle::thread;
 use super::super::node::{self, Engine};
 use super::super::support::remembering;
 use super::{check, come_back};
-use crate::channel::{Resume, Taken};
+use crate::channel::{Accepted, Resume};
 use crate::sync::Mutex;
 
 use outbox::Outbox;
@@ -56,7 +56,7 @@ fn a_node_loses_some_of_what_the_engine_sends() {
     check(|| {
         let hub = node::hub_with(remembering(32));
         let mut stays = node::open(&hub, "stays", Resume::Fresh);
-        // Room for a hundred events of one user, who has half of a lane.
+        // Room for a hundred events of one user, who has half of a shard.
         let outbox = Arc::new(Outbox::new(8 * 200, 1 << 20));
         let engine = Engine::new(Mutex::new(Vec::new()));
         let wire = Wire::new(Mutex::new(VecDeque::new()));
@@ -78,12 +78,12 @@ fn a_node_loses_some_of_what_the_engine_sends() {
             thread::spawn(move || {
                 let mut published = 0;
                 while published < 2 * OWN {
-                    let haul = outbox.take();
-                    assert!(haul.lost.is_empty(), "there is room");
-                    if haul.events.is_empty() {
+                    let drained = outbox.drain();
+                    assert!(drained.lost.is_empty(), "there is room");
+                    if drained.events.is_empty() {
                         block_on(outbox.wait());
                     }
-                    for (_, event) in haul.events {
+                    for (_, event) in drained.events {
                         let number = (&event.body[..]).try_into().expect("four bytes");
                         append(&engine, &wire, u32::from_be_bytes(number));
                         outbox.give_back(event.place);
@@ -110,7 +110,9 @@ fn a_node_loses_some_of_what_the_engine_sends() {
                         continue;
                     };
                     let is_lost = thread_rng().gen_range(0..4) == 0;
-                    if !is_lost && node::take(&hub, offset, offset - 1, number) == Taken::Early {
+                    if !is_lost
+                        && node::take(&hub, offset, offset - 1, number) == Accepted::OutOfOrder
+                    {
                         repair(&hub, &engine);
                     }
                 }

@@ -1,7 +1,7 @@
 //! The public face: broadcasters, how they are built, and the trait for those who want one behind `dyn`.
 
 mod builder;
-mod contract;
+mod dyn_broadcaster;
 mod generic;
 mod observe;
 mod publisher;
@@ -13,7 +13,7 @@ mod sweep;
 mod take_over;
 
 pub use builder::Builder;
-pub use contract::Broadcaster;
+pub use dyn_broadcaster::Broadcaster;
 pub use generic::{ConnectionInfo, GenericBroadcaster};
 pub use publisher::{PublishError, Publisher};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::ring::Ring;
-use super::{Connection, Incoming, Log, Refusal, Resume, Roster, Standing, Taken};
+use super::{Accepted, Connection, Incoming, Log, Refusal, Resume, Roster, Standing};
 use crate::gap::{Gap, GapReason};
 use crate::id::{Position, UserId};
 use crate::sync::contain;
@@ -107,7 +107,7 @@ impl<T: Clone + Send + 'static> Channel<T> {
         incoming: Incoming,
         sized: (usize, Option<&str>),
         make: impl FnOnce(Position) -> T,
-    ) -> Taken {
+    ) -> Accepted {
         // What is not taken is dropped here and not under the log's lock: it may hold an attachment of the service.
         let mut unused = Some(make);
         let make = |id| {
@@ -118,7 +118,7 @@ impl<T: Clone + Send + 'static> Channel<T> {
             }
         };
         self.sending(|send| match self.roster.log() {
-            None => Taken::Elsewhere,
+            None => Accepted::Elsewhere,
             Some(log) => log.take(incoming, sized, make, || self.roster.add_notice(), send),
         })
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::kept::Entry;
+use super::window::Retained;
 
 /// What a key costs besides its bytes: its places in both maps. These are trees, which grow and shrink bit by bit, and not
 /// all at once under the lock.
@@ -26,7 +26,7 @@ pub(super) struct Latest<T> {
 struct Newest<T> {
     key: Arc<str>,
     /// The event, once the window has dropped it.
-    held: Option<Entry<T>>,
+    held: Option<Retained<T>>,
 }
 
 /// What was taken out.
@@ -90,7 +90,7 @@ impl<T> Latest<T> {
     }
 
     /// Holds an event that the window does not have, if it is the newest of its key; gives it back if it is not.
-    pub(super) fn hold(&mut self, offset: u64, entry: Entry<T>) -> Result<(), Entry<T>> {
+    pub(super) fn hold(&mut self, offset: u64, entry: Retained<T>) -> Result<(), Retained<T>> {
         match self.newest.get_mut(&offset) {
             None => Err(entry),
             Some(newest) => {
@@ -111,7 +111,7 @@ impl<T> Latest<T> {
     /// Forgets the oldest event that is held, if `may_go` says so.
     pub(super) fn forget_held(
         &mut self,
-        may_go: impl FnOnce(&Entry<T>) -> bool,
+        may_go: impl FnOnce(&Retained<T>) -> bool,
     ) -> Option<Removed<T>> {
         let (_, oldest) = self.newest.first_key_value()?;
         oldest.held.as_ref().filter(|held| may_go(held))?;

@@ -21,10 +21,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::discarded::Discarded;
-use super::kept::{Entry, Mark, State};
 use super::latest::Latest;
 use super::ring::Feed;
-use super::shared::{Incoming, Marks, Standing, Taken};
+use super::shared::{Accepted, Incoming, Marks, Standing};
+use super::window::{Mark, Retained, Window};
 use super::{Replay, Resume, Retention};
 use crate::gap::{Gap, GapReason};
 use crate::id::Position;
@@ -36,7 +36,7 @@ const CHUNK: u64 = 32;
 pub(crate) struct Log<T> {
     epoch: u64,
     retention: Arc<Retention>,
-    state: Mutex<State<T>>,
+    window: Mutex<Window<T>>,
 }
 
 /// A stream that was let in.
@@ -69,9 +69,9 @@ impl<T: Clone + Send + 'static> Log<T> {
     pub(crate) fn new(retention: Arc<Retention>) -> Arc<Self> {
         Arc::new(Self {
             epoch: Position::new_epoch(),
-            state: Mutex::new(State {
+            window: Mutex::new(Window {
                 next: 1,
-                kept: VecDeque::new(),
+                events: VecDeque::new(),
                 bytes: 0,
                 counters: retention.counters.clone(),
                 latest: Latest::new(retention.keys),
@@ -94,9 +94,9 @@ impl<T: Clone + Send + 'static> Log<T> {
             return None;
         }
         let log = Self::new(retention);
-        log.with(|state, _| {
-            state.away = Some(Instant::now());
-            state.unclaimed = true;
+        log.with(|window, _| {
+            window.away = Some(Instant::now());
+            window.unclaimed = true;
         });
         Some(log)
     }
@@ -123,9 +123,9 @@ impl<T: Clone + Send + 'static> Log<T> {
     }
 
     /// Runs `f` under the lock. What it discards is dropped after that.
-    fn with<R>(&self, f: impl FnOnce(&mut State<T>, &mut Discarded<T>) -> R) -> R {
+    fn with<R>(&self, f: impl FnOnce(&mut Window<T>, &mut Discarded<T>) -> R) -> R {
         let mut discarded = Discarded::new();
-        self.state.with(|state| f(state, &mut discarded))
+        self.window.with(|window| f(window, &mut discarded))
     }
 
     /// Gives an event its offset, appends it, and sends it (invariant 1). Not for a channel in an engine's log.
@@ -137,9 +137,9 @@ impl<T: Clone + Send + 'static> Log<T> {
         send: impl FnOnce(T) -> usize,
     ) -> usize {
         let now = self.now();
-        self.with(|state, discarded| {
-            let event = make(self.position(state.next));
-            self.push((state, discarded), (size, key), (now, None), event, send)
+        self.with(|window, discarded| {
+            let event = make(self.position(window.next));
+            self.push((window, discarded), (size, key), (now, None), event, send)
         })
     }
 
@@ -152,26 +152,26 @@ impl<T: Clone + Send + 'static> Log<T> {
         make: impl FnOnce(Position) -> T,
         count: impl FnOnce(),
         mut send: impl FnMut(T) -> usize,
-    ) -> Taken {
+    ) -> Accepted {
         let now = self.now();
-        self.with(|state, discarded| {
+        self.with(|window, discarded| {
             let place = incoming.position;
-            let Some(marks) = state.marks.as_mut().filter(|at| at.epoch == place.epoch) else {
-                return Taken::Elsewhere;
+            let Some(marks) = window.marks.as_mut().filter(|at| at.epoch == place.epoch) else {
+                return Accepted::Elsewhere;
             };
             if place.offset <= marks.last {
-                return Taken::Again;
+                return Accepted::Duplicate;
             }
             if incoming.previous > marks.last {
-                return Taken::Early;
+                return Accepted::OutOfOrder;
             }
             let before = (marks.last, true);
             marks.last = place.offset;
-            if let Some((size, notice)) = state.apart.take() {
+            if let Some((size, notice)) = window.apart.take() {
                 count();
                 let sized = (size, None);
                 self.push(
-                    (state, discarded),
+                    (window, discarded),
                     sized,
                     (now, Some(before)),
                     notice,
@@ -180,7 +180,7 @@ impl<T: Clone + Send + 'static> Log<T> {
             }
             let event = make(place);
             let at = (now, Some((place.offset, false)));
-            Taken::Sent(self.push((state, discarded), (size, key), at, event, send))
+            Accepted::Delivered(self.push((window, discarded), (size, key), at, event, send))
         })
     }
 
@@ -195,15 +195,15 @@ impl<T: Clone + Send + 'static> Log<T> {
         mut send: impl FnMut(T) -> usize,
     ) {
         let now = self.now();
-        self.with(|state, discarded| {
-            let at = (now, state.marks.map(|marks| (marks.last, true)));
-            if state.apart.is_none() {
+        self.with(|window, discarded| {
+            let at = (now, window.marks.map(|marks| (marks.last, true)));
+            if window.apart.is_none() {
                 count();
                 let (size, first) = notice.clone();
-                state.apart = Some(notice);
-                self.push((state, discarded), (size, None), at, first, &mut send);
+                window.apart = Some(notice);
+                self.push((window, discarded), (size, None), at, first, &mut send);
             }
-            self.push((state, discarded), (size, key), at, event, send);
+            self.push((window, discarded), (size, key), at, event, send);
         });
     }
 
@@ -226,8 +226,8 @@ impl<T: Clone + Send + 'static> Log<T> {
 
     /// The engine's log has nothing up to this place that is not here, or known to be missing.
     pub(super) fn catch_up(&self, place: Position) {
-        self.with(|state, _| {
-            if let Some(marks) = state.marks.as_mut().filter(|at| at.epoch == place.epoch) {
+        self.with(|window, _| {
+            if let Some(marks) = window.marks.as_mut().filter(|at| at.epoch == place.epoch) {
                 marks.last = marks.last.max(place.offset);
             }
         });
@@ -235,7 +235,7 @@ impl<T: Clone + Send + 'static> Log<T> {
 
     /// Compares itself with the end of the user's log, which has nothing between `newest` and `through`.
     pub(super) fn compare(&self, newest: Position, through: u64) -> Standing {
-        self.with(|state, _| match &mut state.marks {
+        self.with(|window, _| match &mut window.marks {
             Some(marks) if marks.epoch == newest.epoch => {
                 if newest.offset > marks.last {
                     return Standing::Behind;
@@ -259,19 +259,22 @@ impl<T: Clone + Send + 'static> Log<T> {
             return;
         };
         let now = self.now();
-        self.with(|state, discarded| {
+        self.with(|window, discarded| {
             // Asked under the lock. Outside, a slow caller could bring an answer from before the last change, and lead the
             // channel back into the old log.
             let horizon = upstream.horizon();
-            if state.marks.is_none_or(|marks| marks.epoch == horizon.epoch) {
+            if window
+                .marks
+                .is_none_or(|marks| marks.epoch == horizon.epoch)
+            {
                 return;
             }
-            while state.forget_oldest(&self.retention, discarded) {}
-            state.marks = Some(Marks::at(horizon));
-            state.apart = None;
+            while window.forget_oldest(&self.retention, discarded) {}
+            window.marks = Some(Marks::at(horizon));
+            window.apart = None;
             let event = make(horizon);
             self.push(
-                (state, discarded),
+                (window, discarded),
                 (size, None),
                 (now, Some((horizon.offset, false))),
                 event,
@@ -282,35 +285,35 @@ impl<T: Clone + Send + 'static> Log<T> {
 
     /// Where it is in the engine's log, if it is in one.
     pub(super) fn place(&self) -> Option<Position> {
-        self.with(|state, _| state.marks.map(|marks| marks.position(marks.last)))
+        self.with(|window, _| window.marks.map(|marks| marks.position(marks.last)))
     }
 
     /// Where a stream is that goes on with the event of this offset, unless there is one already.
     pub(super) fn place_before(&self, next: u64) -> Option<Position> {
-        self.with(|state, _| {
-            if state.next != next {
+        self.with(|window, _| {
+            if window.next != next {
                 return None;
             }
-            let marks = state.marks.map(|marks| marks.position(marks.last));
+            let marks = window.marks.map(|marks| marks.position(marks.last));
             marks.or_else(|| self.position(next - 1))
         })
     }
 
     fn push(
         &self,
-        (state, discarded): (&mut State<T>, &mut Discarded<T>),
+        (window, discarded): (&mut Window<T>, &mut Discarded<T>),
         (size, key): (usize, Option<&str>),
         (at, mark): (Option<Instant>, Option<Mark>),
         event: T,
         send: impl FnOnce(T) -> usize,
     ) -> usize {
-        let entry = Entry {
+        let entry = Retained {
             event: event.clone(),
             size,
             at,
             mark,
         };
-        state.keep(key, entry, &self.retention, discarded);
+        window.keep(key, entry, &self.retention, discarded);
         send(event)
     }
 
@@ -325,20 +328,20 @@ impl<T: Clone + Send + 'static> Log<T> {
         resume: Resume,
         subscribe: impl FnOnce() -> Feed<T>,
     ) -> Joined<T> {
-        self.with(|state, _| {
-            state.come_back(&self.retention);
+        self.with(|window, _| {
+            window.come_back(&self.retention);
             let feed = subscribe();
-            let live = state.next;
-            let unclaimed = std::mem::take(&mut state.unclaimed);
+            let live = window.next;
+            let unclaimed = std::mem::take(&mut window.unclaimed);
             let start = match resume {
                 Resume::Fresh if unclaimed => Start::At(1),
                 Resume::Fresh => Start::At(live),
-                Resume::After(position) => self.find(state, position),
+                Resume::After(position) => self.find(window, position),
                 Resume::Unknown => Start::Unknown,
             };
             // Who is given everything has yet to get it, and comes back from before it if cut off until then.
             let gets_all = unclaimed && resume == Resume::Fresh;
-            let cursor = match (state.marks, gets_all) {
+            let cursor = match (window.marks, gets_all) {
                 (Some(marks), true) => Some(marks.position(marks.begun)),
                 (Some(marks), false) => Some(marks.position(marks.last)),
                 (None, true) => self.position(0),
@@ -348,7 +351,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                 Start::At(next) => next,
                 Start::Log | Start::Unknown => live,
             };
-            let last = state.marks.map(|marks| marks.position(marks.last));
+            let last = window.marks.map(|marks| marks.position(marks.last));
             let unknown = matches!(start, Start::Unknown);
             Joined {
                 feed,
@@ -369,9 +372,9 @@ impl<T: Clone + Send + 'static> Log<T> {
     }
 
     /// Where a stream goes on that has been here before, or on another node.
-    fn find(&self, state: &State<T>, position: Position) -> Start {
-        let live = state.next;
-        let Some(marks) = state.marks else {
+    fn find(&self, window: &Window<T>, position: Position) -> Start {
+        let live = window.next;
+        let Some(marks) = window.marks else {
             let is_ours = self.retention.history.is_some()
                 && position.epoch == self.epoch
                 && position.offset < live;
@@ -387,35 +390,35 @@ impl<T: Clone + Send + 'static> Log<T> {
         if position.offset < marks.dropped {
             return Start::Log;
         }
-        let first = live - state.kept.len() as u64;
-        Start::At(first + state.behind(position.offset))
+        let first = live - window.events.len() as u64;
+        Start::At(first + window.behind(position.offset))
     }
 
     /// What there is of the events from `next` up to `end`, a few at a time. With `coalesce`, the newest of each key stand
     /// for what is gone.
     pub(super) fn read(&self, next: u64, end: u64, coalesce: bool) -> Excerpt<T> {
         let now = self.retention.age().map(|_| Instant::now());
-        self.with(|state, discarded| {
-            state.forget_old(now, &self.retention, discarded);
-            let first = state.next - state.kept.len() as u64;
+        self.with(|window, discarded| {
+            window.forget_old(now, &self.retention, discarded);
+            let first = window.next - window.events.len() as u64;
             if next < first {
                 let mut until = end.min(first);
                 let mut latest = Vec::new();
                 if coalesce {
-                    (latest, until) = state.latest.within(next..until, CHUNK as usize);
+                    (latest, until) = window.latest.within(next..until, CHUNK as usize);
                 }
-                let position = match state.marks {
+                let position = match window.marks {
                     None => None,
                     // A stream that has read the log up to there lacks events that were shown meanwhile.
-                    Some(_) if next <= state.dropped_between => None,
+                    Some(_) if next <= window.dropped_between => None,
                     Some(marks) if until == first => Some(marks.position(marks.dropped)),
                     Some(_) => None,
                 };
-                let shared = state.marks.is_some();
+                let shared = window.marks.is_some();
                 let before = latest.first().map_or(until, |(offset, _)| *offset);
                 return Excerpt {
                     missed: until - next - latest.len() as u64,
-                    told: !coalesce || !state.latest.accounts_from(next),
+                    told: !coalesce || !window.latest.accounts_from(next),
                     position: match shared {
                         true => position.filter(|_| latest.is_empty()),
                         // What is left of the stretch is still to come.
@@ -428,7 +431,7 @@ impl<T: Clone + Send + 'static> Log<T> {
             let until = end.min(next + CHUNK);
             // Both fit: what is kept is in memory.
             let range = (next - first) as usize..(until - first) as usize;
-            let events = state.kept.range(range).map(|entry| entry.event.clone());
+            let events = window.events.range(range).map(|entry| entry.event.clone());
             Excerpt {
                 events: events.collect(),
                 missed: 0,
@@ -442,28 +445,28 @@ impl<T: Clone + Send + 'static> Log<T> {
     /// Keeps the log of a user who has gone, if `is_deserted` says that nobody is in; `false` if there is no room for it,
     /// and the channel is to be closed.
     pub(super) fn linger(&self, is_deserted: impl FnOnce() -> bool) -> bool {
-        self.with(|state, discarded| {
-            if state.away.is_some() || !is_deserted() {
+        self.with(|window, discarded| {
+            if window.away.is_some() || !is_deserted() {
                 return true;
             }
             if !self.retention.away_users().take(1) {
                 return false;
             }
-            while !self.retention.away_bytes().take(state.bytes) {
+            while !self.retention.away_bytes().take(window.bytes) {
                 // With nothing left it asks for nothing, and gets it.
-                state.forget_oldest(&self.retention, discarded);
+                window.forget_oldest(&self.retention, discarded);
             }
-            state.away = Some(Instant::now());
+            window.away = Some(Instant::now());
             true
         })
     }
 
     /// Forgets events that are too old, and says whether the user has been away for too long.
     pub(super) fn is_over(&self, now: Instant) -> bool {
-        self.with(|state, discarded| {
-            state.forget_old(Some(now), &self.retention, discarded);
+        self.with(|window, discarded| {
+            window.forget_old(Some(now), &self.retention, discarded);
             let linger = self.retention.linger();
-            state
+            window
                 .away
                 .is_some_and(|since| now.saturating_duration_since(since) >= linger)
         })
@@ -471,7 +474,7 @@ impl<T: Clone + Send + 'static> Log<T> {
 
     /// Gives back what a user who is away takes. Called by whoever has closed the channel, after that.
     pub(crate) fn close(&self) {
-        self.with(|state, _| state.come_back(&self.retention));
+        self.with(|window, _| window.come_back(&self.retention));
     }
 }
 

@@ -6,12 +6,20 @@
 //!
 //! The roster is the only owner of the ring's sending side. So closing the channel, or an eviction, which replaces the ring,
 //! ends the streams that read from it.
+//!
+//! # Words
+//!
+//! - **Offset**: a number in a sequence. A channel numbers what it sends from 1, and an engine's log numbers its messages.
+//! - **Epoch**: a random number that names a history, so that an offset of one history is not taken for one of another.
+//! - **Position**: an epoch and an offset in it. It is what an event's id says.
+//! - **Head**: how many events the channel has sent. A connection is behind by the head less what it has read or lost.
+//! - **Cursor**: the position after which a stream begins. A client that is cut off before its first event comes back with it.
+//! - **Seen**: the position of the last event that a client says it has.
 
 mod connection;
 mod discarded;
 mod fanout;
 mod history;
-mod kept;
 mod latest;
 mod log;
 mod replay;
@@ -21,6 +29,7 @@ mod roster;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod window;
 
 pub(crate) use connection::Connection;
 pub(crate) use fanout::{Channel, Welcome};
@@ -30,4 +39,4 @@ use replay::Replay;
 pub(crate) use replay::{Missed, Resume};
 pub(crate) use retention::Retention;
 pub(crate) use roster::{Detached, Refusal, Roster};
-pub(crate) use shared::{Incoming, Reading, Seam, Standing, Taken, Upstream};
+pub(crate) use shared::{Accepted, Incoming, Reading, Seam, Standing, Upstream};

@@ -4,9 +4,9 @@
 //! a user's events in one order, and the id of an event is its [`Position`] in the log, the same on all nodes. Events that are
 //! [shown](super::Log::show) during an outage have no ids; the log returns them later.
 //!
-//! 1. Events are appended in the order of the log and without holes. An event whose predecessor is not here yet is refused
-//!    as [early](Taken::Early), and so is one that is here already.
-//! 2. All positions in a channel belong to one epoch. An event of another one is [refused](Taken::Elsewhere). When the log
+//! 1. Events are appended in the order of the log and without holes. One whose predecessor is not here yet is refused as
+//!    [out of order](Accepted::OutOfOrder), one that is here already as a [duplicate](Accepted::Duplicate).
+//! 2. All positions in a channel belong to one epoch. An event of another one is [refused](Accepted::Elsewhere). When the log
 //!    is replaced, [`Log::follow`](super::Log::follow) empties the history and appends a notice, which stands between the
 //!    ids of the old log and those of the new one.
 //! 3. A channel may be opened while the log is replaced, and begin in the old one. So whoever opens a channel calls `follow`
@@ -79,13 +79,13 @@ pub(crate) struct Incoming {
 
 /// What became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Taken {
+pub(crate) enum Accepted {
     /// It was sent to so many streams.
-    Sent(usize),
+    Delivered(usize),
     /// The channel has it.
-    Again,
+    Duplicate,
     /// The channel lacks the one before it.
-    Early,
+    OutOfOrder,
     /// The channel is in another log.
     Elsewhere,
 }

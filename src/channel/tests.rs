@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use super::ring::Ring;
-use super::{History, Incoming, Log, Reading, Resume, Retention, Seam, Standing, Taken, Upstream};
+use super::{
+    Accepted, History, Incoming, Log, Reading, Resume, Retention, Seam, Standing, Upstream,
+};
 use crate::id::Position;
 
 const EPOCH: u64 = 7;
@@ -68,7 +70,7 @@ impl Node {
         self.ring.push(event).0
     }
 
-    fn take_sized(&self, position: Position, previous: u64, number: u32, size: usize) -> Taken {
+    fn take_sized(&self, position: Position, previous: u64, number: u32, size: usize) -> Accepted {
         let incoming = Incoming { position, previous };
         let make = |id: Position| (number, id);
         self.log.take(
@@ -80,7 +82,7 @@ impl Node {
         )
     }
 
-    fn take(&self, offset: u64, previous: u64, number: u32) -> Taken {
+    fn take(&self, offset: u64, previous: u64, number: u32) -> Accepted {
         self.take_sized(place(offset), previous, number, 1)
     }
 
@@ -89,7 +91,7 @@ impl Node {
         let last = self.at();
         assert_eq!(
             self.take_sized(place(last + 1), last, number, size),
-            Taken::Sent(0)
+            Accepted::Delivered(0)
         );
         self.sent.borrow().last().expect("it was sent").1
     }
@@ -140,9 +142,9 @@ impl Node {
 #[test]
 fn a_client_goes_on_behind_its_event_where_the_history_has_what_follows() {
     let node = node(History::new(100));
-    assert_eq!(node.take(11, 10, 1), Taken::Sent(0));
-    assert_eq!(node.take(13, 11, 2), Taken::Sent(0));
-    assert_eq!(node.take(14, 13, 3), Taken::Sent(0));
+    assert_eq!(node.take(11, 10, 1), Accepted::Delivered(0));
+    assert_eq!(node.take(13, 11, 2), Accepted::Delivered(0));
+    assert_eq!(node.take(14, 13, 3), Accepted::Delivered(0));
     assert_eq!(node.back(place(10)), Events(vec![1, 2, 3]));
     let sent = node.sent.borrow().clone();
     for (index, (number, id)) in sent.iter().enumerate() {
@@ -210,13 +212,13 @@ fn what_is_missing_stands_in_its_place() {
 fn the_engines_events_come_in_order_and_once() {
     let node = node(History::new(100));
     assert_eq!(node.at(), 10);
-    assert_eq!(node.take(10, 9, 0), Taken::Again);
-    assert_eq!(node.take(12, 11, 2), Taken::Early);
-    assert_eq!(node.take(11, 10, 1), Taken::Sent(0));
-    assert_eq!(node.take(11, 10, 1), Taken::Again);
+    assert_eq!(node.take(10, 9, 0), Accepted::Duplicate);
+    assert_eq!(node.take(12, 11, 2), Accepted::OutOfOrder);
+    assert_eq!(node.take(11, 10, 1), Accepted::Delivered(0));
+    assert_eq!(node.take(11, 10, 1), Accepted::Duplicate);
     // Of what is behind 11 nothing was lost.
-    assert_eq!(node.take(12, 11, 2), Taken::Sent(0));
-    assert_eq!(node.take(14, 13, 4), Taken::Early);
+    assert_eq!(node.take(12, 11, 2), Accepted::Delivered(0));
+    assert_eq!(node.take(14, 13, 4), Accepted::OutOfOrder);
     node.log.catch_up(place(13));
     assert_eq!(node.at(), 13);
     node.log.catch_up(place(11));
@@ -225,8 +227,8 @@ fn the_engines_events_come_in_order_and_once() {
         ..place(20)
     });
     assert_eq!(node.at(), 13);
-    assert_eq!(node.take(13, 12, 3), Taken::Again);
-    assert_eq!(node.take(14, 13, 4), Taken::Sent(0));
+    assert_eq!(node.take(13, 12, 3), Accepted::Duplicate);
+    assert_eq!(node.take(14, 13, 4), Accepted::Delivered(0));
 }
 
 #[test]
@@ -249,7 +251,7 @@ fn a_quiet_channel_moves_on_with_the_log_and_one_that_lacks_something_does_not()
     assert_eq!(node.log.compare(other, 40), Standing::Elsewhere);
     // Behind the last event is behind everything there is.
     assert_eq!(node.back(first), Events(vec![]));
-    assert_eq!(node.take(21, 11, 2), Taken::Sent(0));
+    assert_eq!(node.take(21, 11, 2), Accepted::Delivered(0));
 }
 
 #[test]
@@ -298,9 +300,9 @@ fn a_log_of_the_engine_that_is_another_one_begins_anew() {
     assert_eq!((number, id.epoch, id.offset), (NOTICE, EPOCH + 1, 10));
     assert_eq!(node.back(before), Unknown);
     assert_eq!(node.back(id), Events(vec![]), "told already");
-    assert_eq!(node.take(12, 11, 2), Taken::Elsewhere, "of the old log");
+    assert_eq!(node.take(12, 11, 2), Accepted::Elsewhere, "of the old log");
     let next = Position { offset: 11, ..id };
-    assert_eq!(node.take_sized(next, 3, 4, 1), Taken::Sent(0));
+    assert_eq!(node.take_sized(next, 3, 4, 1), Accepted::Delivered(0));
     assert_eq!(node.back(id), Events(vec![4]));
     assert_eq!(node.log.id_epoch(), Some(EPOCH + 1));
 }

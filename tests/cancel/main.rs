@@ -117,27 +117,27 @@ const COVERED: &[(&str, &str, &str)] = &[
         "a_shared_connection_to_nats_ends_with_its_future",
     ),
     (
-        "broadcaster/contract.rs",
+        "broadcaster/dyn_broadcaster.rs",
         "register",
         "a_registration_leaves_nothing",
     ),
     (
-        "broadcaster/contract.rs",
+        "broadcaster/dyn_broadcaster.rs",
         "unregister",
         "what_does_not_wait_is_done_or_not_begun",
     ),
     (
-        "broadcaster/contract.rs",
+        "broadcaster/dyn_broadcaster.rs",
         "broadcast",
         "what_does_not_wait_is_done_or_not_begun",
     ),
     (
-        "broadcaster/contract.rs",
+        "broadcaster/dyn_broadcaster.rs",
         "connection_count",
         "what_does_not_wait_is_done_or_not_begun",
     ),
     (
-        "broadcaster/contract.rs",
+        "broadcaster/dyn_broadcaster.rs",
         "total_connections",
         "what_does_not_wait_is_done_or_not_begun",
     ),

@@ -11,7 +11,7 @@ use tokio_stream::StreamExt;
 use super::Relay;
 use super::reads::{Asked, Reads};
 use crate::backplane::{Cause, Envelope, Event, Level, Place, Received, What};
-use crate::channel::{Channel, Incoming, Taken};
+use crate::channel::{Accepted, Channel, Incoming};
 use crate::frame::{Draft, Frame};
 use crate::gap::GapReason;
 use crate::id::{Position, UserId};
@@ -73,16 +73,16 @@ impl Relay {
             (Level::Replayable, Some(place)) => {
                 let taken = registry.with(&user, |channel| self.take(channel, envelope, place));
                 match taken {
-                    Some(Taken::Early) => {
+                    Some(Accepted::OutOfOrder) => {
                         self.counters.holes.add(1);
                         reads.repair(registry, &user, place.position);
                     }
-                    Some(Taken::Elsewhere) => {
+                    Some(Accepted::Elsewhere) => {
                         // Behind that place there may be this message.
                         self.follow(registry, &user);
                         reads.compare(vec![user]);
                     }
-                    Some(Taken::Sent(_) | Taken::Again) | None => {}
+                    Some(Accepted::Delivered(_) | Accepted::Duplicate) | None => {}
                 }
                 taken.is_some()
             }
@@ -114,7 +114,7 @@ impl Relay {
         channel: &Channel<Arc<Frame>>,
         envelope: Envelope,
         place: Place,
-    ) -> Taken {
+    ) -> Accepted {
         let incoming = Incoming {
             position: place.position,
             previous: place.previous,
@@ -134,7 +134,7 @@ impl Relay {
                 let taken = channel.take(false, incoming, sized, |id| {
                     Arc::new(draft.finish(Some(id)))
                 });
-                if let (true, Taken::Sent(reached)) = (is_sampled, taken) {
+                if let (true, Accepted::Delivered(reached)) = (is_sampled, taken) {
                     fanned_out(self.name, reached);
                 }
                 taken
@@ -144,7 +144,7 @@ impl Relay {
                 channel.take(true, incoming, sized, |id| notice(count, id))
             }
         };
-        if taken == Taken::Again {
+        if taken == Accepted::Duplicate {
             self.counters.again.add(1);
         }
         taken

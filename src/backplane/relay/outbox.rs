@@ -4,14 +4,14 @@
 //! it shares with few other users, and wakes the task that publishes only if that sleeps. The task does not go to sleep
 //! between two broadcasts that follow each other closely, so a stream of events costs no wake-ups.
 //!
-//! 1. A user's events are in one lane, in the order in which they were pushed.
+//! 1. A user's events are in one shard, in the order in which they were pushed.
 //! 2. Where there is no room, an event is counted and not kept. The count stands after the events that were kept before it
 //!    and before those that are kept later: once a user has lost an event, the user's next ones are lost as well, until the
 //!    task has taken the count.
 //! 3. Room is taken by a push, and given back when the event was published or given up: what the task has taken counts as
-//!    well. One user takes at most half of a lane.
-//! 4. Nobody sleeps through a push. The task says that it sleeps before it looks into the lanes for the last time, and a
-//!    push looks whether it does after having pushed. The lane's lock orders the two: either the task finds the event, or
+//!    well. One user takes at most half of a shard.
+//! 4. Nobody sleeps through a push. The task says that it sleeps before it looks into the shards for the last time, and a
+//!    push looks whether it does after having pushed. The shard's lock orders the two: either the task finds the event, or
 //!    the push finds it asleep.
 
 use std::collections::{HashMap, VecDeque};
@@ -24,10 +24,10 @@ use crate::error::RelayError;
 use crate::id::UserId;
 use crate::sync::{AtomicBool, Mutex, Notify};
 
-const LANES: usize = 8;
+const SHARDS: usize = 8;
 /// Users that share an account of their room. More accounts make it rarer that a user has no room because of another.
 const SHARES: usize = 64;
-/// The most room that a lane is given again.
+/// The most room that a shard is given again.
 const SPARE_BYTES: usize = 64 << 10;
 const SPARE_RECORDS: usize = 1024;
 
@@ -43,13 +43,13 @@ pub(crate) type Confirm = oneshot::Sender<Result<(), RelayError>>;
 
 /// What the task takes out at once: each user's events in order, and after them how many the user has lost.
 #[derive(Default)]
-pub(super) struct Haul {
+pub(super) struct Drained {
     pub(super) events: Vec<(UserId, Outgoing)>,
     pub(super) lost: HashMap<UserId, u64>,
 }
 
 pub(super) struct Outbox {
-    lanes: [Lane; LANES],
+    shards: [Shard; SHARDS],
     limit: Used,
     is_asleep: AtomicBool,
     wake: Notify,
@@ -81,7 +81,7 @@ impl Used {
 /// The room that an event takes, and where.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Room {
-    lane: usize,
+    shard: usize,
     share: usize,
     bytes: usize,
 }
@@ -90,7 +90,7 @@ impl Room {
     fn of(hash: u64, bytes: usize) -> Self {
         Self {
             // The registry's shards and maps use other bits.
-            lane: (hash >> 56) as usize % LANES,
+            shard: (hash >> 56) as usize % SHARDS,
             share: (hash >> 48) as usize % SHARES,
             bytes,
         }
@@ -99,12 +99,12 @@ impl Room {
 
 /// Alone on its cache lines, like the shards of the registry.
 #[repr(align(128))]
-struct Lane(Mutex<Waiting>);
+struct Shard(Mutex<Queue>);
 
-/// What waits in a lane.
+/// What waits in a shard.
 ///
 /// Events are copied into one buffer: what another thread would have to free, or to count down, costs more than that.
-struct Waiting {
+struct Queue {
     /// Of each event the user, and then what is published.
     buffer: Vec<u8>,
     records: Vec<Record>,
@@ -126,7 +126,7 @@ struct Record {
 
 impl Outbox {
     pub(super) fn new(events: usize, bytes: usize) -> Self {
-        let lane = || Waiting {
+        let shard = || Queue {
             buffer: Vec::new(),
             records: Vec::new(),
             confirms: VecDeque::new(),
@@ -136,18 +136,18 @@ impl Outbox {
             is_closed: false,
         };
         Self {
-            lanes: std::array::from_fn(|_| Lane(Mutex::new(lane()))),
+            shards: std::array::from_fn(|_| Shard(Mutex::new(shard()))),
             limit: Used {
-                events: events.div_ceil(LANES),
-                bytes: bytes.div_ceil(LANES),
+                events: events.div_ceil(SHARDS),
+                bytes: bytes.div_ceil(SHARDS),
             },
             is_asleep: AtomicBool::new(false),
             wake: Notify::new(),
         }
     }
 
-    fn lane(&self, place: Room) -> &Mutex<Waiting> {
-        &self.lanes[place.lane].0
+    fn shard(&self, place: Room) -> &Mutex<Queue> {
+        &self.shards[place.shard].0
     }
 
     /// Takes an event of this length if there is room for it; otherwise counts it as lost. `write` writes it.
@@ -159,26 +159,26 @@ impl Outbox {
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), RelayError> {
         let place = Room::of(hash, user.len() + len);
-        let pushed = self.lane(place).with(|lane| {
-            if lane.is_closed {
+        let pushed = self.shard(place).with(|shard| {
+            if shard.is_closed {
                 return Err(RelayError::Closed);
             }
-            if !lane.has_room(place, self.limit) || lane.has_lost(user) {
-                lane.lose(user);
+            if !shard.has_room(place, self.limit) || shard.has_lost(user) {
+                shard.lose(user);
                 return Err(RelayError::QueueFull);
             }
-            lane.used.add(place.bytes);
-            lane.shares[place.share].add(place.bytes);
-            lane.buffer.extend_from_slice(user.as_bytes());
-            let start = lane.buffer.len();
-            write(&mut lane.buffer);
-            lane.records.push(Record {
+            shard.used.add(place.bytes);
+            shard.shares[place.share].add(place.bytes);
+            shard.buffer.extend_from_slice(user.as_bytes());
+            let start = shard.buffer.len();
+            write(&mut shard.buffer);
+            shard.records.push(Record {
                 user_len: user.len(),
-                body_len: lane.buffer.len() - start,
+                body_len: shard.buffer.len() - start,
                 place,
                 is_confirmed: confirm.is_some(),
             });
-            lane.confirms.extend(confirm);
+            shard.confirms.extend(confirm);
             Ok(())
         });
         // Of a loss the task is to learn as well.
@@ -188,9 +188,9 @@ impl Outbox {
 
     /// Counts an event as lost that can never be published.
     pub(super) fn lose(&self, hash: u64, user: &str) {
-        self.lane(Room::of(hash, 0)).with(|lane| {
-            if !lane.is_closed {
-                lane.lose(user);
+        self.shard(Room::of(hash, 0)).with(|shard| {
+            if !shard.is_closed {
+                shard.lose(user);
             }
         });
         self.wake();
@@ -198,31 +198,31 @@ impl Outbox {
 
     /// Gives the room of an event back.
     pub(super) fn give_back(&self, place: Room) {
-        self.lane(place).with(|lane| {
-            lane.used.sub(place.bytes);
-            lane.shares[place.share].sub(place.bytes);
+        self.shard(place).with(|shard| {
+            shard.used.sub(place.bytes);
+            shard.shares[place.share].sub(place.bytes);
         });
     }
 
     fn wake(&self) {
-        // Relaxed: the lane's lock orders it (invariant 4).
+        // Relaxed: the shard's lock orders it (invariant 4).
         if self.is_asleep.load(Ordering::Relaxed) && self.is_asleep.swap(false, Ordering::Relaxed) {
             self.wake.notify_one();
         }
     }
 
     /// Takes out everything there is.
-    pub(super) fn take(&self) -> Haul {
-        let mut haul = Haul::default();
-        for Lane(lane) in &self.lanes {
-            let (buffer, records, mut confirms, lost) = lane.with(|lane| {
+    pub(super) fn drain(&self) -> Drained {
+        let mut drained = Drained::default();
+        for Shard(shard) in &self.shards {
+            let (buffer, records, mut confirms, lost) = shard.with(|shard| {
                 // As much capacity again, so that it need not grow event by event.
-                let spare = Vec::with_capacity(lane.buffer.len().min(SPARE_BYTES));
-                let buffer = Bytes::from(std::mem::replace(&mut lane.buffer, spare));
-                let spare = Vec::with_capacity(lane.records.len().min(SPARE_RECORDS));
-                let records = std::mem::replace(&mut lane.records, spare);
-                let confirms = std::mem::take(&mut lane.confirms);
-                (buffer, records, confirms, std::mem::take(&mut lane.lost))
+                let spare = Vec::with_capacity(shard.buffer.len().min(SPARE_BYTES));
+                let buffer = Bytes::from(std::mem::replace(&mut shard.buffer, spare));
+                let spare = Vec::with_capacity(shard.records.len().min(SPARE_RECORDS));
+                let records = std::mem::replace(&mut shard.records, spare);
+                let confirms = std::mem::take(&mut shard.confirms);
+                (buffer, records, confirms, std::mem::take(&mut shard.lost))
             });
             let mut rest = buffer;
             for record in records {
@@ -233,24 +233,24 @@ impl Outbox {
                     place: record.place,
                     confirm: record.is_confirmed.then(|| confirms.pop_front()).flatten(),
                 };
-                haul.events.push((user.into(), event));
+                drained.events.push((user.into(), event));
             }
-            haul.lost.extend(lost);
+            drained.lost.extend(lost);
         }
-        haul
+        drained
     }
 
     fn is_empty(&self) -> bool {
-        self.lanes
-            .iter()
-            .all(|Lane(lane)| lane.with(|lane| lane.records.is_empty() && lane.lost.is_empty()))
+        self.shards.iter().all(|Shard(shard)| {
+            shard.with(|shard| shard.records.is_empty() && shard.lost.is_empty())
+        })
     }
 
     /// How many events wait, those included that the task has taken.
     pub(super) fn len(&self) -> usize {
-        self.lanes
+        self.shards
             .iter()
-            .map(|Lane(lane)| lane.with(|lane| lane.used.events))
+            .map(|Shard(shard)| shard.with(|shard| shard.used.events))
             .sum()
     }
 
@@ -265,14 +265,14 @@ impl Outbox {
 
     /// Takes nothing from now on.
     pub(super) fn close(&self) {
-        for Lane(lane) in &self.lanes {
-            lane.with(|lane| lane.is_closed = true);
+        for Shard(shard) in &self.shards {
+            shard.with(|shard| shard.is_closed = true);
         }
         self.wake.notify_one();
     }
 }
 
-impl Waiting {
+impl Queue {
     fn has_room(&self, place: Room, limit: Used) -> bool {
         let share = self.shares[place.share];
         let half = Used {

@@ -22,7 +22,7 @@
 //! are shown what waits once the engine has not answered for so long, and from then on what comes, until it answers. Only
 //! what the engine was never given, or has refused: of everything else it may have a form that does not say that it was shown.
 //!
-//! A user who has a lane is in exactly one place: in `turns`, in `again`, or in the call.
+//! A user who has a queue is in exactly one place: in `turns`, in `again`, or in the call.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
@@ -35,7 +35,7 @@ use tokio::time::{Instant, sleep_until};
 use super::Relay;
 use super::calls::{Guarded, LONGEST_PAUSE, guarded, longer};
 use super::inbox::Users;
-use super::outbox::{Haul, Outgoing};
+use super::outbox::{Drained, Outgoing};
 use crate::backplane::{self, BackplaneError, Level, Message, Published};
 use crate::error::{RelayError, with_causes};
 use crate::id::UserId;
@@ -55,7 +55,7 @@ pub(super) async fn run(
 ) {
     publish_all(&relay, &registry, stop).await;
     relay.outbox.close();
-    drop(relay.outbox.take());
+    drop(relay.outbox.drain());
 }
 
 async fn publish_all(
@@ -77,7 +77,7 @@ async fn publish_all(
         backlog.set_apart(relay, registry, is_apart);
         if look <= now || deadline.is_some() {
             look = now + LOOK;
-            backlog.fill(relay, registry, relay.outbox.take());
+            backlog.fill(relay, registry, relay.outbox.drain());
         }
         backlog.lose(relay.take_lost());
         backlog.resume(now);
@@ -135,7 +135,7 @@ async fn answer(call: &mut Option<Call>) -> Result<Vec<Published>, BackplaneErro
 /// What was taken out of the outbox, user by user.
 #[derive(Default)]
 struct Backlog {
-    lanes: HashMap<UserId, VecDeque<Item>>,
+    queues: HashMap<UserId, VecDeque<Item>>,
     /// Users with something to publish now.
     turns: VecDeque<UserId>,
     /// Users whose next message is published again.
@@ -190,8 +190,8 @@ impl Backlog {
     /// Shows streams here what waits, once the engine has been away for long enough.
     fn set_apart(&mut self, relay: &Relay, registry: &Weak<Users>, is_apart: bool) {
         if is_apart && !self.is_apart {
-            for (user, lane) in &mut self.lanes {
-                for item in lane {
+            for (user, queue) in &mut self.queues {
+                for item in queue {
                     item.show(relay, registry, user, &mut self.shown);
                 }
             }
@@ -199,21 +199,21 @@ impl Backlog {
         self.is_apart = is_apart;
     }
 
-    fn fill(&mut self, relay: &Relay, registry: &Weak<Users>, haul: Haul) {
-        let lost = haul.lost.into_iter();
+    fn fill(&mut self, relay: &Relay, registry: &Weak<Users>, drained: Drained) {
+        let lost = drained.lost.into_iter();
         let lost = lost.map(|(user, count)| (user, What::Lost(Some(count))));
-        let events = haul.events.into_iter();
+        let events = drained.events.into_iter();
         let events = events.map(|(user, event)| (user, What::Event(event)));
         for (user, what) in events.chain(lost) {
             let mut item = Item::from(what);
             if self.is_apart {
                 item.show(relay, registry, &user, &mut self.shown);
             }
-            match self.lanes.get_mut(&user) {
-                Some(lane) => lane.push_back(item),
+            match self.queues.get_mut(&user) {
+                Some(queue) => queue.push_back(item),
                 None => {
                     self.turns.push_back(user.clone());
-                    self.lanes.insert(user, [item].into());
+                    self.queues.insert(user, [item].into());
                 }
             }
         }
@@ -223,16 +223,16 @@ impl Backlog {
     /// late as well: hence the pause.
     fn lose(&mut self, users: impl IntoIterator<Item = UserId>) {
         for user in users {
-            let Some(lane) = self.lanes.get_mut(&user) else {
-                self.lanes
+            let Some(queue) = self.queues.get_mut(&user) else {
+                self.queues
                     .insert(user.clone(), [What::Lost(None).into()].into());
                 self.again.push(user);
                 self.due.get_or_insert(Instant::now() + LONGEST_PAUSE);
                 continue;
             };
-            match lane.back_mut().map(|item| &mut item.what) {
+            match queue.back_mut().map(|item| &mut item.what) {
                 Some(What::Lost(count)) => *count = None,
-                _ => lane.push_back(What::Lost(None).into()),
+                _ => queue.push_back(What::Lost(None).into()),
             }
         }
     }
@@ -262,12 +262,15 @@ impl Backlog {
             let Some(user) = self.turns.pop_front() else {
                 break;
             };
-            let lane = self.lanes.get_mut(&user).expect("whose turn it is has one");
+            let queue = self
+                .queues
+                .get_mut(&user)
+                .expect("whose turn it is has one");
             let at_most = match relay.level {
                 Level::AtMostOnce => BATCH - messages.len(),
                 Level::Replayable => 1,
             };
-            let mut items: Vec<Item> = lane.drain(..at_most.min(lane.len())).collect();
+            let mut items: Vec<Item> = queue.drain(..at_most.min(queue.len())).collect();
             for item in &mut items {
                 item.leave_log(relay, epoch);
                 let body = match &item.what {
@@ -328,14 +331,14 @@ impl Backlog {
             }
         };
         for (user, items) in call.batch {
-            let lane = self.lanes.get_mut(&user).expect("it was in the call");
+            let queue = self.queues.get_mut(&user).expect("it was in the call");
             let mut left: VecDeque<Item> = VecDeque::new();
             let mut is_repeated = false;
             for mut item in items {
                 let outcome = outcomes.next();
                 let next = match is_unavailable {
                     true => Next::Again,
-                    false => item.judge(relay, (&user, lane), (call.began, call.epoch), outcome),
+                    false => item.judge(relay, (&user, queue), (call.began, call.epoch), outcome),
                 };
                 match next {
                     Next::Done => relay.published(item.what),
@@ -353,14 +356,14 @@ impl Backlog {
                     }
                 }
             }
-            left.append(lane);
+            left.append(queue);
             match (left.is_empty(), is_repeated) {
-                (true, _) => drop(self.lanes.remove(&user)),
+                (true, _) => drop(self.queues.remove(&user)),
                 (false, true) => self.again.push(user.clone()),
                 (false, false) => self.turns.push_back(user.clone()),
             }
-            if let Some(lane) = self.lanes.get_mut(&user) {
-                *lane = left;
+            if let Some(queue) = self.queues.get_mut(&user) {
+                *queue = left;
             }
         }
         if self.again.is_empty() && !self.is_held {

@@ -26,7 +26,7 @@ use super::inbox::{Users, tell_missing, users_of};
 use crate::backplane::{
     BackplaneError, Envelope, Fetched, Head, Level, MAX_HEADS, Missing, Place, Position, What,
 };
-use crate::channel::{Standing, Taken};
+use crate::channel::{Accepted, Standing};
 use crate::frame::Frame;
 use crate::gap::{Gap, GapReason};
 use crate::id::UserId;
@@ -490,7 +490,7 @@ impl Relay {
                     // What comes before it is here: the log was read from where the channel is.
                     previous: 0,
                 };
-                if let Taken::Sent(_) = self.take(channel, envelope, place) {
+                if let Accepted::Delivered(_) = self.take(channel, envelope, place) {
                     self.counters.fetched.add(1);
                 }
             }

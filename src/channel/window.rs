@@ -16,11 +16,11 @@ use super::latest::{self, Latest, Removed};
 use super::shared::Marks;
 use crate::metrics::Counters;
 
-pub(super) struct State<T> {
+pub(super) struct Window<T> {
     /// The offset of the next event.
     pub(super) next: u64,
     /// The window: the events before it.
-    pub(super) kept: VecDeque<Entry<T>>,
+    pub(super) events: VecDeque<Retained<T>>,
     /// What the window and `latest` take. It is in `history_bytes` of the counters as well, until the log is dropped.
     pub(super) bytes: usize,
     pub(super) counters: Arc<Counters>,
@@ -41,7 +41,7 @@ pub(super) struct State<T> {
 /// A place in the engine's log: an offset, and whether it is behind that one and before the next.
 pub(super) type Mark = (u64, bool);
 
-pub(super) struct Entry<T> {
+pub(super) struct Retained<T> {
     pub(super) event: T,
     pub(super) size: usize,
     /// When it was appended; known only where events grow too old.
@@ -50,18 +50,19 @@ pub(super) struct Entry<T> {
     pub(super) mark: Option<Mark>,
 }
 
-impl<T> State<T> {
+impl<T> Window<T> {
     /// How many of the events that are kept a stream has behind it that is at this offset of the engine's log.
     pub(super) fn behind(&self, offset: u64) -> u64 {
-        let is_behind = |entry: &Entry<T>| entry.mark.is_some_and(|mark| mark <= (offset, false));
-        self.kept.partition_point(is_behind) as u64
+        let is_behind =
+            |entry: &Retained<T>| entry.mark.is_some_and(|mark| mark <= (offset, false));
+        self.events.partition_point(is_behind) as u64
     }
 
     /// Keeps an event, which is the next one, and drops what has no room beside it: the oldest events first.
     pub(super) fn keep(
         &mut self,
         key: Option<&str>,
-        entry: Entry<T>,
+        entry: Retained<T>,
         retention: &Retention,
         discarded: &mut Discarded<T>,
     ) {
@@ -71,14 +72,14 @@ impl<T> State<T> {
         if key.is_none() {
             self.latest.miss(offset);
         }
-        let window = retention.history.map_or(0, |history| history.events);
+        let most = retention.history.map_or(0, |history| history.events);
         let bytes = retention
             .history
             .map_or(usize::MAX, |history| history.bytes);
         let cost = entry.size + key.as_deref().map_or(0, latest::cost_of);
-        let is_kept = (window > 0 || key.is_some()) && cost <= bytes;
+        let is_kept = (most > 0 || key.is_some()) && cost <= bytes;
         if is_kept {
-            while self.kept.len() >= window.max(1) {
+            while self.events.len() >= most.max(1) {
                 self.forget_first(retention, discarded);
             }
             if key.is_some() && self.latest.is_full() {
@@ -98,11 +99,11 @@ impl<T> State<T> {
         if let Some(key) = key {
             self.latest.insert(offset, key);
         }
-        let entry = match window {
+        let entry = match most {
             0 => self.latest.hold(offset, entry).err(),
             _ => Some(entry),
         };
-        self.kept.extend(entry);
+        self.events.extend(entry);
         self.next += 1;
     }
 
@@ -126,9 +127,9 @@ impl<T> State<T> {
         retention: &Retention,
         discarded: &mut Discarded<T>,
     ) -> bool {
-        let has_room = |state: &Self| {
-            bytes <= most - state.bytes
-                && (state.away.is_none() || retention.away_bytes().take(bytes))
+        let has_room = |window: &Self| {
+            bytes <= most - window.bytes
+                && (window.away.is_none() || retention.away_bytes().take(bytes))
         };
         while !has_room(self) {
             if !self.forget_oldest(retention, discarded) {
@@ -161,7 +162,7 @@ impl<T> State<T> {
     }
 
     /// An event is not even kept.
-    fn drop_mark(&mut self, offset: u64, entry: &Entry<T>) {
+    fn drop_mark(&mut self, offset: u64, entry: &Retained<T>) {
         if let (Some(marks), Some((mark, is_between))) = (&mut self.marks, entry.mark) {
             marks.dropped = mark;
             if is_between {
@@ -176,8 +177,8 @@ impl<T> State<T> {
         retention: &Retention,
         discarded: &mut Discarded<T>,
     ) -> bool {
-        let offset = self.next - self.kept.len() as u64;
-        let Some(entry) = self.kept.pop_front() else {
+        let offset = self.next - self.events.len() as u64;
+        let Some(entry) = self.events.pop_front() else {
             return false;
         };
         self.drop_mark(offset, &entry);
@@ -207,12 +208,12 @@ impl<T> State<T> {
         let (Some(now), Some(age)) = (now, retention.age()) else {
             return;
         };
-        let is_old = |entry: &Entry<T>| {
+        let is_old = |entry: &Retained<T>| {
             entry
                 .at
                 .is_some_and(|at| now.saturating_duration_since(at) > age)
         };
-        while self.kept.front().is_some_and(is_old) {
+        while self.events.front().is_some_and(is_old) {
             self.forget_first(retention, discarded);
         }
         while let Some(held) = self.latest.forget_held(is_old) {
@@ -229,11 +230,11 @@ impl<T> State<T> {
     }
 }
 
-impl<T> Drop for State<T> {
+impl<T> Drop for Window<T> {
     fn drop(&mut self) {
         self.counters.history_bytes.sub(self.bytes as u64);
         let mut discarded = Discarded::new();
         discarded.extend(self.latest.drain());
-        discarded.extend(self.kept.drain(..).map(|entry| entry.event));
+        discarded.extend(self.events.drain(..).map(|entry| entry.event));
     }
 }
