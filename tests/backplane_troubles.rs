@@ -1,6 +1,8 @@
 //! Engines that refuse, forget, answer too little or not at all: what is in the log arrives or is told, and one user's trouble
 //! is nobody else's.
 
+use std::future::pending;
+use std::panic::panic_any;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -78,8 +80,12 @@ struct Odd {
     /// So many of the first reads panic, or find nothing, as on a server that is behind.
     panics: AtomicUsize,
     stale: AtomicUsize,
-    /// Whose log cannot be read.
-    unread: Option<UserId>,
+    /// So many of the first calls of this name never return.
+    hanging: (&'static str, AtomicUsize),
+    /// Whose log cannot be read, and whether such a read never returns.
+    unread: Option<(UserId, bool)>,
+    /// So many of the first changes of interest are not noted.
+    unnoted: AtomicUsize,
     published: Arc<Mutex<Vec<Instant>>>,
     /// Reads that go on at the same time, the most there were, and all.
     reads: Arc<[AtomicUsize; 3]>,
@@ -96,10 +102,26 @@ impl Odd {
             calls: Arc::default(),
             panics: AtomicUsize::new(0),
             stale: AtomicUsize::new(0),
+            hanging: ("", AtomicUsize::new(0)),
             unread: None,
+            unnoted: AtomicUsize::new(0),
             published: Arc::default(),
             reads: Arc::default(),
             said: Mutex::default(),
+        }
+    }
+
+    /// One that hangs in so many of the first calls of this name.
+    fn hanging(node: InProcessNode, call: &'static str, count: usize) -> Self {
+        Self {
+            hanging: (call, AtomicUsize::new(count)),
+            ..Self::new(node)
+        }
+    }
+
+    async fn hang(&self, call: &str) {
+        if self.hanging.0 == call && is_left(&self.hanging.1) {
+            pending().await
         }
     }
 }
@@ -132,6 +154,7 @@ impl Backplane for Odd {
     async fn publish(&self, messages: &[Message]) -> Result<Vec<Published>, BackplaneError> {
         assert!(!messages.is_empty(), "a call that publishes nothing");
         self.calls.fetch_add(1, Ordering::Relaxed);
+        self.hang("publish").await;
         if let Some(error) = *self.fails.lock().unwrap() {
             return Err(error());
         }
@@ -149,6 +172,10 @@ impl Backplane for Odd {
     }
 
     async fn set_interest(&self, add: &[UserId], remove: &[UserId]) -> Result<(), BackplaneError> {
+        self.hang("set_interest").await;
+        if is_left(&self.unnoted) {
+            return Err(BackplaneError::other("it is not noted"));
+        }
         self.node.set_interest(add, remove).await
     }
 
@@ -176,8 +203,13 @@ impl Backplane for Odd {
     {
         assert!(!is_left(&self.panics), "a fault of the adapter");
         Box::pin(async move {
-            if self.unread.as_ref() == Some(user) {
-                return Err(BackplaneError::other("it cannot be read"));
+            self.hang("fetch").await;
+            match &self.unread {
+                Some((unread, true)) if unread == user => pending().await,
+                Some((unread, false)) if unread == user => {
+                    return Err(BackplaneError::other("it cannot be read"));
+                }
+                _ => {}
             }
             if is_left(&self.stale) {
                 return Ok(Fetched {
@@ -199,10 +231,12 @@ impl Backplane for Odd {
 
     async fn heads(&self, users: &[UserId]) -> Result<Vec<Head>, BackplaneError> {
         assert!(!is_left(&self.panics), "a fault of the adapter");
+        self.hang("heads").await;
         self.node.heads(users).await
     }
 
     async fn close(&self, deadline: Instant) {
+        self.hang("close").await;
         self.node.close(deadline).await;
     }
 }
@@ -379,6 +413,122 @@ async fn an_adapter_that_panics_silences_nobody() {
     }
 }
 
+/// Of reads more than there may be at a time.
+#[tokio::test(start_paused = true)]
+async fn a_read_that_never_returns_is_made_again() {
+    let engine = InProcess::new(Level::Replayable);
+    let a = hub(engine.node());
+    let users: Vec<String> = (0..100).map(|n| format!("user {n}")).collect();
+    for user in &users {
+        let kept = a.broadcast_confirmed(user, &text("missed")).await;
+        kept.expect("it is in the log");
+    }
+    let epoch = engine.node().horizon().expect("a log").epoch;
+    let seen = LastEventId::new(&format!("{epoch:016x}-0"));
+    let b = hub(Odd::hanging(engine.node(), "fetch", users.len()));
+    let resume = |user: &String| b.resume(user.as_str(), &seen).expect("room");
+    let mut tabs: Vec<Subscription> = users.iter().map(resume).collect();
+    for tab in &mut tabs {
+        assert_eq!(data(tab).await, "missed");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_comparison_that_never_returns_is_made_again() {
+    let engine = InProcess::new(Level::Replayable);
+    let a = hub(engine.node());
+    // As many as there are at a time.
+    let b = hub(Odd::hanging(engine.node(), "heads", 4));
+    let mut tab = b.register_when_ready("ann").await.expect("room");
+    engine.lose_sends(1);
+    let kept = a.broadcast_confirmed("ann", &text("last")).await;
+    kept.expect("it is in the log");
+    assert_eq!(data(&mut tab).await, "last");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publication_that_never_returns_holds_nobody() {
+    for level in [Level::AtMostOnce, Level::Replayable] {
+        let engine = InProcess::new(level);
+        let a = hub(Odd::hanging(engine.node(), "publish", 1));
+        let b = hub(engine.node());
+        let mut tab = b.register_when_ready("ann").await.expect("room");
+        let first = text("first");
+        let confirmed = timeout(
+            Duration::from_secs(30),
+            a.broadcast_confirmed("ann", &first),
+        );
+        let confirmed = confirmed.await.expect("in time");
+        if level == Level::AtMostOnce {
+            assert_eq!(reason(confirmed), RelayError::Unconfirmed);
+            let gap = item(&mut tab).await.expect_err("a gap");
+            assert_eq!((gap.reason, gap.missed), (GapReason::Backplane, None));
+        } else {
+            confirmed.expect("it is published again");
+            assert_eq!(data(&mut tab).await, "first");
+        }
+        a.broadcast("ann", &text("second")).expect("kept");
+        assert_eq!(data(&mut tab).await, "second");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interest_that_is_not_noted_is_told_again() {
+    for hangs in [true, false] {
+        let engine = InProcess::new(Level::AtMostOnce);
+        let a = hub(engine.node());
+        let b = hub(match hangs {
+            true => Odd::hanging(engine.node(), "set_interest", 1),
+            false => Odd {
+                unnoted: AtomicUsize::new(2),
+                ..Odd::new(engine.node())
+            },
+        });
+        let ready = timeout(Duration::from_secs(30), b.register_when_ready("ann"));
+        let mut tab = ready.await.expect("in time").expect("room");
+        a.broadcast("ann", &text("heard")).expect("sent");
+        assert_eq!(data(&mut tab).await, "heard");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_does_not_close_does_not_hold_up_a_shutdown() {
+    let engine = InProcess::new(Level::Replayable);
+    let hub = hub(Odd::hanging(engine.node(), "close", 1));
+    let over = Duration::from_secs(5);
+    let shut = timeout(over * 2, hub.shutdown(over)).await;
+    assert_eq!(shut.expect("in time"), 0);
+}
+
+/// Neither live nor from the log: what it panics with may panic once more when it is dropped.
+#[tokio::test(start_paused = true)]
+async fn an_attachment_that_cannot_be_restored_takes_no_event_with_it() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+    let engine = InProcess::new(Level::Replayable);
+    let a = hub(engine.node());
+    a.broadcast_confirmed("ann", &text("missed"))
+        .await
+        .expect("it is in the log");
+    let node = engine.node();
+    let epoch = node.horizon().expect("a log").epoch;
+    let b: Hub = GenericBroadcaster::builder()
+        .backplane(node)
+        .attachments(|_, _| panic_any(Bomb))
+        .build()
+        .expect("valid settings");
+    let seen = LastEventId::new(&format!("{epoch:016x}-0"));
+    let mut back = b.resume("ann", &seen).expect("room");
+    assert_eq!(data(&mut back).await, "missed");
+    let mut tab = b.register_when_ready("bob").await.expect("room");
+    a.broadcast("bob", &text("live")).expect("kept");
+    assert_eq!(data(&mut tab).await, "live");
+}
+
 /// The server that leads appended it, and died before it was sent.
 #[tokio::test(start_paused = true)]
 async fn the_last_event_of_a_user_is_found_in_the_log() {
@@ -488,6 +638,12 @@ async fn a_repair_that_outlives_its_log_does_not_make_the_channel_deaf() {
 /// The engine answers others meanwhile.
 #[tokio::test(start_paused = true)]
 async fn a_user_whose_log_cannot_be_read_is_told() {
+    for hangs in [false, true] {
+        told_without_log(hangs).await;
+    }
+}
+
+async fn told_without_log(hangs: bool) {
     let engine = InProcess::new(Level::Replayable);
     let a = hub(engine.node());
     let mut tab = a.register_when_ready("ann").await.expect("room");
@@ -497,7 +653,7 @@ async fn a_user_whose_log_cannot_be_read_is_told() {
         .await
         .expect("kept");
     let b = hub(Odd {
-        unread: Some("ann".into()),
+        unread: Some(("ann".into(), hangs)),
         ..Odd::new(engine.node())
     });
     let mut fresh = b.register_when_ready("ann").await.expect("room");

@@ -42,6 +42,12 @@ use crate::id::{Position, UserId};
 /// [`heads`](Self::heads) about once a minute, and immediately after [`Event::Ready`], [`Event::Restored`] and
 /// [`Event::Changed`], and fetches what is missing.
 ///
+/// # Time
+///
+/// A call that has not returned within [`CALL_LIMIT`] counts as failed and is dropped. It is made again, after a pause of up
+/// to half a second; [`publish`](Self::publish) at [`Level::AtMostOnce`] is not, and its messages count as lost. A
+/// [fetch](Self::fetch) that needs longer returns what it has by then. [`close`](Self::close) has its deadline.
+///
 /// # Cancel safety
 ///
 /// Every future may be dropped. Its work may then be done, in part or not at all, and can be requested again.
@@ -85,7 +91,7 @@ pub trait Backplane: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When the backplane is [closed](Self::close).
+    /// When the backplane is [closed](Self::close), or when it is not noted: the caller then asks for the same again.
     async fn set_interest(&self, add: &[UserId], remove: &[UserId]) -> Result<(), BackplaneError>;
 
     /// What happens, in one order. Called once, before anything else.
@@ -116,6 +122,9 @@ pub trait Backplane: Send + Sync + 'static {
     /// Ends [`events`](Self::events); every later call fails. Returns at the deadline at the latest.
     async fn close(&self, deadline: Instant);
 }
+
+/// How long a call to a [`Backplane`] may take.
+pub const CALL_LIMIT: Duration = Duration::from_secs(10);
 
 /// The most users that [`Backplane::heads`] is asked for at a time.
 pub const MAX_HEADS: usize = 256;

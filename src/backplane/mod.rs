@@ -11,8 +11,8 @@ pub(crate) mod relay;
 
 pub use crate::id::Position;
 pub use contract::{
-    Backplane, BackplaneError, Cause, Event, Fetched, Head, Level, MAX_HEADS, Message, Missing,
-    Place, Published, Received,
+    Backplane, BackplaneError, CALL_LIMIT, Cause, Event, Fetched, Head, Level, MAX_HEADS, Message,
+    Missing, Place, Published, Received,
 };
 pub(crate) use envelope::{Envelope, Outbound, SHOWN, What, lost, shown};
 pub use in_process::{InProcess, InProcessNode};

@@ -80,7 +80,8 @@ impl Settings {
         self
     }
 
-    /// How long the server may take to answer. Default: 5 seconds.
+    /// How long the server may take to answer. Default: 5 seconds. A broadcaster waits for no more than
+    /// [`CALL_LIMIT`](tidings::backplane::CALL_LIMIT) for all that one call asks the server.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self

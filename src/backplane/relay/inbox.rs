@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 
 use super::Relay;
-use super::reads::{Asked, Reads};
+use super::reads::Reads;
+use super::stretch::Asked;
 use crate::backplane::{Cause, Envelope, Event, Level, Place, Received, What};
 use crate::channel::{Accepted, Channel, Incoming};
 use crate::frame::{Draft, Frame};

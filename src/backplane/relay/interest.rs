@@ -13,7 +13,8 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
 use super::Relay;
-use super::calls::guarded;
+use super::calls::{guarded, longer};
+use crate::error::with_causes;
 use crate::frame::Frame;
 use crate::id::UserId;
 use crate::registry::Registry;
@@ -223,9 +224,19 @@ pub(super) async fn run(
         if add.is_empty() && remove.is_empty() {
             continue;
         }
-        if let Err(error) = guarded(|| relay.backplane.set_interest(&add, &remove)).await {
-            if !error.is_closed() {
-                tracing::warn!(error = crate::error::with_causes(&error), "interest");
+        let mut pause = Duration::ZERO;
+        while let Err(error) = guarded(|| relay.backplane.set_interest(&add, &remove)).await {
+            if error.is_closed() {
+                return;
+            }
+            if pause.is_zero() {
+                let users = add.len() + remove.len();
+                tracing::warn!(users, error = with_causes(&error), "interest is not noted");
+            }
+            pause = longer(pause);
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = stop.changed() => return,
             }
         }
     }

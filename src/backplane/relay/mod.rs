@@ -18,6 +18,7 @@ mod publish;
 mod reads;
 mod returning;
 mod state;
+mod stretch;
 
 pub(crate) use outbox::Confirm;
 pub(crate) use returning::Returning;

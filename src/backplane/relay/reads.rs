@@ -15,20 +15,18 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 
 use super::Relay;
 use super::calls::{LONGEST_PAUSE, guarded, longer};
 use super::inbox::{Users, tell_missing, users_of};
+use super::stretch::{Asked, Items, Stretch, Waiting};
 use crate::backplane::{
-    BackplaneError, Envelope, Fetched, Head, Level, MAX_HEADS, Missing, Place, Position, What,
+    BackplaneError, Envelope, Fetched, Head, Level, MAX_HEADS, Missing, Place, Position,
 };
 use crate::channel::{Accepted, Standing};
-use crate::frame::Frame;
-use crate::gap::{Gap, GapReason};
 use crate::id::UserId;
 
 /// Reads at the same time.
@@ -76,44 +74,9 @@ struct Read {
     /// Since when it has made no progress although the engine answers.
     since: Instant,
     /// For streams: those that wait.
-    asked: Vec<Asked>,
+    waiting: Waiting,
     /// Before it is read again.
     pause: Duration,
-}
-
-/// A stream that waits for what the log has after a place.
-pub(super) struct Asked {
-    pub(super) user: UserId,
-    pub(super) after: Position,
-    pub(super) since: Instant,
-    /// Nothing if the log is another one, or has not answered for too long.
-    pub(super) answer: oneshot::Sender<Option<Arc<Stretch>>>,
-}
-
-/// What streams get, with its offset.
-type Items = Vec<(u64, Result<Arc<Frame>, Gap>)>;
-
-/// A part of a user's log, as streams get it.
-pub(super) struct Stretch {
-    pub(super) after: Position,
-    pub(super) through: Position,
-    /// Whether something is missing behind `after`, before the first of the items.
-    pub(super) missing: Missing,
-    pub(super) items: Items,
-}
-
-impl Stretch {
-    /// Whether it is what a stream at this place lacks next.
-    fn serves(&self, at: Position) -> bool {
-        let first = self.items.first().map(|(offset, _)| *offset);
-        let is_within = at.epoch == self.after.epoch
-            && (self.after.offset..self.through.offset).contains(&at.offset);
-        // Where the missing ones were is not known.
-        let lacks_as_much = self.missing == Missing::Nothing
-            || at == self.after
-            || first.is_some_and(|first| at.offset + 1 >= first);
-        is_within && lacks_as_much
-    }
 }
 
 /// What is to be done next.
@@ -121,7 +84,7 @@ pub(super) enum Done {
     Tick,
     Asked(Asked),
     Heads(Vec<UserId>, Result<Vec<Head>, BackplaneError>),
-    Fetched(Key, Position, Result<Fetched, BackplaneError>, Items),
+    Read(Key, Position, Result<(Fetched, Items), BackplaneError>),
     Rested(Key),
 }
 
@@ -149,7 +112,7 @@ impl Reads {
     pub(super) async fn next(&mut self) -> Done {
         let has_log = self.relay.level == Level::Replayable;
         tokio::select! {
-            // What an adapter panics with is caught inside.
+            // None of them panics: what may is guarded inside.
             Some(Ok(done)) = self.tasks.join_next() => done,
             Some(asked) = self.asks.recv() => Done::Asked(asked),
             _ = self.ticks.tick(), if has_log => Done::Tick,
@@ -206,7 +169,7 @@ impl Reads {
     /// Reads what a stream lacks.
     fn ask(&mut self, asked: Asked) {
         let read = self.read((asked.user.clone(), Reader::Streams));
-        read.asked.push(asked);
+        read.waiting.push(asked);
     }
 
     fn read(&mut self, key: Key) -> &mut Read {
@@ -216,7 +179,7 @@ impl Reads {
             Read {
                 until: None,
                 since: Instant::now(),
-                asked: Vec::new(),
+                waiting: Waiting::default(),
                 pause: Duration::ZERO,
             }
         })
@@ -234,7 +197,7 @@ impl Reads {
                     // Offsets of the log before say nothing of this one, which the channel is compared with anyway.
                     place.filter(|place| read.until.is_some_and(|until| until.epoch == place.epoch))
                 }
-                Reader::Streams => read.first(),
+                Reader::Streams => read.waiting.first(),
             };
             let Some(after) = after else {
                 // Nobody is there any more, or the log is another one.
@@ -244,12 +207,17 @@ impl Reads {
             self.running += 1;
             let relay = self.relay.clone();
             self.tasks.spawn(async move {
-                let fetched = guarded(|| relay.backplane.fetch(&key.0, after, CHUNK)).await;
-                let items = match (&fetched, key.1) {
-                    (Ok(fetched), Reader::Streams) => relay.open(fetched),
-                    _ => Items::new(),
-                };
-                Done::Fetched(key, after, fetched, items)
+                // What panics in opening messages is a fault of ours or of the service's, and a failed read as well.
+                let answer = guarded(|| async {
+                    let fetched = relay.backplane.fetch(&key.0, after, CHUNK).await?;
+                    let items = match key.1 {
+                        Reader::Channel => Items::new(),
+                        Reader::Streams => relay.open(&fetched),
+                    };
+                    Ok((fetched, items))
+                });
+                let answer = answer.await;
+                Done::Read(key, after, answer)
             });
         }
     }
@@ -273,9 +241,9 @@ impl Reads {
                     Err(_) => self.compare(users),
                 }
             }
-            Done::Fetched(key, after, fetched, items) => {
+            Done::Read(key, after, answer) => {
                 self.running -= 1;
-                self.fetched(registry, key, after, fetched, items);
+                self.has_read(registry, key, after, answer);
             }
         }
         self.start(registry);
@@ -293,18 +261,17 @@ impl Reads {
         }
     }
 
-    fn fetched(
+    fn has_read(
         &mut self,
         registry: &Users,
         key: Key,
         after: Position,
-        fetched: Result<Fetched, BackplaneError>,
-        items: Items,
+        answer: Result<(Fetched, Items), BackplaneError>,
     ) {
         let read = self.reads.get_mut(&key).expect("it was being read");
         let user = &key.0;
         let patience = self.relay.patience;
-        let is_done = match (fetched, key.1) {
+        let is_done = match (answer, key.1) {
             (Err(error), _) if error.is_closed() => true,
             // The channel has gone over to another log meanwhile, and lacks something of that one.
             (Ok(_), Reader::Channel)
@@ -312,13 +279,14 @@ impl Reads {
             {
                 false
             }
-            (Ok(fetched), Reader::Channel) if fetched.head.epoch != after.epoch => {
+            (Ok((fetched, _)), Reader::Channel) if fetched.head.epoch != after.epoch => {
                 self.relay.follow(registry, user);
                 true
             }
-            (Ok(fetched), Reader::Streams) if fetched.head.epoch != after.epoch => {
-                read.answer(None, |asked| asked.after.epoch == after.epoch);
-                read.asked.is_empty()
+            (Ok((fetched, _)), Reader::Streams) if fetched.head.epoch != after.epoch => {
+                read.waiting
+                    .answer(None, |asked| asked.after.epoch == after.epoch);
+                read.waiting.is_empty()
             }
             (Err(_), reader) => {
                 let answered = self.answered;
@@ -333,18 +301,18 @@ impl Reads {
                     Reader::Streams => {
                         // It may be slow because very many ask: an answer to anybody renews the patience of all, but not
                         // for ever if this user's reads fail meanwhile.
-                        read.answer(None, |asked| {
+                        read.waiting.answer(None, |asked| {
                             let since = match is_over {
                                 true => asked.since,
                                 false => asked.since.max(answered),
                             };
                             since.elapsed() >= patience
                         });
-                        read.asked.is_empty()
+                        read.waiting.is_empty()
                     }
                 }
             }
-            (Ok(fetched), reader) => {
+            (Ok((fetched, items)), reader) => {
                 self.answered = Instant::now();
                 let through = fetched.through;
                 if through.offset > after.offset {
@@ -363,11 +331,13 @@ impl Reads {
                             missing: fetched.missing,
                             items,
                         });
-                        read.answer(Some(stretch.clone()), |asked| stretch.serves(asked.after));
+                        read.waiting
+                            .answer(Some(stretch.clone()), |asked| stretch.serves(asked.after));
                         if !read.pause.is_zero() {
-                            read.answer(None, |asked| asked.since.elapsed() >= patience);
+                            read.waiting
+                                .answer(None, |asked| asked.since.elapsed() >= patience);
                         }
-                        read.asked.is_empty()
+                        read.waiting.is_empty()
                     }
                     Reader::Channel => {
                         let until = read.reach(fetched.head);
@@ -420,52 +390,9 @@ impl Read {
         self.pause = longer(self.pause);
         answered.saturating_duration_since(self.since)
     }
-
-    /// Where the first of the streams is that still wait.
-    fn first(&mut self) -> Option<Position> {
-        self.asked.retain(|asked| !asked.answer.is_closed());
-        let epoch = self.asked.first()?.after.epoch;
-        let places = self.asked.iter().map(|asked| asked.after);
-        let places = places.filter(|place| place.epoch == epoch);
-        places.min_by_key(|place| place.offset)
-    }
-
-    /// Answers the streams that `is_meant` picks out.
-    fn answer(&mut self, stretch: Option<Arc<Stretch>>, is_meant: impl Fn(&Asked) -> bool) {
-        let asked = std::mem::take(&mut self.asked).into_iter();
-        let (meant, left): (Vec<_>, Vec<_>) = asked.partition(is_meant);
-        self.asked = left;
-        for asked in meant {
-            drop(asked.answer.send(stretch.clone())); // The client may have gone.
-        }
-    }
 }
 
 impl Relay {
-    /// What messages of the log are for streams that read them there.
-    fn open(&self, fetched: &Fetched) -> Items {
-        let open = |(position, body): &(Position, Bytes)| {
-            // What is none of ours was counted when it came.
-            let envelope = Envelope::parse(body.clone())?;
-            let shown = self.shown(&envelope);
-            let item = match envelope.what {
-                What::Lost(missed) => Err(Gap {
-                    reason: GapReason::Backplane,
-                    missed,
-                    position: Some(*position),
-                }),
-                What::Event {
-                    relay_data, draft, ..
-                } => {
-                    let draft = self.attach(draft.with_epoch(Some(position.epoch)), relay_data);
-                    Ok(Arc::new(draft.with_shown(shown).finish(Some(*position))))
-                }
-            };
-            Some((position.offset, item))
-        };
-        fetched.messages.iter().filter_map(open).collect()
-    }
-
     /// Appends what the log has after a channel's place.
     fn append(&self, registry: &Users, user: &UserId, fetched: Fetched) {
         let first = fetched.messages.first();

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 
 use super::Relay;
-use super::reads::Stretch;
+use super::stretch::Stretch;
 use crate::backplane::Missing;
 use crate::channel::{Reading, Seam, Welcome};
 use crate::frame::Frame;

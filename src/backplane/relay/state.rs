@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -12,9 +11,10 @@ use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
+use super::calls::{caught, guarded_until};
 use super::interest::{self, Interests};
 use super::outbox::{Confirm, Outbox};
-use super::reads::{Asked, Stretch};
+use super::stretch::{Asked, Stretch};
 use super::{inbox, publish};
 use crate::backplane::{self, Backplane, BackplaneError, Cause, Level, Outbound};
 use crate::error::{RelayError, with_causes};
@@ -265,11 +265,10 @@ impl Relay {
             return draft;
         };
         let data = draft.data();
-        let attachment =
-            catch_unwind(|| attach(&data, relay_data.as_deref())).unwrap_or_else(|_| {
-                tracing::error!("restoring the attachment of an event of another node panicked");
-                None
-            });
+        let attachment = caught(|| attach(&data, relay_data.as_deref())).unwrap_or_else(|| {
+            tracing::error!("restoring the attachment of an event of another node panicked");
+            None
+        });
         draft.with_attachment(attachment)
     }
 
@@ -334,7 +333,13 @@ impl Relay {
         if timeout_at(deadline, published).await.is_err() {
             tracing::warn!(events = self.outbox.len(), "not published before the end");
         }
-        self.backplane.close(deadline).await;
+        let close = || async {
+            self.backplane.close(deadline).await;
+            Ok(())
+        };
+        if let Err(error) = guarded_until(deadline, close).await {
+            tracing::warn!(error = with_causes(&error), "the backplane does not close");
+        }
     }
 }
 
