@@ -42,7 +42,7 @@ fn main() {
     println!("{:22}  idle user, 1 connection  2nd connection  3rd", "");
     for capacity in [16, 64, 256] {
         let hub = GenericBroadcaster::<Text>::builder()
-            .capacity(capacity)
+            .ring_capacity(capacity)
             .build()
             .expect("the settings are valid");
         let mut kept = Vec::new();

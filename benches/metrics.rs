@@ -79,7 +79,7 @@ impl Site {
 /// Serves, and answers: `pump 50 100` sends 50 events to each user, one every 100 ms, `sent` is how many each was sent.
 async fn be_server(has_metrics: bool) {
     // All events of a round, so that a client that a busy machine holds up loses none.
-    let builder = GenericBroadcaster::builder().capacity(1024);
+    let builder = GenericBroadcaster::builder().ring_capacity(1024);
     let mut app = Router::new().route("/", get(Site::stream));
     let hub: Hub = if has_metrics {
         let recorder = PrometheusBuilder::new()

@@ -164,7 +164,7 @@ pub enum RefusalForm {
     ComeBack,
 }
 
-/// A connection was not let in. Nobody else lost anything: a full cap refuses the newcomer and never evicts.
+/// A connection was not let in. Nobody else lost anything: a full cap refuses the newcomer and never ends another connection.
 ///
 /// With the feature `axum` it is a response, in the form that it carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -320,8 +320,8 @@ impl From<EncodeError> for BroadcastError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The ring's capacity is zero or above [`Builder::MAX_CAPACITY`](crate::Builder::MAX_CAPACITY).
-    Capacity {
+    /// The ring's capacity is zero or above [`Builder::MAX_RING_CAPACITY`](crate::Builder::MAX_RING_CAPACITY).
+    RingCapacity {
         /// What was asked for.
         capacity: usize,
         /// The most that may be asked for.
@@ -342,7 +342,7 @@ pub enum ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Capacity { capacity, max } => {
+            Self::RingCapacity { capacity, max } => {
                 write!(
                     f,
                     "a ring of {capacity} events was asked for, it must hold 1 to {max}"

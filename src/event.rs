@@ -43,7 +43,7 @@ use crate::trace::TraceParent;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say how it is sent as a server-sent event",
     label = "`ToSse` is not implemented",
-    note = "wrap it: `tidings::Json` sends whatever serde serializes, `tidings::Text` sends text"
+    note = "wrap it: `tidings::JsonEvent` sends whatever serde serializes, `tidings::Text` sends text"
 )]
 pub trait ToSse {
     /// The event's name; without one, browsers dispatch it as `message`. Must be one line and not empty.
@@ -382,20 +382,22 @@ macro_rules! ready_made {
 
 /// An event whose data is a value as JSON.
 ///
-/// ```
-/// use tidings::{Frame, Json};
+/// A handler can take an axum `Json<T>` and broadcast a `JsonEvent<T>`.
 ///
-/// let event = Json::new([1, 2]).event("numbers");
+/// ```
+/// use tidings::{Frame, JsonEvent};
+///
+/// let event = JsonEvent::new([1, 2]).event("numbers");
 /// assert_eq!(Frame::encode(&event)?.as_bytes(), b"event: numbers\ndata: [1,2]\n\n");
 /// # Ok::<(), tidings::EncodeError>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Json<T> {
+pub struct JsonEvent<T> {
     body: T,
     fields: Fields,
 }
 
-ready_made!(Json<T: Serialize>, |data, body| data.json(body));
+ready_made!(JsonEvent<T: Serialize>, |data, body| data.json(body));
 
 /// An event whose data is text, of any number of lines.
 ///

@@ -3,15 +3,13 @@
 //!
 //! ```no_run
 //! use axum::{Router, extract::{Path, State}, routing::{get, post}};
-//! use tidings::{BroadcastError, GenericBroadcaster, RegisterError, Subscription, Text};
+//! use tidings::{Hub, RegisterError, Subscription, Text};
 //!
-//! type Hub = GenericBroadcaster<Text>;
-//!
-//! async fn stream(State(hub): State<Hub>, Path(user): Path<String>) -> Result<Subscription, RegisterError> {
+//! async fn stream(State(hub): State<Hub<Text>>, Path(user): Path<String>) -> Result<Subscription, RegisterError> {
 //!     hub.register(user)
 //! }
 //!
-//! async fn send(State(hub): State<Hub>, Path(user): Path<String>, text: String) -> String {
+//! async fn send(State(hub): State<Hub<Text>>, Path(user): Path<String>, text: String) -> String {
 //!     match hub.broadcast(&user, &Text::new(text)) {
 //!         Ok(reached) => format!("reached {reached} streams\n"),
 //!         Err(error) => format!("not sent: {error}\n"),
@@ -59,8 +57,8 @@
 //!
 //! - Without a [`History`] an event is lost with the connection it was on its way to. A history is memory of this process:
 //!   a restart loses it, and clients that come back are told.
-//! - A stream that falls behind by more than the [ring's capacity][`capacity`] and the history loses the oldest events. It is told, as its
-//!   [`LagPolicy`] says, and they are counted: for the connection, for its user and in [`Stats::lagged`].
+//! - A stream that falls behind by more than the [ring's capacity][`ring_capacity`] and the history loses the oldest events.
+//!   It is told, as its [`LagPolicy`] says, and they are counted: for the connection, for its user and in [`Stats::lagged`].
 //! - "Lock-free" is said of what is: look-up, [`register`], [`unregister`] and `drop` are loads and compare-and-swap loops
 //!   on `ArcSwap` and atomics. The cell of one connection's receiving side is a mutex taken only with `try_lock`. A user's
 //!   ring, tokio's, takes mutexes of its own for each send and receive, and one of ours in there. With a history, or keys to
@@ -73,8 +71,8 @@
 //!
 //! A connected user costs 3.7 KB of heap with one connection, at the default capacity of 64 and before the first event, and
 //! 0.4 KB more with each further connection, besides what HTTP needs (on 64-bit Linux, by `cargo bench --bench memory`). Users
-//! who are not connected cost nothing. The events in the ring come on top, until all of the user's streams have read them: at most `capacity` frames
-//! per user. What a history costs is said [there](History).
+//! who are not connected cost nothing. The events in the ring come on top, until all of the user's streams have read them: at
+//! most `ring_capacity` frames per user. What a history costs is said [there](History).
 //!
 //! # Features
 //!
@@ -107,7 +105,7 @@
 //! [`register`]: GenericBroadcaster::register
 //! [`resume`]: GenericBroadcaster::resume
 //! [`unregister`]: GenericBroadcaster::unregister
-//! [`capacity`]: Builder::capacity
+//! [`ring_capacity`]: Builder::ring_capacity
 //! [`connections_per_user`]: Builder::connections_per_user
 //! [`total_connections`]: Builder::total_connections
 
@@ -152,13 +150,14 @@ mod trace;
 pub use self::metrics::{BackplaneStats, Stats};
 #[cfg(not(all(test, loom)))]
 pub use broadcaster::{
-    Broadcaster, Builder, ConnectionInfo, EventSender, GenericBroadcaster, PublishError, Publisher,
+    Broadcaster, Builder, ConnectionInfo, EventSender, GenericBroadcaster, Hub, PublishError,
+    Publisher,
 };
 pub use channel::History;
 pub use error::{
     BroadcastError, ConfigError, EncodeError, Field, RefusalForm, RegisterError, RelayError,
 };
-pub use event::{Attachment, Data, Json, Meta, Text, ToSse};
+pub use event::{Attachment, Data, JsonEvent, Meta, Text, ToSse};
 pub use frame::Frame;
 pub use gap::{Gap, GapReason};
 pub use id::{ConnectionId, EventId, LastEventId, UserId};

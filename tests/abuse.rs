@@ -208,7 +208,7 @@ fn of_many_publishers_each_keeps_its_order() {
     const EACH: usize = 200;
     for history in [None, Some(History::new(PUBLISHERS * EACH).bytes(1 << 30))] {
         let hub: GenericBroadcaster<Text> = GenericBroadcaster::builder()
-            .capacity(PUBLISHERS * EACH)
+            .ring_capacity(PUBLISHERS * EACH)
             .history(history)
             .build()
             .expect("valid settings");

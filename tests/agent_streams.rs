@@ -151,7 +151,7 @@ fn a_run_that_cannot_be_shown_to_its_end_ends_with_an_error() {
 
     let mut ended = open();
     route(&router, &run, Event::run_started("t", "r"));
-    router.agui().evict("ann");
+    router.agui().drain_user("ann");
     assert_eq!(last(&mut ended), cut_off(2));
 
     let mut late = open();
@@ -253,7 +253,7 @@ fn a_task_that_cannot_be_shown_to_its_end_ends_with_an_error_in_both_bindings() 
             hub.broadcast("ann", &working()).expect("JSON");
         }
         if is_read {
-            hub.evict("ann");
+            hub.drain_user("ann");
         }
         let mut text = String::new();
         while let Some(Some(chunk)) = body.frame().now_or_never() {

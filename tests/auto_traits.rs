@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tidings::{
     BroadcastError, Broadcaster, Builder, ConfigError, ConnectionGuard, ConnectionId,
     ConnectionInfo, Data, EncodeError, EventId, EventSender, Field, Frame, Gap, GapReason,
-    GenericBroadcaster, History, Json, KeepAlive, LastEventId, RegisterError, SseBody, Stats,
+    GenericBroadcaster, History, JsonEvent, KeepAlive, LastEventId, RegisterError, SseBody, Stats,
     Subscription, Text, ToSse, TraceParent, UserId,
 };
 
@@ -60,7 +60,7 @@ fn types_go_wherever_a_service_needs_them() {
     all::<Field>();
     all::<Text>();
     all::<Text<&'static str>>();
-    all::<Json<u8>>();
+    all::<JsonEvent<u8>>();
     all::<Data<'static>>();
     all::<Arc<dyn Broadcaster<Event = Text>>>();
     all::<Box<dyn ToSse + Send + Sync>>();
@@ -156,8 +156,8 @@ fn a_broadcaster_holds_no_event() {
 
 #[test]
 fn an_event_is_as_free_as_what_it_holds() {
-    assert_not!(Send: Json<Local>, Text<std::rc::Rc<str>>);
-    assert_not!(Sync: Json<Local>, Text<std::rc::Rc<str>>);
+    assert_not!(Send: JsonEvent<Local>, Text<std::rc::Rc<str>>);
+    assert_not!(Sync: JsonEvent<Local>, Text<std::rc::Rc<str>>);
 }
 
 #[test]

@@ -265,19 +265,19 @@ fn of_many_namesakes_at_once_one_gets_in() {
 #[test]
 fn settings_that_cannot_work_are_refused() {
     let build = |change: fn(Builder<Text>) -> Builder<Text>| change(Hub::builder()).build().err();
-    let max = Builder::<Text>::MAX_CAPACITY;
+    let max = Builder::<Text>::MAX_RING_CAPACITY;
     assert_eq!(
-        build(|b| b.capacity(0)),
-        Some(ConfigError::Capacity { capacity: 0, max })
+        build(|b| b.ring_capacity(0)),
+        Some(ConfigError::RingCapacity { capacity: 0, max })
     );
     assert_eq!(
-        build(|b| b.capacity(Builder::<Text>::MAX_CAPACITY + 1)),
-        Some(ConfigError::Capacity {
+        build(|b| b.ring_capacity(Builder::<Text>::MAX_RING_CAPACITY + 1)),
+        Some(ConfigError::RingCapacity {
             capacity: max + 1,
             max
         })
     );
-    assert!(build(|b| b.capacity(usize::MAX)).is_some());
+    assert!(build(|b| b.ring_capacity(usize::MAX)).is_some());
     assert_eq!(
         build(|b| b.connections_per_user(0)),
         Some(ConfigError::ZeroCap)
@@ -287,8 +287,14 @@ fn settings_that_cannot_work_are_refused() {
         Some(ConfigError::ZeroCap)
     );
     assert_eq!(
-        build(|b| b.capacity(1).connections_per_user(1).total_connections(1)),
+        build(|b| b
+            .ring_capacity(1)
+            .connections_per_user(1)
+            .total_connections(1)),
         None
     );
-    assert_eq!(build(|b| b.capacity(Builder::<Text>::MAX_CAPACITY)), None);
+    assert_eq!(
+        build(|b| b.ring_capacity(Builder::<Text>::MAX_RING_CAPACITY)),
+        None
+    );
 }

@@ -37,7 +37,7 @@ fn churn(hub: &GenericBroadcaster<Text>, cycles: usize) {
                     let mut stream = hub.register_as(&*user, &id).expect("no cap is reached");
                     match cycle % 5 {
                         0 => {
-                            hub.evict(&user);
+                            hub.drain_user(&user);
                         }
                         1 => {
                             hub.unregister(&user, &id);

@@ -291,7 +291,7 @@ async fn patience_without_end_is_no_panic() {
 #[tokio::test(start_paused = true)]
 async fn a_lag_over_a_jump_is_counted_as_without() {
     let hub = Hub::builder()
-        .capacity(2)
+        .ring_capacity(2)
         .lag_policy(LagPolicy::Gap)
         .build()
         .expect("valid settings");

@@ -20,7 +20,7 @@ struct Settings {
 impl Settings {
     fn hub(&self) -> Hub {
         let mut builder = Hub::builder()
-            .capacity(self.capacity)
+            .ring_capacity(self.capacity)
             .lag_policy(LagPolicy::Coalesce)
             .coalesce_keys(self.keys);
         if let Some((events, bytes)) = self.history {
@@ -203,7 +203,7 @@ fn many_keys_come_in_order_and_once() {
 async fn what_is_too_old_is_gone_under_its_key_as_well() {
     use std::time::Duration;
     let hub: Hub = GenericBroadcaster::builder()
-        .capacity(1)
+        .ring_capacity(1)
         .lag_policy(LagPolicy::Coalesce)
         .history(History::new(1).age(Duration::from_secs(60)))
         .build()

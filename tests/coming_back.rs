@@ -18,7 +18,7 @@ type Hub = GenericBroadcaster<Text>;
 
 fn hub(history: Option<History>, policy: LagPolicy) -> Hub {
     let hub = Hub::builder().history(history).lag_policy(policy);
-    hub.capacity(2).build().expect("valid settings")
+    hub.ring_capacity(2).build().expect("valid settings")
 }
 
 fn send(hub: &Hub, data: impl ToString) {
@@ -82,7 +82,7 @@ async fn no_retry_is_longer_than_a_browser_can_count() {
         let mut body = quiet(join(&hub));
         let mut shutdown = Box::pin(hub.shutdown(Duration::MAX));
         assert!(shutdown.as_mut().now_or_never().is_none());
-        hub.evict("ann");
+        hub.drain_user("ann");
         let (text, ended) = read(&mut body);
         assert!(ended && retry_of(&text) <= LONGEST, "{text}");
     }
@@ -380,7 +380,7 @@ fn a_views_last_event_has_the_id() {
     assert_eq!(rest, "data: cut off\n\n");
     // Whatever else ends it, there is no id: the client has one that is good.
     let mut body = quiet(join(&hub)).view(Strict);
-    hub.evict("ann");
+    hub.drain_user("ann");
     assert_eq!(read(&mut body), ("data: cut off\n\n".to_owned(), true));
 }
 

@@ -389,7 +389,7 @@ async fn ids_that_look_like_markup_or_paths_come_through_as_they_are() {
 #[tokio::test]
 async fn watching_takes_no_place_of_the_users_and_shows_gaps_whatever_the_policy_is() {
     let hub = Hub::builder()
-        .capacity(2)
+        .ring_capacity(2)
         .connections_per_user(1)
         .lag_policy(LagPolicy::End)
         .build()

@@ -191,7 +191,7 @@ async fn a_user_and_a_connection_are_disconnected_after_a_question() {
 
 #[tokio::test]
 async fn a_watched_stream_shows_events_as_text_and_its_gaps() {
-    let hub: Hub = Hub::builder().capacity(4).build().expect("valid");
+    let hub: Hub = Hub::builder().ring_capacity(4).build().expect("valid");
     let page = Page::open(console(&hub)).await;
     let _tab = tabs(&hub, "ann", 1);
     page.wait("document.querySelectorAll('.user button').length === 3")
@@ -338,7 +338,7 @@ async fn a_lost_connection_is_said_and_made_again() {
 #[tokio::test]
 async fn the_page_fits_wide_and_narrow_screens_in_light_and_dark() {
     let hub = Hub::builder()
-        .capacity(4)
+        .ring_capacity(4)
         .connections_per_user(None)
         .build()
         .expect("valid");

@@ -17,7 +17,7 @@ type Hub = GenericBroadcaster<Text>;
 
 fn hub_of_capacity(capacity: usize) -> Hub {
     Hub::builder()
-        .capacity(capacity)
+        .ring_capacity(capacity)
         .connections_per_user(None)
         .build()
         .expect("valid settings")
@@ -578,19 +578,19 @@ fn an_event_may_broadcast_and_register_while_it_is_encoded() {
 
 #[test]
 fn an_event_may_end_the_user_it_is_for() {
-    struct Evicts(GenericBroadcaster<Evicts>);
-    impl ToSse for Evicts {
+    struct Drains(GenericBroadcaster<Drains>);
+    impl ToSse for Drains {
         fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
-            assert_eq!(self.0.evict("ann"), 1);
+            assert_eq!(self.0.drain_user("ann"), 1);
             data.text("1");
             Ok(())
         }
     }
-    let hub = GenericBroadcaster::<Evicts>::new();
+    let hub = GenericBroadcaster::<Drains>::new();
     let mut ann = hub.register("ann").expect("no cap is reached");
-    // An event is sent once it is encoded, which here is after the eviction.
+    // An event is sent once it is encoded, which here is after the drain.
     assert_eq!(
-        hub.broadcast("ann", &Evicts(hub.clone())).expect("encoded"),
+        hub.broadcast("ann", &Drains(hub.clone())).expect("encoded"),
         0
     );
     assert!(
@@ -639,7 +639,7 @@ fn events_may_be_of_several_types_behind_dyn() {
     let mut stream = hub.register("ann").expect("no cap is reached");
     for event in [
         &text(1) as &(dyn ToSse + Sync),
-        &tidings::Json::new(2),
+        &tidings::JsonEvent::new(2),
         &Trouble::None,
     ] {
         assert_eq!(hub.broadcast("ann", event).expect("encoded"), 1);

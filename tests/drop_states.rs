@@ -57,7 +57,7 @@ impl Scene {
 
     fn of(history: Option<History>, policy: LagPolicy) -> Self {
         let hub = Hub::builder()
-            .capacity(4)
+            .ring_capacity(4)
             .connections_per_user(None)
             .history(history)
             .lag_policy(policy)
@@ -225,12 +225,12 @@ const STATES: &[(&str, Make)] = &[
         assert_eq!(poll(&mut stream), Some(Some(true)));
         (scene, Box::new(stream))
     }),
-    ("evicted, with a backlog", || {
+    ("drained, with a backlog", || {
         let scene = Scene::recorded();
         let mut stream = scene.join();
         scene.send(6);
         assert_eq!(poll(&mut stream), Some(Some(true)));
-        scene.hub.evict("ann");
+        scene.hub.drain_user("ann");
         assert_eq!(poll(&mut stream), Some(Some(true)));
         (scene, Box::new(stream))
     }),
@@ -238,7 +238,7 @@ const STATES: &[(&str, Make)] = &[
         let scene = Scene::plain();
         let mut stream = scene.join();
         scene.send(2);
-        scene.hub.evict("ann");
+        scene.hub.drain_user("ann");
         while poll(&mut stream) != Some(None) {}
         (scene, Box::new(stream))
     }),

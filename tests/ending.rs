@@ -31,7 +31,7 @@ const GAP_OF_3: &str = "event: gap\ndata: {\"reason\":\"lagged\",\"missed\":3}\n
 
 fn small_hub(policy: LagPolicy) -> Hub {
     Hub::builder()
-        .capacity(2)
+        .ring_capacity(2)
         .lag_policy(policy)
         .build()
         .expect("valid settings")
@@ -221,7 +221,7 @@ async fn a_waiting_stream_is_woken_by_a_disconnection() {
     let mut one = hub.register_as("ann", "tab").expect("no cap is reached");
     let waiter = tokio::spawn(async move { one.next().await });
     tokio::task::yield_now().await;
-    assert!(hub.disconnect_connection("ann", &ConnectionId::from("tab")));
+    assert!(hub.unregister("ann", &ConnectionId::from("tab")));
     assert_eq!(waiter.await.expect("no panic"), None);
 }
 
@@ -230,7 +230,7 @@ async fn a_waiting_stream_is_woken_by_a_disconnection() {
 #[tokio::test(start_paused = true)]
 async fn a_sweep_takes_out_who_is_too_far_behind_for_too_long() {
     let hub = Hub::builder()
-        .capacity(4)
+        .ring_capacity(4)
         .patience(2, Duration::from_secs(10))
         .build()
         .expect("valid settings");
@@ -260,10 +260,10 @@ async fn a_sweep_takes_out_who_is_too_far_behind_for_too_long() {
 #[tokio::test(start_paused = true)]
 async fn by_default_a_sweep_takes_out_whoever_has_lost_an_event_and_nobody_else() {
     for capacity in [1_usize, 3, 4, 5, 33, 100] {
-        // As `Builder::capacity` says: a ring of three holds four.
+        // As `Builder::ring_capacity` says: a ring of three holds four.
         let holds = capacity.next_power_of_two();
         for sent in [0, 1, holds - 1, holds, holds + 1, 2 * holds + 1] {
-            let hub = Hub::builder().capacity(capacity).build();
+            let hub = Hub::builder().ring_capacity(capacity).build();
             let hub = hub.expect("valid settings");
             let _stalled = join(&hub);
             let mut late = join(&hub);
@@ -295,7 +295,7 @@ async fn by_default_a_sweep_takes_out_whoever_has_lost_an_event_and_nobody_else(
 #[tokio::test(start_paused = true)]
 async fn whoever_catches_up_is_not_swept_away() {
     let hub = Hub::builder()
-        .capacity(4)
+        .ring_capacity(4)
         .patience(0, Duration::from_secs(10))
         .build()
         .expect("valid settings");
@@ -314,7 +314,7 @@ async fn whoever_catches_up_is_not_swept_away() {
 #[tokio::test(start_paused = true)]
 async fn sweeps_in_the_background_end_with_the_broadcaster() {
     let hub = Hub::builder()
-        .capacity(2)
+        .ring_capacity(2)
         .patience(0, Duration::from_secs(1))
         .sweep_every(Duration::from_millis(500))
         .build()
@@ -349,14 +349,14 @@ fn settings_that_cannot_work_are_refused() {
         Some(ConfigError::ZeroCap)
     );
     assert!(matches!(
-        builder().capacity(0).build().err(),
-        Some(ConfigError::Capacity { capacity: 0, .. })
+        builder().ring_capacity(0).build().err(),
+        Some(ConfigError::RingCapacity { capacity: 0, .. })
     ));
 }
 
 // Shutdown
 
-/// An eviction would put it in the place of what the service has told its clients, and have all come back at once.
+/// A drain would put it in the place of what the service has told its clients, and have all come back at once.
 #[tokio::test(start_paused = true)]
 async fn only_a_shutdown_tells_clients_when_to_come_back() {
     for history in [None, Some(History::new(10))] {
@@ -364,7 +364,7 @@ async fn only_a_shutdown_tells_clients_when_to_come_back() {
         let hub = hub.expect("valid settings");
         let body = SseBody::new(join(&hub)).cursor(false);
         send(&hub, "before");
-        assert_eq!(hub.evict("ann"), 1);
+        assert_eq!(hub.drain_user("ann"), 1);
         let text = read_to_end(body).await;
         assert!(text.ends_with("data: before\n\n"), "{text}");
     }
@@ -447,13 +447,16 @@ async fn a_shutdown_cuts_who_does_not_read() {
 async fn a_stream_that_finishes_does_so_over_several_turns_of_its_task() {
     const EVENTS: usize = 500;
     for history in [None, Some(History::new(EVENTS))] {
-        let hub = Hub::builder().capacity(EVENTS).history(history).build();
+        let hub = Hub::builder()
+            .ring_capacity(EVENTS)
+            .history(history)
+            .build();
         let hub = hub.expect("valid settings");
         let stream = join(&hub);
         for _ in 0..EVENTS {
             send(&hub, "event");
         }
-        hub.evict("ann");
+        hub.drain_user("ann");
         assert_eq!(stream.count().await, EVENTS);
     }
 }
@@ -462,7 +465,7 @@ async fn a_stream_that_finishes_does_so_over_several_turns_of_its_task() {
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_ends_streams_in_time_however_much_is_broadcast() {
     for history in [None, Some(History::new(10))] {
-        let hub = Hub::builder().capacity(4).history(history).build();
+        let hub = Hub::builder().ring_capacity(4).history(history).build();
         let hub = hub.expect("valid settings");
         let mut stream = join(&hub);
         let shutdown = {
@@ -487,7 +490,7 @@ async fn a_shutdown_ends_streams_in_time_however_much_is_broadcast() {
 async fn a_stream_that_lags_into_a_shutdown_yields_what_is_left() {
     const EVENTS: usize = 50;
     for history in [None, Some(History::new(10)), Some(History::new(EVENTS))] {
-        let hub = Hub::builder().capacity(4).history(history).build();
+        let hub = Hub::builder().ring_capacity(4).history(history).build();
         let hub = hub.expect("valid settings");
         let mut stream = join(&hub);
         for _ in 0..EVENTS {
@@ -551,7 +554,7 @@ mod responses {
     async fn a_refusal_that_browsers_survive_is_a_stream_that_ends() {
         let form = RefusalForm::Status;
         for refused in [SHUTTING_DOWN, RegisterError::UserFull { cap: 1, form }] {
-            let app = Router::new().fallback(async move || refused.come_back());
+            let app = Router::new().fallback(async move || refused.in_form(RefusalForm::ComeBack));
             let mut client = SseRequest::get("/").open(app).await.expect("a stream");
             client.expect_end().await;
             let retry = client.retry().expect("when to come back").as_millis();

@@ -1,4 +1,4 @@
-//! An eviction: who is in ends behind what was broadcast before, and is in nobody's way from then on.
+//! A drain: who is in ends behind what was broadcast before, and is in nobody's way from then on.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn histories() -> [Option<History>; 3] {
 
 fn hub(history: Option<History>) -> Hub {
     Hub::builder()
-        .capacity(4)
+        .ring_capacity(4)
         .connections_per_user(1)
         .history(history)
         .build()
@@ -46,7 +46,7 @@ fn a_stream_ends_behind_what_was_broadcast_before_however_much_follows() {
             send(&hub, data);
         }
         assert_eq!(next(&mut stream).as_deref(), Some("1"));
-        assert_eq!(hub.evict("ann"), 1);
+        assert_eq!(hub.drain_user("ann"), 1);
         let mut yielded = Vec::new();
         while yielded.len() < 20 {
             send(&hub, "later");
@@ -66,7 +66,7 @@ fn what_the_ring_has_lost_before_is_read_from_the_history() {
     for _ in 0..50 {
         send(&hub, "before");
     }
-    assert_eq!(hub.evict("ann"), 1);
+    assert_eq!(hub.drain_user("ann"), 1);
     for _ in 0..50 {
         send(&hub, "later");
     }
@@ -77,13 +77,13 @@ fn what_the_ring_has_lost_before_is_read_from_the_history() {
 }
 
 #[test]
-fn who_is_evicted_keeps_nobody_out_and_is_evicted_once() {
+fn who_is_drained_keeps_nobody_out_and_is_drained_once() {
     for history in histories() {
         let hub = hub(history);
         let old = join(&hub);
         assert!(hub.register("ann").is_err(), "the cap is one");
-        assert_eq!(hub.evict("ann"), 1);
-        assert_eq!(hub.evict("ann"), 0);
+        assert_eq!(hub.drain_user("ann"), 1);
+        assert_eq!(hub.drain_user("ann"), 0);
         assert_eq!(hub.connection_count("ann"), 0);
         assert_eq!(hub.connection_info_of("ann"), []);
         assert!(!hub.unregister("ann", &ConnectionId::from("tab")));
@@ -102,7 +102,7 @@ fn who_is_evicted_keeps_nobody_out_and_is_evicted_once() {
             (1, 1)
         );
         assert_eq!(next(&mut new).as_deref(), Some("for the newcomer"));
-        assert_eq!(hub.evict("ann"), 1);
+        assert_eq!(hub.drain_user("ann"), 1);
         drop(new);
         assert_eq!((hub.total_connections(), hub.stats().users), (0, 0));
     }
@@ -113,7 +113,7 @@ fn a_client_goes_on_behind_the_last_event_that_it_was_sent() {
     let hub = hub(Some(History::new(100)));
     let mut stream = join(&hub);
     send(&hub, "before");
-    assert_eq!(hub.evict("ann"), 1);
+    assert_eq!(hub.drain_user("ann"), 1);
     send(&hub, "after");
     let last = stream.next().now_or_never().flatten();
     let seen = last.expect("an event").expect("nothing is lost");
@@ -125,23 +125,23 @@ fn a_client_goes_on_behind_the_last_event_that_it_was_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_evicted_can_still_be_disconnected_and_swept() {
+async fn who_is_drained_can_still_be_disconnected_and_swept() {
     for history in histories() {
         let hub = hub(history);
         let mut kept = join(&hub);
         send(&hub, "unread");
-        assert_eq!(hub.evict("ann"), 1);
+        assert_eq!(hub.drain_user("ann"), 1);
         assert_eq!(hub.disconnect_user("ann"), 1);
         assert_eq!((next(&mut kept), hub.total_connections()), (None, 0));
 
         let stalled = join(&hub).deadline(Instant::now() + Duration::from_secs(2));
-        assert_eq!(hub.evict("ann"), 1);
+        assert_eq!(hub.drain_user("ann"), 1);
         advance(Duration::from_secs(2)).await;
         assert_eq!((hub.sweep(), hub.total_connections()), (1, 0));
         drop(stalled);
 
         let stalled = join(&hub);
-        assert_eq!(hub.evict("ann"), 1);
+        assert_eq!(hub.drain_user("ann"), 1);
         assert_eq!(hub.shutdown(Duration::ZERO).await, 1);
         assert_eq!(hub.total_connections(), 0);
         drop(stalled);

@@ -201,7 +201,7 @@ async fn read(mut stream: Subscription) -> (usize, u64) {
 
 /// With room for everything that is broadcast.
 fn roomy_hub() -> Hub {
-    let hub = Hub::builder().capacity(ALL).build();
+    let hub = Hub::builder().ring_capacity(ALL).build();
     hub.expect("valid settings")
 }
 
@@ -223,7 +223,7 @@ async fn every_stream_gets_every_event_in_order(flavour: impl Flavour) {
     let hub = roomy_hub();
     let readers = open_and_read(flavour, &hub, 8);
     broadcast_all(flavour, &hub).await;
-    hub.evict("ann");
+    hub.drain_user("ann");
     for reader in join_all(readers).await {
         assert_eq!(reader, (ALL, 0));
     }
@@ -231,11 +231,14 @@ async fn every_stream_gets_every_event_in_order(flavour: impl Flavour) {
 }
 
 async fn who_is_slow_is_told_how_much_it_lost(flavour: impl Flavour) {
-    let hub = Hub::builder().capacity(8).build().expect("valid settings");
+    let hub = Hub::builder()
+        .ring_capacity(8)
+        .build()
+        .expect("valid settings");
     let slow = hub.register("ann").expect("room");
     let readers = open_and_read(flavour, &hub, 3);
     broadcast_all(flavour, &hub).await;
-    hub.evict("ann");
+    hub.drain_user("ann");
     assert_eq!(read(slow).await, (8, (ALL - 8) as u64));
     for (got, missed) in join_all(readers).await {
         assert_eq!(got as u64 + missed, ALL as u64);
@@ -366,7 +369,7 @@ async fn a_publisher_broadcasts_all(flavour: impl Flavour) {
     });
     join_all(publishers).await;
     assert!(publisher.flush().await);
-    hub.evict("ann");
+    hub.drain_user("ann");
     assert_eq!(reader.await, (ALL, 0));
     assert_empty(&hub);
 }
@@ -375,7 +378,9 @@ async fn nodes_share_what_is_broadcast(flavour: impl Flavour) {
     for level in [Level::AtMostOnce, Level::Replayable] {
         let engine = InProcess::new(level);
         let node = || {
-            let node = Hub::builder().capacity(2 * ALL).backplane(engine.node());
+            let node = Hub::builder()
+                .ring_capacity(2 * ALL)
+                .backplane(engine.node());
             node.build().expect("valid settings")
         };
         let (here, there) = (node(), node());

@@ -15,7 +15,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 use proptest::prelude::*;
 use serde_json::Value;
 use sse_stream::{Sse, SseByteStream};
-use tidings::{Data, EncodeError, EventId, Field, Frame, Json, Text, ToSse};
+use tidings::{Data, EncodeError, EventId, Field, Frame, JsonEvent, Text, ToSse};
 use tidings_testkit::Item;
 
 /// An event with whatever a caller may give.
@@ -336,7 +336,7 @@ proptest! {
 
     #[test]
     fn any_json_comes_back_equal_and_holds_no_separator(value in any_json()) {
-        let frame = Frame::encode(&Json::new(&value)).expect("a value can be serialised");
+        let frame = Frame::encode(&JsonEvent::new(&value)).expect("a value can be serialised");
         assert_whole(&frame);
         let wire = std::str::from_utf8(frame.as_bytes()).expect("UTF-8");
         prop_assert!(!wire.contains(['\u{85}', '\u{2028}', '\u{2029}']), "{wire:?}");
@@ -520,13 +520,13 @@ fn a_retry_that_no_client_can_hold_is_the_longest_that_one_can() {
 #[test]
 fn json_escapes_what_some_clients_take_for_line_breaks() {
     let value = "\u{85}a\u{2028}b\u{2029}Ââ€";
-    let frame = Frame::encode(&Json::new(value)).expect("a string can be serialised");
+    let frame = Frame::encode(&JsonEvent::new(value)).expect("a string can be serialised");
     assert_eq!(
         frame.as_bytes(),
         "data: \"\\u0085a\\u2028b\\u2029Ââ€\"\n\n".as_bytes()
     );
     let key = serde_json::json!({ "\u{2028}": "\u{85}" });
-    let frame = Frame::encode(&Json::new(key)).expect("a map can be serialised");
+    let frame = Frame::encode(&JsonEvent::new(key)).expect("a map can be serialised");
     assert_eq!(frame.as_bytes(), b"data: {\"\\u2028\":\"\\u0085\"}\n\n");
 }
 
@@ -582,7 +582,7 @@ fn an_error_of_the_event_is_handed_on() {
     );
 
     let no_json = std::collections::HashMap::from([((1, 2), 3)]);
-    let error = Frame::encode(&Json::new(no_json)).expect_err("keys are no strings");
+    let error = Frame::encode(&JsonEvent::new(no_json)).expect_err("keys are no strings");
     assert_eq!(error.field(), Some(Field::Data));
     assert!(error.source().is_some_and(|e| e.is::<serde_json::Error>()));
 }

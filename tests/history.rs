@@ -21,7 +21,7 @@ fn hub(history: History) -> Hub {
 
 fn hub_of_capacity(capacity: usize, history: History) -> Hub {
     GenericBroadcaster::builder()
-        .capacity(capacity)
+        .ring_capacity(capacity)
         .connections_per_user(None)
         .history(history)
         .build()
@@ -401,7 +401,7 @@ fn a_history_survives_whatever_ends_the_connections_but_forget() {
     let mut tab = join(&hub);
     let mut client = seen(&mut tab);
     let ends: [fn(&Hub); 2] = [
-        |hub| assert_eq!(hub.evict("ann"), 1),
+        |hub| assert_eq!(hub.drain_user("ann"), 1),
         |hub| assert_eq!(hub.disconnect_user("ann"), 1),
     ];
     for (number, end) in (0..).zip(ends) {
@@ -678,7 +678,7 @@ fn settings_that_keep_nothing_are_refused() {
 fn coalescing_keeps_the_newest_of_each_key() {
     let keyed = |key: &str, number: u64| Text::new(number.to_string()).key(key);
     let hub: Hub = GenericBroadcaster::builder()
-        .capacity(2)
+        .ring_capacity(2)
         .lag_policy(LagPolicy::Coalesce)
         .build()
         .expect("valid settings");
@@ -741,7 +741,7 @@ fn coalescing_keeps_the_newest_of_each_key() {
 #[test]
 fn coalescing_comes_after_the_history() {
     let hub: Hub = GenericBroadcaster::builder()
-        .capacity(2)
+        .ring_capacity(2)
         .history(History::new(4))
         .coalesce_keys(8)
         .build()
@@ -781,7 +781,7 @@ enum Step {
     /// Comes back with an id that is long out of date.
     ComeFrom(usize, usize),
     Wait(u64),
-    Evict,
+    Drain,
     Forget,
 }
 
@@ -793,7 +793,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..3usize).prop_map(Step::Come),
         1 => (0..3usize, 0..20usize).prop_map(|(client, ago)| Step::ComeFrom(client, ago)),
         2 => (0..40u64).prop_map(Step::Wait),
-        1 => Just(Step::Evict),
+        1 => Just(Step::Drain),
         1 => Just(Step::Forget),
     ]
 }
@@ -915,8 +915,8 @@ proptest! {
                         advance(Duration::from_secs(seconds)).await;
                         hub.sweep();
                     }
-                    Step::Evict => {
-                        hub.evict("ann");
+                    Step::Drain => {
+                        hub.drain_user("ann");
                     }
                     Step::Forget => {
                         hub.forget("ann");
@@ -931,7 +931,7 @@ proptest! {
             for client in &mut clients {
                 client.come(&hub, sent);
                 client.read(may_be_forgotten);
-                // It may have been ended by an eviction, with more to come for it.
+                // It may have been ended by a drain, with more to come for it.
                 client.come(&hub, sent);
                 client.read(may_be_forgotten);
                 if let Some(next) = client.next {

@@ -116,9 +116,9 @@ fn each_gets_its_own(users: &BTreeSet<String>) {
     let connected: BTreeSet<_> = hub.connected_users().into_iter().collect();
     assert_eq!(connected.len(), users.len() - 1);
     assert!(!connected.contains(&**gone));
-    assert_eq!(hub.evict(gone), 0);
+    assert_eq!(hub.drain_user(gone), 0);
     for (user, _) in &streams {
-        assert_eq!(hub.evict(user), 1, "{user:?}");
+        assert_eq!(hub.drain_user(user), 1, "{user:?}");
     }
 }
 

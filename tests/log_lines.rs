@@ -99,7 +99,7 @@ impl ToSse for Faulty {
 
 fn hub() -> GenericBroadcaster<Text> {
     let hub = GenericBroadcaster::builder()
-        .capacity(2)
+        .ring_capacity(2)
         .connections_per_user(2);
     hub.build().expect("valid")
 }
@@ -126,13 +126,13 @@ async fn a_connections_lines_hold_its_user_and_id_escaped() {
     assert!(hub.unregister(HOSTILE, &ConnectionId::from(HOSTILE)));
     drop(first);
     let second = tab(&hub);
-    hub.evict(HOSTILE);
+    hub.drain_user(HOSTILE);
     drop(second);
     let third = tab(&hub);
     hub.disconnect_user(HOSTILE);
     drop(third);
     hub.forget(HOSTILE);
-    log.assert_logged(&["unregistered", "evicted", "disconnected", "forgotten"]);
+    log.assert_logged(&["unregistered", "drained", "disconnected", "forgotten"]);
 
     let mut lagging = tab(&hub);
     for n in 0..5 {
@@ -184,7 +184,7 @@ async fn a_run_that_is_out_of_order_is_logged_by_its_id_escaped() {
     ] {
         hub.broadcast(HOSTILE, &run.event(event)).expect("an event");
     }
-    hub.evict(HOSTILE);
+    hub.drain_user(HOSTILE);
     axum::body::to_bytes(response.into_body(), usize::MAX)
         .await
         .expect("a body");

@@ -354,7 +354,7 @@ fn an_ended_stream_that_is_kept_is_not_sent_to() {
 }
 
 #[test]
-fn evict_ends_streams_after_what_was_broadcast_before() {
+fn drain_user_ends_streams_after_what_was_broadcast_before() {
     let hub = Hub::new();
     let woken = Arc::new(Woken::default());
     let mut waits = hub.register("ann").expect("no cap is reached");
@@ -372,8 +372,8 @@ fn evict_ends_streams_after_what_was_broadcast_before() {
     );
     assert_eq!(poll(&mut waits, &woken), Poll::Pending);
 
-    assert_eq!(hub.evict("ann"), 2);
-    assert_eq!(hub.evict("ann"), 0, "there is nobody left to evict");
+    assert_eq!(hub.drain_user("ann"), 2);
+    assert_eq!(hub.drain_user("ann"), 0, "there is nobody left to drain");
     assert!(woken.times() > 0, "nobody woke the stream");
     assert_eq!(send(&hub, "ann", "three"), 0);
     assert_eq!(poll(&mut waits, &woken), Poll::Ready(None));
@@ -389,11 +389,11 @@ fn evict_ends_streams_after_what_was_broadcast_before() {
 }
 
 #[test]
-fn a_registration_after_an_evict_is_not_affected_by_it() {
+fn a_registration_after_a_drain_is_not_affected_by_it() {
     let hub = Hub::new();
     let mut old = hub.register_as("ann", "tab").expect("no cap is reached");
     send(&hub, "ann", "old");
-    assert_eq!(hub.evict("ann"), 1);
+    assert_eq!(hub.drain_user("ann"), 1);
     let mut new = hub.register_as("ann", "tab").expect("the id is free again");
     assert_eq!(send(&hub, "ann", "new"), 1);
     assert_eq!(ready(&mut old), Some(Some("old".to_owned())));
@@ -418,16 +418,16 @@ fn it_leaves_after_unregister_and_evict_in_any_order() {
     let id = ConnectionId::from("tab");
     let stream = hub.register_as("ann", "tab").expect("no cap is reached");
     assert!(hub.unregister("ann", &id));
-    assert_eq!(hub.evict("ann"), 0);
+    assert_eq!(hub.drain_user("ann"), 0);
     assert_nobody(&hub);
     drop(stream);
     assert_nobody(&hub);
 
     let stream = hub.register_as("ann", "tab").expect("no cap is reached");
-    assert_eq!(hub.evict("ann"), 1);
+    assert_eq!(hub.drain_user("ann"), 1);
     assert!(
         !hub.unregister("ann", &id),
-        "an evicted connection is not found"
+        "a drained connection is not found"
     );
     assert_eq!(hub.total_connections(), 1);
     drop(stream);
@@ -453,8 +453,8 @@ fn a_late_drop_does_not_take_a_namesake_along() {
 
 #[test]
 fn all_ways_out_at_once_leave_once() {
-    // Three threads race for one connection: its drop, unregister, and evict. It is given back once, and a bystander
-    // of the same user is not lost unless evicted.
+    // Three threads race for one connection: its drop, unregister, and a drain. It is given back once, and a bystander
+    // of the same user is not lost unless drained.
     let hub = Hub::new();
     let id = ConnectionId::from("tab");
     for _ in 0..2_000 {
@@ -467,7 +467,7 @@ fn all_ways_out_at_once_leave_once() {
         thread::scope(|scope| {
             scope.spawn(|| drop(stream));
             scope.spawn(|| hub.unregister("ann", &id));
-            hub.evict("ann");
+            hub.drain_user("ann");
         });
         assert_eq!(hub.total_connections(), 1);
         assert_eq!(hub.stats().users, 1);
@@ -480,7 +480,7 @@ fn all_ways_out_at_once_leave_once() {
 fn the_ten_thousandth_connection_works_like_the_first() {
     const MANY: usize = 10_000;
     let hub: Hub = GenericBroadcaster::builder()
-        .capacity(4)
+        .ring_capacity(4)
         .connections_per_user(None)
         .build()
         .expect("valid settings");
@@ -519,7 +519,7 @@ fn the_ten_thousandth_connection_works_like_the_first() {
 #[test]
 fn connection_info_tells_who_is_there_and_how_they_fare() {
     let hub: Hub = GenericBroadcaster::builder()
-        .capacity(2)
+        .ring_capacity(2)
         .build()
         .expect("valid settings");
     assert_eq!(hub.connection_info_of("ann"), []);

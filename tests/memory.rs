@@ -30,7 +30,7 @@ fn assert_about(found: usize, said: usize) {
 fn a_user_costs_the_ring_and_each_further_connection_the_same() {
     for capacity in [1, 16, 60, 64, 256, 1024] {
         let hub: Hub = GenericBroadcaster::builder()
-            .capacity(capacity)
+            .ring_capacity(capacity)
             .build()
             .expect("valid settings");
         let mut streams: Vec<Subscription> = Vec::new();
@@ -47,7 +47,7 @@ fn a_history_costs_no_more_than_its_events_and_no_more_than_its_bytes() {
     for (size, events, bytes) in [(200, 100, 1 << 20), (1000, 100, 20_000)] {
         let kept = History::new(events).bytes(bytes);
         let hub: Hub = GenericBroadcaster::builder()
-            .capacity(16)
+            .ring_capacity(16)
             .history(kept)
             .build()
             .expect("valid settings");
@@ -75,7 +75,7 @@ fn a_history_costs_no_more_than_its_events_and_no_more_than_its_bytes() {
 fn what_is_kept_under_keys_costs_no_more_than_the_bytes_of_the_history() {
     const LIMIT: usize = 1 << 20;
     let hub: Hub = GenericBroadcaster::builder()
-        .capacity(16)
+        .ring_capacity(16)
         .lag_policy(LagPolicy::Coalesce)
         .coalesce_keys(100_000)
         .history(History::new(100).bytes(LIMIT))
@@ -105,7 +105,7 @@ fn what_is_kept_under_keys_costs_no_more_than_the_bytes_of_the_history() {
 fn what_is_kept_under_keys_of_users_who_are_away_costs_no_more_than_the_room_for_them() {
     const LIMIT: usize = 1 << 20;
     let hub: Hub = GenericBroadcaster::builder()
-        .capacity(1)
+        .ring_capacity(1)
         .lag_policy(LagPolicy::Coalesce)
         .coalesce_keys(10_000)
         .history(History::new(1).away_bytes(LIMIT))

@@ -89,7 +89,7 @@ async fn prunes_are_counted_by_reason() {
 async fn gaps_are_counted_by_reason_whatever_the_policy() {
     let builder: Builder<Text> = GenericBroadcaster::builder();
     let hub = builder
-        .capacity(2)
+        .ring_capacity(2)
         .history(History::new(2))
         .build()
         .expect("the settings are valid");

@@ -217,7 +217,7 @@ fn an_event_that_panics_takes_no_place_in_a_history() {
 #[test]
 fn a_lag_key_that_panics_leaves_what_stands_for_the_lost() {
     let hub = Hub::builder()
-        .capacity(2)
+        .ring_capacity(2)
         .lag_policy(LagPolicy::Coalesce)
         .build()
         .expect("valid settings");
@@ -386,7 +386,10 @@ impl View for BadView {
 #[test]
 fn a_view_that_panics_takes_its_own_stream_along_and_no_other() {
     for method in ["begin", "show", "gap", "end"] {
-        let hub = Hub::builder().capacity(2).build().expect("valid settings");
+        let hub = Hub::builder()
+            .ring_capacity(2)
+            .build()
+            .expect("valid settings");
         let stream = join(&hub, "ann");
         let body = SseBody::new(stream).keep_alive(&KeepAlive::off());
         let mut body = body.view(BadView(method));
@@ -396,7 +399,7 @@ fn a_view_that_panics_takes_its_own_stream_along_and_no_other() {
             assert_eq!(ready(&mut other), [number]);
         }
         hub.unregister("ann", other.guard().connection_id());
-        hub.evict("ann");
+        hub.drain_user("ann");
         let mut other = join(&hub, "ann");
         let read = AssertUnwindSafe(|| {
             let mut cx = std::task::Context::from_waker(std::task::Waker::noop());

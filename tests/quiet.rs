@@ -18,7 +18,7 @@ use tokio::time::{Instant, advance, sleep};
 type Hub = GenericBroadcaster<Text>;
 
 fn alone(history: History) -> Hub {
-    let hub = Hub::builder().history(history).capacity(2);
+    let hub = Hub::builder().history(history).ring_capacity(2);
     hub.build().expect("valid settings")
 }
 

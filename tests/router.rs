@@ -270,7 +270,7 @@ fn the_global_router_feeds_the_global_broadcasters() {
 
 #[test]
 fn a_router_works_over_broadcasters_of_ones_own() {
-    let agui = GenericBroadcaster::builder().capacity(256).build();
+    let agui = GenericBroadcaster::builder().ring_capacity(256).build();
     let agui = agui.expect("valid settings");
     let router = EventRouter::builder().agui(agui.clone()).build();
     let names = [router.a2a().name(), router.context().name()];

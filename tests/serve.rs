@@ -238,16 +238,16 @@ async fn who_was_evicted_before_is_cut_as_well() {
         let (listener, addr) = tight_listener().await;
         let _server = start(serve(listener.stall_limit(LONG), site.app()));
         let stalled = clogged(&site, addr).await;
-        assert_eq!(site.hub.evict("ann"), 1);
+        assert_eq!(site.hub.drain_user("ann"), 1);
         assert_eq!(
-            (site.hub.evict("ann"), site.hub.connection_count("ann")),
+            (site.hub.drain_user("ann"), site.hub.connection_count("ann")),
             (0, 0)
         );
         assert_eq!(site.hub.disconnect_user("ann"), 1);
         is_gone(&site, addr, &stalled).await;
 
         let stalled = clogged(&site, addr).await;
-        assert_eq!(site.hub.evict("ann"), 1);
+        assert_eq!(site.hub.drain_user("ann"), 1);
         assert_eq!(site.hub.shutdown(Duration::ZERO).await, 1);
         is_gone(&site, addr, &stalled).await;
     }
@@ -303,7 +303,7 @@ async fn a_stream_that_ends_by_itself_is_not_over_until_it_is_taken() {
     for number in 0..10 {
         site.send("ann", &format!("{number}:{filling}"));
     }
-    assert_eq!(site.hub.evict("ann"), 1);
+    assert_eq!(site.hub.drain_user("ann"), 1);
     sleep(SECOND).await;
     let seen = client.until("\r\n0\r\n\r\n").await;
     assert!(seen.contains("data: 9:"), "an event was lost");
@@ -416,7 +416,7 @@ async fn a_shutdown_is_prompt_when_the_streams_end() {
         unused.end().await.0.expect("a proper end");
         assert_eq!(site.hub.connection_count("ann"), 5);
         site.send("ann", "the last one");
-        assert_eq!(site.hub.evict("ann"), 5);
+        assert_eq!(site.hub.drain_user("ann"), 5);
         site.gate.add_permits(1);
     };
     let ((drained, took), ()) = tokio::join!(ending, others);

@@ -338,7 +338,7 @@ async fn a_single_event_that_is_not_taken_is_enough() {
         let connections = || site.hub.connection_count("ann");
         eventually(BOUND, "it is dropped", || connections() == 0).await;
         assert_eq!(site.hub.connection_count("silent"), 1);
-        site.hub.evict("silent");
+        site.hub.drain_user("silent");
     }
 }
 
@@ -629,7 +629,7 @@ async fn a_shutdown_is_prompt_when_the_streams_end() {
         }
         assert_eq!(site.hub.connection_count("ann"), 5);
         site.send("ann", "the last one");
-        assert_eq!(site.hub.evict("ann"), 5);
+        assert_eq!(site.hub.drain_user("ann"), 5);
         site.gate.add_permits(1);
     };
     let ((drained, took), ()) = tokio::join!(server.stop(), ending);

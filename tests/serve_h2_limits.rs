@@ -246,7 +246,7 @@ async fn a_connection_without_streams_is_closed_at_its_limit() {
     let bytes = soon(stream.data()).await.expect("an event");
     assert_eq!(bytes.expect("it works"), "data: still here\n\n");
     let end = Instant::now();
-    assert_eq!(site.hub.evict("ann"), 1);
+    assert_eq!(site.hub.drain_user("ann"), 1);
     soon(used).await.expect("no panic").expect("a proper end");
     let cut = end.elapsed();
     assert!(cut >= LIMIT && cut < LIMIT + SLACK, "{cut:?}");

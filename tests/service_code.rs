@@ -85,7 +85,8 @@ fn ready(stream: &mut Subscription) -> Vec<Option<u64>> {
 
 /// Every kind of broadcaster that has one process, each small enough to drop something at every event.
 fn hubs() -> Vec<(&'static str, Hub)> {
-    let build = |builder: Builder<Numbered>| builder.capacity(2).build().expect("valid settings");
+    let build =
+        |builder: Builder<Numbered>| builder.ring_capacity(2).build().expect("valid settings");
     let history = || Hub::builder().history(History::new(2));
     let coalescing = |builder: Builder<Numbered>| builder.lag_policy(LagPolicy::Coalesce);
     vec![
@@ -328,7 +329,7 @@ fn a_task_may_run_inside_its_wake() {
                 .collect();
             assert_eq!(sent, (0..10).map(Some).collect::<Vec<_>>(), "{kind}");
             assert_eq!(got.len(), 20, "{kind}");
-            assert_eq!(hub.evict("ann"), 1);
+            assert_eq!(hub.drain_user("ann"), 1);
             assert!(
                 task.stream.lock().expect("nobody panics").is_none(),
                 "{kind}: it ends"

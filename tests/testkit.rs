@@ -19,7 +19,7 @@ use serde_json::Value;
 use tidings::serve::{bind, serve};
 use tidings::sse::SseResponse;
 use tidings::{
-    EventId, GapReason, GenericBroadcaster, HEARTBEAT_INTERVAL, History, Json, KeepAlive,
+    EventId, GapReason, GenericBroadcaster, HEARTBEAT_INTERVAL, History, JsonEvent, KeepAlive,
     LastEventId, RegisterError, Text, standard_keep_alive,
 };
 use tidings_testkit::{Item, Message, SseClient, SseError, SseRequest};
@@ -209,7 +209,7 @@ async fn events_are_collected_by_number_up_to_one_and_to_the_end() {
     assert_eq!(data(&client.ready()), ["6", "7"]);
     assert_eq!(data(&client.ready()), [""; 0]);
     send(&hub, "8");
-    hub.evict("ann");
+    hub.drain_user("ann");
     assert_eq!(data(&client.collect_to_end().await), ["8"]);
     assert_eq!(data(&client.ready()), [""; 0]);
 }
@@ -255,7 +255,7 @@ async fn who_waits_in_vain_is_told_for_what_and_what_came_instead() {
     let message = panic_of(client.expect_end()).await;
     assert!(message.contains("not the end"), "{message}");
 
-    hub.evict("ann");
+    hub.drain_user("ann");
     let message = panic_of(client.next()).await;
     assert!(
         message.contains("ended while waiting for an event"),
@@ -552,7 +552,10 @@ async fn a_shutdown_says_when_to_come_back_and_refuses_until_then() {
 
 #[tokio::test(start_paused = true)]
 async fn in_the_process_a_stalled_client_lags() {
-    let hub: Hub = Hub::builder().capacity(2).build().expect("valid settings");
+    let hub: Hub = Hub::builder()
+        .ring_capacity(2)
+        .build()
+        .expect("valid settings");
     let client = open(&hub, "/events/ann").await;
     let stalled = client.stall();
     for data in ["1", "2", "3", "4", "5"] {
@@ -583,7 +586,10 @@ async fn flood(hub: &Hub, user: &str) -> u64 {
 
 #[tokio::test]
 async fn over_tcp_a_stalled_client_holds_up_the_service_until_the_ring_laps_it() {
-    let hub: Hub = Hub::builder().capacity(4).build().expect("valid settings");
+    let hub: Hub = Hub::builder()
+        .ring_capacity(4)
+        .build()
+        .expect("valid settings");
     let server = Server::start(app(&hub)).await;
     let request = SseRequest::get("/events/ann").receive_buffer(8 * 1024);
     let client = request.connect(server.addr).await.expect("a stream");
@@ -604,7 +610,10 @@ async fn over_tcp_a_stalled_client_holds_up_the_service_until_the_ring_laps_it()
 
 #[tokio::test]
 async fn the_receive_buffer_decides_how_much_a_stalled_client_takes() {
-    let hub: Hub = Hub::builder().capacity(4).build().expect("valid settings");
+    let hub: Hub = Hub::builder()
+        .ring_capacity(4)
+        .build()
+        .expect("valid settings");
     let server = Server::start(app(&hub)).await;
     let mut taken = Vec::new();
     for (user, size) in [("ann", 8 * 1024), ("bob", 200 * 1024)] {
@@ -634,7 +643,7 @@ async fn a_stream_over_tcp_is_read_to_its_end() {
     assert_eq!(send(&hub, "four"), 1);
     assert_eq!(client.next().await.data, "four");
     client.assert_silent_for(Duration::from_millis(20)).await;
-    hub.evict("ann");
+    hub.drain_user("ann");
     client.expect_end().await;
     client.assert_no_gap();
 }
@@ -777,13 +786,13 @@ async fn bodies_are_delimited_as_http_has_it_however_they_are_cut() {
 
 #[tokio::test]
 async fn what_is_serialised_comes_back() {
-    let hub: GenericBroadcaster<Json<Value>> = GenericBroadcaster::new();
+    let hub: GenericBroadcaster<JsonEvent<Value>> = GenericBroadcaster::new();
     let state = hub.clone();
     let stream = async move || state.register("ann");
     let app = Router::new().route("/", get(stream));
     let mut client = SseRequest::get("/").open(app).await.expect("a stream");
     let value = serde_json::json!({ "text": "\u{2028}\n\"", "list": [1, null] });
-    hub.broadcast("ann", &Json::new(value.clone()))
+    hub.broadcast("ann", &JsonEvent::new(value.clone()))
         .expect("JSON");
     assert_eq!(client.next().await.json::<Value>(), value);
 }

@@ -7,7 +7,8 @@ use std::task::{Context, Waker};
 
 use http_body::Body;
 use tidings::{
-    Data, EncodeError, Frame, GenericBroadcaster, Json, Meta, SseBody, Text, ToSse, TraceParent,
+    Data, EncodeError, Frame, GenericBroadcaster, JsonEvent, Meta, SseBody, Text, ToSse,
+    TraceParent,
 };
 use tracing::field::{Field, Visit};
 use tracing_subscriber::Layer;
@@ -137,10 +138,10 @@ fn events_bring_their_trace_in_each_of_the_ways() {
     assert_eq!(trace_of(&Order(parent(PARENT))), Some(parent(PARENT)));
     assert_eq!(trace_of(&&Order(parent(PARENT))), Some(parent(PARENT)));
     assert_eq!(
-        trace_of(&Json::new(1).trace_parent(parent(OTHER))),
+        trace_of(&JsonEvent::new(1).trace_parent(parent(OTHER))),
         Some(parent(OTHER))
     );
-    assert_eq!(trace_of(&Json::new(1)), None);
+    assert_eq!(trace_of(&JsonEvent::new(1)), None);
 }
 
 #[tokio::test]

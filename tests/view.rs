@@ -93,7 +93,7 @@ fn a_view_has_the_last_word_when_the_stream_is_ended() {
     let hub = GenericBroadcaster::<Number>::new();
     let mut odd = body(hub.register("ann").expect("no cap")).view(Odd);
     send(&hub, [1]);
-    hub.evict("ann");
+    hub.drain_user("ann");
     assert_eq!(
         text(&mut odd),
         ("data: [1]\n\ndata: the end\n\n".into(), true)
@@ -116,7 +116,7 @@ fn a_gap_is_shown_unless_the_view_does_otherwise() {
         }
     }
     let hub = GenericBroadcaster::<Number>::builder()
-        .capacity(2)
+        .ring_capacity(2)
         .build()
         .expect("valid settings");
     let mut odd = body(hub.register("ann").expect("no cap")).view(Odd);

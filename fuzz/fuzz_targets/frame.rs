@@ -7,7 +7,7 @@ use std::time::Duration;
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use sse_stream::Sse;
-use tidings::{Data, EncodeError, EventId, Field, Frame, Json, Text, ToSse};
+use tidings::{Data, EncodeError, EventId, Field, Frame, JsonEvent, Text, ToSse};
 use tidings_fuzz::decoders::{Dispatched, blocks, by_standard, cut, dispatched, items};
 use tidings_fuzz::json::{self, Any};
 
@@ -163,7 +163,7 @@ impl Event {
     fn encode(&self, id: Option<EventId>) -> Result<Frame, EncodeError> {
         match &self.body {
             Body::Pieces(pieces) => Frame::encode(&InPieces(self, id, pieces)),
-            Body::Json(Any(value)) => ready_made!(Json::new(value), self, id),
+            Body::Json(Any(value)) => ready_made!(JsonEvent::new(value), self, id),
             Body::Text(text) => ready_made!(Text::new(text), self, id),
         }
     }

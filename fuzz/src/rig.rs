@@ -166,9 +166,9 @@ impl<'a> Rig<'a> {
                 let count = self.hub.disconnect_user(NAMES[user_of(*user)]);
                 assert_eq!(count, self.model.disconnect(user_of(*user)), "disconnect");
             }
-            Operation::Evict { user } => {
-                let count = self.hub.evict(NAMES[user_of(*user)]);
-                assert_eq!(count, self.model.evict(user_of(*user)), "evict");
+            Operation::Drain { user } => {
+                let count = self.hub.drain_user(NAMES[user_of(*user)]);
+                assert_eq!(count, self.model.drain_user(user_of(*user)), "drain");
             }
             Operation::Forget { user } => {
                 let count = self.hub.forget(NAMES[user_of(*user)]);

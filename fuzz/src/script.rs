@@ -144,7 +144,7 @@ pub enum Operation {
     Disconnect {
         user: u8,
     },
-    Evict {
+    Drain {
         user: u8,
     },
     Forget {

@@ -25,7 +25,7 @@ pub(crate) fn build<E>(settings: &Settings) -> GenericBroadcaster<E> {
         }
     });
     let mut builder = GenericBroadcaster::builder()
-        .capacity(settings.capacity)
+        .ring_capacity(settings.capacity)
         .connections_per_user(settings.per_user)
         .total_connections(settings.total)
         .history(history)

@@ -21,7 +21,7 @@ use crate::time::LONGEST;
 /// use tidings::{GenericBroadcaster, Text};
 ///
 /// let hub: GenericBroadcaster<Text> = GenericBroadcaster::builder()
-///     .capacity(128)
+///     .ring_capacity(128)
 ///     .connections_per_user(20)
 ///     .total_connections(50_000)
 ///     .build()?;
@@ -43,8 +43,8 @@ pub struct Builder<E: ?Sized> {
 }
 
 impl<E: ?Sized> Builder<E> {
-    /// The largest [`capacity`](Self::capacity).
-    pub const MAX_CAPACITY: usize = 1 << 20;
+    /// The largest [`ring_capacity`](Self::ring_capacity).
+    pub const MAX_RING_CAPACITY: usize = 1 << 20;
 
     pub(super) fn new() -> Self {
         Self {
@@ -82,12 +82,12 @@ impl<E: ?Sized> Builder<E> {
     }
 
     /// How many events a user's ring holds: the longest burst that a stream may sleep through without losing any.
-    /// Default 64. Rounded up to a power of two, and all that is said of the capacity elsewhere means that.
+    /// Default 64. Rounded up to a power of two; wherever else the capacity is mentioned, the rounded number is meant.
     ///
     /// Each connected user pays for the places before the first event: 40 bytes a place, 2.6 KB at 64, 10 KB at 256, besides
     /// 1.2 KB for everything else. Each event stays until all of the user's streams have read it, or until it is overwritten:
     /// one stream that does not read keeps up to this many.
-    pub fn capacity(mut self, events: usize) -> Self {
+    pub fn ring_capacity(mut self, events: usize) -> Self {
         self.limits.capacity = events;
         self
     }
@@ -166,8 +166,8 @@ impl<E: ?Sized> Builder<E> {
     }
 
     /// How far a connection may be behind, in events, and for how long it may be behind by more than that, before a
-    /// [sweep](GenericBroadcaster::sweep) takes it out. Default: the [`capacity`](Self::capacity) or, if that is more, the
-    /// events of the [`history`](Self::history), so that it has lost events already, for 30 seconds.
+    /// [sweep](GenericBroadcaster::sweep) takes it out. Default: the [`ring_capacity`](Self::ring_capacity) or, if that
+    /// is more, the events of the [`history`](Self::history), so that it has lost events already, for 30 seconds.
     pub fn patience(mut self, behind: u64, time: Duration) -> Self {
         self.behind = Some(behind);
         self.limits.patience.time = time;
@@ -192,8 +192,8 @@ impl<E: ?Sized> Builder<E> {
     /// can be reached again.
     ///
     /// At `Replayable` clients resume on any node. A [history](Self::history) is kept in each node too, of
-    /// [`capacity`](Self::capacity) events if none is asked for, so that most clients that come back do not have to ask the
-    /// engine.
+    /// [`ring_capacity`](Self::ring_capacity) events if none is asked for, so that most clients that come back do not have to
+    /// ask the engine.
     ///
     /// Each broadcast is encoded, also for users who have no stream here. The tasks end with the last clone of the
     /// broadcaster, or with a [shutdown](GenericBroadcaster::shutdown): keep a clone as long as there are streams.
@@ -279,8 +279,8 @@ impl<E: ?Sized> Builder<E> {
     ///
     /// # Errors
     ///
-    /// When the capacity is zero or above [`MAX_CAPACITY`](Self::MAX_CAPACITY), a cap is zero, a history of no events or no
-    /// bytes is asked for, an interval or a queue is zero, or there is no tokio runtime for sweeps, reports or a backplane.
+    /// When the capacity is zero or above [`MAX_RING_CAPACITY`](Self::MAX_RING_CAPACITY), a cap is zero, a history of no events
+    /// or no bytes is asked for, an interval or a queue is zero, or there is no tokio runtime for sweeps, reports or a backplane.
     pub fn build(mut self) -> Result<GenericBroadcaster<E>, ConfigError> {
         let Limits {
             capacity,
@@ -288,9 +288,9 @@ impl<E: ?Sized> Builder<E> {
             total,
             ..
         } = self.limits;
-        if capacity == 0 || capacity > Self::MAX_CAPACITY {
-            let max = Self::MAX_CAPACITY;
-            return Err(ConfigError::Capacity { capacity, max });
+        if capacity == 0 || capacity > Self::MAX_RING_CAPACITY {
+            let max = Self::MAX_RING_CAPACITY;
+            return Err(ConfigError::RingCapacity { capacity, max });
         }
         // As tokio does it. From here on it is what the ring holds.
         let capacity = capacity.next_power_of_two();

@@ -175,9 +175,9 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         }
     }
 
-    /// Ends one connection of a user at once, whatever it was doing; what it had not read yet is dropped. `true` if this
-    /// call took it out; `false` if the user has no connection of this id, or it left in this very moment. For its socket
-    /// see [`disconnect_user`](Self::disconnect_user).
+    /// Ends one connection of a user immediately; events that it had not read are dropped. Returns whether this call ended
+    /// it: `false` if the user has no connection of this id, or the connection left at the same moment. For its socket see
+    /// [`disconnect_user`](Self::disconnect_user).
     pub fn unregister(&self, user: &str, connection: &ConnectionId) -> bool {
         let found = self.registry.unregister(user, connection);
         if found {
@@ -186,15 +186,10 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         found
     }
 
-    /// Ends one connection of a user at once: [`unregister`](Self::unregister) by the name of what it does.
-    pub fn disconnect_connection(&self, user: &str, connection: &ConnectionId) -> bool {
-        self.unregister(user, connection)
-    }
-
-    /// Ends all connections of a user at once, evicted ones included, whatever they were doing, and says how many this call
-    /// took out: when the user is locked out, for example. One that leaves in this very moment is not counted. What they had
-    /// not read yet is dropped. A connection that is registered from now on is not affected. A [history](Builder::history)
-    /// stays; [`forget`](Self::forget) ends it too.
+    /// Ends all connections of a user immediately, drained ones included, and returns how many this call ended: when the user
+    /// is locked out, for example. A connection that leaves at the same moment is not counted. Events that they had not read
+    /// are dropped. Connections that are registered later are not affected. A [history](Builder::history) stays;
+    /// [`forget`](Self::forget) drops it too.
     ///
     /// The sockets are closed by the server. `tidings::serve::serve` gives a client a quarter of a second for what is on its
     /// way; behind another server a client that does not read keeps its socket until that gives up on it, with
@@ -207,25 +202,25 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         count
     }
 
-    /// Ends all connections of a user and says how many these were. Their streams yield what was broadcast before, and then
-    /// end, whatever is broadcast afterwards. A [history](Builder::history) stays, and a connection that is registered from
-    /// now on is not affected.
+    /// Ends all connections of a user after the events that were broadcast before, and returns how many there were. Later
+    /// events do not reach them. A [history](Builder::history) stays, and connections that are registered later are not
+    /// affected.
     ///
-    /// An evicted connection is no longer one of the user's: [`connection_count`](Self::connection_count), the cap per user
-    /// and a second eviction do not count it, its id is free, and no later event is sent to it. It counts towards
-    /// [`total_connections`](Self::total_connections) and the cap of all connections until its stream is dropped. If its
-    /// client does not read, that may be late: [`disconnect_user`](Self::disconnect_user), a [`sweep`](Self::sweep) and a
-    /// [`shutdown`](Self::shutdown) end evicted connections too.
-    pub fn evict(&self, user: &str) -> usize {
+    /// A drained connection no longer belongs to the user: [`connection_count`](Self::connection_count), the cap per user and
+    /// a second drain do not count it, and its id is free. It counts towards [`total_connections`](Self::total_connections)
+    /// and the cap of all connections until its stream is dropped. A client that does not read may delay that:
+    /// [`disconnect_user`](Self::disconnect_user), a [`sweep`](Self::sweep) and a [`shutdown`](Self::shutdown) end drained
+    /// connections too.
+    pub fn drain_user(&self, user: &str) -> usize {
         let count = self.registry.evict(user);
         if count > 0 {
-            tracing::debug!(user, connections = count, "evicted");
+            tracing::debug!(user, connections = count, "drained");
         }
         count
     }
 
-    /// Forgets a user's [history](Builder::history), and ends the user's connections as [`evict`](Self::evict) does; but
-    /// nothing can cut them afterwards, so call [`disconnect_user`](Self::disconnect_user) before this if a client that does
+    /// Forgets a user's [history](Builder::history), and ends the user's connections as [`drain_user`](Self::drain_user) does;
+    /// but nothing can cut them afterwards, so call [`disconnect_user`](Self::disconnect_user) before this if a client that does
     /// not read must go. A client that comes back is told that events may be missing.
     pub fn forget(&self, user: &str) -> usize {
         let count = self.registry.forget(user);

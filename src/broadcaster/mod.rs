@@ -21,6 +21,11 @@ use std::sync::Arc;
 
 use crate::frame::Frame;
 
-/// The sending side of tokio's broadcast channel, which is what stands behind each user; of frames, for services that fan out
-/// by hand.
+/// A short name for a [`GenericBroadcaster`]: `Hub<Text>` sends text.
+pub type Hub<E> = GenericBroadcaster<E>;
+
+/// The sending half of tokio's [broadcast channel](tokio::sync::broadcast), of frames unless said otherwise.
+///
+/// An alias for services that fan out [frames](Frame::encode) by hand. No method of this crate takes or returns one: the
+/// sender behind a user's streams belongs to the broadcaster alone.
 pub type EventSender<T = Arc<Frame>> = tokio::sync::broadcast::Sender<T>;

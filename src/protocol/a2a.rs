@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use tidings::protocol::a2a::{A2aEvent, TaskState};
-//! use tidings::{Frame, Json};
+//! use tidings::{Frame, JsonEvent};
 //!
 //! let working = A2aEvent::status("task-1", "context-1", TaskState::Working);
 //! assert_eq!((working.name(), working.task_id()), ("statusUpdate", Some("task-1")));
@@ -14,7 +14,7 @@
 //!
 //! let old = serde_json::json!({"kind": "message", "role": "agent", "parts": [], "messageId": "m"});
 //! let frame = Frame::encode(&A2aEvent::v03(old.clone())?)?;
-//! assert_eq!(frame, Frame::encode(&Json::new(old).event("message"))?);
+//! assert_eq!(frame, Frame::encode(&JsonEvent::new(old).event("message"))?);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 

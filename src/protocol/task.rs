@@ -8,7 +8,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::a2a::{A2aEvent, Task};
-use crate::event::Json;
+use crate::event::JsonEvent;
 use crate::frame::Frame;
 use crate::gap::Gap;
 use crate::sse::{AGENT_HEARTBEAT_INTERVAL, Chunks, View};
@@ -137,14 +137,14 @@ impl TaskView {
         match &self.call {
             Some(call) => {
                 let error = json!({ "code": INTERNAL_ERROR, "message": message, "data": details });
-                answer(&call.error, &encode(Json::new(error)), chunks);
+                answer(&call.error, &encode(JsonEvent::new(error)), chunks);
             }
             // Clients of this binding take data without a name for an event that has no member they know.
             None => {
                 let error = json!({
                     "error": { "code": 503, "status": "UNAVAILABLE", "message": message, "details": details }
                 });
-                chunks.push(encode(Json::new(error).event("error")).to_bytes());
+                chunks.push(encode(JsonEvent::new(error).event("error")).to_bytes());
             }
         }
     }

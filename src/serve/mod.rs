@@ -30,8 +30,8 @@
 //! stream and is not read at all. [`serve`] sees that in the response, a [`Subscription`](crate::Subscription) or
 //! [`SseResponse`](crate::sse::SseResponse), whose extensions middleware must leave as they are. `axum::serve` does not look
 //! there: behind it, and with responses built by hand, the stall limit applies to these as to all others. It also applies
-//! to streams that end by themselves, those that are [evicted](crate::GenericBroadcaster::evict) among them, since the last
-//! that they have to say is worth waiting for.
+//! to streams that end by themselves, [drained](crate::GenericBroadcaster::drain_user) ones included, since their last events
+//! are worth waiting for.
 //!
 //! ```no_run
 //! use axum::{Router, routing::get};

@@ -21,11 +21,12 @@ pub const AGENT_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(4);
 /// The data of the heartbeat event.
 pub const HEARTBEAT_JSON: &str = r#"{"type":"heartbeat"}"#;
 
-/// The heartbeat as an event, at the [default interval](KeepAlive::interval), which is [`HEARTBEAT_INTERVAL`] for most
-/// streams: see [`KeepAlive::heartbeat_event`].
+/// A keep-alive that clients see: the event `heartbeat` with the data [`HEARTBEAT_JSON`], the same as
+/// [`KeepAlive::heartbeat_event`].
 ///
-/// Not the default: clients that treat an unknown event as an error, such as those of AG-UI and A2A, fail at it.
-/// [`KeepAlive::comment`] is the form that every client takes.
+/// It is neither the default nor, despite its name, safe for all clients. Strict ones, among them the official A2A clients
+/// and older AG-UI clients, end the stream with an error when it arrives. Use it for clients of your own; the default,
+/// [`KeepAlive::comment`], is the form that every client ignores.
 #[must_use]
 pub fn standard_keep_alive() -> KeepAlive {
     KeepAlive::heartbeat_event()

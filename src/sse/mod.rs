@@ -22,5 +22,5 @@ pub use keep_alive::{
     AGENT_HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL, HEARTBEAT_JSON, KeepAlive, standard_keep_alive,
 };
 #[cfg(all(feature = "axum", not(loom)))]
-pub use response::{ComeBack, SseResponse};
+pub use response::SseResponse;
 pub use view::{Chunks, View};

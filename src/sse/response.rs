@@ -29,14 +29,17 @@ const EVENT_STREAM: [(HeaderName, &str); 3] = [
 /// read.
 ///
 /// ```
+/// use std::time::Duration;
+///
 /// use axum::extract::{Path, State};
-/// use tidings::{GenericBroadcaster, RegisterError, Text, sse::SseResponse, standard_keep_alive};
+/// use tidings::{GenericBroadcaster, KeepAlive, RegisterError, Text, sse::SseResponse};
 ///
 /// async fn stream(
 ///     State(hub): State<GenericBroadcaster<Text>>,
 ///     Path(user): Path<String>,
 /// ) -> Result<SseResponse, RegisterError> {
-///     Ok(SseResponse::new(hub.register(user)?).keep_alive(&standard_keep_alive()))
+///     let keep_alive = KeepAlive::comment().interval(Duration::from_secs(20));
+///     Ok(SseResponse::new(hub.register(user)?).keep_alive(&keep_alive))
 /// }
 /// ```
 #[derive(Debug)]
@@ -98,11 +101,11 @@ impl IntoResponse for Subscription {
 }
 
 /// The response is in the [`RefusalForm`] that the error carries. As a status: 429 for a full user, 503 for a full service
-/// and during a shutdown, with `Retry-After`: five to ten seconds, at random. Otherwise [`ComeBack`]. An id that is in use is always 409. The
-/// body of a status is the error's sentence.
+/// and during a shutdown, with `Retry-After`: five to ten seconds, at random. An id that is in use is always 409. The body of
+/// a status is the error's sentence.
 ///
 /// By default a full cap is a status and a shutdown is not. A browser's `EventSource` gives up for good on any status but
-/// 200; to make it try again see [`Builder::when_full`](crate::Builder::when_full) and [`RegisterError::come_back`].
+/// 200; to make it try again see [`Builder::when_full`](crate::Builder::when_full) and [`RegisterError::in_form`].
 impl IntoResponse for RegisterError {
     fn into_response(self) -> Response {
         let (status, form) = match self {
@@ -120,33 +123,10 @@ impl IntoResponse for RegisterError {
                 let after = [(RETRY_AFTER, fastrand::u64(5..=10))];
                 (status, after, self.to_string()).into_response()
             }
-            RefusalForm::ComeBack => self.come_back().into_response(),
+            RefusalForm::ComeBack => {
+                let after = reconnect_after(Duration::from_secs(10));
+                (EVENT_STREAM, Body::from(Frame::retry_line(after))).into_response()
+            }
         }
-    }
-}
-
-impl RegisterError {
-    /// The refusal in a form that a browser's `EventSource` survives, whatever the broadcaster was built with: see
-    /// [`ComeBack`]. For the other form see [`in_form`](Self::in_form).
-    #[must_use]
-    pub fn come_back(self) -> ComeBack {
-        ComeBack { _refused: () }
-    }
-}
-
-/// A refusal that browsers survive: an event stream that says when to come back, and ends.
-///
-/// Status 200, a `retry:` between one and eleven seconds at random, and a clean end. An `EventSource` that is refused with
-/// 429 or 503 gives up for good, with this it reconnects. Clients that do not reconnect by themselves see a stream
-/// without events.
-#[derive(Debug, Clone, Copy)]
-pub struct ComeBack {
-    _refused: (),
-}
-
-impl IntoResponse for ComeBack {
-    fn into_response(self) -> Response {
-        let after = reconnect_after(Duration::from_secs(10));
-        (EVENT_STREAM, Body::from(Frame::retry_line(after))).into_response()
     }
 }

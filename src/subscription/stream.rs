@@ -23,7 +23,7 @@ use crate::registry::{Admitted, Registry};
 ///
 /// The stream ends (`None`) when the connection is ended from outside: at once after
 /// [`unregister`](crate::GenericBroadcaster::unregister), and after what was broadcast before when the user is
-/// [evicted](crate::GenericBroadcaster::evict). It then holds no events any more, but is counted until it is dropped,
+/// [drained](crate::GenericBroadcaster::drain_user). It then holds no events any more, but is counted until it is dropped,
 /// unless the call that ended it has taken it out of the count.
 ///
 /// # Lag

@@ -127,7 +127,7 @@ async fn what_does_not_wait_is_done_or_not_begun() {
             (ended, hub.total_connections()),
             (is_done.then_some(true), usize::from(!is_done))
         );
-        hub.evict("ann");
+        hub.drain_user("ann");
         let got = all(&mut stream).await;
         // An unregistered stream ends at once.
         assert!(got.is_empty(), "{got:?}");
@@ -238,7 +238,7 @@ async fn an_event_is_handed_over_or_dropped() {
         let handed_over = handed_over.map(|handed_over| handed_over.expect("it runs"));
         publisher.publish("ann", event(2)).await.expect("it runs");
         assert!(publisher.flush().await);
-        hub.evict("ann");
+        hub.drain_user("ann");
         let numbers = match handed_over {
             Some(()) => vec!["0", "1", "2"],
             None => vec!["0", "2"],
@@ -260,7 +260,7 @@ async fn a_flush_does_nothing_to_the_events() {
         let flushed = cut.run(publisher.flush()).await;
         publisher.publish("ann", text("1")).await.expect("it runs");
         assert!(publisher.flush().await);
-        hub.evict("ann");
+        hub.drain_user("ann");
         assert_eq!(all(&mut stream).await, ["0", "1"]);
         assert!(flushed.unwrap_or(true));
         flushed.is_some()

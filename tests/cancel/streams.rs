@@ -31,7 +31,7 @@ async fn broadcast(hub: &Hub) {
         hub.broadcast("ann", &Text::new(event.into()))
             .expect("sent");
     }
-    hub.evict("ann");
+    hub.drain_user("ann");
 }
 
 /// What a stream has in all, if whoever waits for its first item gives up.

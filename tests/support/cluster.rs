@@ -179,7 +179,7 @@ impl<E: Engine> Cluster<E> {
             .backplane_queue(self.plan.queue, 64 << 20)
             // Longer than any outage: whoever waits so long gets everything.
             .backplane_patience(Duration::from_secs(600))
-            .capacity(8)
+            .ring_capacity(8)
             .connections_per_user(None);
         let keeps = self.engine.level() == Level::Replayable || self.plan.history > 0;
         let history = keeps.then(|| History::new(self.plan.history.max(5_000)));

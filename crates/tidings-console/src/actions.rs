@@ -33,7 +33,7 @@ pub(super) async fn disconnect(
     let user = &*request.user;
     let connection = request.connection.map(ConnectionId::from);
     let ended = match &connection {
-        Some(connection) => usize::from(source.disconnect_connection(user, connection)),
+        Some(connection) => usize::from(source.unregister(user, connection)),
         None => source.disconnect_user(user),
     };
     if ended == 0 {

@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::routes::Shared;
 use super::source::Source;
 use tidings::GenericBroadcaster;
-use tidings::Json;
+use tidings::JsonEvent;
 use tidings::RegisterError;
 use tidings::Stats;
 use tidings::{LagPolicy, Subscription};
@@ -22,7 +22,7 @@ const MOST_PAGES: usize = 64;
 
 /// What the pages get.
 pub(super) struct Feed {
-    live: GenericBroadcaster<Json<Snapshot>>,
+    live: GenericBroadcaster<JsonEvent<Snapshot>>,
     /// Whether the task runs. It is taken after a page is in, and by the task to look whether one is.
     running: Mutex<bool>,
 }
@@ -47,7 +47,7 @@ struct Figures {
 impl Default for Feed {
     fn default() -> Self {
         let live = GenericBroadcaster::builder()
-            .capacity(4)
+            .ring_capacity(4)
             .connections_per_user(MOST_PAGES)
             .total_connections(MOST_PAGES)
             .lag_policy(LagPolicy::Coalesce)
@@ -90,7 +90,7 @@ impl Feed {
                 acts: !shared.read_only,
                 broadcasters: shared.sources.iter().map(Figures::of).collect(),
             };
-            let event = Json::new(snapshot).event("snapshot").key("snapshot");
+            let event = JsonEvent::new(snapshot).event("snapshot").key("snapshot");
             if let Err(error) = self.live.broadcast(PAGES, &event) {
                 tracing::warn!(error = error.to_string(), "no snapshot");
             }

@@ -20,10 +20,10 @@ use tidings::ToSse;
 ///
 /// ```
 /// use tidings_console::Console;
-/// use tidings::{GenericBroadcaster, Json, Text};
+/// use tidings::{GenericBroadcaster, JsonEvent, Text};
 ///
 /// let chat = GenericBroadcaster::<Text>::new();
-/// let prices = GenericBroadcaster::<Json<u64>>::new();
+/// let prices = GenericBroadcaster::<JsonEvent<u64>>::new();
 /// let console = Console::new()
 ///     .broadcaster_with("chat", &chat, |text| Text::new(text.into()).event("test"))
 ///     .broadcaster("prices", &prices);

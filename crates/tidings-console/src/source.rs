@@ -15,7 +15,7 @@ pub(super) trait Source: Send + Sync {
     fn users(&self) -> Vec<UserId>;
     fn connections_of(&self, user: &str) -> Vec<ConnectionInfo>;
     fn disconnect_user(&self, user: &str) -> usize;
-    fn disconnect_connection(&self, user: &str, connection: &ConnectionId) -> bool;
+    fn unregister(&self, user: &str, connection: &ConnectionId) -> bool;
     fn watch(&self, user: &str) -> Result<Subscription, RegisterError>;
     fn sends(&self) -> bool;
     /// `None` where the service has said of no event what it is made of.
@@ -69,8 +69,8 @@ impl<E: ?Sized + 'static> Source for Shown<E> {
         self.broadcaster.disconnect_user(user)
     }
 
-    fn disconnect_connection(&self, user: &str, connection: &ConnectionId) -> bool {
-        self.broadcaster.disconnect_connection(user, connection)
+    fn unregister(&self, user: &str, connection: &ConnectionId) -> bool {
+        self.broadcaster.unregister(user, connection)
     }
 
     fn watch(&self, user: &str) -> Result<Subscription, RegisterError> {

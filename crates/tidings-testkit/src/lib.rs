@@ -81,7 +81,7 @@
 //!     let both = client.collect(2).await;
 //!     assert_eq!([&*both[0].data, &*both[1].data], ["one", "two"]);
 //!
-//!     hub.evict("ann");
+//!     hub.drain_user("ann");
 //!     client.expect_end().await;
 //!     Ok(())
 //! }

@@ -67,9 +67,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let end = async {
         let worked = worked.await;
         // Each stream ends behind what was sent.
-        router.agui().evict(USER);
-        router.a2a().evict(USER);
-        router.context().evict(USER);
+        router.agui().drain_user(USER);
+        router.a2a().drain_user(USER);
+        router.context().drain_user(USER);
         worked
     };
     let ((), worked) = tokio::join!(show, end);

@@ -48,7 +48,7 @@ struct Channel {
     unaccounted: u64,
     /// Connection to stream.
     members: BTreeMap<u8, usize>,
-    /// The streams that were evicted and not dropped since.
+    /// The streams that were drained and not dropped since.
     leaving: BTreeSet<usize>,
     lagged: u64,
 }
@@ -84,7 +84,7 @@ struct Stream {
     live: u64,
     /// Where the ring began.
     joined: u64,
-    /// Where it ended, if the stream was evicted.
+    /// Where it ended, if the stream was drained.
     until: Option<u64>,
     /// How many events it is done with when it ends at the latest, once it has yielded one since it was asked to end.
     last: Option<u64>,
@@ -371,7 +371,7 @@ impl Model {
         everybody.len()
     }
 
-    pub fn evict(&mut self, user: usize) -> usize {
+    pub fn drain_user(&mut self, user: usize) -> usize {
         let Some(index) = self.of_user[user] else {
             return 0;
         };

@@ -121,7 +121,7 @@ impl Model {
 }
 
 impl Channel {
-    /// The streams that are in, those that were evicted among them.
+    /// The streams that are in, those that were drained among them.
     pub(super) fn everybody(&self) -> Vec<usize> {
         let members = self.members.values();
         members.chain(&self.leaving).copied().collect()

@@ -171,11 +171,11 @@ fn typed(content_type: &'static str, text: &'static str) -> impl IntoResponse + 
 
 /// Ends the user's connections as a server ends a response: clients see that it is complete.
 async fn end_connections(State(hub): State<Hub>, Path(user): Path<String>) -> Json<Value> {
-    let ended = hub.text.evict(&user)
-        + hub.events.agui().evict(&user)
-        + hub.events.a2a().evict(&user)
-        + hub.events.context().evict(&user)
-        + hub.events.analytics().evict(&user);
+    let ended = hub.text.drain_user(&user)
+        + hub.events.agui().drain_user(&user)
+        + hub.events.a2a().drain_user(&user)
+        + hub.events.context().drain_user(&user)
+        + hub.events.analytics().drain_user(&user);
     Json(json!({ "ended": ended }))
 }
 

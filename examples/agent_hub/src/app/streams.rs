@@ -6,7 +6,7 @@ use axum::http::header::ACCEPT;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use tidings::sse::SseResponse;
-use tidings::{KeepAlive, LastEventId};
+use tidings::{KeepAlive, LastEventId, RefusalForm};
 
 use super::body::Refusal;
 use super::{Hub, unknown_kind};
@@ -59,7 +59,9 @@ pub(super) async fn open(
             hub.cuts.watch(connection, response)
         }
         // It would never try again after a status that says what is the matter.
-        Err(error) if is_event_source(&headers) => error.come_back().into_response(),
+        Err(error) if is_event_source(&headers) => {
+            error.in_form(RefusalForm::ComeBack).into_response()
+        }
         // Has the status and the `Retry-After` that go with it.
         Err(error) => error.into_response(),
     })

@@ -32,7 +32,7 @@ fn publishers(report: &mut Report, mode: Mode, with_history: bool) {
         let history = History::new(all).bytes(1 << 30);
         GenericBroadcaster::builder()
             // Without a history nobody may fall behind by more than the ring, whatever the machine does.
-            .capacity(if with_history { 64 } else { all })
+            .ring_capacity(if with_history { 64 } else { all })
             .history(with_history.then_some(history))
             .build()
             .expect("the settings are valid")

@@ -72,7 +72,7 @@ pub(crate) fn be(args: &[String]) {
         ids.swap(n, random.below(n + 1));
     }
     let hub: GenericBroadcaster<Text<&str>> = GenericBroadcaster::builder()
-        .capacity(1)
+        .ring_capacity(1)
         .build()
         .expect("the settings are valid");
     let pid = std::process::id();

@@ -17,13 +17,13 @@ const SIZE: usize = 64 * 1024;
 type Hub = GenericBroadcaster<Text>;
 
 pub(crate) fn run(report: &mut Report, mode: Mode) {
-    let too_many = Builder::<Text>::MAX_CAPACITY + 1;
-    let refused = Hub::builder().capacity(too_many).build();
-    let is_refused = matches!(refused, Err(ConfigError::Capacity { .. }));
+    let too_many = Builder::<Text>::MAX_RING_CAPACITY + 1;
+    let refused = Hub::builder().ring_capacity(too_many).build();
+    let is_refused = matches!(refused, Err(ConfigError::RingCapacity { .. }));
     report.row(
         "a ring of more than a million events",
         "nothing: the service does not start",
-        "ConfigError::Capacity",
+        "ConfigError::RingCapacity",
     );
     report.check(is_refused, "a ring of any size can be had");
 
@@ -86,7 +86,7 @@ pub(crate) fn be(args: &[String]) {
             let history = History::new(usize::MAX).bytes(usize::MAX);
             builder.history(history.keep_for_unconnected().away_bytes(32 << 20))
         }
-        _ => builder.capacity(65_536),
+        _ => builder.ring_capacity(65_536),
     };
     let hub = hub.build().expect("the settings are valid");
     let is_away = args[0] == "away";

@@ -45,7 +45,7 @@ pub(crate) async fn order(
             continue;
         };
         let (order, count) = match rng.u8(0..10) {
-            0..3 => ("evict", "order: evict a user"),
+            0..3 => ("drain", "order: drain a user"),
             3..6 => ("disconnect", "order: disconnect a user"),
             6..9 => ("unregister", "order: unregister a connection"),
             _ => ("forget", "order: forget a user"),

@@ -59,7 +59,7 @@ impl Drills {
                 4 => ("drill: leaving by resets", self.vanish(hub).await),
                 5 => ("drill: half a request", self.half().await),
                 6 => ("drill: a deadline", self.deadline(hub).await),
-                7 => ("drill: an eviction", self.evict(hub).await),
+                7 => ("drill: a drain", self.drain_user(hub).await),
                 _ => ("drill: a disconnect", self.disconnect(hub).await),
             };
             self.world.count(name, 1);
@@ -265,14 +265,14 @@ impl Drills {
     }
 
     /// What was broadcast before comes first, then the end.
-    async fn evict(&mut self, hub: &'static Hub) -> Outcome {
+    async fn drain_user(&mut self, hub: &'static Hub) -> Outcome {
         let wish = self.wish(hub);
         let mut tabs = [self.open(&wish).await?, self.open(&wish).await?];
         let head = self.publish(hub, (5, 500));
-        let question = format!("evict {}/{}", hub.name, self.user);
-        let evicted = self.server().ask_number(&question);
-        if evicted != 2 {
-            return Err(format!("{evicted} were evicted, of two"));
+        let question = format!("drain {}/{}", hub.name, self.user);
+        let drained = self.server().ask_number(&question);
+        if drained != 2 {
+            return Err(format!("{drained} were drained, of two"));
         }
         for tab in &mut tabs {
             tab.read_to_end().await?;

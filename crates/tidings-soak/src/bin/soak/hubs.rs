@@ -124,7 +124,7 @@ impl Hub {
     pub(crate) fn build(&self, engine: &InProcess) -> Broadcaster {
         let mut builder = Broadcaster::builder()
             .name(self.name)
-            .capacity(16)
+            .ring_capacity(16)
             .connections_per_user(self.cap)
             .total_connections(self.total)
             .patience(if self.history { 64 } else { 16 }, self.patience())

@@ -3,7 +3,7 @@
 //! Thousands of clients of two servers, each in a process of its own, come, read at once, slowly or not at all, hold HTTP/2
 //! windows shut, leave in every way and come back with ids that are the last, old, somebody else's or none. Publishers in the
 //! servers broadcast, now and then more at once than rings and histories hold. Streams have deadlines and all lag policies;
-//! users are evicted, disconnected and forgotten, connections unregistered. The second server, in which two broadcasters are
+//! users are drained, disconnected and forgotten, connections unregistered. The second server, in which two broadcasters are
 //! nodes of a cluster, is drained or killed and started again; the first one stays. Drills do one thing at a time to users of
 //! their own and know to the number what comes of it: more clients at once than the caps allow, none of which reads, and so on.
 //!

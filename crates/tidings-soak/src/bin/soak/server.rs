@@ -233,9 +233,9 @@ fn obey(site: &Site, tokio: &Handle, question: &str) -> String {
             let (hub, topic) = at(path);
             return hub.connection_count(&topic.user).to_string();
         }
-        ["evict", path] => {
+        ["drain", path] => {
             let (hub, topic) = at(path);
-            return hub.evict(&topic.user).to_string();
+            return hub.drain_user(&topic.user).to_string();
         }
         ["disconnect", path] => {
             let (hub, topic) = at(path);
