@@ -1,30 +1,30 @@
-//! A frame in the making.
+//! A frame that lacks its id.
 
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 
-use super::id_room::{PREFIX, ROOM, put_number, write_room};
-use super::whole::{Aside, DATA, END, FRAME_OVERHEAD, Frame, MAX_RETRY_MILLIS, retry_millis};
+use super::encoded::{Aside, DATA, END, FRAME_OVERHEAD, Frame, MAX_RETRY_MILLIS, retry_millis};
+use super::id_slot::{PREFIX, SLOT, put_number, write_slot};
 use crate::error::{EncodeError, Field};
 use crate::event::{Attachment, Data, Meta, ToSse};
 use crate::id::Position;
 use crate::metrics::Sample;
 use crate::trace::TraceParent;
 
-/// A frame that lacks its id yet, with room for it: everything that takes time is done, and what is left can be done under
-/// a lock.
+/// A frame without its id, and with a slot for it. Everything that takes time is done; writing the id is quick enough to be
+/// done under a lock.
 pub(crate) struct Draft {
     wire: Vec<u8>,
     data_len: usize,
     attachment: Option<Attachment>,
-    /// That of its id, for which there is room then.
+    /// The epoch in the slot, if there is a slot.
     epoch: Option<u64>,
     aside: Option<Arc<Aside>>,
 }
 
 impl Draft {
-    /// Encodes an event, with room for an id of this epoch. Without an epoch the event's own id is written.
+    /// Encodes an event, with a slot for an id of this epoch. Without an epoch the event's own id is written.
     ///
     /// The attachment and the trace go into the draft; the rest of the event's [`Meta`] is returned.
     pub(crate) fn encode<E: ToSse + ?Sized>(
@@ -34,7 +34,7 @@ impl Draft {
         // An event of some words fits without growing.
         let mut wire = Vec::with_capacity(256);
         if let Some(epoch) = epoch {
-            write_room(epoch, &mut wire);
+            write_slot(epoch, &mut wire);
         }
         if let Some(comment) = event.comment() {
             EncodeError::check_one_line(Field::Comment, comment)?;
@@ -105,13 +105,13 @@ impl Draft {
         })
     }
 
-    /// The same event with room for an id of this epoch, and without one that it has brought.
+    /// The same event with a slot for an id of this epoch, and without the id that it has brought.
     pub(crate) fn with_epoch(mut self, epoch: Option<u64>) -> Self {
         let Some(epoch) = epoch else {
             return self;
         };
-        let mut wire = Vec::with_capacity(ROOM + self.wire.len());
-        write_room(epoch, &mut wire);
+        let mut wire = Vec::with_capacity(SLOT + self.wire.len());
+        write_slot(epoch, &mut wire);
         let head = self.wire.len() - self.data_len - DATA.len();
         for line in self.wire[..head].split_inclusive(|byte| *byte == b'\n') {
             if !line.starts_with(b"id: ") {
@@ -168,25 +168,25 @@ impl Draft {
         self.wire.len() + FRAME_OVERHEAD
     }
 
-    /// Writes the id into its room, if there is one. Without an id the room is cut off.
+    /// Writes the id into the slot, if there is one. Without an id the slot is cut off.
     pub(crate) fn finish(mut self, id: Option<Position>) -> Frame {
         let mut start = 0;
         let mut body_start = 0;
         if let (Some(epoch), Some(id)) = (self.epoch, id) {
-            body_start = ROOM;
+            body_start = SLOT;
             if epoch != id.epoch {
                 // The engine's log has become another one meanwhile.
-                self.wire.drain(..ROOM);
+                self.wire.drain(..SLOT);
                 self.epoch = None;
                 return self.with_epoch(Some(id.epoch)).finish(Some(id));
             }
-            // To the right, so that the id ends where the next line begins. What is left of the room is cut off.
-            let at = put_number(&mut self.wire, ROOM - 1, id.offset);
+            // To the right, so that the id ends where the next line begins. The rest of the slot is cut off.
+            let at = put_number(&mut self.wire, SLOT - 1, id.offset);
             start = at - PREFIX;
             self.wire.copy_within(..PREFIX, start);
         }
         if self.epoch.is_some() && id.is_none() {
-            (start, body_start) = (ROOM, ROOM);
+            (start, body_start) = (SLOT, SLOT);
         }
         let mut wire = Bytes::from(self.wire);
         // `Bytes` made of a vector allocates its count at the first clone. Let that be now, not at the first delivery.

@@ -11,11 +11,11 @@
 //! 4. There is one space after each colon, so that a value's own leading space survives the one that clients strip.
 
 mod draft;
-mod id_room;
-mod whole;
+mod encoded;
+mod id_slot;
 
 pub(crate) use draft::Draft;
-pub use whole::Frame;
+pub use encoded::Frame;
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! What only the crate itself sees of frames: those of other nodes, room for ids, gaps.
+//! What only the crate itself sees of frames: those of other nodes, slots for ids, gaps.
 
 use bytes::Bytes;
 
@@ -100,7 +100,7 @@ fn a_frame_gets_an_id_in_place_of_the_one_it_brought() {
 }
 
 #[test]
-fn an_id_of_another_epoch_gets_another_room() {
+fn an_id_of_another_epoch_gets_another_slot() {
     for epoch in [1, 2] {
         for id in [place(1, u64::MAX), place(2, 0), place(1, 10)] {
             let event = Text::new("x");

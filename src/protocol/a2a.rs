@@ -36,7 +36,7 @@ pub use ::a2a::{
 
 pub use super::task::TaskView;
 
-use super::task::Moment;
+use super::task::TaskStep;
 use crate::error::EncodeError;
 use crate::event::{Attachment, Data, Meta, ToSse};
 
@@ -276,7 +276,7 @@ impl A2aEvent {
     }
 
     fn attachment(&self) -> Attachment {
-        Arc::new(Moment::of(self))
+        Arc::new(TaskStep::of(self))
     }
 }
 

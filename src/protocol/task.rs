@@ -15,12 +15,12 @@ use crate::sse::{AGENT_HEARTBEAT_INTERVAL, Chunks, View};
 
 /// What a [`TaskView`] needs to know of an event: the event's attachment.
 #[derive(Debug)]
-pub(super) struct Moment {
+pub(super) struct TaskStep {
     pub(super) task: Option<Box<str>>,
     pub(super) is_terminal: bool,
 }
 
-impl Moment {
+impl TaskStep {
     pub(super) fn of(event: &A2aEvent) -> Self {
         Self {
             task: event.task_id().map(Into::into),
@@ -175,14 +175,14 @@ impl View for TaskView {
     }
 
     fn show(&mut self, frame: &Frame, chunks: &mut Chunks) -> ControlFlow<()> {
-        let Some(moment) = frame.attachment::<Moment>() else {
+        let Some(step) = frame.attachment::<TaskStep>() else {
             return ControlFlow::Continue(());
         };
-        if moment.task.as_deref() != Some(&*self.task) {
+        if step.task.as_deref() != Some(&*self.task) {
             return ControlFlow::Continue(());
         }
         self.push(frame, chunks);
-        if moment.is_terminal {
+        if step.is_terminal {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())

@@ -19,7 +19,7 @@ use super::connection::Connection;
 use super::error::ConnectError;
 use super::fence::Fence;
 use super::interest::Interest;
-use super::link::{self, Command, Good, Link, RETRY};
+use super::link::{self, Command, Link, RETRY, VerifiedConnection};
 use super::live::Live;
 use super::log::Log;
 use super::peers::Peers;
@@ -46,7 +46,7 @@ pub struct Nats {
     live: Arc<Live>,
     subjects: Subjects,
     limit: Duration,
-    good: Arc<Good>,
+    verified: Arc<VerifiedConnection>,
     commands: mpsc::UnboundedSender<Command>,
     closing: watch::Sender<bool>,
     events: Mutex<Option<mpsc::Receiver<Event>>>,
@@ -61,7 +61,7 @@ impl Nats {
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] when the settings are no good, no server can be reached, the connection takes TLS and there is no
+    /// [`ConnectError`] when the settings are invalid, no server can be reached, the connection takes TLS and there is no
     /// [crypto provider](super#tls), the log is another than they say, or another node of the scope has another level.
     ///
     /// # Cancel safety
@@ -119,7 +119,7 @@ impl Nats {
             .await
             .map_err(|error| ConnectError::Log(error.into()))?;
         let fence = Arc::new(fence);
-        let good = Arc::new(Good::new(fence.connection()));
+        let verified = Arc::new(VerifiedConnection::new(fence.connection()));
         let name = client.new_inbox();
         let name = name.rsplit('.').next().unwrap_or_default().to_owned();
         let level = match &settings.log {
@@ -169,7 +169,7 @@ impl Nats {
             signals: Arc::clone(&signals),
             events: events_tx,
             closing,
-            good: Arc::clone(&good),
+            verified: Arc::clone(&verified),
             state: link::State::new(),
         };
         Ok(Self {
@@ -180,7 +180,7 @@ impl Nats {
             live,
             subjects,
             limit,
-            good,
+            verified,
             commands: commands_tx,
             closing: closing_tx,
             events: Mutex::new(Some(events)),
@@ -206,14 +206,14 @@ impl Nats {
         &self,
         question: impl Future<Output = Result<T, BackplaneError>>,
     ) -> Result<T, BackplaneError> {
-        let is_good = || self.good.is(self.fence.connection()) && self.fence.is_connected();
-        if !is_good() {
+        let is_verified = || self.verified.is(self.fence.connection()) && self.fence.is_connected();
+        if !is_verified() {
             return Err(BackplaneError::unavailable());
         }
         let answer = question.await;
         self.check_open()?;
         match answer {
-            Ok(_) if !is_good() => Err(BackplaneError::unavailable()),
+            Ok(_) if !is_verified() => Err(BackplaneError::unavailable()),
             Ok(answer) => Ok(answer),
             Err(error) => {
                 // It may have been deleted.
@@ -256,11 +256,11 @@ impl Backplane for Nats {
         if !self.fence.is_connected() {
             return Err(BackplaneError::unavailable());
         }
-        let is_good = self.good.is(self.fence.connection());
+        let is_verified = self.verified.is(self.fence.connection());
         let published = async {
             match &self.log {
                 Some(log) => {
-                    if !is_good {
+                    if !is_verified {
                         // The log may be another one, and the task may not have heard of the new connection yet.
                         log.question();
                     }

@@ -64,21 +64,21 @@ pub(super) struct Link {
     pub(super) events: mpsc::Sender<Event>,
     pub(super) closing: watch::Receiver<bool>,
     /// The connection on which everything is known to be in order.
-    pub(super) good: Arc<Good>,
+    pub(super) verified: Arc<VerifiedConnection>,
     pub(super) state: State,
 }
 
-/// The number of a connection that others look at.
+/// The number of the connection that was verified last. Other tasks read it.
 #[derive(Debug)]
-pub(super) struct Good(AtomicU64);
+pub(super) struct VerifiedConnection(AtomicU64);
 
-impl Good {
+impl VerifiedConnection {
     pub(super) fn new(connection: Connection) -> Self {
         Self(AtomicU64::new(connection.number()))
     }
 
     fn set(&self, connection: Connection) {
-        // Release pairs with `is`: whoever finds it good finds the log's new head as well.
+        // Release pairs with `is`: a task that finds the connection verified also sees the log's new head.
         self.0.store(connection.number(), Ordering::Release);
     }
 
@@ -162,7 +162,7 @@ impl Link {
         let mut tick = interval(RETRY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            if !self.good.is(self.fence.connection()) {
+            if !self.verified.is(self.fence.connection()) {
                 self.interrupt().await?;
                 if self.fence.is_connected() {
                     self.restore().await?;
@@ -294,7 +294,7 @@ impl Link {
     async fn ready(&mut self, passed: Result<(), BackplaneError>) -> Result<(), Ended> {
         let users = mem::take(&mut self.state.passing);
         // On a new connection the barrier says nothing; there will be another one.
-        let in_order = self.good.is(self.fence.connection()) && !self.state.interrupted;
+        let in_order = self.verified.is(self.fence.connection()) && !self.state.interrupted;
         if passed.is_ok() && in_order {
             let is_heard = |user: &UserId| self.interest.is_heard(user);
             let (heard, silent): (Vec<_>, Vec<_>) = users.into_iter().partition(is_heard);
@@ -344,7 +344,7 @@ impl Link {
         // What may be subscribed to can be another on this server, or in its new configuration.
         self.state.probed.clear();
         self.state.unverified = self.interest.sources();
-        self.good.set(connection);
+        self.verified.set(connection);
         self.state.interrupted = false;
         self.tell(Event::Restored { maybe_lost: true }).await
     }

@@ -21,9 +21,9 @@ pub(super) enum Part {
     Step,
 }
 
-/// What an event means for the order.
+/// What an event does to the state of its run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Move {
+pub(super) enum Transition {
     RunStarted,
     RunFinished,
     RunError,
@@ -35,7 +35,7 @@ pub(super) enum Move {
     Anything,
 }
 
-impl Move {
+impl Transition {
     pub(super) fn of(body: &Body) -> Self {
         use Part::{Reasoning, ReasoningMessage, Step, Text, ToolCall};
         match body {
@@ -101,34 +101,34 @@ impl Order {
         self.started
     }
 
-    pub(super) fn judge(&mut self, step: &Move) -> Verdict {
+    pub(super) fn judge(&mut self, transition: &Transition) -> Verdict {
         let chunk = self.chunk.take();
-        match step {
-            Move::RunError => Verdict::ShowLast(Vec::new()),
-            Move::RunFinished if self.started => Verdict::ShowLast(self.ends()),
-            Move::RunFinished => Verdict::TooLate,
-            Move::RunStarted => self.show_if(!self.started, |order| order.started = true),
+        match transition {
+            Transition::RunError => Verdict::ShowLast(Vec::new()),
+            Transition::RunFinished if self.started => Verdict::ShowLast(self.ends()),
+            Transition::RunFinished => Verdict::TooLate,
+            Transition::RunStarted => self.show_if(!self.started, |order| order.started = true),
             _ if !self.started => Verdict::Hide,
-            Move::Begin(part, id) => {
+            Transition::Begin(part, id) => {
                 let is_new = self.find(*part, id).is_none();
                 self.show_if(is_new, |order| order.open.push((*part, id.clone())))
             }
-            Move::GoOn(part, id) => {
+            Transition::GoOn(part, id) => {
                 let is_open = self.find(*part, id).is_some();
                 self.show_if(is_open, |_| {})
             }
-            Move::End(part, id) => match self.find(*part, id) {
+            Transition::End(part, id) => match self.find(*part, id) {
                 Some(at) => {
                     self.open.remove(at);
                     Verdict::Show
                 }
                 None => Verdict::Hide,
             },
-            Move::Chunk(part, can_be_first) => {
+            Transition::Chunk(part, can_be_first) => {
                 let goes_on = chunk == Some(*part);
                 self.show_if(*can_be_first || goes_on, |order| order.chunk = Some(*part))
             }
-            Move::Anything => Verdict::Show,
+            Transition::Anything => Verdict::Show,
         }
     }
 
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     fn shown(order: &mut Order, event: &Event) -> bool {
-        order.judge(&Move::of(&event.body)) == Verdict::Show
+        order.judge(&Transition::of(&event.body)) == Verdict::Show
     }
 
     #[test]
@@ -194,7 +194,7 @@ mod tests {
             assert!(shown(&mut order, &event));
         }
         let finished = Event::run_finished("t", "r");
-        let Verdict::ShowLast(ends) = order.judge(&Move::of(&finished.body)) else {
+        let Verdict::ShowLast(ends) = order.judge(&Transition::of(&finished.body)) else {
             panic!("it is the last");
         };
         let names: Vec<_> = ends.iter().map(Event::type_name).collect();
@@ -205,14 +205,14 @@ mod tests {
     fn a_chunk_without_an_id_goes_on_with_the_one_before() {
         let mut order = Order::default();
         let step = |order: &mut Order, step| order.judge(&step) == Verdict::Show;
-        assert!(step(&mut order, Move::RunStarted));
-        assert!(!step(&mut order, Move::Chunk(Part::Text, false)));
-        assert!(step(&mut order, Move::Chunk(Part::Text, true)));
-        assert!(step(&mut order, Move::Chunk(Part::Text, false)));
-        assert!(!step(&mut order, Move::Chunk(Part::ToolCall, false)));
-        assert!(!step(&mut order, Move::Chunk(Part::Text, false)));
-        assert!(step(&mut order, Move::Chunk(Part::Text, true)));
-        assert!(step(&mut order, Move::Anything));
-        assert!(!step(&mut order, Move::Chunk(Part::Text, false)));
+        assert!(step(&mut order, Transition::RunStarted));
+        assert!(!step(&mut order, Transition::Chunk(Part::Text, false)));
+        assert!(step(&mut order, Transition::Chunk(Part::Text, true)));
+        assert!(step(&mut order, Transition::Chunk(Part::Text, false)));
+        assert!(!step(&mut order, Transition::Chunk(Part::ToolCall, false)));
+        assert!(!step(&mut order, Transition::Chunk(Part::Text, false)));
+        assert!(step(&mut order, Transition::Chunk(Part::Text, true)));
+        assert!(step(&mut order, Transition::Anything));
+        assert!(!step(&mut order, Transition::Chunk(Part::Text, false)));
     }
 }

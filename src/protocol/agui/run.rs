@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tidings_agui::{Body, Event, RunAgentInput};
 
-use super::order::Move;
+use super::order::Transition;
 use crate::error::EncodeError;
 use crate::event::{Attachment, Data, Meta, ToSse};
 
@@ -70,9 +70,9 @@ impl fmt::Debug for RunRef {
 
 /// What a [`RunView`](super::RunView) needs to know of an event: the event's attachment.
 #[derive(Debug)]
-pub(super) struct Moment {
+pub(super) struct RunStep {
     pub(super) run: Option<RunRef>,
-    pub(super) step: Move,
+    pub(super) transition: Transition,
 }
 
 /// An AG-UI event and the run that it belongs to: what an [`AgUiBroadcaster`](crate::AgUiBroadcaster) sends.
@@ -151,9 +151,9 @@ impl AgUiEvent {
     }
 
     fn attachment(&self) -> Attachment {
-        Arc::new(Moment {
+        Arc::new(RunStep {
             run: self.run.clone(),
-            step: Move::of(&self.event.body),
+            transition: Transition::of(&self.event.body),
         })
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tidings_agui::{Event, RunError};
 
 use super::order::{Order, Verdict};
-use super::run::{Moment, RunRef};
+use super::run::{RunRef, RunStep};
 use crate::frame::Frame;
 use crate::gap::Gap;
 use crate::sse::{AGENT_HEARTBEAT_INTERVAL, Chunks, View};
@@ -73,13 +73,13 @@ fn push(chunks: &mut Chunks, event: &Event) {
 
 impl View for RunView {
     fn show(&mut self, frame: &Frame, chunks: &mut Chunks) -> ControlFlow<()> {
-        let Some(moment) = frame.attachment::<Moment>() else {
+        let Some(step) = frame.attachment::<RunStep>() else {
             return ControlFlow::Continue(());
         };
-        if moment.run.as_ref() != Some(&self.run) {
+        if step.run.as_ref() != Some(&self.run) {
             return ControlFlow::Continue(());
         }
-        match self.order.judge(&moment.step) {
+        match self.order.judge(&step.transition) {
             Verdict::Show => chunks.push(frame.to_bytes()),
             Verdict::Hide => tracing::debug!(run = self.run.run(), "an event is out of place"),
             Verdict::ShowLast(ends) => {

@@ -1,21 +1,21 @@
-//! The room that a frame has for the id that a history gives it.
+//! The slot at the beginning of a frame for the id that a history assigns.
 
 use crate::id::Position;
 
-/// `id: `, the epoch and `-`: what is known of a frame's id beforehand.
+/// `id: `, the epoch and `-`: the part of the id that is known beforehand.
 pub(super) const PREFIX: usize = b"id: ".len() + Position::EPOCH_LEN + b"-".len();
 
-/// The longest number.
-const NUMBER_ROOM: usize = 20;
+/// The digits of the largest offset.
+const MAX_DIGITS: usize = 20;
 
-/// That, the longest number and LF.
-pub(super) const ROOM: usize = PREFIX + NUMBER_ROOM + 1;
+/// The prefix, the longest offset and LF.
+pub(super) const SLOT: usize = PREFIX + MAX_DIGITS + 1;
 
-pub(super) fn write_room(epoch: u64, wire: &mut Vec<u8>) {
+pub(super) fn write_slot(epoch: u64, wire: &mut Vec<u8>) {
     wire.extend_from_slice(b"id: ");
     wire.extend_from_slice(&hex(epoch));
     wire.push(b'-');
-    wire.resize(ROOM, b'\n');
+    wire.resize(SLOT, b'\n');
 }
 
 /// The number's sixteen digits. Eight at a time, because this is done for each event.
@@ -40,7 +40,7 @@ fn half_hex(number: u64) -> u64 {
 
 /// Writes a number so that it ends before `end`, and says where it begins.
 pub(super) fn put_number(wire: &mut [u8], end: usize, number: u64) -> usize {
-    let mut buffer = [0; NUMBER_ROOM];
+    let mut buffer = [0; MAX_DIGITS];
     let digits = decimal(number, &mut buffer);
     let start = end - digits.len();
     wire[start..end].copy_from_slice(digits);
@@ -48,7 +48,7 @@ pub(super) fn put_number(wire: &mut [u8], end: usize, number: u64) -> usize {
 }
 
 /// The number's digits, at the end of the buffer.
-fn decimal(mut number: u64, buffer: &mut [u8; NUMBER_ROOM]) -> &[u8] {
+fn decimal(mut number: u64, buffer: &mut [u8; MAX_DIGITS]) -> &[u8] {
     let mut start = buffer.len();
     loop {
         start -= 1;
