@@ -7,6 +7,8 @@
 
 mod support;
 
+#[path = "../tests/support/example.rs"]
+mod example;
 #[path = "../tests/support/nats.rs"]
 mod nats;
 #[allow(dead_code, reason = "the servers are used, the nodes are not")]

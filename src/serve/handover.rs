@@ -8,7 +8,7 @@
 //!
 //! Only what is simple leaves: an event stream that hyper has begun in chunks, in answer to a request without a body, and
 //! of which it has nothing more to do, such as to send trailers or to give the connection to another protocol. All others
-//! hyper serves to their end. `tests/differential.rs` compares the bytes.
+//! hyper serves to their end. `tests/http/differential.rs` compares the bytes.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem;

@@ -16,8 +16,8 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::hub::{Hub, within};
-use crate::webdriver::Browser;
+use super::hub::{Hub, within};
+use super::webdriver::Browser;
 
 const INSTALL: &str = "if it is missing: scripts/clients";
 

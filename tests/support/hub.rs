@@ -9,13 +9,11 @@ use tokio::net::TcpListener;
 
 #[path = "../../examples/agent_hub/src/app/mod.rs"]
 mod app;
-#[path = "within.rs"]
-mod within;
 
 #[allow(unused_imports, reason = "each test file uses a part of it")]
-pub(crate) use app::site::Site;
+pub(crate) use super::within::within;
 #[allow(unused_imports, reason = "each test file uses a part of it")]
-pub(crate) use within::within;
+pub(crate) use app::site::Site;
 
 /// Where an agent hub listens, and a client for it.
 pub(crate) struct Hub {

@@ -1,4 +1,4 @@
-//! A real NATS server as the engine of a [`Cluster`](crate::cluster::Cluster), with a network to each node.
+//! A real NATS server as the engine of a [`Cluster`](super::cluster::Cluster), with a network to each node.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use tidings::backplane::{Backplane, Level};
 use tidings_nats::{Interest, Log, Nats, Settings};
 
-use crate::cluster::Engine;
-use crate::nats::{Network, Server};
+use super::cluster::Engine;
+use super::nats::{Network, Server};
 
 pub(crate) struct Real {
     server: Server,

@@ -8,10 +8,8 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-use crate::hub::{Hub, within};
-
-#[path = "example.rs"]
-mod example;
+use super::example;
+use super::hub::{Hub, within};
 
 /// The program, as a process.
 pub(crate) struct Process {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use reqwest::Response;
 
-use crate::hub::{Hub, within};
+use super::hub::{Hub, within};
 
 /// A page, taken apart by the grammar of the text format 0.0.4.
 pub(crate) struct Page {

@@ -8,8 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-#[path = "example.rs"]
-mod example;
+use super::example;
 
 /// The program of an example, which says where it listens in its first line.
 pub(crate) struct Program {

@@ -18,10 +18,8 @@ use async_nats::jetstream::{self, ErrorCode, stream};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::{Instant, sleep};
 
-use crate::nats::Network;
-
-#[path = "example.rs"]
-mod example;
+use super::example;
+use super::nats::Network;
 
 pub(crate) const STREAM: &str = "CLUSTER";
 

@@ -14,14 +14,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-use within::within;
-
-#[path = "within.rs"]
-#[allow(
-    clippy::duplicate_mod,
-    reason = "some tests have the hub as well, which has it too"
-)]
-mod within;
+use super::within::within;
 
 const INSTALL: &str =
     "if it is missing: apt-get install --no-install-recommends chromium chromium-driver";

@@ -1,0 +1,330 @@
+//! What a request to the example `agent_hub` may be at the most, on each of its routes.
+
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::Request;
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tower::ServiceExt;
+
+use crate::support::hub::{Hub, within};
+
+const MOST_BODY: usize = 2 * 1024 * 1024;
+const MOST_URI: usize = 16 * 1024;
+const MOST_NAME: usize = 256;
+const MOST_TEXT: usize = 16 * 1024;
+
+/// Every route that takes a body, and what it is asked for beyond its path.
+const POSTS: [&[&str]; 8] = [
+    &["users", "ann", "events", "text"],
+    &["users", "ann", "events", "agui"],
+    &["users", "ann", "events", "a2a"],
+    &["users", "ann", "events", "system"],
+    &["users", "ann", "events", "analytics"],
+    &["agui", "ann"],
+    &["a2a", "ann", "rpc"],
+    &["a2a", "ann", "message:stream"],
+];
+
+/// Every route that takes none.
+const OTHERS: [(Method, &[&str], u16); 9] = [
+    (Method::GET, &[], 200),
+    (Method::GET, &["stats"], 200),
+    (Method::POST, &["users", "ann", "drop"], 200),
+    (Method::POST, &["users", "ann", "end"], 200),
+    (Method::GET, &["a2a", "ann", "tasks", "none"], 404),
+    (Method::POST, &["a2a", "ann", "tasks", "none:cancel"], 404),
+    (
+        Method::POST,
+        &["a2a", "ann", "tasks", "none:subscribe"],
+        404,
+    ),
+    (
+        Method::GET,
+        &["a2a", "ann", ".well-known", "agent-card.json"],
+        200,
+    ),
+    (Method::GET, &["users", "ann", "streams", "none"], 404),
+];
+
+async fn send(
+    hub: &Hub,
+    method: Method,
+    path: &[&str],
+    body: impl Into<reqwest::Body>,
+) -> Response {
+    let request = hub.client.request(method, hub.url(path)).body(body);
+    let request = request.header("content-type", "application/json");
+    within("a response", request.send())
+        .await
+        .expect("a response")
+}
+
+async fn post(hub: &Hub, path: &[&str], body: &Value) -> Response {
+    send(hub, Method::POST, path, body.to_string()).await
+}
+
+#[track_caller]
+fn assert_status(response: &Response, status: u16) {
+    assert_eq!(response.status().as_u16(), status, "{}", response.url());
+}
+
+#[tokio::test]
+async fn no_route_takes_a_body_beyond_the_limit() {
+    let hub = Hub::start().await;
+    for path in POSTS {
+        // One byte too many: the server has read everything when it answers, so the answer cannot get lost in a reset.
+        let body = "x".repeat(MOST_BODY + 1);
+        assert_status(&send(&hub, Method::POST, path, body).await, 413);
+        // As many are read, and are no event.
+        let body = "x".repeat(MOST_BODY);
+        let status = if path[2..] == ["rpc"] { 200 } else { 400 };
+        assert_status(&send(&hub, Method::POST, path, body).await, status);
+    }
+}
+
+#[tokio::test]
+async fn what_takes_no_body_does_not_wait_for_one() {
+    // Its body never comes.
+    let stuck = || Body::from_stream(tokio_stream::pending::<Result<Bytes, std::io::Error>>());
+    for (method, path, status) in OTHERS {
+        let request = Request::builder()
+            .method(method.as_str())
+            .uri(format!("/{}", path.join("/")))
+            .header("host", "localhost")
+            .body(stuck())
+            .expect("a request");
+        let response = within("a response", Hub::router().oneshot(request)).await;
+        let response = response.expect("it never fails");
+        assert_eq!(response.status().as_u16(), status, "{path:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    for path in POSTS {
+        let begun = tokio_stream::once(Ok::<_, std::io::Error>(Bytes::from("{")));
+        let body = tokio_stream::StreamExt::chain(begun, tokio_stream::pending());
+        let request = Request::post(format!("/{}", path.join("/")))
+            .header("host", "localhost")
+            .body(Body::from_stream(body))
+            .expect("a request");
+        let start = Instant::now();
+        let response = Hub::router()
+            .oneshot(request)
+            .await
+            .expect("it never fails");
+        assert_eq!(response.status().as_u16(), 408, "{path:?}");
+        assert_eq!(start.elapsed(), Duration::from_secs(30));
+    }
+}
+
+#[tokio::test]
+async fn no_route_takes_a_path_beyond_the_limit() {
+    let hub = Hub::start().await;
+    let posts = POSTS.map(|path| (Method::POST, path));
+    let others = OTHERS.map(|(method, path, _)| (method, path));
+    for (method, path) in posts.into_iter().chain(others) {
+        let mut url = hub.url(path);
+        url.query_pairs_mut().append_pair("padding", "");
+        let room = MOST_URI - url.path().len() - "?".len() - url.query().map_or(0, str::len);
+        for (padding, is_too_long) in [(room, false), (room + 1, true)] {
+            let mut url = hub.url(path);
+            let padding = "x".repeat(padding);
+            url.query_pairs_mut().append_pair("padding", &padding);
+            let request = hub.client.request(method.clone(), url).body("");
+            let response = within("a response", request.send()).await;
+            let status = response.expect("a response").status().as_u16();
+            assert_eq!(status == 414, is_too_long, "{path:?}: {status}");
+        }
+    }
+    // So a user's name has an end.
+    let user = "u".repeat(MOST_URI);
+    let path = ["users", &user, "streams", "text"];
+    assert_status(&send(&hub, Method::GET, &path, "").await, 414);
+}
+
+/// Makes a body that has these two names.
+type Make<'a> = &'a dyn Fn(&str, &str) -> Value;
+
+#[tokio::test]
+async fn names_that_the_hub_remembers_have_an_end() {
+    let hub = Hub::start().await;
+    let input =
+        |thread: &str, run: &str| json!({ "threadId": thread, "runId": run, "messages": [] });
+    let message = |task: &str, context: &str| {
+        let parts = json!([{ "text": "x" }]);
+        json!({ "message": {
+            "messageId": "m", "role": "ROLE_USER", "parts": parts,
+            "taskId": task, "contextId": context,
+        }})
+    };
+    let status = |task: &str, context: &str| {
+        let status = json!({ "state": "TASK_STATE_WORKING" });
+        json!({ "statusUpdate": { "taskId": task, "contextId": context, "status": status } })
+    };
+    let (longest, too_long) = ("n".repeat(MOST_NAME), "n".repeat(MOST_NAME + 1));
+    let cases: [(&[&str], Make); 3] = [
+        (&["agui", "ann"], &input),
+        (&["a2a", "ann", "message:stream"], &message),
+        (&["users", "ann", "events", "a2a"], &status),
+    ];
+    for (path, body) in cases {
+        for (one, other) in [(&*too_long, "o"), ("o", &*too_long)] {
+            let response = post(&hub, path, &body(one, other)).await;
+            assert_status(&response, 400);
+            let sentence = response.text().await.expect("a body");
+            assert!(sentence.contains("at most 256 bytes"), "{sentence}");
+        }
+        assert_status(&post(&hub, path, &body(&longest, &longest)).await, 200);
+    }
+    // Over JSON-RPC it is an error like others.
+    let call = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "SendStreamingMessage", "params": message(&too_long, "o"),
+    });
+    let answer: Value = post(&hub, &["a2a", "ann", "rpc"], &call)
+        .await
+        .json()
+        .await
+        .expect("JSON");
+    assert_eq!(answer["error"]["code"], -32602, "{answer}");
+}
+
+/// Lets the agent work for this user, and does not wait for it.
+async fn let_work(hub: &Hub, user: &str, text: &str) -> Response {
+    let parts = json!([{ "text": text }]);
+    let message = json!({ "message": { "messageId": "m", "role": "ROLE_USER", "parts": parts } });
+    post(hub, &["a2a", user, "message:stream"], &message).await
+}
+
+#[tokio::test]
+async fn the_agent_does_so_much_at_a_time_and_no_more() {
+    let hub = Hub::start().await;
+    let long = "a ".repeat(MOST_TEXT / 2);
+    assert_status(&let_work(&hub, "ann", &format!("{long}a")).await, 400);
+    for n in 0..10 {
+        let user = format!("user {n}");
+        for _ in 0..10 {
+            // The client has gone as soon as it has the head. The agent works on.
+            assert_status(&let_work(&hub, &user, &long).await, 200);
+        }
+        if n == 0 {
+            assert_status(&let_work(&hub, &user, "x").await, 429);
+            let input = json!({
+                "threadId": "t", "runId": "r",
+                "messages": [{ "id": "m", "role": "user", "content": "x" }],
+            });
+            let mut url = hub.url(&["agui", &user]);
+            url.set_query(Some("agent=echo"));
+            let request = hub.client.post(url).json(&input);
+            let response = within("a response", request.send()).await;
+            assert_status(&response.expect("a response"), 429);
+        }
+    }
+    assert_status(&let_work(&hub, "one more", "x").await, 503);
+}
+
+#[tokio::test]
+async fn the_agent_has_time_again_when_it_is_done() {
+    let hub = Hub::start().await;
+    // A second of work, in which ten requests are made.
+    let text = "x ".repeat(50);
+    for _ in 0..3 {
+        let mut streams = Vec::new();
+        for _ in 0..10 {
+            // A stream ends a moment before the agent is done.
+            let free = async {
+                loop {
+                    let response = let_work(&hub, "ann", &text).await;
+                    if response.status() != 429 {
+                        break response;
+                    }
+                }
+            };
+            let response = within("a place", free).await;
+            assert_status(&response, 200);
+            streams.push(response);
+        }
+        assert_status(&let_work(&hub, "ann", &text).await, 429);
+        for stream in streams {
+            within("its end", stream.text()).await.expect("a stream");
+        }
+    }
+}
+
+async fn task(hub: &Hub, id: &str) -> Option<Value> {
+    let response = send(hub, Method::GET, &["a2a", "ann", "tasks", id], "").await;
+    match response.status().as_u16() {
+        404 => None,
+        200 => Some(response.json().await.expect("JSON")),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn of_tasks_so_much_is_remembered_and_no_more() {
+    let hub = Hub::start().await;
+    let publish = async |event: Value| {
+        let path = ["users", "ann", "events", "a2a"];
+        assert_status(&post(&hub, &path, &event).await, 200);
+    };
+    let status = json!({ "state": "TASK_STATE_WORKING" });
+    let artifact =
+        |bytes: usize| json!({ "artifactId": "a", "parts": [{ "text": "x".repeat(bytes) }] });
+    let new = |id: &str, bytes: usize| {
+        json!({ "task": {
+            "id": id, "contextId": "c", "status": status, "artifacts": [artifact(bytes)],
+        }})
+    };
+    let add = |id: &str, bytes: usize| {
+        json!({ "artifactUpdate": {
+            "taskId": id, "contextId": "c", "append": true, "artifact": artifact(bytes),
+        }})
+    };
+    let parts = |task: &Value| task["artifacts"][0]["parts"].as_array().map_or(0, Vec::len);
+
+    // One that is too large is known by its status.
+    publish(new("large", 1 << 20)).await;
+    let large = task(&hub, "large").await.expect("it is known");
+    assert_eq!(large["status"]["state"], "TASK_STATE_WORKING");
+    assert_eq!(parts(&large), 0);
+    let words = json!({ "messageId": "m", "role": "ROLE_AGENT", "parts": [{ "text": "x".repeat(1 << 20) }] });
+    publish(
+        json!({ "statusUpdate": { "taskId": "large", "contextId": "c", "status": {
+            "state": "TASK_STATE_INPUT_REQUIRED", "message": words,
+        }}}),
+    )
+    .await;
+    let large = task(&hub, "large").await.expect("it is known");
+    assert_eq!(large["status"]["state"], "TASK_STATE_INPUT_REQUIRED");
+    assert!(large["status"]["message"].is_null());
+
+    // What is added to one has an end, and does not crowd out what was there.
+    publish(new("grows", 10)).await;
+    for _ in 0..10 {
+        publish(add("grows", 10_000)).await;
+    }
+    let grows = task(&hub, "grows").await.expect("it is known");
+    assert_eq!(parts(&grows), 7);
+
+    // The oldest make room for the newest.
+    for n in 0..5 {
+        publish(new(&format!("task {n}"), 20_000)).await;
+    }
+    for (id, is_known) in [
+        ("large", false),
+        ("grows", false),
+        ("task 0", false),
+        ("task 1", false),
+        ("task 2", true),
+        ("task 3", true),
+        ("task 4", true),
+    ] {
+        assert_eq!(task(&hub, id).await.is_some(), is_known, "{id}");
+    }
+    // And those that have not ended are as they were.
+    let last = task(&hub, "task 4").await.expect("it is known");
+    assert_eq!(parts(&last), 1);
+}

@@ -1,0 +1,42 @@
+//! The protocols of agents, their router, and the example `agent_hub`.
+
+#[cfg(feature = "agents")]
+mod a2a;
+#[cfg(all(feature = "serve", feature = "agents", feature = "metrics"))]
+mod agent_hub;
+#[cfg(all(feature = "serve", feature = "agents", feature = "metrics"))]
+mod agent_hub_limits;
+#[cfg(all(feature = "serve", feature = "agents"))]
+mod agent_hub_protocols;
+#[cfg(all(feature = "serve", feature = "agents"))]
+mod agent_hub_site;
+#[cfg(feature = "agents")]
+mod agent_streams;
+#[cfg(feature = "agents")]
+mod agui;
+#[cfg(all(feature = "serve", feature = "agents"))]
+mod last_event_id;
+#[cfg(feature = "agents")]
+mod numbers;
+#[cfg(feature = "agents")]
+mod router;
+
+#[path = "../support"]
+mod support {
+    #[cfg(feature = "agents")]
+    pub(crate) mod a2a_corpus;
+    #[cfg(feature = "agents")]
+    pub(crate) mod agui_corpus;
+    #[cfg(feature = "agents")]
+    pub(crate) mod decoder;
+    #[cfg(all(feature = "serve", feature = "agents"))]
+    pub(crate) mod example;
+    #[cfg(all(feature = "serve", feature = "agents"))]
+    pub(crate) mod hub;
+    #[cfg(all(feature = "serve", feature = "agents"))]
+    pub(crate) mod process;
+    #[cfg(all(feature = "serve", feature = "agents", feature = "metrics"))]
+    pub(crate) mod prometheus;
+    #[cfg(all(feature = "serve", feature = "agents"))]
+    pub(crate) mod within;
+}

@@ -1,0 +1,428 @@
+//! The backplane over NATS, with a server of its own for each test.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::slice::from_ref;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_nats::ConnectOptions;
+use async_nats::HeaderMap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use tidings::UserId;
+use tidings::backplane::{
+    Backplane, Cause, Event, Fetched, Message, Missing, Position, Published, Received,
+};
+use tidings_nats::{ConnectError, Interest, Log, Nats, Settings, Storage};
+use tidings_testkit::backplane::{self, Cluster, Faults};
+use tokio::time::timeout;
+
+use crate::support::nats::{Network, Server};
+
+const KEPT: u32 = 40;
+
+/// Nothing that has to happen takes so long.
+const BOUND: Duration = Duration::from_secs(30);
+
+fn options() -> ConnectOptions {
+    ConnectOptions::new().ignore_discovered_servers()
+}
+
+fn log(storage: Storage) -> Log {
+    Log::new("TEST").storage(storage).max_per_user(KEPT)
+}
+
+fn once() -> Settings {
+    Settings::new("test").buckets(16)
+}
+
+/// Nodes of one server, each with a network of its own.
+struct Nodes {
+    server: Mutex<Server>,
+    settings: Settings,
+    networks: Mutex<HashMap<usize, Network>>,
+}
+
+impl Nodes {
+    fn new(settings: Settings) -> Self {
+        Self {
+            server: Mutex::new(Server::start()),
+            settings,
+            networks: Mutex::default(),
+        }
+    }
+
+    fn with_network(&self, node: &Arc<dyn Backplane>, what: impl FnOnce(&Network)) {
+        what(&self.networks.lock().unwrap()[&id(node)]);
+    }
+}
+
+fn id(node: &Arc<dyn Backplane>) -> usize {
+    Arc::as_ptr(node).cast::<()>() as usize
+}
+
+#[async_trait]
+impl Cluster for Nodes {
+    async fn node(&self) -> Arc<dyn Backplane> {
+        let address = self.server.lock().unwrap().address();
+        let network = Network::to(address).await;
+        let node = Nats::connect(&network.url(), options(), self.settings.clone()).await;
+        let node: Arc<dyn Backplane> = Arc::new(node.expect("it connects"));
+        self.networks.lock().unwrap().insert(id(&node), network);
+        node
+    }
+
+    fn max_per_user(&self) -> Option<usize> {
+        Some(KEPT as usize)
+    }
+}
+
+#[async_trait]
+impl Faults for Nodes {
+    async fn stop(&self) {
+        self.server.lock().unwrap().kill();
+    }
+
+    async fn start(&self) {
+        self.server.lock().unwrap().restart();
+    }
+
+    async fn cut(&self, node: &Arc<dyn Backplane>) {
+        self.with_network(node, Network::cut);
+    }
+
+    async fn mend(&self, node: &Arc<dyn Backplane>) {
+        self.with_network(node, Network::mend);
+    }
+}
+
+/// The conformance suite, at a level and with an interest.
+macro_rules! conforms {
+    ($name:ident, $settings:expr) => {
+        mod $name {
+            use super::*;
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn does_what_every_backplane_does() {
+                backplane::every_level(&Nodes::new($settings)).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn tells_of_failures() {
+                backplane::failures(&Nodes::new($settings)).await;
+            }
+        }
+    };
+}
+
+conforms!(once_per_user, once());
+conforms!(once_by_buckets, once().interest(Interest::Buckets));
+conforms!(file_per_user, once().replayable(log(Storage::File)));
+conforms!(
+    memory_by_buckets,
+    once()
+        .replayable(log(Storage::Memory))
+        .interest(Interest::Buckets)
+);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_in_files_is_a_log() {
+    backplane::replayable(&Nodes::new(once().replayable(log(Storage::File)))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_in_memory_is_a_log() {
+    let settings = once().replayable(log(Storage::Memory));
+    backplane::replayable(&Nodes::new(settings.interest(Interest::Buckets))).await;
+}
+
+/// A node, its events, and a client beside it.
+struct Scene {
+    node: Nats,
+    events: Pin<Box<dyn Stream<Item = Event> + Send>>,
+    client: async_nats::Client,
+    _server: Server,
+}
+
+impl Scene {
+    async fn new(settings: Settings, options: ConnectOptions) -> Self {
+        let server = Server::start();
+        let node = Nats::connect(&server.url(), options, settings).await;
+        let node = node.expect("it connects");
+        let client = async_nats::connect(server.url()).await;
+        Self {
+            events: node.events(),
+            node,
+            client: client.expect("it connects"),
+            _server: server,
+        }
+    }
+
+    async fn event(&mut self) -> Event {
+        let event = within("an event", self.events.next()).await;
+        event.expect("events go on")
+    }
+
+    async fn join(&mut self, users: &[UserId]) {
+        self.node.set_interest(users, &[]).await.unwrap();
+        assert!(matches!(self.event().await, Event::Ready(ready) if ready.len() == users.len()));
+    }
+}
+
+async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    timeout(BOUND, future)
+        .await
+        .unwrap_or_else(|_| panic!("{what}: not within {BOUND:?}"))
+}
+
+fn message(user: &UserId, id: u128, body: impl Into<Bytes>) -> Message {
+    Message {
+        user: user.clone(),
+        id,
+        body: body.into(),
+    }
+}
+
+fn is_of(event: &Event, text: &str) -> bool {
+    matches!(event, Event::Message(Received { body, .. }) if body == text)
+}
+
+#[tokio::test]
+async fn what_is_no_message_is_foreign_and_harms_nothing() {
+    let settings = once().buckets(1).interest(Interest::Buckets);
+    let mut scene = Scene::new(settings, options()).await;
+    let ann = UserId::from("ann");
+    scene.join(from_ref(&ann)).await;
+    for subject in ["test.live.1.0.=41", "test.live.1.0.a.b", "test.live.1.0.ü"] {
+        scene.client.publish(subject, "x".into()).await.unwrap();
+        scene.client.flush().await.unwrap();
+        assert_eq!(scene.event().await, Event::Foreign, "{subject}");
+    }
+    // Somebody who is elsewhere.
+    scene
+        .client
+        .publish("test.live.1.0.bob", "x".into())
+        .await
+        .unwrap();
+    scene
+        .client
+        .publish("test.live.1.0.ann", "y".into())
+        .await
+        .unwrap();
+    assert!(is_of(&scene.event().await, "y"));
+}
+
+#[tokio::test]
+async fn a_message_that_is_not_from_the_log_is_foreign() {
+    let settings = once().buckets(1).replayable(log(Storage::Memory));
+    let mut scene = Scene::new(settings, options()).await;
+    let ann = UserId::from("ann");
+    scene.join(from_ref(&ann)).await;
+    let subject = "test.live.1.0.ann";
+    scene
+        .client
+        .publish(subject, "forged".into())
+        .await
+        .unwrap();
+    assert_eq!(scene.event().await, Event::Foreign);
+    for (stream, sequence, last) in [
+        ("TEST", "x", "0"),
+        ("TEST", "-1", "0"),
+        ("TEST", "1", "1"),
+        ("TEST", "99999999999999999999", "0"),
+        ("OTHER", "1", "0"),
+    ] {
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Stream", stream);
+        headers.insert("Nats-Sequence", sequence);
+        headers.insert("Nats-Last-Sequence", last);
+        let sent = scene
+            .client
+            .publish_with_headers(subject, headers, "forged".into());
+        sent.await.unwrap();
+        assert_eq!(
+            scene.event().await,
+            Event::Foreign,
+            "{stream} {sequence} {last}"
+        );
+    }
+    scene
+        .node
+        .publish(&[message(&ann, 1, "real")])
+        .await
+        .unwrap();
+    assert!(is_of(&scene.event().await, "real"));
+}
+
+#[tokio::test]
+async fn a_stream_that_is_another_is_refused() {
+    let server = Server::start();
+    let url = server.url();
+    let connect = |settings| Nats::connect(&url, options(), settings);
+    let first = once().replayable(log(Storage::File));
+    for what in ["it makes the log", "it finds the log"] {
+        let node = connect(first.clone()).await.expect(what);
+        node.close(tokio::time::Instant::now() + BOUND).await;
+    }
+    for (other, what) in [
+        (once().replayable(log(Storage::Memory)), "storage"),
+        (once().buckets(8).replayable(log(Storage::File)), "subjects"),
+        (
+            Settings::new("other").replayable(log(Storage::File)),
+            "subjects",
+        ),
+    ] {
+        match connect(other).await {
+            Err(ConnectError::Contradiction(said)) => assert!(said.contains(what), "{said}"),
+            other => panic!("{what}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn settings_that_cannot_be_are_refused() {
+    for settings in [
+        Settings::new(""),
+        Settings::new("a..b"),
+        Settings::new("a.*"),
+        Settings::new("a b"),
+        Settings::new("$SYS"),
+        once().buckets(0),
+        once().timeout(Duration::ZERO),
+        once().replayable(Log::new("a.b")),
+        once().replayable(Log::new("a").max_age(Duration::from_secs(1))),
+        once().replayable(Log::new("a").max_per_user(0)),
+    ] {
+        // Before anybody is connected to.
+        let refused = Nats::connect("127.0.0.1:1", options(), settings.clone()).await;
+        assert!(
+            matches!(refused, Err(ConnectError::Settings(_))),
+            "{settings:?}: {refused:?}"
+        );
+    }
+    let nobody = Nats::connect("127.0.0.1:1", options(), once()).await;
+    assert!(matches!(nobody, Err(ConnectError::Connect(_))));
+}
+
+#[tokio::test]
+async fn a_node_that_is_too_slow_is_told() {
+    const MANY: usize = 5000;
+    let mut scene = Scene::new(once(), options().subscription_capacity(16)).await;
+    let ann = UserId::from("ann");
+    scene.join(from_ref(&ann)).await;
+    // Nobody reads the events meanwhile: they and the subscription are full.
+    let messages: Vec<Message> = (0..MANY as u128).map(|id| message(&ann, id, "x")).collect();
+    scene.node.publish(&messages).await.unwrap();
+    let mut heard = 0;
+    loop {
+        match scene.event().await {
+            Event::Message(_) => heard += 1,
+            Event::Changed { cause: Cause::Slow } => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(heard < MANY, "all of {heard} came");
+    scene
+        .node
+        .publish(&[message(&ann, 0, "after")])
+        .await
+        .unwrap();
+    while !is_of(&scene.event().await, "after") {}
+}
+
+#[tokio::test]
+async fn a_log_that_was_deleted_is_made_again_and_told() {
+    let mut scene = Scene::new(once().replayable(log(Storage::File)), options()).await;
+    let ann = UserId::from("ann");
+    scene.join(from_ref(&ann)).await;
+    scene
+        .node
+        .publish(&[message(&ann, 1, "old")])
+        .await
+        .unwrap();
+    assert!(is_of(&scene.event().await, "old"));
+    let old = scene.node.horizon().unwrap();
+
+    let jetstream = async_nats::jetstream::new(scene.client.clone());
+    jetstream.delete_stream("TEST").await.unwrap();
+    let refused = scene.node.publish(&[message(&ann, 2, "new")]).await;
+    let refused = refused.expect("it says so of each");
+    assert!(
+        matches!(
+            refused[..],
+            [Published::Refused {
+                permanent: false,
+                ..
+            }]
+        ),
+        "{refused:?}"
+    );
+    let Event::Reset(new) = scene.event().await else {
+        panic!("the log is another");
+    };
+    assert_ne!(new.epoch, old.epoch);
+    assert_eq!(scene.node.horizon(), Some(new));
+    scene
+        .node
+        .publish(&[message(&ann, 2, "new")])
+        .await
+        .unwrap();
+    assert!(is_of(&scene.event().await, "new"));
+    let now = scene.node.heads(from_ref(&ann)).await.unwrap()[0];
+    assert_eq!(now.newest, Position { offset: 1, ..new });
+}
+
+#[tokio::test]
+async fn ten_thousand_messages_can_be_read() {
+    const COUNT: usize = 10_000;
+    let many = Log::new("TEST")
+        .storage(Storage::Memory)
+        .max_per_user(COUNT as u32 + 1);
+    let scene = Scene::new(once().replayable(many), options()).await;
+    let ann = UserId::from("ann");
+    let jetstream = async_nats::jetstream::new(scene.client.clone());
+    // As the node does, but with many on the way at once.
+    scene.node.publish(&[message(&ann, 0, "0")]).await.unwrap();
+    let subject = subject_of(&jetstream).await;
+    let mut acks = Vec::new();
+    for number in 1..COUNT {
+        let sent = jetstream
+            .publish(subject.clone(), number.to_string().into())
+            .await;
+        acks.push(sent.unwrap().into_future());
+        if acks.len() == 1000 {
+            for ack in acks.drain(..) {
+                ack.await.unwrap();
+            }
+        }
+    }
+    for ack in acks {
+        ack.await.unwrap();
+    }
+    let after = Position {
+        offset: 0,
+        ..scene.node.horizon().unwrap()
+    };
+    let fetched = scene.node.fetch(&ann, after, COUNT).await.unwrap();
+    let is_all = |fetched: &Fetched, from: usize| {
+        let bodies = fetched.messages.iter().map(|(_, body)| body.clone());
+        bodies.eq((from..COUNT).map(|number| Bytes::from(number.to_string())))
+    };
+    assert!(is_all(&fetched, 0));
+    assert_eq!(fetched.missing, Missing::Nothing);
+    assert!(fetched.is_complete());
+    assert_eq!(fetched.through, fetched.messages[COUNT - 1].0);
+    let behind = fetched.messages[99].0;
+    let fetched = scene.node.fetch(&ann, behind, COUNT).await.unwrap();
+    assert!(is_all(&fetched, 100));
+}
+
+/// The subject of the newest message in the log.
+async fn subject_of(jetstream: &async_nats::jetstream::Context) -> String {
+    let stream = jetstream.get_stream("TEST").await.unwrap();
+    let last = stream.get_last_raw_message_by_subject(">").await.unwrap();
+    last.subject.to_string()
+}

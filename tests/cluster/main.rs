@@ -1,0 +1,36 @@
+//! Several nodes, over an engine in memory and over NATS, which needs a `nats-server`; and every future that is given up.
+
+mod backplane;
+mod backplane_faults;
+mod backplane_in_process;
+#[cfg(feature = "serve")]
+mod backplane_nats;
+#[cfg(feature = "serve")]
+mod backplane_nats_behind;
+#[cfg(feature = "serve")]
+mod backplane_nats_faults;
+#[cfg(feature = "serve")]
+mod backplane_nats_operator;
+mod backplane_troubles;
+mod cancel;
+mod local_after;
+mod quiet;
+#[cfg(feature = "serve")]
+mod three_servers;
+
+#[path = "../support"]
+mod support {
+    pub(crate) mod cluster;
+    #[cfg(feature = "serve")]
+    pub(crate) mod decoder;
+    #[cfg(feature = "serve")]
+    pub(crate) mod example;
+    pub(crate) mod nats;
+    #[cfg(feature = "serve")]
+    pub(crate) mod nats_cluster;
+    #[cfg(feature = "serve")]
+    pub(crate) mod received;
+    #[cfg(feature = "serve")]
+    pub(crate) mod three;
+    pub(crate) mod within;
+}

@@ -1,0 +1,31 @@
+//! What the library promises without HTTP and without other nodes, and the rules of the house.
+
+mod assurance;
+mod auto_traits;
+mod caps;
+mod clock;
+mod coalescing;
+mod coming_back;
+mod delivery;
+mod drop_states;
+mod ending;
+mod evict;
+mod flavours;
+mod frame;
+mod history;
+mod ids;
+mod layers;
+mod membership;
+mod memory;
+mod metrics;
+mod panics;
+mod publisher;
+mod service_code;
+mod testkit_decoder;
+mod view;
+
+#[path = "../support"]
+mod support {
+    pub(crate) mod decoder;
+    pub(crate) mod within;
+}
