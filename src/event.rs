@@ -16,8 +16,8 @@ use crate::trace::TraceParent;
 
 /// An event that can be sent as a server-sent event.
 ///
-/// Says what the fields are; how they are written is the crate's business. It is called once for each broadcast that has
-/// somebody to reach, never per stream, and outside every lock. An implementation that fails or panics harms only the
+/// An implementation returns the fields, and this crate writes them. Each method is called at most once for a broadcast that
+/// reaches somebody, never per stream, and outside every lock. An implementation that fails or panics harms only the
 /// broadcast it was called for.
 ///
 /// ```
@@ -43,7 +43,7 @@ use crate::trace::TraceParent;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say how it is sent as a server-sent event",
     label = "`ToSse` is not implemented",
-    note = "wrap it: `tidings::JsonEvent` sends whatever serde serializes, `tidings::Text` sends text"
+    note = "wrap it: `tidings::Text` sends text, `tidings::JsonEvent` whatever serde serializes (`Hub<Text>`, not `Hub<String>`)"
 )]
 pub trait ToSse {
     /// The event's name; without one, browsers dispatch it as `message`. Must be one line and not empty.
@@ -51,14 +51,14 @@ pub trait ToSse {
         None
     }
 
-    /// The event's id, which a client sends back as `Last-Event-ID`. With a [history](crate::History) the event gets one of
-    /// that, and this one is not sent.
+    /// The event's id, which a client sends back as `Last-Event-ID`. A [history](crate::History) assigns ids of its own; this
+    /// one is not sent then.
     fn id(&self) -> Option<EventId> {
         None
     }
 
-    /// How long a client shall wait before it reconnects; sent in whole milliseconds, at most 2³¹ − 1 (25 days). Browsers
-    /// take more for one millisecond.
+    /// How long a client waits before it reconnects; sent in whole milliseconds, at most 2³¹ − 1 (25 days). Browsers take
+    /// more for one millisecond.
     fn retry(&self) -> Option<Duration> {
         None
     }
@@ -68,8 +68,7 @@ pub trait ToSse {
         None
     }
 
-    /// What belongs to the event and is not sent to clients. Called once for each broadcast that has somebody to reach, after
-    /// [`data`](Self::data).
+    /// What belongs to the event and is not sent to clients. Called after [`data`](Self::data).
     fn meta(&self) -> Meta<'_> {
         Meta::default()
     }
@@ -78,7 +77,7 @@ pub trait ToSse {
     ///
     /// # Errors
     ///
-    /// Whatever keeps the data from being written; the broadcast then fails and nothing is sent.
+    /// When the data cannot be written; the broadcast then fails and nothing is sent.
     fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError>;
 }
 
@@ -323,14 +322,14 @@ macro_rules! ready_made {
                 self
             }
 
-            /// Sets how long a client shall wait before it reconnects, in whole milliseconds.
+            /// Sets how long a client waits before it reconnects, in whole milliseconds.
             #[must_use]
             pub fn retry(mut self, after: Duration) -> Self {
                 self.fields.retry = Some(after);
                 self
             }
 
-            /// Sets what the event is news of, for streams that [coalesce](crate::LagPolicy::Coalesce). It is not sent.
+            /// Sets the [key](Meta::key) of the event, for streams that [coalesce](crate::LagPolicy::Coalesce). It is not sent.
             #[must_use]
             pub fn key(mut self, key: impl Into<String>) -> Self {
                 self.fields.key = Some(key.into());
