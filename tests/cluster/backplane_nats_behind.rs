@@ -29,6 +29,8 @@ struct Answering {
     name: &'static str,
     /// So many of the newest messages it does not have.
     lacks: u64,
+    /// Where it has another message.
+    replaced: Option<u64>,
 }
 
 struct Scene {
@@ -46,6 +48,7 @@ impl Scene {
         let answering = Arc::new(Mutex::new(Answering {
             name: "s0",
             lacks: 0,
+            replaced: None,
         }));
         let (count, asked) = watch::channel(0);
         tokio::spawn(answer(client(&server).await, answering.clone(), count));
@@ -66,7 +69,11 @@ impl Scene {
     }
 
     fn answer_as(&self, name: &'static str, lacks: u64) {
-        *self.answering.lock().expect("nobody panics") = Answering { name, lacks };
+        *self.answering.lock().expect("nobody panics") = Answering {
+            name,
+            lacks,
+            replaced: None,
+        };
     }
 
     /// The node has looked at the stream as it is now.
@@ -159,17 +166,27 @@ async fn answer(client: Client, answering: Arc<Mutex<Answering>>, count: watch::
         {
             let mut info: Value = serde_json::from_slice(&payload).expect("JSON");
             if info.get("state").is_some() {
-                let Answering { name, lacks } = answering.lock().expect("nobody panics").clone();
+                let Answering { name, lacks, .. } =
+                    answering.lock().expect("nobody panics").clone();
                 info["config"]["num_replicas"] = json!(3);
                 info["cluster"] = json!({"name": "three", "leader": name, "replicas": []});
                 let last = info["state"]["last_seq"].as_u64().expect("a number");
                 info["state"]["last_seq"] = json!(last - lacks);
             }
             payload = info.to_string().into();
+            count.send_modify(|count| *count += 1);
+        }
+        let replaced = answering.lock().expect("nobody panics").replaced;
+        if let Some(replaced) = replaced.filter(|_| subject.contains("MSG.GET")) {
+            let mut answer: Value = serde_json::from_slice(&payload).expect("JSON");
+            if answer["message"]["seq"] == json!(replaced) {
+                answer["message"]["hdrs"].take();
+                answer["message"]["time"] = json!("2026-01-01T00:00:00Z");
+                payload = answer.to_string().into();
+            }
         }
         let reply = question.reply.expect("it is a question");
         client.publish(reply, payload).await.expect("it can");
-        count.send_modify(|count| *count += 1);
     }
 }
 
@@ -243,6 +260,22 @@ async fn a_log_that_has_other_messages_where_it_had_some_is_another_log() {
         panic!("{event:?}");
     };
     assert_ne!(end.epoch, last.epoch);
+}
+
+/// A server that lacked some of it has led between two looks, and the log has grown since.
+#[tokio::test]
+async fn a_log_whose_past_is_replaced_while_nobody_looks_is_another_log() {
+    let mut scene = Scene::new().await;
+    let ann = UserId::from("ann");
+    let known = scene.position(&ann, 1).await;
+    scene.is_looked_at().await;
+    scene.answering.lock().expect("nobody panics").replaced = Some(known.offset);
+    scene.position(&ann, 2).await;
+    let event = scene.next().await;
+    let Event::Reset(end) = event else {
+        panic!("{event:?}");
+    };
+    assert_ne!(end.epoch, known.epoch);
 }
 
 #[tokio::test]

@@ -6,8 +6,10 @@
 //! have read the cluster's decisions again. These rules distinguish such a server from another log:
 //!
 //! 1. The newest known position is kept with a [`Mark`] of the message there. When the stream reaches the position again,
-//!    the marks decide. From the moment something does not fit, that position is kept as the witness until a look has
-//!    compared it: messages that come meanwhile may be another log's, and would only be compared with themselves.
+//!    the marks decide. Messages that come meanwhile may be another log's, and would only be compared with themselves. So
+//!    known positions are kept in a [trail](Known::trail) until a look has compared what it was to: every look the newest
+//!    of the look before, and all of them when something does not fit or another server leads. What a server loses, another
+//!    log must grow past within [`SPACING`] after it was known to go unnoticed.
 //! 2. A server of a cluster that names no leader is not believed, whatever it says.
 //! 3. A stream in a cluster that stays too short is another log when one leader has said so for [`PATIENCE`], in every look
 //!    of that time. A stream of a server that is alone is another log immediately: nobody can be ahead of it.
@@ -18,6 +20,7 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::mem;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -31,6 +34,10 @@ use tidings::backplane::{Cause, Position};
 
 /// For how long one leader must say that the stream is too short.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How far apart in time the known places are that are kept for comparison, and how many there are.
+const SPACING: Duration = Duration::from_millis(50);
+const TRAIL: usize = 32;
 
 /// The most messages whose outcome is open. A broadcaster has fewer.
 const OPEN: usize = 1 << 17;
@@ -68,7 +75,7 @@ impl Mark {
 }
 
 /// What is known of the stream.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Known {
     /// The newest place that this node has heard of. It moves back only when the stream becomes another log.
     newest: Newest,
@@ -82,8 +89,13 @@ pub(super) struct Known {
     servers: Servers,
     /// The stream was too short when it was looked at last.
     doubt: Option<Doubt>,
-    /// The newest place when something did not fit, until a look has compared it.
-    witness: Option<Newest>,
+    /// Known places, oldest first: the newest one of the last look, and such as were the newest since. If there are too many,
+    /// the oldest stay, which are the least likely to be another log's.
+    trail: Vec<Newest>,
+    /// When the last one of them was kept.
+    kept: Instant,
+    /// Something does not fit: all of them have to be compared.
+    is_questioned: bool,
     /// Messages whose outcome is open, and the newest offset that was known when each was sent first.
     open: HashMap<u128, u64>,
 }
@@ -96,24 +108,24 @@ pub(super) struct Newest {
 }
 
 /// What a look compares the stream with.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Expected {
     newest: Newest,
-    /// The message at the newest place has to be looked at, and the one at this place.
-    witness: Option<Newest>,
+    /// The trail, which ends with the newest place.
+    trail: Vec<Newest>,
+    is_questioned: bool,
 }
 
 impl Expected {
-    /// The places to look at if there is a question.
-    pub(super) fn places(self) -> impl Iterator<Item = Newest> {
-        let Self { newest, witness } = self;
-        let witness = witness.filter(|witness| witness.position != newest.position);
-        let places = witness.into_iter().chain([newest]);
+    /// The places to look at: all if there is a question, and otherwise the oldest.
+    pub(super) fn places(&self, is_question: bool) -> impl Iterator<Item = Newest> + use<> {
+        let count = if is_question { self.trail.len() } else { 1 };
+        let places = self.trail.clone().into_iter().take(count);
         places.filter(|place| place.position.offset > 0)
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Doubt {
     /// None after a look that nobody answered who leads.
     leader: Option<String>,
@@ -124,10 +136,12 @@ struct Doubt {
 /// What the end of the stream says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// It is where it may be.
+    /// It is where it may be, and one place has to be looked at.
     Plausible,
-    /// The message at this place has to be looked at.
+    /// All places have to be looked at.
     Questioned,
+    /// Somebody has found it to be another log.
+    Another,
     /// It is too short, which is not decided yet.
     Behind,
     /// It lacks messages that it had.
@@ -137,17 +151,20 @@ pub(super) enum End {
 impl Known {
     /// The stream as it is found, and what this node would have.
     pub(super) fn new(info: &Info, wanted: &Config) -> Self {
+        let newest = Newest {
+            position: end_of(info),
+            mark: Mark::of_last(info),
+        };
         Self {
-            newest: Newest {
-                position: end_of(info),
-                mark: Mark::of_last(info),
-            },
+            newest,
+            trail: vec![newest],
+            kept: Instant::now(),
+            is_questioned: false,
             per_user: wanted.max_messages_per_subject,
             duplicate_window: wanted.duplicate_window,
             edited: None,
             servers: servers_of(info),
             doubt: None,
-            witness: None,
             open: HashMap::new(),
         }
     }
@@ -160,6 +177,9 @@ impl Known {
     pub(super) fn advance(&mut self, to: Position, mark: impl FnOnce() -> Mark) {
         let order = to.compare(self.newest.position);
         if order.is_some_and(Ordering::is_gt) {
+            if self.kept.elapsed() >= SPACING {
+                self.keep();
+            }
             self.newest = Newest {
                 position: to,
                 mark: mark(),
@@ -167,28 +187,39 @@ impl Known {
         }
     }
 
-    /// Something does not fit: the next look is at the message that is the newest now.
-    pub(super) fn question(&mut self) {
-        self.witness.get_or_insert(self.newest);
-    }
-
-    /// A look begins. It [ends](Self::settle), or has to be made [again](Self::postpone). A question that is raised meanwhile
-    /// is one for the next look.
-    pub(super) fn expect(&mut self) -> Expected {
-        Expected {
-            newest: self.newest,
-            witness: self.witness.take(),
+    /// Keeps the newest place until a look has compared it.
+    fn keep(&mut self) {
+        self.kept = Instant::now();
+        if self.trail.len() >= TRAIL {
+            self.trail.pop();
+        }
+        let last = self.trail.last().map(|last| last.position);
+        if last != Some(self.newest.position) {
+            self.trail.push(self.newest);
         }
     }
 
-    /// A look has decided nothing.
-    fn postpone(&mut self, expected: Expected) {
-        self.witness = Some(expected.witness.unwrap_or(expected.newest));
+    /// Something does not fit: the next look is at the message that is the newest now, too.
+    pub(super) fn question(&mut self) {
+        if !mem::replace(&mut self.is_questioned, true) {
+            self.keep();
+        }
+    }
+
+    /// A look begins. It [ends](Self::settle), or has to be made again. A question that is raised meanwhile is one for the
+    /// next look.
+    pub(super) fn expect(&mut self) -> Expected {
+        self.keep();
+        Expected {
+            newest: self.newest,
+            trail: self.trail.clone(),
+            is_questioned: mem::take(&mut self.is_questioned),
+        }
     }
 
     /// A look has failed, or no leader has answered it: the next leader has its whole time.
-    pub(super) fn fail(&mut self, expected: Expected) {
-        self.postpone(expected);
+    pub(super) fn fail(&mut self) {
+        self.is_questioned = true;
         if let Some(doubt) = &mut self.doubt {
             doubt.leader = None;
         }
@@ -236,20 +267,19 @@ impl Known {
     }
 
     /// What is to be made of a stream that should be the known log.
-    pub(super) fn judge(&mut self, expected: Expected, info: &Info, now: Instant) -> End {
+    pub(super) fn judge(&mut self, expected: &Expected, info: &Info, now: Instant) -> End {
         if !has_leader(info) {
-            self.fail(expected);
+            self.fail();
             return End::Behind;
         }
         let (servers, end) = (servers_of(info), end_of(info));
         let newest = expected.newest.position;
         if end.epoch != newest.epoch {
-            // Somebody has found it to be another log.
-            return End::Plausible;
+            return End::Another;
         }
         if end.offset >= newest.offset {
             let is_other = servers.0 != self.servers.0;
-            return match expected.witness.is_some() || self.doubt.is_some() || is_other {
+            return match expected.is_questioned || self.doubt.is_some() || is_other {
                 true => End::Questioned,
                 false => End::Plausible,
             };
@@ -266,7 +296,7 @@ impl Known {
             }
             _ => self.doubt = Some(Doubt { leader, since: now }),
         }
-        self.postpone(expected);
+        self.is_questioned = true;
         End::Behind
     }
 
@@ -278,7 +308,7 @@ impl Known {
     }
 
     /// The stream is a log, which ends here. Whether it is the known one, and why messages of it may not have arrived.
-    pub(super) fn settle(&mut self, info: &Info) -> (bool, Option<Cause>) {
+    pub(super) fn settle(&mut self, expected: &Expected, info: &Info) -> (bool, Option<Cause>) {
         let end = end_of(info);
         let servers = servers_of(info);
         let had_others = self.servers != servers || self.doubt.is_some();
@@ -288,9 +318,12 @@ impl Known {
         if !is_same {
             self.newest.position = end;
             self.newest.mark = Mark::of_last(info);
-            self.witness = self.witness.map(|_| self.newest);
+            self.trail = vec![self.newest];
             self.open.clear();
         }
+        let compared = expected.newest.position;
+        let is_older = |place: &Newest| place.position.compare(compared) == Some(Ordering::Less);
+        self.trail.retain(|place| !is_older(place));
         self.advance(end, || Mark::of_last(info));
         (is_same, had_others.then_some(Cause::Leader))
     }
@@ -340,7 +373,12 @@ mod tests {
 
     fn look(known: &mut Known, info: &Info) -> End {
         let expected = known.expect();
-        known.judge(expected, info, Instant::now())
+        known.judge(&expected, info, Instant::now())
+    }
+
+    fn settle(known: &mut Known, info: &Info) {
+        let expected = known.expect();
+        known.settle(&expected, info);
     }
 
     #[tokio::test(start_paused = true)]
@@ -356,7 +394,7 @@ mod tests {
         assert_eq!(says("s2", 10), End::Questioned);
         tokio::time::advance(PATIENCE / 2).await;
         assert_eq!(says("s2", 9), End::Short);
-        known.settle(&info("s2", 10));
+        settle(&mut known, &info("s2", 10));
         let look = look(&mut known, &info("s2", 9));
         assert_eq!(look, End::Behind, "it begins anew");
     }
@@ -382,10 +420,7 @@ mod tests {
             let mut known = known();
             assert_eq!(look(&mut known, &info("s0", 9)), End::Behind);
             match failed {
-                true => {
-                    let expected = known.expect();
-                    known.fail(expected);
-                }
+                true => known.fail(),
                 false => assert_eq!(look(&mut known, &info(None, 9)), End::Behind),
             }
             tokio::time::advance(PATIENCE).await;
@@ -398,8 +433,13 @@ mod tests {
     /// The places that a look compares, which the stream reaches.
     fn compared(known: &mut Known, info: &Info) -> Vec<u64> {
         let expected = known.expect();
-        match known.judge(expected, info, Instant::now()) {
-            End::Questioned => expected.places().map(|of| of.position.offset).collect(),
+        let judged = known.judge(&expected, info, Instant::now());
+        let is_question = judged == End::Questioned;
+        match judged {
+            End::Questioned | End::Plausible => expected
+                .places(is_question)
+                .map(|of| of.position.offset)
+                .collect(),
             other => panic!("{other:?}"),
         }
     }
@@ -426,7 +466,7 @@ mod tests {
             known.send(2);
             assert!(known.believe(2, at(12), false, false));
             assert_eq!(compared(&mut known, &info("s0", 12)), [10, 12]);
-            known.settle(&info("s0", 12));
+            settle(&mut known, &info("s0", 12));
             let next = look(&mut known, &info("s0", 12));
             assert_eq!(next, End::Plausible, "it is answered");
         }
@@ -437,11 +477,47 @@ mod tests {
         let mut known = known();
         known.question();
         let expected = known.expect();
-        let judged = known.judge(expected, &info("s0", 10), Instant::now());
+        let judged = known.judge(&expected, &info("s0", 10), Instant::now());
         assert_eq!(judged, End::Questioned);
         known.question();
-        known.settle(&info("s0", 10));
-        assert_eq!(compared(&mut known, &info("s0", 10)), [10]);
+        known.settle(&expected, &info("s0", 10));
+        assert_eq!(look(&mut known, &info("s0", 10)), End::Questioned);
+    }
+
+    /// A server that lost some of them leads, and what came after has used their places before anybody looks.
+    #[tokio::test(start_paused = true)]
+    async fn places_that_another_log_has_passed_are_compared() {
+        let mut known = known();
+        for offset in 11..=14 {
+            known.advance(at(offset), || Mark::Nothing);
+            tokio::time::advance(SPACING).await;
+        }
+        // Of the new log, which has lost some of them.
+        known.advance(at(15), || Mark::Nothing);
+        known.advance(at(16), || Mark::Nothing);
+        let mut of_new = known.clone();
+        assert_eq!(
+            compared(&mut of_new, &info("s1", 16)),
+            [10, 11, 12, 13, 14, 16]
+        );
+        // The same server leads again, or has never ceased to.
+        assert_eq!(compared(&mut known, &info("s0", 16)), [10]);
+        settle(&mut known, &info("s0", 16));
+        known.advance(at(17), || Mark::Nothing);
+        assert_eq!(compared(&mut known, &info("s0", 17)), [16]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_places_are_kept_for_as_long_as_no_look_ends() {
+        let mut known = known();
+        for offset in 11..=99 {
+            known.advance(at(offset), || Mark::Nothing);
+            tokio::time::advance(SPACING).await;
+            known.fail();
+        }
+        let places = compared(&mut known, &info("s0", 99));
+        assert_eq!(places.len(), TRAIL);
+        assert_eq!((places[0], places[1], places[TRAIL - 1]), (10, 11, 99));
     }
 
     /// As NATS 2.9 answers that has lost its disk and permissions were read again.

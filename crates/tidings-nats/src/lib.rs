@@ -79,7 +79,9 @@
 //! place with another message there; a server that names no leader is not believed. Until then streams go on: they get what
 //! is new; what has a known place counts as a duplicate; fetches wait; and an event is not confirmed, but published again,
 //! if it was acknowledged at a place that another message has. If it is another log after all, every stream gets a gap.
-//! After each reconnect and each change of the leader the message at the newest known place is compared.
+//! About once a second the message is compared that was the newest a second before, and after each reconnect and each change
+//! of the leader also those that were the newest since, 50 ms apart. Limit: if a server without the newest messages is elected,
+//! and the stream grows past what this node knew, all within 50 ms of the first lost message, the loss is silent.
 //!
 //! Each read of the log ends with a question about the stream, and counts only if the known leader answers that one and has
 //! everything that this node knew. NATS does not say which server answered the read itself. If a server that no longer leads

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::error::ConnectError;
-use super::known::{End, Expected, Known, Mark, has_leader};
+use super::known::{End, Expected, Known, Mark, Newest, has_leader};
 use super::settings::Log as Settings;
 use super::signals::Signals;
 use super::stream::{Epoch, config, end_of, find_or_make};
@@ -146,14 +146,14 @@ impl Log {
     /// Looks whether it is the same log still, and makes one if there is none any more.
     pub(super) async fn look(&self) -> Result<Look, BackplaneError> {
         let expected = self.known().expect();
-        let look = self.compare(expected).await;
+        let look = self.compare(&expected).await;
         if matches!(look, Err(_) | Ok(Look::Contradiction(_))) {
-            self.known().fail(expected);
+            self.known().fail();
         }
         look
     }
 
-    async fn compare(&self, expected: Expected) -> Result<Look, BackplaneError> {
+    async fn compare(&self, expected: &Expected) -> Result<Look, BackplaneError> {
         let info = self
             .limited(find_or_make(&self.context, &self.wanted))
             .await?;
@@ -166,16 +166,17 @@ impl Log {
         let judged = self.known().judge(expected, &info, Instant::now());
         let lacks_something = match judged {
             End::Behind => return Ok(Look::Behind),
-            End::Plausible => false,
+            End::Another => false,
             End::Short => true,
-            End::Questioned => self.is_other(expected).await?,
+            End::Plausible => self.is_other(expected.places(false)).await?,
+            End::Questioned => self.is_other(expected.places(true)).await?,
         };
         if lacks_something {
             // Its positions are used again, so it is another log.
             info = self.limited(self.begin_anew(info)).await??;
         }
         self.adopt(&info);
-        let (is_same, changed) = self.known().settle(&info);
+        let (is_same, changed) = self.known().settle(expected, &info);
         Ok(match (is_same, changed) {
             (false, _) => Look::OtherLog(end_of(&info)),
             (true, Some(cause)) => Look::Changed(cause),
@@ -183,9 +184,9 @@ impl Log {
         })
     }
 
-    /// Whether the stream has another message at a place than it had.
-    async fn is_other(&self, expected: Expected) -> Result<bool, BackplaneError> {
-        for place in expected.places() {
+    /// Whether the stream has another message at one of these places than it had.
+    async fn is_other(&self, places: impl Iterator<Item = Newest>) -> Result<bool, BackplaneError> {
+        for place in places {
             let message = self.at(place.position.offset).await?;
             if self.known().is_other(place, message.as_ref()) {
                 return Ok(true);
