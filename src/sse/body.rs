@@ -14,12 +14,11 @@ use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep};
 
 use super::keep_alive::{COMMENT, Form};
-use super::taken::taken;
 use super::view::{Chunks, View};
 use super::{AGENT_HEARTBEAT_INTERVAL, Cursor, HEARTBEAT_INTERVAL, KeepAlive};
 use crate::frame::Frame;
 use crate::id::{EventId, Position};
-use crate::subscription::Subscription;
+use crate::subscription::{ConnectionGuard, Subscription};
 use crate::time::{LONGEST, reconnect_after};
 
 /// The events of a [`Subscription`] as the body of an HTTP response.
@@ -216,7 +215,7 @@ impl SseBody {
             };
             let item = ready!(Pin::new(&mut *subscription).poll_next(cx));
             if let Some(Ok(frame)) = &item {
-                taken(frame, subscription.guard());
+                on_dequeue(frame, subscription.guard());
             }
             match (item, &mut self.view) {
                 (Some(Ok(frame)), None) => {
@@ -346,6 +345,19 @@ impl Body for SseBody {
         self.subscription.is_none()
             && self.held.is_none()
             && !self.view.as_ref().is_some_and(has_chunks)
+    }
+}
+
+/// Reports the trace of an event that a stream takes to write it, and finishes its sample. Few frames have either.
+pub(super) fn on_dequeue(frame: &Frame, guard: &ConnectionGuard) {
+    let Some(aside) = frame.aside() else {
+        return;
+    };
+    if let Some(parent) = &aside.trace_parent {
+        tracing::debug!(parent: guard.span(), traceparent = parent.as_str(), "event");
+    }
+    if let Some(sample) = &aside.sample {
+        sample.written(guard.age());
     }
 }
 

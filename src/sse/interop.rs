@@ -8,8 +8,8 @@ use std::time::Duration;
 use axum::response::sse;
 use futures_core::Stream;
 
+use super::body::on_dequeue;
 use super::keep_alive::Form;
-use super::taken::taken;
 use super::{HEARTBEAT_INTERVAL, KeepAlive};
 use crate::frame::Frame;
 use crate::subscription::Subscription;
@@ -113,7 +113,7 @@ impl Stream for AxumEvents {
         };
         Poll::Ready(Some(Ok(match item {
             Ok(frame) => {
-                taken(&frame, subscription.guard());
+                on_dequeue(&frame, subscription.guard());
                 (&*frame).into()
             }
             Err(gap) => (&Frame::gap(&gap)).into(),

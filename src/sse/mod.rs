@@ -13,7 +13,6 @@ mod keep_alive;
 mod last_event_id;
 #[cfg(all(feature = "axum", not(loom)))]
 mod response;
-mod taken;
 mod view;
 
 pub use body::SseBody;
