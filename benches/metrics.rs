@@ -23,7 +23,6 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
-use axum::serve::Listener;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use support::process::{Process, answer, part, part_command};
 use support::{Crowd, Mode, kernel, median, numbered, option, quantile};

@@ -56,11 +56,6 @@ impl Counter {
 pub(crate) struct Tally(AtomicU64);
 
 impl Tally {
-    #[cfg(feature = "serve")]
-    pub(crate) const fn new() -> Self {
-        Self(AtomicU64::new(0))
-    }
-
     pub(crate) fn add(&self, n: u64) {
         self.0.fetch_add(n, Ordering::Relaxed);
     }

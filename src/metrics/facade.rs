@@ -5,8 +5,6 @@
 
 use ::metrics::{Unit, counter, gauge};
 
-#[cfg(feature = "serve")]
-use super::Stalls;
 use super::{BackplaneStats, Stats};
 
 pub(super) const LABEL: &str = "broadcaster";
@@ -238,8 +236,6 @@ pub(crate) fn report(broadcaster: &'static str, stats: &Stats) {
     if let Some(backplane) = &stats.backplane {
         report_backplane(broadcaster, backplane);
     }
-    #[cfg(feature = "serve")]
-    report_stalls(&Stalls::now());
 }
 
 fn report_backplane(broadcaster: &'static str, stats: &BackplaneStats) {
@@ -310,17 +306,4 @@ fn report_present(broadcaster: &'static str, stats: &Stats) {
 /// The broadcaster has gone, and with it all that was there.
 pub(crate) fn report_gone(broadcaster: &'static str) {
     report_present(broadcaster, &Stats::default());
-}
-
-#[cfg(feature = "serve")]
-fn report_stalls(stalls: &Stalls) {
-    let totals = [
-        ("socket", "stalled", stalls.sockets),
-        ("socket", "grace_period", stalls.grace_period_sockets),
-        ("stream", "stalled", stalls.streams),
-        ("stream", "grace_period", stalls.grace_period_streams),
-    ];
-    for (what, reason, total) in totals {
-        counter!("tidings_stalls_total", "what" => what, "reason" => reason).absolute(total);
-    }
 }

@@ -39,7 +39,7 @@
 //! | `tidings_backplane_fetched_total` | counter | | [`fetched`](BackplaneStats::fetched) |
 //! | `tidings_fanout_streams` | histogram, sampled | | how many streams a broadcast reached |
 //! | `tidings_publish_to_write_seconds` | histogram, sampled | | from the broadcast to when a stream takes the event to write it |
-//! | `tidings_stalls_total` | counter | `what`: `socket`, `stream`; `reason`: `stalled`, `grace_period`; no `broadcaster` | `Stalls`, of the whole process (feature `serve`) |
+//! | `tidings_stalls_total` | counter | `what`: `socket`, `stream`; `reason`: `stalled`, `grace_period`; no `broadcaster` | `serve::Stalls`, of the whole process (feature `serve`), whenever one is added |
 //!
 //! The label `broadcaster` is the [name](crate::Builder::name) that the broadcaster was given. No label has a user's id in it.
 //!
@@ -66,9 +66,6 @@ mod sample;
 #[cfg(not(feature = "metrics"))]
 #[path = "no_sample.rs"]
 mod sample;
-#[cfg(feature = "serve")]
-#[allow(dead_code, reason = "counted by the server, which loom leaves out")]
-mod stalls;
 mod stats;
 
 #[allow(
@@ -91,12 +88,4 @@ pub(crate) use sample::Sample;
     reason = "sampled by the broadcaster, which loom leaves out"
 )]
 pub(crate) use sample::fanned_out;
-#[cfg(feature = "serve")]
-pub use stalls::Stalls;
-#[cfg(feature = "serve")]
-#[allow(
-    unused_imports,
-    reason = "counted by the server, which loom leaves out"
-)]
-pub(crate) use stalls::{SOCKETS, STREAMS};
 pub use stats::{BackplaneStats, Gaps, Prunes, Refusals, Stats};

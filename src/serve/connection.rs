@@ -1,6 +1,5 @@
 //! One connection, from its first byte to its end.
 
-use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -8,22 +7,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::extract::ConnectInfo;
-use bytes::BytesMut;
-use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncRead;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
-use tower_service::Service;
 
+use super::app::{App, Io};
 use super::grace::GracePeriod;
 use super::guard::StallGuard;
-use super::handover::{Handed, Slot, Watched};
+use super::handover::{Handed, Slot};
 use super::leash::leash;
 use super::phase::{Phase, Watcher};
 use super::rewind::Rewind;
@@ -70,21 +65,12 @@ const BUFFER: usize = 64 * 1024;
 
 impl Protocols {
     /// Serves a connection in a task of its own.
-    pub(super) fn spawn<I, S, A, B>(
+    pub(super) fn spawn<I: Io, A: App>(
         self: &Arc<Self>,
         mut io: StallGuard<I>,
-        app: TowerToHyperService<Peer<S, A>>,
+        app: A,
         phase: Watcher,
-    ) where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        A: Clone + Send + Sync + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-        S::Error: Into<Box<dyn Error + Send + Sync>>,
-        S::Future: Send + 'static,
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<Box<dyn Error + Send + Sync>>,
-    {
+    ) {
         let head_by = self.head_by();
         let grace_period = Arc::default();
         io.set_grace_period(Arc::clone(&grace_period));
@@ -111,23 +97,14 @@ impl Protocols {
     }
 
     /// Serves an HTTP/1 connection. The grace period is that of its IO, and the time for its first head has begun.
-    pub(super) async fn http1<I, S, A, B>(
+    pub(super) async fn http1<I: Io, A: App>(
         self: Arc<Self>,
         mut io: Rewind<I>,
-        app: TowerToHyperService<Peer<S, A>>,
+        app: A,
         grace_period: Arc<GracePeriod>,
         mut phase: Watcher,
         mut head_by: Instant,
-    ) where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        A: Clone + Send + Sync + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-        S::Error: Into<Box<dyn Error + Send + Sync>>,
-        S::Future: Send + 'static,
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<Box<dyn Error + Send + Sync>>,
-    {
+    ) {
         loop {
             if !has_begun(&mut io, &mut phase, head_by).await {
                 return;
@@ -152,26 +129,17 @@ impl Protocols {
     }
 
     /// Serves requests, until the connection is over or an event stream takes it.
-    async fn until_stream<I, S, A, B>(
+    async fn until_stream<I: Io, A: App>(
         &self,
         io: Rewind<I>,
-        app: TowerToHyperService<Peer<S, A>>,
+        app: A,
         grace_period: &Arc<GracePeriod>,
         phase: &mut Watcher,
         head_by: Instant,
-    ) -> Option<Stream<I, B>>
-    where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        A: Clone + Send + Sync + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-        S::Error: Into<Box<dyn Error + Send + Sync>>,
-        S::Future: Send + 'static,
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<Box<dyn Error + Send + Sync>>,
-    {
-        let slot = Arc::<Slot<B>>::default();
+    ) -> Option<Stream<I, A::Body>> {
+        let slot = Arc::<Slot<A::Body>>::default();
         let (kept, grace_period) = (Arc::clone(&slot), Arc::clone(grace_period));
+        let app = TowerToHyperService::new(app);
         let service = service_fn(move |request| {
             let asked = kept.begin(&request);
             let response = app.call(request);
@@ -180,10 +148,10 @@ impl Protocols {
                 let mut response = response.await?;
                 // Bytes of the response before may still wait. They have the time of this one, if it is no stream.
                 grace_period.watch(response.extensions_mut().remove());
-                Ok::<_, S::Error>(slot.split(asked, response))
+                Ok::<_, A::Error>(slot.split(asked, response))
             }
         });
-        let (io, leash) = leash(Watched::new(io, Arc::clone(&slot)));
+        let (io, leash) = leash(io.observed(Arc::clone(&slot)));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.header_read_timeout)
@@ -207,12 +175,8 @@ impl Protocols {
             return None;
         };
         let parts = until_handed.connection.into_parts()?;
-        let mut io = parts.io.into_inner().into_inner()?.io;
-        // A copy, so that hyper's buffer goes.
-        let mut first = BytesMut::from(&parts.read_buf[..]);
-        first.extend_from_slice(&io.first);
-        io.first = first;
-        Some(Stream::new(io, handed))
+        let io = parts.io.into_inner().into_inner()?;
+        Some(Stream::new(io.rewind(&parts.read_buf), handed))
     }
 }
 
@@ -222,7 +186,7 @@ async fn has_begun<I>(io: &mut Rewind<I>, phase: &mut Watcher, head_by: Instant)
 where
     I: AsyncRead + Unpin,
 {
-    let mut begun = pin!(timeout_at(head_by, io.has_first()));
+    let mut begun = pin!(timeout_at(head_by, io.has_begun()));
     matches!(phase.during(&mut begun).await, Ok(Ok(true)))
 }
 
@@ -273,38 +237,5 @@ where
             Err(Phase::Aborted) => return None,
             Err(_) => finish(connection),
         }
-    }
-}
-
-/// A service whose requests carry the address of the peer.
-#[derive(Debug, Clone)]
-pub(super) struct Peer<S, A> {
-    app: S,
-    peer: A,
-}
-
-impl<S, A> Peer<S, A> {
-    pub(super) fn new(app: S, peer: A) -> Self {
-        Self { app, peer }
-    }
-}
-
-impl<S, A, B> Service<Request<B>> for Peer<S, A>
-where
-    S: Service<Request<B>>,
-    A: Clone + Send + Sync + 'static,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.app.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> S::Future {
-        let peer = ConnectInfo(self.peer.clone());
-        request.extensions_mut().insert(peer);
-        self.app.call(request)
     }
 }

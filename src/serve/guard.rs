@@ -11,8 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::grace::{GRACE, GracePeriod};
-use super::patience::Patience;
-use crate::metrics::SOCKETS;
+use super::stalls::{SOCKETS, Stall, StallTimer};
 use crate::time::settable;
 
 /// The default stall limit.
@@ -68,10 +67,9 @@ pub(super) const STALL_LIMIT: Duration = Duration::from_secs(30);
 pub struct StallGuard<T> {
     /// Taken by `into_inner` alone.
     io: Option<T>,
-    limit: Duration,
+    timer: StallTimer,
     /// What is pending, and since when nothing was accepted.
     waiting: Option<(Operation, Instant)>,
-    patience: Patience,
     /// Lets the IO be closed by a reset.
     reset: fn(&T),
     /// Of the streams that are sent, if somebody tells which these are.
@@ -95,9 +93,8 @@ impl<T> StallGuard<T> {
     pub(super) fn with_reset(io: T, limit: Duration, reset: fn(&T)) -> Self {
         Self {
             io: Some(io),
-            limit: settable(limit),
+            timer: StallTimer::new(settable(limit)),
             waiting: None,
-            patience: Patience::default(),
             reset,
             grace_period: None,
         }
@@ -141,28 +138,17 @@ impl<T> StallGuard<T> {
             }
             return polled;
         }
-        let is_over = ready!(self.poll_stalled(operation, cx));
-        let message = if is_over {
-            format!("the stream is over, and the peer did not take the rest in {GRACE:?}")
-        } else {
-            format!("the peer took no bytes for {:?}", self.limit)
-        };
-        SOCKETS.count(is_over);
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)))
-    }
-
-    /// It is not waited for any longer. Says whether that is because the stream is over.
-    fn poll_stalled(&mut self, operation: Operation, cx: &mut Context<'_>) -> Poll<bool> {
         let start = || (operation, Instant::now());
-        let stalled = self.waiting.get_or_insert_with(start).1 + self.limit;
-        let grace_period = self
-            .grace_period
-            .as_ref()
-            .and_then(|grace_period| grace_period.end(cx));
-        let deadline = grace_period.map_or(stalled, |end| end.min(stalled));
-        let is_over = deadline < stalled;
-        let wait = if is_over { GRACE } else { self.limit };
-        self.patience.poll(deadline, wait, cx).map(|()| is_over)
+        let (_, since) = *self.waiting.get_or_insert_with(start);
+        let stall = ready!(self.timer.poll(since, self.grace_period.as_deref(), cx));
+        SOCKETS.count(stall);
+        let message = match stall {
+            Stall::Limit => format!("the peer took no bytes for {:?}", self.timer.limit),
+            Stall::Over => {
+                format!("the stream is over, and the peer did not take the rest in {GRACE:?}")
+            }
+        };
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)))
     }
 }
 
@@ -248,7 +234,7 @@ impl<T: fmt::Debug> fmt::Debug for StallGuard<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StallGuard")
             .field("io", self.get_ref())
-            .field("limit", &self.limit)
+            .field("limit", &self.timer.limit)
             .field("waiting", &self.waiting)
             .finish_non_exhaustive()
     }

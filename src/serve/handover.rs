@@ -10,20 +10,18 @@
 //! of which it has nothing more to do, such as to send trailers or to give the connection to another protocol. All others
 //! hyper serves to their end. `tests/http/differential.rs` compares the bytes.
 
-use std::io::{self, ErrorKind, IoSlice};
 use std::mem;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::rewind::{Ahead, Rewind};
+use super::rewind::Observer;
 
 /// What the IO beneath hyper, and the task around it, need to know of the response that hyper sends.
 #[derive(Debug)]
@@ -129,17 +127,6 @@ impl<B: Body> Slot<B> {
         }
     }
 
-    /// hyper flushes the IO when its own buffer is empty. Says where the body of the request ends, if hyper answers it with
-    /// an event stream.
-    fn flushed(&self) -> Option<u64> {
-        match &mut *self.lock() {
-            Current::Leaving(leaving) => leaving.is_flushed = leaving.is_asked,
-            Current::Staying { body_end } => return Some(*body_end),
-            Current::Nothing | Current::Other => {}
-        }
-        None
-    }
-
     pub(super) fn has_request(&self) -> bool {
         !matches!(*self.lock(), Current::Nothing)
     }
@@ -154,6 +141,24 @@ impl<B: Body> Slot<B> {
                 None
             }
         }
+    }
+}
+
+/// hyper flushes whenever it is polled, after it has read what it wants, and when its own buffer is empty.
+impl<B> Observer for Arc<Slot<B>> {
+    fn on_read(&self, bytes: usize) {
+        self.read.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn on_flush(&self) -> Option<u64> {
+        match &mut *self.lock() {
+            Current::Leaving(leaving) => leaving.is_flushed = leaving.is_asked,
+            Current::Staying { body_end } => {
+                return Some(body_end.saturating_sub(self.read.load(Ordering::Relaxed)));
+            }
+            Current::Nothing | Current::Other => {}
+        }
+        None
     }
 }
 
@@ -250,138 +255,5 @@ impl<B: Body> Body for Outgoing<B> {
             Self::Whole(body) | Self::Stream(Staying { body, .. }) => body.size_hint(),
             Self::Later(_) => SizeHint::default(),
         }
-    }
-}
-
-/// An IO that tells the slot of flushes, and reads ahead while hyper does not read.
-pub(super) struct Watched<I, B> {
-    pub(super) io: Rewind<I>,
-    slot: Arc<Slot<B>>,
-}
-
-impl<I, B> Watched<I, B> {
-    pub(super) fn new(io: Rewind<I>, slot: Arc<Slot<B>>) -> Self {
-        Self { io, slot }
-    }
-}
-
-impl<I: AsyncRead + Unpin, B> Watched<I, B> {
-    /// Reads ahead. Fails when the client has disconnected or has sent more requests than may wait.
-    fn poll_staying(&mut self, body_end: u64, cx: &mut Context<'_>) -> io::Result<()> {
-        let len = self.io.first.len();
-        let is_ahead = self.io.poll_ahead(cx)?;
-        let read = self.slot.read.load(Ordering::Relaxed);
-        match is_ahead {
-            Poll::Pending => {}
-            // All of it may belong to the body, which the handler has yet to read.
-            Poll::Ready(Ahead::Full) if read + self.io.first.len() as u64 <= body_end => {}
-            Poll::Ready(ahead) => {
-                ahead.into_result()?;
-                return Err(ErrorKind::UnexpectedEof.into());
-            }
-        }
-        if self.io.first.len() > len {
-            // hyper may wait for these bytes: it asked before they came.
-            cx.waker().wake_by_ref();
-        }
-        Ok(())
-    }
-}
-
-impl<I: AsyncRead + Unpin, B> AsyncRead for Watched<I, B> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
-        let count = (buf.filled().len() - before) as u64;
-        self.slot.read.fetch_add(count, Ordering::Relaxed);
-        polled
-    }
-}
-
-impl<I: AsyncRead + AsyncWrite + Unpin, B: Body> AsyncWrite for Watched<I, B> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
-        // hyper flushes whenever it is polled, after it has read what it wants.
-        match self.slot.flushed() {
-            Some(body_end) => Poll::Ready(self.poll_staying(body_end, cx)),
-            None => Poll::Ready(Ok(())),
-        }
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::future::Future;
-    use std::pin::pin;
-    use std::sync::atomic::AtomicUsize;
-    use std::task::Wake;
-
-    use axum::body;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
-
-    use super::*;
-
-    #[derive(Default)]
-    struct Wakes(AtomicUsize);
-
-    impl Wake for Wakes {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Bytes may come after hyper was told that there are none, and before it flushes.
-    #[tokio::test]
-    async fn what_is_read_ahead_of_hyper_is_offered_to_it() {
-        let (mut client, io) = duplex(64);
-        let slot = Arc::<Slot<body::Body>>::default();
-        let mut io = Watched::new(Rewind::new(io), Arc::clone(&slot));
-        let body = Box::pin(body::Body::empty());
-        *slot.lock() = Current::Staying { body_end: u64::MAX };
-        let staying = Staying { body, slot };
-
-        let wakes = Arc::<Wakes>::default();
-        let waker = Arc::clone(&wakes).into();
-        let mut cx = Context::from_waker(&waker);
-        assert!(pin!(io.read_u8()).poll(&mut cx).is_pending());
-        client.write_all(b"x").await.unwrap();
-        let before = wakes.0.load(Ordering::Relaxed);
-        assert!(pin!(io.flush()).poll(&mut cx).is_ready());
-        assert!(wakes.0.load(Ordering::Relaxed) > before);
-        assert_eq!(io.read_u8().await.unwrap(), b'x');
-
-        // Later it is for the next request.
-        drop(staying);
-        client.write_all(b"y").await.unwrap();
-        io.flush().await.unwrap();
-        assert!(io.io.first.is_empty());
     }
 }

@@ -5,9 +5,12 @@ use std::io;
 use std::time::Duration;
 
 use axum::serve::Listener;
+#[cfg(unix)]
+use tokio::net::UnixListener;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, ToSocketAddrs, lookup_host};
 
 use super::guard::{STALL_LIMIT, StallGuard};
+use super::stalls::Stalls;
 use super::tcp::{TcpKeepAlive, TcpSettings, close_by_reset};
 use crate::time::settable;
 
@@ -25,11 +28,24 @@ const BACKLOG: u32 = 4096;
 /// ```
 pub fn listener(tcp: TcpListener) -> StallListener<TcpListener> {
     StallListener {
-        listener: tcp,
-        stall_limit: STALL_LIMIT,
-        settings: TcpSettings::default(),
         on_accept: |stream: &TcpStream, settings, limit| settings.apply(stream, limit),
         reset: close_by_reset,
+        ..StallListener::new(tcp)
+    }
+}
+
+/// As [`listener`].
+impl From<TcpListener> for StallListener<TcpListener> {
+    fn from(tcp: TcpListener) -> Self {
+        listener(tcp)
+    }
+}
+
+/// As [`StallListener::new`].
+#[cfg(unix)]
+impl From<UnixListener> for StallListener<UnixListener> {
+    fn from(listener: UnixListener) -> Self {
+        Self::new(listener)
     }
 }
 
@@ -123,6 +139,7 @@ impl<L: Listener> StallListener<L> {
     ///
     /// A listener that does TLS should stand around this one, not inside: see [`StallGuard`].
     pub fn new(listener: L) -> Self {
+        Stalls::report();
         Self {
             listener,
             stall_limit: STALL_LIMIT,
@@ -142,6 +159,24 @@ impl<L: Listener> StallListener<L> {
     pub fn stall_limit(mut self, limit: Duration) -> Self {
         self.stall_limit = settable(limit);
         self
+    }
+
+    /// The address that it listens on.
+    ///
+    /// # Errors
+    ///
+    /// What the listener inside says.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let listener = tidings::serve::bind("127.0.0.1:0").await?;
+    /// println!("http://{}", listener.local_addr()?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn local_addr(&self) -> io::Result<L::Addr> {
+        self.listener.local_addr()
     }
 
     #[cfg(feature = "http2")]
@@ -182,7 +217,7 @@ impl<L: Listener> Listener for StallListener<L> {
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.listener.local_addr()
+        self.local_addr()
     }
 }
 

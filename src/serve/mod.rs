@@ -47,7 +47,8 @@
 //! # }
 //! ```
 //!
-//! Behind [`axum::serve()`] instead, it is one line:
+//! [`bind`] has a longer backlog than tokio's `TcpListener::bind`; [`serve`] takes such a listener as well. Behind
+//! [`axum::serve()`] instead, it is one line:
 //!
 //! ```no_run
 //! # async fn run(app: axum::Router) -> std::io::Result<()> {
@@ -57,6 +58,7 @@
 //! # }
 //! ```
 
+mod app;
 mod connection;
 mod grace;
 mod guard;
@@ -69,10 +71,13 @@ mod patience;
 mod phase;
 mod rewind;
 mod server;
+mod stalls;
 mod stream;
 mod tcp;
 
+pub use app::App;
 pub use guard::StallGuard;
 pub use listener::{StallListener, bind, listener};
 pub use server::{Drained, Server, ServerFuture, serve};
+pub use stalls::Stalls;
 pub use tcp::TcpKeepAlive;

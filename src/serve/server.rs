@@ -1,24 +1,21 @@
 //! The accept loop and its shutdown.
 
-use std::error::Error;
 use std::fmt;
 use std::future::{Future, IntoFuture, pending};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::Listener;
-use http::{Request, Response};
-use http_body::Body;
-use hyper::body::Incoming;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::task::{unconstrained, yield_now};
-use tower_service::Service;
 
-use super::connection::{Peer, Protocols};
+use super::app::{App, WithPeer};
+use super::connection::Protocols;
 use super::listener::StallListener;
 use super::phase::{Phase, Phases};
+use super::stalls::Stalls;
 use crate::time::settable;
 
 /// So many connections may be accepted before any of them is served. To accept one takes a tenth of the time that its first
@@ -30,6 +27,9 @@ const BURST: usize = 4096;
 const ABORT: Duration = Duration::from_secs(1);
 
 /// Serves an app on a listener: an axum `Router`, or any tower service of HTTP.
+///
+/// The listener is what [`bind`](super::bind) returns, a [`StallListener`] with other settings, or tokio's `TcpListener` or
+/// `UnixListener`. For any other listener, such as one that does TLS, see [`StallListener::new`].
 ///
 /// Nothing happens until the [`Server`] is awaited. How long a handler may take, and how long it waits for the body of its
 /// request, is up to the app.
@@ -48,9 +48,13 @@ const ABORT: Duration = Duration::from_secs(1);
 /// # Ok(())
 /// # }
 /// ```
-pub fn serve<L: Listener, S>(listener: StallListener<L>, app: S) -> Server<L, S> {
+pub fn serve<L, A>(listener: impl Into<StallListener<L>>, app: A) -> Server<L, A>
+where
+    L: Listener<Addr: Clone + Send + Sync + 'static>,
+    A: App,
+{
     Server {
-        listener,
+        listener: listener.into(),
         app,
         protocols: Protocols::default(),
         signal: Box::pin(pending()),
@@ -66,9 +70,9 @@ pub fn serve<L: Listener, S>(listener: StallListener<L>, app: S) -> Server<L, S>
 ///
 /// When the future is dropped, the listener closes and all connections are aborted.
 #[must_use = "a server does nothing until it is awaited"]
-pub struct Server<L: Listener = TcpListener, S = axum::Router> {
+pub struct Server<L: Listener = TcpListener, A = axum::Router> {
     listener: StallListener<L>,
-    app: S,
+    app: A,
     protocols: Protocols,
     signal: Pin<Box<dyn Future<Output = ()> + Send>>,
     drain: Duration,
@@ -82,7 +86,16 @@ pub struct Drained {
     pub aborted: usize,
 }
 
-impl<L: Listener, S> Server<L, S> {
+impl<L: Listener, A> Server<L, A> {
+    /// The address that it listens on.
+    ///
+    /// # Errors
+    ///
+    /// What the listener says.
+    pub fn local_addr(&self) -> io::Result<L::Addr> {
+        self.listener.local_addr()
+    }
+
     /// Sets how long a client may take to send the head of a request; at least a millisecond, at most thirty years.
     /// Default 30 s.
     ///
@@ -178,16 +191,10 @@ impl<L: Listener, S> Server<L, S> {
     }
 }
 
-impl<L, S, B> IntoFuture for Server<L, S>
+impl<L, A> IntoFuture for Server<L, A>
 where
-    L: Listener,
-    L::Addr: Clone + Send + Sync + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Error: Into<Box<dyn Error + Send + Sync>>,
-    S::Future: Send + 'static,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    L: Listener<Addr: Clone + Send + Sync + 'static>,
+    A: App,
 {
     type Output = Drained;
     type IntoFuture = ServerFuture;
@@ -197,16 +204,10 @@ where
     }
 }
 
-impl<L, S, B> Server<L, S>
+impl<L, A> Server<L, A>
 where
-    L: Listener,
-    L::Addr: Clone + Send + Sync + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Error: Into<Box<dyn Error + Send + Sync>>,
-    S::Future: Send + 'static,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    L: Listener<Addr: Clone + Send + Sync + 'static>,
+    A: App,
 {
     async fn run(self) -> Drained {
         let Self {
@@ -222,6 +223,7 @@ where
             ..protocols
         };
         let protocols = Arc::new(protocols);
+        Stalls::report();
         // Each connection holds a watcher. When this future is dropped, so is their other side, and that aborts them.
         let phases = Phases::new();
         let mut accepted = 0_usize;
@@ -235,8 +237,7 @@ where
                 accepted = unconstrained(listener.accept()) => accepted,
                 () = &mut signal => break,
             };
-            let app = TowerToHyperService::new(Peer::new(app.clone(), peer));
-            protocols.spawn(io, app, phases.watch());
+            protocols.spawn(io, WithPeer::new(app.clone(), peer), phases.watch());
         }
         drop(listener);
 
@@ -254,7 +255,7 @@ where
     }
 }
 
-impl<L: Listener + fmt::Debug, S> fmt::Debug for Server<L, S> {
+impl<L: Listener + fmt::Debug, A> fmt::Debug for Server<L, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
             .field("listener", &self.listener)

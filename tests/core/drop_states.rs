@@ -440,7 +440,7 @@ mod served {
         for state in ["begun", "sent to", "stuck", "served no more"] {
             let scene = Scene::plain();
             let listener = bind("127.0.0.1:0").await.expect("a free port");
-            let addr = axum::serve::Listener::local_addr(&listener).expect("it is bound");
+            let addr = listener.local_addr().expect("it is bound");
             let app = Router::new()
                 .route("/", get(stream))
                 .with_state(scene.hub.clone());

@@ -416,7 +416,7 @@ async fn a_server_serves_all(flavour: impl Flavour) {
         .route("/", get(stream))
         .with_state(hub.clone());
     let listener = bind("127.0.0.1:0").await.expect("a port");
-    let addr = axum::serve::Listener::local_addr(&listener).expect("an address");
+    let addr = listener.local_addr().expect("an address");
     let (end, signal) = oneshot::channel::<()>();
     let server = serve(listener, app).with_graceful_shutdown(async {
         signal.await.expect("it is told");

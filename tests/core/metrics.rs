@@ -249,6 +249,13 @@ mod recorder {
             hub.broadcast("ann", &text("hello")).expect("text");
             assert!(poll(&mut body));
             hub.report_metrics();
+            #[cfg(feature = "serve")]
+            {
+                let tcp = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+                tcp.set_nonblocking(true).expect("it can be set");
+                let tcp = tokio::net::TcpListener::from_std(tcp).expect("the runtime has IO");
+                drop(tidings::serve::listener(tcp));
+            }
             recorder.handle().render()
         });
         let docs = include_str!("../../src/metrics/mod.rs");

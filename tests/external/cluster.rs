@@ -1,6 +1,5 @@
 //! The example `cluster`, in a real browser over a real NATS server: a page that loses its node goes on with the other.
 
-use axum::serve::Listener;
 use serde_json::json;
 use tidings::serve::bind;
 use tidings_nats::Log;

@@ -11,7 +11,6 @@ use axum::Router;
 use axum::extract::{ConnectInfo, Path, State};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
-use axum::serve::Listener;
 use tidings::serve::{bind, serve};
 use tidings::sse::SseResponse;
 use tidings::{GenericBroadcaster, History, KeepAlive, LastEventId, RegisterError, Text};

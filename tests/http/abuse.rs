@@ -12,7 +12,6 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-use axum::serve::Listener;
 use futures_util::FutureExt;
 use tidings::serve::{bind, serve};
 use tidings::{GenericBroadcaster, History, Text};

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use axum::serve::Listener;
 use tidings::serve::{bind, listener, serve};
 use tokio::net::TcpListener;
 
@@ -17,6 +16,16 @@ const INTENDED: &[(&str, &str, &str)] = &[
         "a head of 100 KiB",
         "HTTP/1.1 431 Request Header Fields Too Large\r\n",
         "a head may have 64 KiB: hyper's 400 KiB are memory that anybody can claim",
+    ),
+    (
+        "/plain-version/0.9, then closed",
+        "HTTP/1.1 200 OK\r\n",
+        VERSION,
+    ),
+    (
+        "/plain-version/3, then closed",
+        "HTTP/1.1 200 OK\r\n",
+        VERSION,
     ),
     ("/fails", "HTTP/1.1 200 OK\r\n", FAILING),
     ("/layer/limited", "HTTP/1.1 200 OK\r\n", FAILING),

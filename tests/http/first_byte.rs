@@ -8,7 +8,6 @@ use axum::body::Body;
 use axum::http::Request;
 use axum::response::{IntoResponse, Sse};
 use axum::routing::get;
-use axum::serve::Listener;
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use serde_json::value::RawValue;

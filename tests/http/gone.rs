@@ -12,7 +12,6 @@ use axum::extract::{Request, State};
 use axum::http::Version;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use axum::serve::Listener;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use http_body_util::BodyExt;

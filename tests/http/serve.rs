@@ -13,9 +13,8 @@ use axum::Router;
 use axum::serve::{Listener, ListenerExt};
 use socket2::SockRef;
 use tidings::History;
-use tidings::metrics::Stalls;
 use tidings::serve::{
-    Drained, Server, StallGuard, StallListener, TcpKeepAlive, bind, listener, serve,
+    Drained, Server, StallGuard, StallListener, Stalls, TcpKeepAlive, bind, listener, serve,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -52,12 +51,14 @@ async fn only_the_client_that_does_not_read_is_cut(site: &Site, addr: SocketAddr
     let connections = || site.hub.connection_count("ann");
     eventually(BOUND, "all are there", || connections() == 11).await;
 
+    let start = Instant::now();
     let _pump = site.pump("ann");
-    let cut = eventually(BOUND, "the stream is dropped", || connections() == 10).await;
+    // Nothing else would cut it within this bound, and how late a busy machine may be is nobody's promise.
+    eventually(BOUND, "the stream is dropped", || connections() == 10).await;
+    let cut = start.elapsed();
     assert!(cut >= LIMIT, "{cut:?}");
-    assert!(cut < LIMIT + Duration::from_secs(1), "{cut:?}");
     let gone = || !server_socket_exists(addr, stalled.addr());
-    eventually(Duration::from_millis(200), "the socket is gone", gone).await;
+    eventually(BOUND, "the socket is gone", gone).await;
     let (ended, _) = stalled.end().await;
     assert_eq!(
         ended.expect_err("a reset").kind(),
@@ -678,6 +679,19 @@ async fn handlers_know_the_peer() {
     }
 }
 
+#[tokio::test]
+async fn a_listener_of_tokio_is_served_as_it_is() {
+    async fn answers(server: Server<TcpListener>) {
+        let addr = server.local_addr().expect("it is bound");
+        let _server = start(server);
+        let mut client = Client::get(addr, "/peer").await;
+        client.until("you are").await;
+    }
+    let site = Site::new();
+    answers(serve(any_port().await, site.app())).await;
+    answers(serve(listener(any_port().await), site.app())).await;
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn other_listeners_are_guarded_as_well() {
@@ -685,6 +699,11 @@ async fn other_listeners_are_guarded_as_well() {
     let _ = std::fs::remove_file(&path);
     let unix = tokio::net::UnixListener::bind(&path).expect("a free name");
     let site = Site::new();
+    let server = serve(unix, site.app());
+    assert!(server.local_addr().is_ok());
+    drop(server);
+    std::fs::remove_file(&path).expect("it is there");
+    let unix = tokio::net::UnixListener::bind(&path).expect("a free name");
     let listener = StallListener::new(unix).stall_limit(LIMIT);
     let server = serve(listener, site.app());
     let _server = Background::spawn(async move {

@@ -13,7 +13,6 @@ use axum::extract::{Path, State};
 use axum::http::header::{CONNECTION, UPGRADE};
 use axum::http::{Method, Request, Response, StatusCode};
 use axum::routing::any;
-use axum::serve::Listener;
 use bytes::Bytes;
 use h2::Reason;
 use h2::ext::Protocol;

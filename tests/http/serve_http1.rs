@@ -36,7 +36,7 @@ struct Running {
 impl Running {
     async fn start(app: Router) -> Self {
         let listener = bind("127.0.0.1:0").await.unwrap();
-        let addr = axum::serve::Listener::local_addr(&listener).unwrap();
+        let addr = listener.local_addr().unwrap();
         let server = tokio::spawn(async move {
             serve(listener, app).await;
         });

@@ -7,9 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use axum::serve::Listener;
-use tidings::metrics::Stalls;
-use tidings::serve::{bind, serve};
+use tidings::serve::{Stalls, bind, serve};
 use tokio::net::TcpSocket;
 use tokio::time::Instant;
 

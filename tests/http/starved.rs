@@ -47,7 +47,7 @@ fn start(runtime: &Runtime, site: &Site) -> SocketAddr {
     runtime.block_on(async {
         let listener = bind("127.0.0.1:0").await.expect("a free port");
         let listener = listener.stall_limit(BLOCKED / 2).send_buffer(16 * 1024);
-        let addr = axum::serve::Listener::local_addr(&listener).expect("it is bound");
+        let addr = listener.local_addr().expect("it is bound");
         let app = site.app();
         let server = serve(listener, app);
         #[cfg(feature = "http2")]

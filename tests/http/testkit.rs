@@ -92,7 +92,7 @@ struct Server {
 impl Server {
     async fn start(app: Router) -> Self {
         let listener = bind("127.0.0.1:0").await.expect("a port");
-        let addr = axum::serve::Listener::local_addr(&listener).expect("an address");
+        let addr = listener.local_addr().expect("an address");
         let listener = listener
             .send_buffer(16 * 1024)
             .stall_limit(Duration::from_secs(600));

@@ -11,7 +11,6 @@ use axum::http::header::{
     CONTENT_ENCODING, COOKIE, ORIGIN, WWW_AUTHENTICATE,
 };
 use axum::http::{Request, Response, StatusCode};
-use axum::serve::Listener;
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};

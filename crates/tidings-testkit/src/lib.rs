@@ -56,7 +56,7 @@
 //! here: a paused clock does not wait for sockets, so that bounds pass at once. The error of one that did says so.
 //!
 //! ```
-//! use axum::{Router, extract::State, routing::get, serve::Listener};
+//! use axum::{Router, extract::State, routing::get};
 //! use tidings_testkit::SseRequest;
 //! use tidings::serve::{bind, serve};
 //! use tidings::{GenericBroadcaster, RegisterError, Subscription, Text};

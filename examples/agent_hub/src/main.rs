@@ -10,7 +10,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use axum::middleware::from_fn_with_state;
-use axum::serve::Listener;
 use tidings::protocol::a2a::A2aEvent;
 use tidings::protocol::agui::AgUiEvent;
 use tidings::serve::{bind, serve};

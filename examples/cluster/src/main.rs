@@ -18,7 +18,6 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use axum::serve::Listener;
 use lexopt::{Arg, ValueExt};
 use node::Anything;
 use tidings::serve::bind;

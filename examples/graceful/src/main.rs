@@ -26,7 +26,6 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::get;
-use axum::serve::Listener;
 use tidings::serve::{bind, serve};
 use tidings::{GenericBroadcaster, RegisterError, Subscription, Text};
 

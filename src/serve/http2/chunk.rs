@@ -58,12 +58,12 @@ impl Load {
         &self.grace_period
     }
 
-    /// When it will have stood still for so long, unless some of it goes; `None` if nothing is left.
-    pub(super) fn stalled_at(&self, limit: Duration) -> Option<Instant> {
+    /// When some of it went last; `None` if nothing is left.
+    pub(super) fn moved(&self) -> Option<Instant> {
         // Chunks are handed over by the task that calls this, so it sees the times of that. What the connection takes at the
         // same moment may be seen or not: either is right.
         let moved = Duration::from_nanos(self.moved.load(Ordering::Relaxed));
-        (!self.is_gone()).then(|| self.start + moved + limit)
+        (!self.is_gone()).then(|| self.start + moved)
     }
 
     /// Registers who is woken when nothing is left. Look whether it [is gone](Self::is_gone) afterwards.

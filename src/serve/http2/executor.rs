@@ -10,9 +10,7 @@ use tokio::time::Instant;
 
 use super::chunk::Load;
 use super::streams::{Stream, Streams};
-use crate::metrics::STREAMS;
-use crate::serve::grace::GRACE;
-use crate::serve::patience::Patience;
+use crate::serve::stalls::{STREAMS, Stall, StallTimer};
 
 tokio::task_local! {
     /// The stream that is being polled.
@@ -41,7 +39,7 @@ where
             is_upgraded: upgraded.is_some(),
             stream: upgraded.unwrap_or_else(|| Stream::open(&self.0)),
             spared: None,
-            patience: Patience::default(),
+            timer: StallTimer::new(self.0.limit),
         });
     }
 }
@@ -50,45 +48,36 @@ struct Guarded<F> {
     future: Pin<Box<F>>,
     stream: Arc<Stream>,
     is_upgraded: bool,
-    /// It is not to blame before.
+    /// It is not to blame for what was before.
     spared: Option<Instant>,
-    patience: Patience,
+    timer: StallTimer,
 }
 
 impl<F> Guarded<F> {
-    /// When the stream will have stood still for long enough, and whether that is because it is over.
-    fn deadline(&self, cx: &Context<'_>) -> Option<(Instant, bool)> {
-        let (load, limit) = (&self.stream.load, self.stream.streams.limit);
+    /// Since when the client has taken nothing of the stream; `None` if there is nothing to take.
+    fn waiting_since(&self) -> Option<Instant> {
         if self.is_upgraded {
-            return Some((self.stream.closed_until()?, false));
+            return self.stream.closed_since();
         }
-        let stalled = load.stalled_at(limit)?;
-        let stalled = self.spared.map_or(stalled, |spared| spared.max(stalled));
-        Some(match load.grace_period().end(cx) {
-            Some(end) if end < stalled => (end, true),
-            _ => (stalled, false),
-        })
+        let moved = self.stream.load.moved()?;
+        Some(self.spared.map_or(moved, |spared| spared.max(moved)))
     }
 
-    /// Ready when the stream is to be reset, with whether it is over anyway.
-    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+    /// Ready when the stream is to be reset.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Stall> {
         if self.stream.load.is_blamed(cx) {
-            return Poll::Ready(false);
+            return Poll::Ready(Stall::Limit);
         }
         // Only a poll adds to the load, so there is none to watch until the next one.
-        while let Some((deadline, is_over)) = self.deadline(cx) {
-            let wait = if is_over {
-                GRACE
-            } else {
-                self.stream.streams.limit
-            };
-            ready!(self.patience.poll(deadline, wait, cx));
-            if is_over || self.is_upgraded {
-                return Poll::Ready(is_over);
+        while let Some(since) = self.waiting_since() {
+            let grace_period = (!self.is_upgraded).then(|| self.stream.load.grace_period());
+            let stall = ready!(self.timer.poll(since, grace_period, cx));
+            if stall == Stall::Over || self.is_upgraded {
+                return Poll::Ready(stall);
             }
             self.spared = self.stream.is_spared();
             if self.spared.is_none() {
-                return Poll::Ready(false);
+                return Poll::Ready(stall);
             }
         }
         Poll::Pending
@@ -105,11 +94,11 @@ impl<F: Future> Future for Guarded<F> {
         if polled.is_ready() {
             return Poll::Ready(());
         }
-        let is_over = ready!(this.poll_stalled(cx));
-        STREAMS.count(is_over);
-        let limit = this.stream.streams.limit;
+        let stall = ready!(this.poll_stalled(cx));
+        STREAMS.count(stall);
+        let limit = this.timer.limit;
         tracing::debug!(
-            is_over,
+            is_over = stall == Stall::Over,
             ?limit,
             "a client withholds the window of a stream, which is reset"
         );

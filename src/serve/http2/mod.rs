@@ -15,7 +15,6 @@ mod body;
 mod chunk;
 mod executor;
 mod frames;
-mod preface;
 mod service;
 mod streams;
 mod timely;

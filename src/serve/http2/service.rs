@@ -1,27 +1,23 @@
 //! A connection that may speak HTTP/2.
 
-use std::error::Error;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use http::{Request, Response};
-use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
-use tower_service::Service;
 
 use super::body::LoadedBody;
 use super::executor::{StallExecutor, current_load};
-use super::preface;
 use super::streams::Streams;
 use super::timely::Timely;
-use super::wire::Wire;
-use crate::serve::connection::{Peer, Protocols, drive};
+use super::wire::{PREFACE, Wire};
+use crate::serve::app::{App, Io};
+use crate::serve::connection::{Protocols, drive};
 use crate::serve::grace::GracePeriod;
 use crate::serve::phase::Watcher;
 use crate::serve::rewind::Rewind;
@@ -31,26 +27,16 @@ use crate::serve::rewind::Rewind;
 const STREAM_BUFFER: usize = 64 * 1024;
 
 /// Serves a connection in the protocol that its client begins with.
-pub(in crate::serve) async fn serve_either<I, S, A, B>(
+pub(in crate::serve) async fn serve_either<I: Io, A: App>(
     mut io: Rewind<I>,
-    app: TowerToHyperService<Peer<S, A>>,
+    app: A,
     protocols: Arc<Protocols>,
     grace_period: Arc<GracePeriod>,
     mut phase: Watcher,
     head_by: Instant,
-) where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    A: Clone + Send + Sync + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Error: Into<Box<dyn Error + Send + Sync>>,
-    S::Future: Send + 'static,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
+) {
     let is_http2 = {
-        let preface = preface::is_http2(&mut io);
-        let mut in_time = pin!(timeout_at(head_by, preface));
+        let mut in_time = pin!(timeout_at(head_by, io.begins_with(PREFACE)));
         match phase.during(&mut in_time).await {
             Ok(is_http2) => is_http2,
             // No request has begun: there is nothing to finish.
@@ -78,7 +64,7 @@ pub(in crate::serve) async fn serve_either<I, S, A, B>(
                 .keep_alive_interval(protocols.http2_keep_alive_interval)
                 .keep_alive_timeout(protocols.http2_keep_alive_timeout)
                 .enable_connect_protocol()
-                .serve_connection(TokioIo::new(io), Loaded(app));
+                .serve_connection(TokioIo::new(io), Loaded(TowerToHyperService::new(app)));
             let heads = protocols.header_read_timeout;
             let idle = protocols.http2_idle_timeout;
             let finish =
@@ -94,16 +80,10 @@ pub(in crate::serve) async fn serve_either<I, S, A, B>(
 /// A service whose responses count in the load of their stream.
 struct Loaded<S>(S);
 
-impl<S, A, B> hyper::service::Service<Request<Incoming>> for Loaded<TowerToHyperService<Peer<S, A>>>
-where
-    A: Clone + Send + Sync + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    B: Body,
-{
-    type Response = Response<LoadedBody<B>>;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+impl<A: App> hyper::service::Service<Request<Incoming>> for Loaded<TowerToHyperService<A>> {
+    type Response = Response<LoadedBody<A::Body>>;
+    type Error = A::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, A::Error>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let response = self.0.call(request);

@@ -302,7 +302,7 @@ impl Stream {
         })
     }
 
-    /// Decides whether a stream that has stood still for the limit is spared, and until when.
+    /// Decides whether a stream that has stood still for the limit is spared. Returns since when its wait counts then.
     ///
     /// - Its own window is closed, or the connection's is open: it is reset.
     /// - Only the connection's window is closed: other streams, which the client does not read, have used it up. The
@@ -326,7 +326,7 @@ impl Stream {
         }
         if let Some((at, before)) = state.relieved {
             if now < at + limit {
-                return Some(at + limit);
+                return Some(at);
             }
             if before == grants {
                 return None;
@@ -339,23 +339,22 @@ impl Stream {
         state.relieved = relief;
         drop(state);
         blamed?.blame();
-        Some(now + limit)
+        Some(now)
     }
 
-    /// When an upgraded stream will have stood still for the limit.
+    /// Since when an upgraded stream has stood still: until now, if it does not.
     ///
     /// What its handler wants to send cannot be seen. But a client that reads does not leave the stream's window closed for
     /// so long, nor the connection's if this stream has used it up.
-    pub(super) fn closed_until(&self) -> Option<Instant> {
-        let limit = self.streams.limit;
+    pub(super) fn closed_since(&self) -> Option<Instant> {
         let state = self.streams.lock();
         let id = self.id?;
         let flow = state.flows.get(&id)?;
         let is_holder = || state.holder().is_some_and(|(holder, _)| holder == id);
         let is_closed = flow.window <= 0 || (state.window <= 0 && is_holder());
         Some(match is_closed {
-            true => flow.moved + limit,
-            false => Instant::now() + limit,
+            true => flow.moved,
+            false => Instant::now(),
         })
     }
 }

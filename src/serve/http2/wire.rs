@@ -9,8 +9,10 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::{Frames, Seen};
-use super::preface::PREFACE;
 use super::streams::{Burst, Streams};
+
+/// How every HTTP/2 connection begins.
+pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Reports the frames of both directions to the [`Streams`].
 ///

@@ -232,7 +232,7 @@ mod over_http2 {
             .route("/{user}", get(stream))
             .with_state(hub.clone());
         let listener = bind("127.0.0.1:0").await.expect("a free port");
-        let addr = axum::serve::Listener::local_addr(&listener).expect("it is bound");
+        let addr = listener.local_addr().expect("it is bound");
         let mut stop = signal(SignalKind::terminate()).expect("a handler");
         let sender = hub.clone();
         answer(&format!("http://{addr}"), move |question| {

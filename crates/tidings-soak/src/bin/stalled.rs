@@ -31,7 +31,6 @@ use axum::extract::State;
 use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::Listener;
 use support::process::{Process, answer, part, part_command};
 use support::{Crowd, LockedHub, Mode, kernel, numbered, option, slope};
 use tidings::serve::{bind, serve};

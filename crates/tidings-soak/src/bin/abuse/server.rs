@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::routing::get;
-use axum::serve::Listener;
 use tidings::serve::{bind, serve};
 use tidings::{
     GenericBroadcaster, History, LastEventId, RefusalForm, RegisterError, Subscription, Text,

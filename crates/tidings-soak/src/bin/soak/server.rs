@@ -106,7 +106,7 @@ pub(crate) fn be(settings: Settings) -> io::Result<()> {
         let keep_alive = TcpKeepAlive::default().idle(Duration::from_secs(5));
         let listener = bind("127.0.0.1:0").await?;
         let listener = listener.stall_limit(STALL_LIMIT).keep_alive(keep_alive);
-        let addr = axum::serve::Listener::local_addr(&listener)?;
+        let addr = listener.local_addr()?;
         let mut stop = signal(SignalKind::terminate())?;
         let site = Arc::new(Site::new(settings));
         for publisher in 0..PUBLISHERS {
