@@ -79,10 +79,12 @@ impl<B: Body> Slot<B> {
         // The length of chunks is not known before they are there.
         let body_len = request.body().size_hint().upper().unwrap_or(u64::MAX);
         let has_body = !request.body().is_end_stream();
+        let is_1_1 = request.version() == Version::HTTP_11;
         Asked {
+            is_1_1,
             // What is left of a request's body must not be taken for the next request. With `Upgrade`, a handler may wait
             // for hyper to give it the connection.
-            may_leave: request.version() == Version::HTTP_11
+            may_leave: is_1_1
                 && request.method() != Method::HEAD
                 && request.method() != Method::CONNECT
                 && !request.headers().contains_key(UPGRADE)
@@ -96,8 +98,18 @@ impl<B: Body> Slot<B> {
     pub(super) fn split(
         self: &Arc<Self>,
         request: Asked,
-        response: Response<B>,
+        mut response: Response<B>,
     ) -> Response<Outgoing<B>> {
+        // A handler may pass on what another server said over HTTP/3. hyper panics at a version that it does not know here,
+        // and sends a response of HTTP/2 like this. A client of HTTP/1.0 gets its own version anyway.
+        if request.is_1_1
+            && !matches!(
+                response.version(),
+                Version::HTTP_10 | Version::HTTP_11 | Version::HTTP_2
+            )
+        {
+            *response.version_mut() = Version::HTTP_11;
+        }
         if !is_event_stream(response.headers()) {
             return response.map(|body| Outgoing::Whole(Box::pin(body)));
         }
@@ -172,6 +184,7 @@ impl<B> Slot<B> {
 /// What of a request decides about its response.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asked {
+    is_1_1: bool,
     may_leave: bool,
     is_reusable: bool,
     body_end: u64,

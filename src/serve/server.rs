@@ -32,7 +32,7 @@ const ABORT: Duration = Duration::from_secs(1);
 /// `UnixListener`. For any other listener, such as one that does TLS, see [`StallListener::new`].
 ///
 /// Nothing happens until the [`Server`] is awaited. How long a handler may take, and how long it waits for the body of its
-/// request, is up to the app.
+/// request, is up to the app. A response whose version is neither 1.0, 1.1 nor 2 is sent as one of 1.1.
 ///
 /// ```no_run
 /// use axum::{Router, extract::ConnectInfo, routing::get};

@@ -17,11 +17,17 @@ const INTENDED: &[(&str, &str, &str)] = &[
         "HTTP/1.1 431 Request Header Fields Too Large\r\n",
         "a head may have 64 KiB: hyper's 400 KiB are memory that anybody can claim",
     ),
+    ("/version/0.9", "HTTP/1.1 200 OK\r\n", VERSION),
+    ("/version/0.9, then closed", "HTTP/1.1 200 OK\r\n", VERSION),
+    ("/version/3", "HTTP/1.1 200 OK\r\n", VERSION),
+    ("/version/3, then closed", "HTTP/1.1 200 OK\r\n", VERSION),
+    ("/plain-version/0.9", "HTTP/1.1 200 OK\r\n", VERSION),
     (
         "/plain-version/0.9, then closed",
         "HTTP/1.1 200 OK\r\n",
         VERSION,
     ),
+    ("/plain-version/3", "HTTP/1.1 200 OK\r\n", VERSION),
     (
         "/plain-version/3, then closed",
         "HTTP/1.1 200 OK\r\n",
@@ -31,6 +37,9 @@ const INTENDED: &[(&str, &str, &str)] = &[
     ("/layer/limited", "HTTP/1.1 200 OK\r\n", FAILING),
     ("a stream after a failure", "HTTP/1.1 200 OK\r\n", FAILING),
 ];
+
+const VERSION: &str =
+    "hyper panics at a response of this version, though it sends one of HTTP/2 as one of 1.1";
 
 const FAILING: &str =
     "a body that fails: hyper drops what it has not sent by then, here all before it is sent";
@@ -509,6 +518,25 @@ async fn the_same_bytes_are_answered_with_the_same_bytes() {
         cases.len(),
         wrong.join("\n")
     );
+}
+
+/// As those of version 2, which hyper knows.
+#[tokio::test]
+async fn a_response_of_a_version_that_hyper_does_not_know_is_sent_as_one_of_1_1() {
+    for (server, addr) in servers().await {
+        if !server.starts_with("tidings") {
+            continue;
+        }
+        let answer = async |path: &str| exchange(addr, &case(path, get(path)).steps).await;
+        for kind in ["version", "plain-version"] {
+            let known = answer(&format!("/{kind}/2")).await;
+            assert!(known.starts_with("HTTP/1.1 200 OK\r\n"), "{known}");
+            for version in ["0.9", "3"] {
+                let path = format!("/{kind}/{version}");
+                assert_eq!(answer(&path).await, known, "{server}: {path}");
+            }
+        }
+    }
 }
 
 #[tokio::test]
