@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::slice::from_ref;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use tidings::UserId;
 use tidings::backplane::{
     Backplane, Cause, Event, Fetched, Message, Missing, Position, Published, Received,
 };
-use tidings_nats::{ConnectError, Interest, Log, Nats, Settings, Storage};
+use tidings_nats::{ConnectError, Connection, Interest, Log, Nats, Settings, Storage};
 use tidings_testkit::backplane::{self, Cluster, Faults};
 use tokio::time::timeout;
 
@@ -307,6 +308,41 @@ async fn settings_that_cannot_be_are_refused() {
     assert!(matches!(nobody, Err(ConnectError::Connect(_))));
 }
 
+/// Of a server that answers with several messages, NATS 2.11 or newer.
+#[tokio::test]
+async fn a_long_resume_takes_few_requests() {
+    const MISSED: u128 = 300;
+    let server = Server::start();
+    let connection = Connection::open(&server.url(), options()).await;
+    let connection = connection.expect("it connects");
+    let settings = once().replayable(Log::new("TEST").max_per_user(1_000));
+    let node = Nats::over(&connection, settings).await;
+    let node = node.expect("it connects");
+    let ann = UserId::from("ann");
+    let mut place = None;
+    for id in 0..=MISSED {
+        let text = format!("{id}");
+        let published = node.publish(&[message(&ann, id, text)]).await;
+        match published.expect("it is there").as_slice() {
+            [Published::Accepted(Some(position))] => place.get_or_insert(*position),
+            other => panic!("{other:?}"),
+        };
+    }
+    let client = connection.client();
+    let sent = || client.statistics().out_messages.load(Ordering::Relaxed);
+    let before = sent();
+    let place = place.expect("something was published");
+    let messages = read_all(&node, &ann, place).await;
+    let requests = sent() - before;
+    let bodies: Vec<Bytes> = messages.into_iter().map(|(_, body)| body).collect();
+    let all: Vec<Bytes> = (1..=MISSED).map(|id| format!("{id}").into()).collect();
+    assert_eq!(bodies, all);
+    match client.is_server_compatible(2, 11, 0) {
+        true => assert!(requests <= 30, "{requests} requests"),
+        false => assert!(requests as u128 >= MISSED, "one by one"),
+    }
+}
+
 #[tokio::test]
 async fn a_node_that_is_too_slow_is_told() {
     const MANY: usize = 5000;
@@ -406,18 +442,34 @@ async fn ten_thousand_messages_can_be_read() {
         offset: 0,
         ..scene.node.horizon().unwrap()
     };
-    let fetched = scene.node.fetch(&ann, after, COUNT).await.unwrap();
-    let is_all = |fetched: &Fetched, from: usize| {
-        let bodies = fetched.messages.iter().map(|(_, body)| body.clone());
+    let messages = read_all(&scene.node, &ann, after).await;
+    let is_all = |messages: &[(Position, Bytes)], from: usize| {
+        let bodies = messages.iter().map(|(_, body)| body.clone());
         bodies.eq((from..COUNT).map(|number| Bytes::from(number.to_string())))
     };
-    assert!(is_all(&fetched, 0));
-    assert_eq!(fetched.missing, Missing::Nothing);
-    assert!(fetched.is_complete());
-    assert_eq!(fetched.through, fetched.messages[COUNT - 1].0);
-    let behind = fetched.messages[99].0;
-    let fetched = scene.node.fetch(&ann, behind, COUNT).await.unwrap();
-    assert!(is_all(&fetched, 100));
+    assert!(is_all(&messages, 0));
+    let behind = messages[99].0;
+    assert!(is_all(&read_all(&scene.node, &ann, behind).await, 100));
+}
+
+/// What the log has of a user behind a place, which is everything. A slow server's answers are parts of it.
+async fn read_all(node: &Nats, user: &UserId, mut after: Position) -> Vec<(Position, Bytes)> {
+    let mut all = Vec::new();
+    loop {
+        let Fetched {
+            messages,
+            through,
+            head,
+            missing,
+        } = node.fetch(user, after, 100_000).await.expect("it is there");
+        assert_eq!(missing, Missing::Nothing);
+        all.extend(messages);
+        after = through;
+        if through.offset >= head.offset {
+            assert_eq!(all.last().map(|(place, _)| *place), Some(head));
+            return all;
+        }
+    }
 }
 
 /// The subject of the newest message in the log.

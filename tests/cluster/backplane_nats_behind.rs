@@ -4,17 +4,20 @@
 //! A node's questions to JetStream go through the test, which changes the answers: the server that it names is one of three,
 //! and may lack the newest messages.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::slice::from_ref;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions};
+use async_nats::{Client, ConnectOptions, Subject};
 use futures_util::{Stream, StreamExt};
 use serde_json::{Value, json};
 use tidings::UserId;
-use tidings::backplane::{Backplane, Cause, Event, Message, Position, Published};
+use tidings::backplane::{Backplane, Cause, Event, Message, Missing, Position, Published};
 use tidings_nats::{Log, Nats, Settings};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -31,6 +34,21 @@ struct Answering {
     lacks: u64,
     /// Where it has another message.
     replaced: Option<u64>,
+    /// What another server has that answers for several messages, and which of them the node does not get.
+    copy: Vec<u64>,
+    dropped: Option<u64>,
+}
+
+impl Answering {
+    fn new(name: &'static str, lacks: u64) -> Self {
+        Self {
+            name,
+            lacks,
+            replaced: None,
+            copy: Vec::new(),
+            dropped: None,
+        }
+    }
 }
 
 struct Scene {
@@ -45,13 +63,15 @@ struct Scene {
 impl Scene {
     async fn new() -> Self {
         let server = Server::start();
-        let answering = Arc::new(Mutex::new(Answering {
-            name: "s0",
-            lacks: 0,
-            replaced: None,
-        }));
+        let answering = Arc::new(Mutex::new(Answering::new("s0", 0)));
         let (count, asked) = watch::channel(0);
-        tokio::spawn(answer(client(&server).await, answering.clone(), count));
+        let address = server.address();
+        tokio::spawn(answer(
+            client(&server).await,
+            address,
+            answering.clone(),
+            count,
+        ));
         let settings = Settings::new("test")
             .buckets(16)
             .timeout(Duration::from_secs(2))
@@ -69,11 +89,7 @@ impl Scene {
     }
 
     fn answer_as(&self, name: &'static str, lacks: u64) {
-        *self.answering.lock().expect("nobody panics") = Answering {
-            name,
-            lacks,
-            replaced: None,
-        };
+        *self.answering.lock().expect("nobody panics") = Answering::new(name, lacks);
     }
 
     /// The node has looked at the stream as it is now.
@@ -144,7 +160,12 @@ async fn client(server: &Server) -> Client {
 }
 
 /// Passes a node's questions to JetStream on, and changes the answers about the stream.
-async fn answer(client: Client, answering: Arc<Mutex<Answering>>, count: watch::Sender<u64>) {
+async fn answer(
+    client: Client,
+    address: SocketAddr,
+    answering: Arc<Mutex<Answering>>,
+    count: watch::Sender<u64>,
+) {
     let mut questions = client.subscribe("$JS.asked.API.>").await.expect("it can");
     while let Some(question) = questions.next().await {
         let subject = question.subject.replacen("$JS.asked.API", "$JS.API", 1);
@@ -152,10 +173,16 @@ async fn answer(client: Client, answering: Arc<Mutex<Answering>>, count: watch::
         if let Some(replicas) = body.get_mut("num_replicas") {
             *replicas = json!(1);
         }
-        let payload = match body {
+        let payload = match &body {
             Value::Null => question.payload,
             body => body.to_string().into(),
         };
+        if subject.contains("DIRECT.GET") {
+            let reply = question.reply.expect("it is a question");
+            let answering = answering.lock().expect("nobody panics").clone();
+            answer_batch(&client, address, reply, &body, answering).await;
+            continue;
+        }
         let Ok(answer) = client.request(subject.clone(), payload).await else {
             continue;
         };
@@ -187,6 +214,86 @@ async fn answer(client: Client, answering: Arc<Mutex<Answering>>, count: watch::
         }
         let reply = question.reply.expect("it is a question");
         client.publish(reply, payload).await.expect("it can");
+    }
+}
+
+/// Answers as NATS 2.11 does, for a copy of the stream.
+async fn answer_batch(
+    client: &Client,
+    address: SocketAddr,
+    reply: Subject,
+    question: &Value,
+    answering: Answering,
+) {
+    let js = async_nats::jetstream::new(client.clone());
+    let stream = js.get_stream("TEST").await.expect("it is there");
+    let from = question["seq"].as_u64().expect("a number");
+    let mut previous = 0;
+    for offset in answering.copy.into_iter().filter(|offset| *offset >= from) {
+        let message = stream.get_raw_message(offset).await.expect("it is there");
+        assert_eq!(question["next_by_subj"], json!(*message.subject));
+        let mut headers = message.headers;
+        headers.insert("Nats-Stream", "TEST");
+        headers.insert("Nats-Subject", &*message.subject);
+        headers.insert("Nats-Sequence", offset.to_string());
+        headers.insert("Nats-Time-Stamp", "2026-01-01T00:00:00Z");
+        headers.insert("Nats-Last-Sequence", previous.to_string());
+        previous = offset;
+        if answering.dropped != Some(offset) {
+            let sent = client.publish_with_headers(reply.clone(), headers, message.payload);
+            sent.await.expect("it can");
+        }
+    }
+    client.flush().await.expect("it can");
+    let status = match previous {
+        0 => "404 Message Not Found",
+        _ => "204 EOB",
+    };
+    // The client has no words for it.
+    let header = format!("NATS/1.0 {status}\r\n\r\n");
+    let len = header.len();
+    let text = format!(
+        "CONNECT {{\"verbose\":false,\"headers\":true}}\r\nHPUB {reply} {len} {len}\r\n{header}\r\nPING\r\n"
+    );
+    let mut server = TcpStream::connect(address).await.expect("it listens");
+    server.write_all(text.as_bytes()).await.expect("it reads");
+    let mut said = String::new();
+    while !said.contains("PONG") {
+        let mut bytes = [0; 4096];
+        let count = server.read(&mut bytes).await.expect("it answers");
+        assert!(count > 0, "{said}");
+        said += &String::from_utf8_lossy(&bytes[..count]);
+    }
+}
+
+/// Whatever a copy lacks, or the client drops of it.
+#[tokio::test]
+async fn what_a_copy_of_the_log_lacks_is_read_from_its_leader() {
+    let scene = Scene::new().await;
+    let ann = UserId::from("ann");
+    let seen = scene.position(&ann, 1).await;
+    let mut all = Vec::new();
+    for id in 2..=6 {
+        all.push(scene.position(&ann, id).await);
+    }
+    let offsets: Vec<u64> = all.iter().map(|position| position.offset).collect();
+    let copies = [
+        (&offsets[..], None),
+        (&offsets[..3], None),
+        (&offsets[..1], None),
+        (&offsets[2..], None),
+        (&offsets[..], Some(offsets[2])),
+        (&[], None),
+    ];
+    for (copy, dropped) in copies {
+        let mut answering = Answering::new("s0", 0);
+        (answering.copy, answering.dropped) = (copy.to_vec(), dropped);
+        *scene.answering.lock().expect("nobody panics") = answering;
+        let read = scene.node.fetch(&ann, seen, 10).await.expect("it is there");
+        let places: Vec<_> = read.messages.iter().map(|(place, _)| *place).collect();
+        assert_eq!(places, all, "of a copy that has {copy:?}");
+        assert!(read.is_complete());
+        assert_eq!(read.missing, Missing::Nothing);
     }
 }
 

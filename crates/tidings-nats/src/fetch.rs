@@ -1,10 +1,19 @@
 //! Reading a user's messages from the log.
 //!
-//! They are asked for one by one, each from the server that leads the stream: a consumer would read from a copy that may lack
-//! the newest, and making one costs the cluster more than a hundred answers.
+//! Where the log ends and what comes next is asked of the server that leads the stream; of servers that can, all behind that
+//! in one [batch](Log::batch). Other servers are asked for one message after another: a consumer would read from a copy that may
+//! lack the newest, and making one costs the cluster more than a hundred answers.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::log::Log;
 use tidings::backplane::{BackplaneError, Fetched, Missing, Position};
+
+/// After so long, an answer is what has been read: a broadcaster waits no longer than
+/// [`CALL_LIMIT`](tidings::backplane::CALL_LIMIT).
+const ENOUGH: Duration = Duration::from_secs(3);
 
 impl Log {
     /// A user's messages behind a position.
@@ -24,7 +33,9 @@ impl Log {
         let mut messages = Vec::new();
         let mut newest = after.offset;
         let is_same = epoch == after.epoch;
-        while is_same && newest < last && messages.len() < limit {
+        let began = Instant::now();
+        let mut has_batches = true;
+        while is_same && newest < last && messages.len() < limit && began.elapsed() < ENOUGH {
             // If it has gone meanwhile, or a server answers that does not have it yet, the answer is unfinished: the next one
             // has another end.
             let Some(message) = self.next(subject, newest + 1).await? else {
@@ -32,6 +43,16 @@ impl Log {
             };
             newest = message.sequence;
             messages.push((at(newest), message.payload));
+            let left = limit - messages.len();
+            if has_batches && newest < last && left > 0 {
+                let batch = self.batch(subject, newest, left).await?;
+                // A server that is behind does not have it yet.
+                has_batches = !batch.is_empty();
+                for message in batch {
+                    newest = message.sequence;
+                    messages.push((at(newest), message.payload));
+                }
+            }
         }
         // Asked behind the messages: what was there before they were read may have gone before they were.
         let has_all = self.has_all(subject, after.offset, at(horizon)).await?;

@@ -83,6 +83,11 @@
 //! of the leader also those that were the newest since, 50 ms apart. Limit: if a server without the newest messages is elected,
 //! and the stream grows past what this node knew, all within 50 ms of the first lost message, the loss is silent.
 //!
+//! NATS 2.11 and newer send several messages for one question, from any server that has a copy of the stream. Such an answer
+//! counts as far as it goes and says nothing of the log's end; the stream must allow direct reads (`allow_direct`), as those do
+//! that this crate makes. `nats stream edit --allow-direct` adds it to older ones. Otherwise the messages are asked for one by
+//! one. Limit: a copy that lacks messages in between, which no server should have, is not recognized.
+//!
 //! Each read of the log ends with a question about the stream, and counts only if the known leader answers that one and has
 //! everything that this node knew. NATS does not say which server answered the read itself. If a server that no longer leads
 //! answers the read, and the leader the question, a replay can lack events without a gap.
@@ -107,6 +112,7 @@
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
 
 mod adapter;
+mod batch;
 mod connection;
 mod error;
 mod feeds;

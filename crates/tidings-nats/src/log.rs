@@ -38,6 +38,10 @@ pub(super) struct Log {
     wanted: Config,
     known: Mutex<Known>,
     limit: Duration,
+    client: Client,
+    /// Where servers are asked for [batches](Self::batch), and from when on.
+    direct: String,
+    batches_from: Mutex<Instant>,
 }
 
 /// What a look at the stream has shown.
@@ -63,11 +67,13 @@ impl Log {
         limit: Duration,
     ) -> Result<Self, ConnectError> {
         let context = jetstream::context::ContextBuilder::new();
-        let context = match &settings.domain {
-            Some(domain) => context.domain(domain.as_str()),
-            None => context.api_prefix("$JS.API"),
+        let prefix = match &settings.domain {
+            Some(domain) => format!("$JS.{domain}.API"),
+            None => "$JS.API".to_owned(),
         };
-        let context = context.timeout(limit).ack_timeout(limit).build(client);
+        let context = context.api_prefix(prefix.as_str());
+        let context = context.timeout(limit).ack_timeout(limit);
+        let context = context.build(client.clone());
         let wanted = config(settings, subjects);
         let stream = context
             .get_stream_no_info(&wanted.name)
@@ -81,8 +87,11 @@ impl Log {
             context,
             stream,
             known: Mutex::new(Known::new(&info, &wanted)),
+            direct: format!("{prefix}.DIRECT.GET.{}", wanted.name),
             wanted,
             limit,
+            client,
+            batches_from: Mutex::new(Instant::now()),
         };
         log.adopt(&info);
         Ok(log)
@@ -91,6 +100,28 @@ impl Log {
     fn known(&self) -> MutexGuard<'_, Known> {
         // Nothing panics inside.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn direct_subject(&self) -> String {
+        self.direct.clone()
+    }
+
+    fn batches_from(&self) -> MutexGuard<'_, Instant> {
+        // Nothing panics inside.
+        let from = self.batches_from.lock();
+        from.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn may_ask_for_batches(&self) -> bool {
+        *self.batches_from() <= Instant::now()
+    }
+
+    pub(super) fn ask_for_no_batches(&self, pause: Duration) {
+        *self.batches_from() = Instant::now() + pause;
     }
 
     /// The newest place that is known.

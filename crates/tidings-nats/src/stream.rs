@@ -61,6 +61,8 @@ pub(super) fn config(settings: &Settings, subjects: &Subjects) -> Config {
         discard: DiscardPolicy::Old,
         retention: RetentionPolicy::Limits,
         duplicate_window: settings.duplicate_window,
+        // For batches. A stream without it is read message by message.
+        allow_direct: true,
         republish: Some(Republish {
             source: subjects.all_log(),
             destination: subjects.all_live(),
