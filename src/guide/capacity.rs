@@ -1,1 +1,2 @@
+#![doc = include_str!("links.md")]
 #![doc = include_str!("../../docs/capacity.md")]
