@@ -6,6 +6,7 @@ use loom::thread;
 use tokio::time::Instant;
 
 use super::support::*;
+use crate::end::EndReason;
 use crate::subscription::Subscription;
 
 /// Is a connection that is unregistered while its stream is dropped given back once?
@@ -123,7 +124,7 @@ fn cut_meets_a_stream_that_finishes_and_waits_for_its_socket() {
         let roster = hub.with("u", |channel| channel.roster().clone());
         roster
             .unwrap()
-            .for_each(|connection, _| connection.finish());
+            .for_each(|connection, _| connection.finish(EndReason::Shutdown));
         hub.disconnect("u");
         task.join().unwrap();
         assert_empty(&hub);

@@ -7,13 +7,14 @@ use loom::thread;
 use tokio::time::Instant;
 
 use super::support::*;
+use crate::end::EndReason;
 use crate::error::RegisterError;
 use crate::registry::{Limits, Patience};
 
 /// Asks every stream to end, as a shutdown does.
 fn finish_all(hub: &Hub) {
     for roster in hub.rosters() {
-        roster.for_each(|connection, _| connection.finish());
+        roster.for_each(|connection, _| connection.finish(EndReason::Shutdown));
     }
 }
 

@@ -32,6 +32,8 @@ mod outbox;
 #[cfg(shuttle)]
 mod random;
 #[cfg(not(shuttle))]
+mod reasons;
+#[cfg(not(shuttle))]
 mod replay;
 #[cfg(not(shuttle))]
 mod ring;

@@ -11,6 +11,7 @@ use loom::thread;
 use super::node::*;
 use super::support::{limits, model, poll_all, remembering, wait};
 use crate::channel::{Accepted, History, Resume, Welcome};
+use crate::end::EndReason;
 use crate::gap::{Gap, GapReason};
 use crate::id::{LastEventId, Position};
 use crate::registry::Limits;
@@ -481,13 +482,27 @@ fn unregister_meets_a_gate_that_waits() {
 
 /// And when it is asked to finish, although there is something that it has not read?
 ///
-/// Fails: a_gates_task_is_not_kept, the_phase_is_asked_before_the_task_is_kept, whoever_asks_to_finish_does_not_look_again.
+/// Fails: a_gates_task_is_not_kept, the_phase_is_asked_before_the_task_is_kept.
 #[test]
 fn evict_meets_a_gate_that_waits() {
     model(60, || {
         assert_ends(LINGER, |hub| {
             skip(hub, 1);
             hub.evict("u");
+        });
+    });
+}
+
+/// And when a shutdown asks it to finish, and its ring goes on?
+///
+/// Fails: a_gates_task_is_not_kept, the_phase_is_asked_before_the_task_is_kept, whoever_asks_to_finish_does_not_look_again.
+#[test]
+fn finish_meets_a_gate_that_waits() {
+    model(60, || {
+        assert_ends(LINGER, |hub| {
+            for roster in hub.rosters() {
+                roster.for_each(|connection, _| connection.finish(EndReason::Shutdown));
+            }
         });
     });
 }

@@ -121,6 +121,7 @@ pub mod backplane;
 #[cfg(not(all(test, loom)))]
 mod broadcaster;
 mod channel;
+mod end;
 mod error;
 mod event;
 mod frame;
@@ -154,6 +155,7 @@ pub use broadcaster::{
     Publisher,
 };
 pub use channel::History;
+pub use end::EndReason;
 pub use error::{
     BroadcastError, ConfigError, EncodeError, Field, RefusalForm, RegisterError, RelayError,
 };

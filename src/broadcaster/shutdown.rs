@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::GenericBroadcaster;
+use crate::end::EndReason;
 use crate::time::LONGEST;
 
 /// How often a shutdown looks whether all have left.
@@ -71,7 +72,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             if at > Instant::now() {
                 sleep_until(at).await;
             }
-            connection.finish();
+            connection.finish(EndReason::Shutdown);
         }
 
         while registry.total() > 0 && Instant::now() < deadline {

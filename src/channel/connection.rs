@@ -7,6 +7,8 @@
 //!   as the ring holds. Somebody asked it to.
 //! - Ended: the stream yields nothing more. Somebody ended it, or it has finished, or it was dropped.
 //!
+//! Whatever first moves it on from Open also sets the reason, in the same step.
+//!
 //! Invariants:
 //!
 //! 1. Ended is final. It is set before the feed is taken, so whoever finds the feed gone or taken finds it set.
@@ -19,6 +21,8 @@
 //!    polls no stream, and leaves one of its own, which only a cut takes.
 //! 5. A stream that finishes looks into the feed after it learned that it shall, so that it misses nothing from before. Nor
 //!    does it take "not yet" for the end when its task has had its turn: the feed says so then whatever there is.
+//! 6. A phase other than Open has a reason, which is final. Its ring ends only after that: whoever takes the ring away first
+//!    finishes or cuts the connections that read from it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -29,6 +33,7 @@ use tokio::time::Instant;
 
 use super::ring::{Deferred, Feed};
 use super::{Missed, Replay};
+use crate::end::EndReason;
 use crate::gap::GapReason;
 use crate::id::{ConnectionId, Position};
 use crate::sync::{AtomicUsize, Mutex, TryCell, contain, has_turn, spin_loop};
@@ -37,6 +42,8 @@ use crate::sync::{AtomicUsize, Mutex, TryCell, contain, has_turn, spin_loop};
 const FINISHING: usize = 1;
 const ENDED: usize = 2;
 const CUT: usize = 4;
+/// The reason stands above these, as its number plus one.
+const REASON: u32 = 3;
 
 pub(crate) struct Connection<T> {
     /// Whether the user's cap leaves it out.
@@ -211,7 +218,7 @@ impl<T: Clone + Send + 'static> Connection<T> {
             if finishes
                 && self.position.load(Ordering::Relaxed) >= self.last.load(Ordering::Relaxed)
             {
-                self.end();
+                self.conclude();
                 return Poll::Ready(None);
             }
             let polled = self
@@ -247,15 +254,16 @@ impl<T: Clone + Send + 'static> Connection<T> {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
+                // The ring has ended, and why stands in the phase (invariant 6).
                 Some(Poll::Ready(None)) => {
-                    self.end();
+                    self.conclude();
                     return Poll::Ready(None);
                 }
                 None => return Poll::Ready(None),
                 // With no turn left it is woken at once, and looks again (invariant 5).
                 Some(Poll::Pending) if phase == 0 || !has_turn() => return Poll::Pending,
                 Some(Poll::Pending) if finishes => {
-                    self.end();
+                    self.conclude();
                     return Poll::Ready(None);
                 }
                 // The phase has moved on meanwhile.
@@ -275,10 +283,31 @@ impl<T: Clone + Send + 'static> Connection<T> {
         self.look_again() != 0
     }
 
+    /// Moves the phase on. The reason is set unless there is one already.
+    ///
+    /// Open is zero, so only the first exchange can succeed, and every later caller finds a reason (invariant 6). In either case
+    /// the phase is touched by a read-modify-write, which `look_again` relies on.
+    fn advance_to(&self, flags: usize, reason: EndReason) {
+        let first = flags | ((reason as usize + 1) << REASON);
+        let exchanged = self
+            .phase
+            .compare_exchange(0, first, Ordering::AcqRel, Ordering::Relaxed);
+        if exchanged.is_err() {
+            self.phase.fetch_or(flags, Ordering::AcqRel);
+        }
+    }
+
+    /// Why it ends or has ended; `None` while it is open. Final, and nothing else is read on account of it, so it is relaxed:
+    /// whoever has seen the end has seen this value or moved on from it.
+    pub(crate) fn end_reason(&self) -> Option<EndReason> {
+        let number = self.phase.load(Ordering::Relaxed) >> REASON;
+        EndReason::ALL.get(number.checked_sub(1)?).copied()
+    }
+
     /// Asks the stream to end once it has yielded what was broadcast before this call.
-    pub(crate) fn finish(&self) {
+    pub(crate) fn finish(&self, reason: EndReason) {
         // Whoever sees that it shall finish finds in the ring what was broadcast before.
-        self.phase.fetch_or(FINISHING, Ordering::AcqRel);
+        self.advance_to(FINISHING, reason);
         let waker = self.reader.try_with(|reader| reader.waker.take());
         // The stream may have seen it, and have ended while we were in there (invariant 3).
         self.look_again();
@@ -289,15 +318,21 @@ impl<T: Clone + Send + 'static> Connection<T> {
 
     /// Ends the connection: its stream yields `None` from now on. For the stream itself, whose last words are worth
     /// waiting for.
-    pub(crate) fn end(&self) {
+    pub(crate) fn end(&self, reason: EndReason) {
+        self.advance_to(ENDED, reason);
+        self.release();
+    }
+
+    /// The same for a stream that was asked to finish, and has.
+    pub(crate) fn conclude(&self) {
         self.phase.fetch_or(ENDED, Ordering::AcqRel);
         self.release();
     }
 
     /// Ends the connection from outside: nor is what its stream has yielded already waited for much longer. Wakes the
     /// stream's task, and the one that [watches](Self::watch). May be called at any time, again and again.
-    pub(crate) fn cut(&self) {
-        self.phase.fetch_or(ENDED | CUT, Ordering::AcqRel);
+    pub(crate) fn cut(&self, reason: EndReason) {
+        self.advance_to(ENDED | CUT, reason);
         self.release();
         let watcher = self.watcher.with(Option::take);
         if let Some(watcher) = watcher {
@@ -329,7 +364,6 @@ impl<T: Clone + Send + 'static> Connection<T> {
     }
 
     /// When its time is up, if ever.
-    #[allow(dead_code, reason = "asked by the server, which is a feature")]
     pub(crate) fn expires(&self) -> Option<Instant> {
         self.expires.get().copied()
     }

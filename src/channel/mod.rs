@@ -38,5 +38,5 @@ pub(crate) use log::Log;
 use replay::Replay;
 pub(crate) use replay::{Missed, Resume};
 pub(crate) use retention::Retention;
-pub(crate) use roster::{Detached, Refusal, Roster};
+pub(crate) use roster::{Detached, Refusal, Retired, Roster};
 pub(crate) use shared::{Accepted, Incoming, Reading, Seam, Standing, Upstream};

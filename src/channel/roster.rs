@@ -22,6 +22,8 @@
 //! 3. A member is found by id and removed by identity, so that a call that comes late cannot remove a namesake.
 //! 4. A member reads from the ring of the state that it was attached in. A broadcast after its registration loads that state
 //!    or a later one, so it sends to the member's ring, unless the member has been evicted since.
+//! 5. Whoever takes a ring out of the state holds it, as [`Retired`], until the connections that read from it have a reason to
+//!    end. `detach` need not: it closes when nobody is left to read.
 
 use std::cmp;
 use std::sync::Arc;
@@ -33,6 +35,7 @@ use tokio::time::Instant;
 
 use super::ring::Ring;
 use super::{Connection, Log};
+use crate::end::EndReason;
 use crate::id::{ConnectionId, UserId};
 use crate::sync::{self, ArcSwap, Loaded};
 
@@ -229,14 +232,14 @@ impl<T: Clone + Send + 'static> Roster<T> {
         }
     }
 
-    /// Evicts all members, and returns them. Their ring ends behind what was sent before; a new one of this capacity takes its
+    /// Evicts all members, if there are any. Their ring ends behind what was sent before; a new one of this capacity takes its
     /// place.
-    pub(crate) fn evict(&self, capacity: usize) -> Vec<Arc<Connection<T>>> {
+    pub(crate) fn evict(&self, capacity: usize) -> Option<Retired<T>> {
         let mut fresh = None;
         loop {
             let state = self.state.load();
             if state.is_closed() || state.members.is_empty() {
-                return Vec::new();
+                return None;
             }
             let head = self.head();
             let mut leaving = state.leaving.clone();
@@ -251,7 +254,10 @@ impl<T: Clone + Send + 'static> Roster<T> {
                 leaving,
             };
             if self.state.compare_and_swap(&state, next) {
-                return connections(&state.members);
+                return Some(Retired(State {
+                    leaving: OrdMap::new(),
+                    ..State::clone(&state)
+                }));
             }
         }
     }
@@ -262,9 +268,8 @@ impl<T: Clone + Send + 'static> Roster<T> {
         Current(self.state.load())
     }
 
-    /// Closes the channel and says how many members it had; `None` if it was closed already. The members stay in until
-    /// each leaves.
-    pub(crate) fn close(&self) -> Option<usize> {
+    /// Closes the channel; `None` if it was closed already. Its connections stay in until each leaves.
+    pub(crate) fn close(&self) -> Option<Retired<T>> {
         self.close_if(|_| true)
     }
 
@@ -283,7 +288,7 @@ impl<T: Clone + Send + 'static> Roster<T> {
         self.state.load().is_closed()
     }
 
-    fn close_if(&self, may_close: impl Fn(&State<T>) -> bool) -> Option<usize> {
+    fn close_if(&self, may_close: impl Fn(&State<T>) -> bool) -> Option<Retired<T>> {
         loop {
             let state = self.state.load();
             if state.is_closed() || !may_close(&state) {
@@ -294,7 +299,7 @@ impl<T: Clone + Send + 'static> Roster<T> {
                 ..State::clone(&state)
             };
             if self.state.compare_and_swap(&state, next) {
-                return Some(state.members.len());
+                return Some(Retired(State::clone(&state)));
             }
         }
     }
@@ -356,6 +361,27 @@ impl<T: Clone + Send + 'static> Roster<T> {
             .leaving
             .values()
             .for_each(|it| f(&it.connection, it.head));
+    }
+}
+
+/// A ring that is no longer the channel's, and the connections that its end concerns.
+///
+/// The ring ends when this is dropped, at the earliest: tell the connections [why](Self::finish) before.
+pub(crate) struct Retired<T>(State<T>);
+
+impl<T: Clone + Send + 'static> Retired<T> {
+    /// How many of the connections are members.
+    pub(crate) fn len(&self) -> usize {
+        self.0.members.len()
+    }
+
+    /// Asks all of them to finish.
+    pub(crate) fn finish(&self, reason: EndReason) {
+        let State {
+            members, leaving, ..
+        } = &self.0;
+        members.iter().for_each(|it| it.0.finish(reason));
+        leaving.values().for_each(|it| it.connection.finish(reason));
     }
 }
 

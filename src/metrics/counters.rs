@@ -5,7 +5,8 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::stats::{Gaps, Prunes, Refusals, Stats};
+use super::stats::{Ends, Gaps, Refusals, Stats};
+use crate::end::EndReason;
 use crate::error::RegisterError;
 use crate::sync::STRIPES;
 
@@ -81,8 +82,7 @@ pub(crate) struct Counters {
     /// What histories keep now.
     pub(crate) history_bytes: Counter,
     pub(crate) refused: RefusalTallies,
-    pub(crate) pruned_behind: Tally,
-    pub(crate) pruned_deadline: Tally,
+    pub(crate) ended: EndTallies,
     pub(crate) gaps_lagged: Tally,
     pub(crate) gaps_evicted: Tally,
     pub(crate) gaps_backplane: Tally,
@@ -109,6 +109,20 @@ impl RefusalTallies {
     }
 }
 
+/// By the number of the reason.
+#[derive(Default)]
+pub(crate) struct EndTallies([Tally; EndReason::ALL.len()]);
+
+impl EndTallies {
+    pub(crate) fn count(&self, reason: EndReason) {
+        self.0[reason as usize].add(1);
+    }
+
+    fn get(&self, reason: EndReason) -> u64 {
+        self.0[reason as usize].get()
+    }
+}
+
 impl Counters {
     /// What is known here of the stats: all but who is there now.
     pub(crate) fn totals(&self) -> Stats {
@@ -118,17 +132,23 @@ impl Counters {
             id_in_use: self.refused.id_in_use.get(),
             shutting_down: self.refused.shutting_down.get(),
         };
-        let prunes = Prunes {
-            behind: self.pruned_behind.get(),
-            deadline: self.pruned_deadline.get(),
-        };
         Stats {
             history_bytes: self.history_bytes.level(),
             registered: self.registered.get(),
             refused: refusals.total(),
             refusals,
-            pruned: prunes.total(),
-            prunes,
+            ended: Ends {
+                dropped: self.ended.get(EndReason::Dropped),
+                completed: self.ended.get(EndReason::Completed),
+                unregistered: self.ended.get(EndReason::Unregistered),
+                disconnected: self.ended.get(EndReason::Disconnected),
+                drained: self.ended.get(EndReason::Drained),
+                forgotten: self.ended.get(EndReason::Forgotten),
+                behind: self.ended.get(EndReason::Behind),
+                gap: self.ended.get(EndReason::Gap),
+                deadline: self.ended.get(EndReason::Deadline),
+                shutdown: self.ended.get(EndReason::Shutdown),
+            },
             broadcasts: self.broadcasts.get(),
             encoded: self.encoded.get(),
             encoded_bytes: self.encoded_bytes.get(),

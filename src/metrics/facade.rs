@@ -6,6 +6,7 @@
 use ::metrics::{Unit, counter, gauge};
 
 use super::{BackplaneStats, Stats};
+use crate::end::EndReason;
 
 pub(super) const LABEL: &str = "broadcaster";
 pub(super) const FANOUT: &str = "tidings_fanout_streams";
@@ -79,9 +80,9 @@ pub fn describe() {
             "Connections that were refused, by reason",
         ),
         (
-            "tidings_pruned_total",
+            "tidings_ended_total",
             Unit::Count,
-            "Connections that sweeps took out, by reason",
+            "Connections that have left, by the reason why they ended",
         ),
         (
             "tidings_broadcasts_total",
@@ -223,8 +224,6 @@ pub(crate) fn report(broadcaster: &'static str, stats: &Stats) {
             "shutting_down",
             stats.refusals.shutting_down,
         ),
-        ("tidings_pruned_total", "behind", stats.prunes.behind),
-        ("tidings_pruned_total", "deadline", stats.prunes.deadline),
         ("tidings_gaps_total", "lagged", stats.gaps.lagged),
         ("tidings_gaps_total", "evicted", stats.gaps.evicted),
         ("tidings_gaps_total", "epoch", stats.gaps.epoch),
@@ -232,6 +231,11 @@ pub(crate) fn report(broadcaster: &'static str, stats: &Stats) {
     ];
     for (name, reason, total) in by_reason {
         counter!(name, LABEL => broadcaster, "reason" => reason).absolute(total);
+    }
+    for reason in EndReason::ALL {
+        let total = stats.ended.get(reason);
+        counter!("tidings_ended_total", LABEL => broadcaster, "reason" => reason.as_str())
+            .absolute(total);
     }
     if let Some(backplane) = &stats.backplane {
         report_backplane(broadcaster, backplane);

@@ -15,7 +15,7 @@
 //! | `tidings_history_bytes` | gauge | | [`history_bytes`](Stats::history_bytes) |
 //! | `tidings_registered_total` | counter | | [`registered`](Stats::registered) |
 //! | `tidings_refused_total` | counter | `reason`: `user_full`, `total_full`, `id_in_use`, `shutting_down` | [`refusals`](Stats::refusals) |
-//! | `tidings_pruned_total` | counter | `reason`: `behind`, `deadline` | [`prunes`](Stats::prunes) |
+//! | `tidings_ended_total` | counter | `reason`: the [names](crate::EndReason::as_str) of `EndReason` | [`ended`](Stats::ended) |
 //! | `tidings_broadcasts_total` | counter | | [`broadcasts`](Stats::broadcasts) |
 //! | `tidings_encoded_total` | counter | | [`encoded`](Stats::encoded) |
 //! | `tidings_encoded_bytes_total` | counter | | [`encoded_bytes`](Stats::encoded_bytes) |
@@ -88,4 +88,4 @@ pub(crate) use sample::Sample;
     reason = "sampled by the broadcaster, which loom leaves out"
 )]
 pub(crate) use sample::fanned_out;
-pub use stats::{BackplaneStats, Gaps, Prunes, Refusals, Stats};
+pub use stats::{BackplaneStats, Ends, Gaps, Refusals, Stats};

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::end::EndReason;
+
 /// What a broadcaster is doing and has done since it was built.
 ///
 /// Serialises to an object with these fields. As metrics they have the names of [the table](crate::metrics).
@@ -27,10 +29,8 @@ pub struct Stats {
     pub refused: u64,
     /// The same by reason.
     pub refusals: Refusals,
-    /// Connections that were taken out by sweeps.
-    pub pruned: u64,
-    /// The same by reason.
-    pub prunes: Prunes,
+    /// Connections that have left, by reason. Together with those that are open now, these are the `registered`.
+    pub ended: Ends,
     /// Calls to broadcast, whether or not the user was there.
     pub broadcasts: u64,
     /// Broadcasts that had somebody to reach and were encoded.
@@ -115,21 +115,45 @@ impl Refusals {
     }
 }
 
-/// Connections that were taken out by [sweeps](crate::GenericBroadcaster::sweep), by reason.
+/// Connections that have left, by the [reason](EndReason) why they ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
-pub struct Prunes {
-    /// They had been too far behind for too long, see [`Builder::patience`](crate::Builder::patience).
+#[allow(missing_docs, reason = "each is what the reason of its name says")]
+pub struct Ends {
+    pub dropped: u64,
+    pub completed: u64,
+    pub unregistered: u64,
+    pub disconnected: u64,
+    pub drained: u64,
+    pub forgotten: u64,
     pub behind: u64,
-    /// Their [deadline](crate::Subscription::deadline) had passed, and they did not end by themselves.
+    pub gap: u64,
     pub deadline: u64,
+    pub shutdown: u64,
 }
 
-impl Prunes {
+impl Ends {
+    /// How many ended for this reason.
+    #[must_use]
+    pub fn get(&self, reason: EndReason) -> u64 {
+        match reason {
+            EndReason::Dropped => self.dropped,
+            EndReason::Completed => self.completed,
+            EndReason::Unregistered => self.unregistered,
+            EndReason::Disconnected => self.disconnected,
+            EndReason::Drained => self.drained,
+            EndReason::Forgotten => self.forgotten,
+            EndReason::Behind => self.behind,
+            EndReason::Gap => self.gap,
+            EndReason::Deadline => self.deadline,
+            EndReason::Shutdown => self.shutdown,
+        }
+    }
+
     /// All together.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.behind + self.deadline
+        EndReason::ALL.iter().map(|reason| self.get(*reason)).sum()
     }
 }
 

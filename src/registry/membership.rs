@@ -8,6 +8,7 @@
 //! 2. A channel is unlinked by identity: if another stands in its place, that one stays.
 //! 3. Whoever removed a connection from its roster gives its place back: once, and after the removal.
 //! 4. A registration that is refused gives its place back.
+//! 5. A connection that was let in is counted under its reason to end, once, by whoever removed it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,9 +20,10 @@ use super::admission::Refused;
 use super::users::Change;
 use super::{Admission, Patience, Users};
 use crate::channel::{
-    Channel, Connection, Detached, History, Log, Refusal, Resume, Retention, Roster, Upstream,
-    Welcome,
+    Channel, Connection, Detached, History, Log, Refusal, Resume, Retention, Retired, Roster,
+    Upstream, Welcome,
 };
+use crate::end::EndReason;
 use crate::error::{RefusalForm, RegisterError};
 use crate::id::{ConnectionId, UserId};
 use crate::metrics::Counters;
@@ -103,7 +105,8 @@ impl<T: Clone + Send + 'static> Registry<T> {
 
     /// Between taking its place and entering the map, a registration may be overtaken by [`close`](Self::close) and by a call
     /// that ends all connections after that. So it looks once more when it is in the map. If `close` came before that look,
-    /// the registration is refused; if it came after, the call that follows `close` finds the connection in the map.
+    /// the registration is refused; if it came after, the call that follows `close` finds the connection in the map. One that
+    /// somebody has removed by then was in: it is let in, and its stream has ended.
     fn let_in(
         &self,
         user: UserId,
@@ -122,15 +125,19 @@ impl<T: Clone + Send + 'static> Registry<T> {
         })?;
         let connection = Arc::new(connection);
         match self.join_or_open(&user, &connection, resume) {
-            Ok((roster, _)) if self.admission.is_closed() => {
-                self.remove(&roster, &connection);
-                Err(closed)
+            Ok((roster, welcome)) => {
+                if self.admission.is_closed() {
+                    connection.cut(EndReason::Shutdown);
+                    if self.take_out(&roster, &connection) {
+                        return Err(closed);
+                    }
+                }
+                Ok(Admitted {
+                    roster,
+                    connection,
+                    welcome,
+                })
             }
-            Ok((roster, welcome)) => Ok(Admitted {
-                roster,
-                connection,
-                welcome,
-            }),
             Err(refused) => {
                 self.admission.give_back();
                 Err(refused)
@@ -204,8 +211,17 @@ impl<T: Clone + Send + 'static> Registry<T> {
         }
     }
 
-    /// Takes a connection out; `false` if somebody else has done that. Its feed must have been dropped.
+    /// Takes out a connection that has ended, and counts why; `false` if somebody else has done that.
     pub(crate) fn leave(&self, roster: &Arc<Roster<T>>, connection: &Arc<Connection<T>>) -> bool {
+        let left = self.take_out(roster, connection);
+        if let Some(reason) = connection.end_reason().filter(|_| left) {
+            self.counters.ended.count(reason);
+        }
+        left
+    }
+
+    /// Takes a connection out; `false` if somebody else has done that. Its feed must have been dropped.
+    fn take_out(&self, roster: &Arc<Roster<T>>, connection: &Arc<Connection<T>>) -> bool {
         let detached = roster.detach(connection);
         if detached == Detached::NotIn {
             return false;
@@ -230,7 +246,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         let Some((roster, connection)) = found.flatten() else {
             return false;
         };
-        self.remove(&roster, &connection)
+        self.remove(&roster, &connection, EndReason::Unregistered)
     }
 
     /// Closes a user's channel, forgets its history, and says how many connections that ends. Each reads what was sent
@@ -247,9 +263,10 @@ impl<T: Clone + Send + 'static> Registry<T> {
         let Some(roster) = self.roster(user) else {
             return 0;
         };
-        let evicted = roster.evict(self.limits.capacity);
-        // Their ring ends, which those see that read from it. A stream whose gate still waits does not read from it yet.
-        evicted.iter().for_each(|connection| connection.finish());
+        let Some(evicted) = roster.evict(self.limits.capacity) else {
+            return 0;
+        };
+        evicted.finish(EndReason::Drained);
         evicted.len()
     }
 
@@ -258,11 +275,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         let Some(roster) = self.roster(user) else {
             return 0;
         };
-        cut_connections(&roster);
-        if !self.retention.lingers() {
-            self.close_channel(&roster);
-        }
-        self.end_connections(&roster)
+        self.end_connections(&roster, EndReason::Disconnected, !self.retention.lingers())
     }
 
     fn roster(&self, user: &str) -> Option<Arc<Roster<T>>> {
@@ -271,22 +284,20 @@ impl<T: Clone + Send + 'static> Registry<T> {
         })
     }
 
-    /// Closes a channel, so that nobody joins it any more, and says how many members it has; `None` if somebody else has
-    /// closed it.
-    fn close_channel(&self, roster: &Arc<Roster<T>>) -> Option<usize> {
-        let count = roster.close()?;
+    /// Closes a channel, so that nobody joins it any more; `None` if somebody else has closed it.
+    fn close_channel(&self, roster: &Arc<Roster<T>>) -> Option<Retired<T>> {
+        let closed = roster.close()?;
         self.after_close(roster);
-        Some(count)
+        Some(closed)
     }
 
-    /// Closes a channel and has its members end; says how many these are. The ring tells those who read from it; a stream
-    /// whose gate still waits does not.
+    /// Closes a channel and has its members end; says how many these are.
     fn finish_channel(&self, roster: &Arc<Roster<T>>) -> usize {
-        let Some(count) = self.close_channel(roster) else {
+        let Some(closed) = self.close_channel(roster) else {
             return 0;
         };
-        roster.for_each(|connection, _| connection.finish());
-        count
+        closed.finish(EndReason::Forgotten);
+        closed.len()
     }
 
     /// Closes a channel that nobody is in.
@@ -304,16 +315,28 @@ impl<T: Clone + Send + 'static> Registry<T> {
         }
     }
 
-    /// Takes all connections out, and says how many these were.
-    fn end_connections(&self, roster: &Arc<Roster<T>>) -> usize {
+    /// Ends all connections of a channel at once, closes it if that `closes`, and takes the connections out; says how many
+    /// these were.
+    fn end_connections(&self, roster: &Arc<Roster<T>>, reason: EndReason, closes: bool) -> usize {
+        // Before the channel is closed: a stream that finds it closed ends by itself, and such an end is not to be cut.
+        roster.for_each(|connection, _| connection.cut(reason));
+        // Held until those that have come since are cut, so that their ring does not end before.
+        let _closed = closes.then(|| self.close_channel(roster));
         let mut ended = 0;
-        roster.for_each(|connection, _| ended += usize::from(self.remove(roster, connection)));
+        roster.for_each(|connection, _| {
+            ended += usize::from(self.remove(roster, connection, reason));
+        });
         ended
     }
 
     /// Ends a connection and takes it out; `false` if somebody else has taken it out.
-    pub(super) fn remove(&self, roster: &Arc<Roster<T>>, connection: &Arc<Connection<T>>) -> bool {
-        connection.cut();
+    pub(super) fn remove(
+        &self,
+        roster: &Arc<Roster<T>>,
+        connection: &Arc<Connection<T>>,
+        reason: EndReason,
+    ) -> bool {
+        connection.cut(reason);
         self.leave(roster, connection)
     }
 
@@ -335,11 +358,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
     /// Ends every connection there is at once and takes it out; says how many these were.
     pub(crate) fn disconnect_all(&self) -> usize {
         let rosters = self.users.rosters();
-        let end = |roster: &Arc<Roster<T>>| {
-            cut_connections(roster);
-            self.close_channel(roster);
-            self.end_connections(roster)
-        };
+        let end = |roster| self.end_connections(roster, EndReason::Shutdown, true);
         rosters.iter().map(end).sum()
     }
 
@@ -413,9 +432,4 @@ impl<T: Clone + Send + 'static> Registry<T> {
     pub(crate) fn retention(&self) -> &Retention {
         &self.retention
     }
-}
-
-/// Before a channel is closed: a stream that finds it closed ends by itself, and such an end is not to be cut.
-fn cut_connections<T: Clone + Send + 'static>(roster: &Roster<T>) {
-    roster.for_each(|connection, _| connection.cut());
 }

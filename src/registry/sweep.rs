@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Registry;
+use crate::end::EndReason;
 use crate::sync::SHARDS;
 
 /// What a connection may take.
@@ -21,8 +22,8 @@ pub(crate) struct Patience {
 }
 
 impl<T: Clone + Send + 'static> Registry<T> {
-    /// Takes out who has been too far behind for too long, and whose time is up. Says how many these were. Forgets the
-    /// histories of those who have been away for too long, and events that are too old.
+    /// Disconnects connections that lag too far or whose deadline has passed, and says how many these were. Forgets the
+    /// histories of users who have been away for too long, and events that are too old.
     pub(crate) fn sweep(&self, now: Instant) -> usize {
         (0..SHARDS).map(|shard| self.sweep_shard(shard, now)).sum()
     }
@@ -33,26 +34,26 @@ impl<T: Clone + Send + 'static> Registry<T> {
         // From 1, since 0 stands for "not behind".
         let millis = 1 + self.since_started(now);
         let longest = u64::try_from(patience.time.as_millis()).unwrap_or(u64::MAX);
-        let (mut behind, mut overdue) = (0, 0);
+        let mut count = 0;
         for roster in self.rosters_of_shard(shard) {
             roster.for_each(|connection, head| {
                 let too_far = connection.behind(head) > patience.behind;
                 let since = connection.note_behind(too_far, millis);
                 let stuck = too_far && since >= longest;
                 let expired = connection.is_expired(now);
-                if (stuck || expired) && self.remove(&roster, connection) {
-                    let count = if stuck { &mut behind } else { &mut overdue };
-                    *count += 1;
+                let reason = match stuck {
+                    true => EndReason::Behind,
+                    false => EndReason::Deadline,
+                };
+                if (stuck || expired) && self.remove(&roster, connection, reason) {
+                    count += 1;
                 }
             });
             if roster.has_lingered(now) {
                 self.close_if_deserted(&roster);
             }
         }
-        self.counters().pruned_behind.add(behind);
-        self.counters().pruned_deadline.add(overdue);
-        // As many as there were connections.
-        (behind + overdue) as usize
+        count
     }
 
     fn since_started(&self, now: Instant) -> u64 {

@@ -16,6 +16,7 @@ use tokio::time::{Instant, Sleep};
 use super::keep_alive::{COMMENT, Form};
 use super::view::{Chunks, View};
 use super::{AGENT_HEARTBEAT_INTERVAL, Cursor, HEARTBEAT_INTERVAL, KeepAlive};
+use crate::end::EndReason;
 use crate::frame::Frame;
 use crate::id::{EventId, Position};
 use crate::subscription::{ConnectionGuard, Subscription};
@@ -228,12 +229,14 @@ impl SseBody {
                 }
                 (Some(Ok(frame)), Some(view)) => {
                     if view.view.show(&frame, &mut view.chunks).is_break() {
+                        subscription.end(EndReason::Completed);
                         self.subscription = None;
                     }
                 }
                 (Some(Err(gap)), Some(view)) => {
                     if view.view.gap(&gap, &mut view.chunks).is_break() {
                         view.give(subscription.id_after(&gap));
+                        subscription.end(EndReason::Gap);
                         self.subscription = None;
                     }
                 }

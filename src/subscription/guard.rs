@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::Span;
 
 use crate::channel::{Connection, Missed, Roster};
+use crate::end::EndReason;
 use crate::frame::Frame;
 use crate::gap::{Gap, GapReason};
 use crate::id::{ConnectionId, Position, UserId};
@@ -137,9 +139,16 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
 
 impl<T: Clone + Send + 'static> Drop for ConnectionGuard<T> {
     fn drop(&mut self) {
-        self.connection.end();
-        if self.registry.leave(&self.roster, &self.connection) {
-            tracing::debug!(parent: &self.span, "left");
+        // Nobody polls a stream whose client does not read: it is dropped some time after its deadline.
+        let is_overdue = |at| at <= Instant::now();
+        let reason = match self.connection.expires().is_some_and(is_overdue) {
+            true => EndReason::Deadline,
+            false => EndReason::Dropped,
+        };
+        self.connection.end(reason);
+        self.registry.leave(&self.roster, &self.connection);
+        if let Some(reason) = self.connection.end_reason() {
+            tracing::debug!(parent: &self.span, reason = reason.as_str(), "left");
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{ConnectionGuard, Gate, LagPolicy, Pass};
 use crate::channel::{Resume, Welcome};
+use crate::end::EndReason;
 use crate::error::RegisterError;
 use crate::frame::Frame;
 use crate::gap::{Gap, GapReason};
@@ -187,6 +188,33 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         self.has_id.then(|| EventId::after_gap(gap.position))
     }
 
+    /// Why the stream ends: `None` as long as nothing has ended it, and has asked it to end. Then it says the same for ever,
+    /// although the stream may have to yield what was broadcast before.
+    ///
+    /// ```
+    /// # use tidings::{EndReason, GenericBroadcaster, Text};
+    /// # use tokio_stream::StreamExt;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let hub = GenericBroadcaster::<Text>::new();
+    /// let mut stream = hub.register("ann")?;
+    /// assert_eq!(stream.end_reason(), None);
+    /// hub.drain_user("ann");
+    /// assert!(stream.next().await.is_none());
+    /// assert_eq!(stream.end_reason(), Some(EndReason::Drained));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn end_reason(&self) -> Option<EndReason> {
+        self.guard.connection().end_reason()
+    }
+
+    /// Ends it on behalf of what reads from it.
+    pub(crate) fn end(&self, reason: EndReason) {
+        self.guard.connection().end(reason);
+    }
+
     /// Whether its [`deadline`](Self::deadline) has passed.
     pub(crate) fn is_expired(&self) -> bool {
         self.guard.connection().is_expired(Instant::now())
@@ -228,13 +256,13 @@ impl<T: Clone + Send + 'static> Stream for Subscription<T> {
             }
             match this.lag_policy {
                 LagPolicy::End => {
-                    this.guard.connection().end();
+                    this.guard.connection().end(EndReason::Gap);
                     this.restart_id = this.id_after(&gap);
                     return Poll::Ready(None);
                 }
                 // A client that has just reconnected need not do so again.
                 LagPolicy::Disconnect if gap.reason == GapReason::Lagged => {
-                    this.guard.connection().end();
+                    this.guard.connection().end(EndReason::Gap);
                 }
                 LagPolicy::Gap | LagPolicy::Disconnect | LagPolicy::Coalesce => {}
             }
@@ -249,7 +277,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         if let Some(deadline) = &mut self.deadline {
             if deadline.poll(cx).is_ready() {
                 tracing::debug!(parent: self.guard.span(), "deadline");
-                self.guard.connection().end();
+                self.guard.connection().end(EndReason::Deadline);
             }
         }
         if let Some(gap) = self.gap.take() {
@@ -260,7 +288,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
                 Poll::Ready(None) => {}
                 // The connection is not polled, and cannot say this itself.
                 _ if self.guard.connection().is_told_to_end(cx) => {
-                    self.guard.connection().end();
+                    self.guard.connection().conclude();
                     return Poll::Ready(None);
                 }
                 before => return before,

@@ -169,6 +169,17 @@ macro_rules! atomic_number {
                 self.value.fetch_or(value, order)
             }
 
+            pub(crate) fn compare_exchange(
+                &self,
+                current: $value,
+                new: $value,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$value, $value> {
+                self.token.pass();
+                self.value.compare_exchange(current, new, success, failure)
+            }
+
             pub(crate) fn compare_exchange_weak(
                 &self,
                 current: $value,

@@ -429,7 +429,6 @@ async fn stats_count_what_happened() {
         "failed": 0,
         "deliveries": 4,
         "lagged": 0,
-        "pruned": 0,
         "away": 0,
         "away_bytes": 0,
         "healed": 0,
@@ -438,7 +437,10 @@ async fn stats_count_what_happened() {
         "history_bytes": 0,
         "encoded_bytes": 2 * "event: text\ndata: one\n\n".len(),
         "refusals": { "user_full": 0, "total_full": 0, "id_in_use": 0, "shutting_down": 0 },
-        "prunes": { "behind": 0, "deadline": 0 },
+        "ended": {
+            "dropped": 0, "completed": 0, "unregistered": 0, "disconnected": 0, "drained": 0,
+            "forgotten": 0, "behind": 0, "gap": 0, "deadline": 0, "shutdown": 0,
+        },
         "gaps": { "lagged": 0, "evicted": 0, "epoch": 0, "backplane": 0 },
         "backplane": null,
     });

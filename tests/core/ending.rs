@@ -9,8 +9,8 @@ use futures_util::{FutureExt, StreamExt};
 use http_body::Body;
 use http_body_util::BodyExt;
 use tidings::{
-    ConfigError, ConnectionId, Frame, Gap, GapReason, GenericBroadcaster, History, LagPolicy,
-    RefusalForm, RegisterError, SseBody, Subscription, Text,
+    ConfigError, ConnectionId, EndReason, Frame, Gap, GapReason, GenericBroadcaster, History,
+    LagPolicy, RefusalForm, RegisterError, SseBody, Subscription, Text,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -183,7 +183,7 @@ async fn a_sweep_takes_out_a_stream_past_its_deadline_that_is_not_polled() {
     assert_eq!((hub.sweep(), hub.total_connections()), (1, 0));
     assert_eq!(send(&hub, "x"), 0, "nothing is kept for it any more");
     drop(stalled);
-    assert_eq!((hub.sweep(), hub.stats().pruned), (0, 1));
+    assert_eq!((hub.sweep(), hub.stats().ended.deadline), (0, 1));
 }
 
 // Disconnections
@@ -251,7 +251,10 @@ async fn a_sweep_takes_out_who_is_too_far_behind_for_too_long() {
     assert_eq!(hub.sweep(), 0);
     tokio::time::advance(Duration::from_millis(1)).await;
     assert_eq!(hub.sweep(), 1);
-    assert_eq!((hub.connection_count("ann"), hub.stats().pruned), (1, 1));
+    assert_eq!(
+        (hub.connection_count("ann"), hub.stats().ended.behind),
+        (1, 1)
+    );
     assert_eq!(send(&hub, "4"), 1, "only the prompt one is left");
     drop(stalled);
     assert_eq!(hub.total_connections(), 1);
@@ -541,6 +544,200 @@ async fn a_shutdown_that_is_given_up_can_be_taken_up_again() {
     assert_eq!(hub.register("bob").err(), Some(SHUTTING_DOWN));
     assert_eq!(hub.shutdown(Duration::ZERO).await, 1);
     drop(stalled);
+}
+
+// Reasons
+
+/// That the stream has ended for this reason, which is counted, and the only one.
+#[track_caller]
+fn assert_ended(hub: &Hub, stream: &Subscription, reason: EndReason) {
+    assert_eq!(stream.end_reason(), Some(reason));
+    let ended = hub.stats().ended;
+    assert_eq!((ended.get(reason), ended.total()), (1, 1), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_stream_that_is_ended_at_once_says_by_what() {
+    type End = fn(&Hub) -> bool;
+    let unregister: End = |hub| hub.unregister("ann", &ConnectionId::from("tab"));
+    let disconnect: End = |hub| hub.disconnect_user("ann") == 1;
+    for (end, reason) in [
+        (unregister, EndReason::Unregistered),
+        (disconnect, EndReason::Disconnected),
+    ] {
+        let hub = Hub::new();
+        let mut stream = hub.register_as("ann", "tab").expect("no cap is reached");
+        assert_eq!(stream.end_reason(), None);
+        assert!(end(&hub));
+        assert_ended(&hub, &stream, reason);
+        assert_eq!(stream.next().await, None);
+        assert_ended(&hub, &stream, reason);
+        drop(stream);
+        assert_eq!(hub.stats().ended.total(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_finishes_says_by_what_and_is_counted_when_it_leaves() {
+    let drain: fn(&Hub) -> usize = |hub| hub.drain_user("ann");
+    let forget: fn(&Hub) -> usize = |hub| hub.forget("ann");
+    for history in [None, Some(History::new(10))] {
+        for (end, reason) in [(drain, EndReason::Drained), (forget, EndReason::Forgotten)] {
+            let hub = Hub::builder().history(history).build();
+            let hub = hub.expect("valid settings");
+            let mut stream = join(&hub);
+            send(&hub, "before");
+            assert_eq!(end(&hub), 1);
+            assert_eq!(stream.end_reason(), Some(reason), "it is known already");
+            assert!(stream.next().await.expect("an event").is_ok());
+            assert_eq!(stream.next().await, None);
+            assert_eq!(stream.end_reason(), Some(reason));
+            assert_eq!(hub.stats().ended.total(), 0, "it has not left");
+            drop(stream);
+            let ended = hub.stats().ended;
+            assert_eq!((ended.get(reason), ended.total()), (1, 1));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_a_sweep_ends_says_which_limit_it_passed() {
+    let hub = || Hub::builder().patience(0, Duration::ZERO).build();
+    let second = Duration::from_secs(1);
+
+    let behind = hub().expect("valid settings");
+    let stalled = join(&behind);
+    send(&behind, "unread");
+    assert_eq!(behind.sweep(), 1);
+    assert_ended(&behind, &stalled, EndReason::Behind);
+
+    let overdue = hub().expect("valid settings");
+    let stalled = join(&overdue).deadline(Instant::now() + second);
+    tokio::time::advance(second).await;
+    assert_eq!(overdue.sweep(), 1);
+    assert_ended(&overdue, &stalled, EndReason::Deadline);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_past_its_deadline_says_so_although_it_was_not_polled_any_more() {
+    let second = Duration::from_secs(1);
+    let (hub, polled) = (Hub::new(), Hub::new());
+    let mut ending = join(&polled).deadline(Instant::now() + second);
+    drop(join(&hub).deadline(Instant::now() + second));
+    assert_eq!(hub.stats().ended.dropped, 1, "before the deadline");
+    let stalled = join(&hub).deadline(Instant::now() + second);
+    assert_eq!(ending.next().await, None);
+    assert_eq!(ending.end_reason(), Some(EndReason::Deadline));
+    drop((stalled, ending));
+    assert_eq!(hub.stats().ended.deadline, 1);
+    assert_eq!(polled.stats().ended.deadline, 1);
+}
+
+#[tokio::test]
+async fn a_stream_that_its_lag_policy_ends_says_so() {
+    for policy in [LagPolicy::Disconnect, LagPolicy::End] {
+        let hub = small_hub(policy);
+        let mut stream = join(&hub);
+        send_five(&hub);
+        while stream.next().await.is_some() {}
+        assert_eq!(stream.end_reason(), Some(EndReason::Gap));
+        drop(stream);
+        assert_eq!(hub.stats().ended.gap, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_is_the_reason_of_those_that_end_and_of_those_that_are_cut() {
+    let hub = Hub::new();
+    let (mut reading, stalled) = (join(&hub), join(&hub));
+    send(&hub, "unread");
+    let reader = tokio::spawn(async move {
+        while reading.next().await.is_some() {}
+        reading.end_reason()
+    });
+    assert_eq!(hub.shutdown(Duration::from_secs(2)).await, 1);
+    assert_eq!(reader.await.expect("no panic"), Some(EndReason::Shutdown));
+    assert_eq!(stalled.end_reason(), Some(EndReason::Shutdown));
+    let ended = hub.stats().ended;
+    assert_eq!((ended.shutdown, ended.total()), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_reason_counts() {
+    let hub = Hub::new();
+    let stream = join(&hub);
+    hub.drain_user("ann");
+    assert_eq!(hub.disconnect_user("ann"), 1);
+    hub.shutdown(Duration::ZERO).await;
+    assert_ended(&hub, &stream, EndReason::Drained);
+    drop(stream);
+    assert_eq!(hub.stats().ended.total(), 1);
+}
+
+#[cfg(feature = "serve")]
+mod over_http {
+    use std::ops::ControlFlow;
+
+    use axum::{Router, extract::State, routing::get};
+    use tidings::metrics::Ends;
+    use tidings::serve::{bind, serve};
+    use tidings::sse::{Chunks, SseResponse, View};
+    use tidings_testkit::SseRequest;
+
+    use super::*;
+
+    /// Shows one event.
+    struct One;
+
+    impl View for One {
+        fn show(&mut self, frame: &Frame, chunks: &mut Chunks) -> ControlFlow<()> {
+            chunks.push(frame.to_bytes());
+            ControlFlow::Break(())
+        }
+    }
+
+    async fn stream(State(hub): State<Hub>) -> Result<Subscription, RegisterError> {
+        hub.register("ann")
+    }
+
+    async fn view(State(hub): State<Hub>) -> Result<SseResponse, RegisterError> {
+        Ok(SseResponse::new(hub.register("ann")?).view(One))
+    }
+
+    async fn left(hub: &Hub) -> Ends {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while hub.stats().ended.total() == 0 && Instant::now() < deadline {
+            sleep(Duration::from_millis(5)).await;
+        }
+        let ended = hub.stats().ended;
+        assert_eq!((ended.total(), hub.total_connections()), (1, 0));
+        ended
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_drops_its_stream_and_a_view_completes_it() {
+        for path in ["/stream", "/view"] {
+            let hub = Hub::new();
+            let app = Router::new()
+                .route("/stream", get(stream))
+                .route("/view", get(view))
+                .with_state(hub.clone());
+            let listener = bind("127.0.0.1:0").await.expect("a port");
+            let addr = listener.local_addr().expect("an address");
+            let server = tokio::spawn(serve(listener, app).into_future());
+            let mut client = SseRequest::get(path).connect(addr).await.expect("a stream");
+            send(&hub, "hello");
+            assert_eq!(&*client.next().await.data, "hello");
+            if path == "/view" {
+                client.expect_end().await;
+                assert_eq!(left(&hub).await.completed, 1);
+            } else {
+                drop(client);
+                assert_eq!(left(&hub).await.dropped, 1);
+            }
+            server.abort();
+        }
+    }
 }
 
 #[cfg(feature = "axum")]

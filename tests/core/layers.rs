@@ -12,6 +12,7 @@ const ORDER: &[&str] = &[
     "sync",
     "error",
     "time",
+    "end",
     "metrics",
     "id",
     "gap",

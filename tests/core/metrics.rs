@@ -55,7 +55,7 @@ async fn refusals_are_counted_by_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn prunes_are_counted_by_reason() {
+async fn ends_are_counted_by_reason() {
     let builder: Builder<Text> = GenericBroadcaster::builder();
     let hub = builder
         .patience(1, Duration::from_secs(10))
@@ -72,17 +72,15 @@ async fn prunes_are_counted_by_reason() {
     hub.sweep();
     tokio::time::advance(Duration::from_secs(11)).await;
     assert_eq!(hub.sweep(), 1);
-    assert_eq!(
-        (hub.stats().prunes.behind, hub.stats().prunes.deadline),
-        (1, 0)
-    );
+    let ended = hub.stats().ended;
+    assert_eq!((ended.behind, ended.deadline), (1, 0));
     tokio::time::advance(Duration::from_secs(60)).await;
     assert_eq!(hub.sweep(), 1);
+    drop(hub.register("eve"));
     let stats = hub.stats();
-    assert_eq!(
-        (stats.prunes.behind, stats.prunes.deadline, stats.pruned),
-        (1, 1, 2)
-    );
+    let ended = stats.ended;
+    assert_eq!((ended.behind, ended.deadline, ended.dropped), (1, 1, 1));
+    assert_eq!((ended.total(), stats.registered), (3, 3));
 }
 
 #[tokio::test]
@@ -227,9 +225,19 @@ mod recorder {
                 &page,
                 "tidings_gaps_total{broadcaster=\"chat\",reason=\"lagged\"} 0",
             );
+            assert_has(
+                &page,
+                "tidings_ended_total{broadcaster=\"chat\",reason=\"dropped\"} 0",
+            );
             drop(tab);
+            let _tab = chat.register("ann").expect("there is no cap");
+            chat.disconnect_user("ann");
             chat.report_metrics();
             let page = recorder.handle().render();
+            for (reason, count) in [("dropped", 1), ("disconnected", 1), ("drained", 0)] {
+                let labels = format!("broadcaster=\"chat\",reason=\"{reason}\"");
+                assert_has(&page, &format!("tidings_ended_total{{{labels}}} {count}"));
+            }
             assert_has(&page, "tidings_connections{broadcaster=\"chat\"} 0");
             assert!(!page.contains("ann"));
         });

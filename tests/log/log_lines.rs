@@ -117,7 +117,7 @@ async fn a_connections_lines_hold_its_user_and_id_escaped() {
     let log = LOG.clone();
     let hub = hub();
     drop(tab(&hub));
-    log.assert_logged(&["registered", "left"]);
+    log.assert_logged(&["registered", r#"left reason="dropped""#]);
 
     let first = tab(&hub);
     hub.register_as(HOSTILE, HOSTILE).expect_err("in use");
@@ -133,6 +133,11 @@ async fn a_connections_lines_hold_its_user_and_id_escaped() {
     drop(third);
     hub.forget(HOSTILE);
     log.assert_logged(&["unregistered", "drained", "disconnected", "forgotten"]);
+    log.assert_logged(&[
+        r#"left reason="unregistered""#,
+        r#"left reason="drained""#,
+        r#"left reason="disconnected""#,
+    ]);
 
     let mut lagging = tab(&hub);
     for n in 0..5 {

@@ -66,6 +66,8 @@ struct Stream {
     connection: u8,
     is_in: bool,
     phase: Phase,
+    /// Why it ended, if that was one of these, and nothing had asked it to finish before.
+    why: Option<Why>,
     policy: Policy,
     since: u64,
     deadline: Option<u64>,
@@ -92,6 +94,12 @@ struct Stream {
     done: u64,
     lagged: u64,
     behind_since: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Why {
+    Behind,
+    Overdue,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
@@ -224,6 +232,7 @@ impl Model {
             connection,
             is_in: true,
             phase: Phase::Open,
+            why: None,
             policy: policy.unwrap_or(self.settings.policy),
             since: self.now,
             deadline: deadline.map(|after| self.now + after),
@@ -283,6 +292,11 @@ impl Model {
     }
 
     pub fn drop_stream(&mut self, stream: usize) {
+        let now = self.now;
+        let dropped = self.streams.get_mut(&stream).expect("it was not dropped");
+        if dropped.deadline.is_some_and(|deadline| deadline <= now) {
+            dropped.end_for(Why::Overdue);
+        }
         self.leave(stream);
         self.streams.remove(&stream);
     }
@@ -292,6 +306,11 @@ impl Model {
         let stream = self.streams.get_mut(&number).expect("it was not dropped");
         if !std::mem::take(&mut stream.is_in) {
             return;
+        }
+        match stream.why {
+            Some(Why::Behind) => self.counted.behind += 1,
+            Some(Why::Overdue) => self.counted.overdue += 1,
+            None => {}
         }
         let (index, connection) = (stream.channel, stream.connection);
         self.connections -= 1;
@@ -422,6 +441,13 @@ impl Model {
 }
 
 impl Stream {
+    fn end_for(&mut self, why: Why) {
+        if self.phase == Phase::Open {
+            self.why = Some(why);
+        }
+        self.phase = Phase::Ended;
+    }
+
     /// The offset of the first event that is not for it.
     fn end(&self, channel: &Channel) -> u64 {
         self.until.unwrap_or(channel.next())

@@ -1,6 +1,6 @@
 //! What a stream yields.
 
-use super::{Model, Phase, Place, Restart};
+use super::{Model, Phase, Place, Restart, Why};
 use crate::script::Policy;
 
 /// A stream takes so many events out of a history in one go, and then has them whatever becomes of the history.
@@ -51,7 +51,7 @@ impl Model {
         let now = self.now;
         let stream = self.streams.get_mut(&number).expect("it was not dropped");
         if stream.deadline.is_some_and(|deadline| deadline <= now) {
-            stream.phase = Phase::Ended;
+            stream.end_for(Why::Overdue);
         }
         if let Some(gap) = stream.gap.take()
             && let Some(polled) = self.tell(number, gap)

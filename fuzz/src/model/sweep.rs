@@ -1,6 +1,6 @@
 //! The sweep.
 
-use super::Model;
+use super::{Model, Why};
 use crate::script::USERS;
 
 impl Model {
@@ -47,12 +47,7 @@ impl Model {
             let is_stuck = since.is_some_and(|since| now - since >= for_millis);
             let is_overdue = stream.deadline.is_some_and(|deadline| deadline <= now);
             if is_stuck || is_overdue {
-                let of = if is_stuck {
-                    &mut self.counted.behind
-                } else {
-                    &mut self.counted.overdue
-                };
-                *of += 1;
+                stream.end_for(if is_stuck { Why::Behind } else { Why::Overdue });
                 count += 1;
                 self.cut(number);
             }

@@ -33,7 +33,7 @@ const FIGURES = [
   ["Deliveries / s", rate((s) => s.deliveries)],
   ["Lost by lag / s", rate((s) => s.lagged)],
   ["Refused, in all", level((s) => s.refused)],
-  ["Pruned, in all", level((s) => s.pruned)],
+  ["Ended behind, in all", level((s) => s.ended.behind)],
 ];
 const BACKPLANE = [
   ["Queued", level((s) => s.backplane?.queued ?? null)],

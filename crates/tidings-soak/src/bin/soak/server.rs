@@ -38,8 +38,8 @@ pub(crate) const RARE: [&str; 9] = [
     "events replayed",
     "events gone before a replay",
     "gaps for unknown ids",
-    "pruned, too far behind",
-    "pruned, past the deadline",
+    "ended, too far behind",
+    "ended, past the deadline",
     "refused, the user is full",
     "refused, the total is full",
 ];
@@ -207,8 +207,8 @@ fn obey(site: &Site, tokio: &Handle, question: &str) -> String {
                     stats.replayed,
                     stats.evicted,
                     stats.gaps.epoch,
-                    stats.prunes.behind,
-                    stats.prunes.deadline,
+                    stats.ended.behind,
+                    stats.ended.deadline,
                     stats.refusals.user_full,
                     stats.refusals.total_full,
                 ];

@@ -1,0 +1,76 @@
+//! Why a stream ended.
+
+use std::fmt;
+
+/// Why a connection ended.
+///
+/// The first reason counts: a stream that was drained, and whose client then goes without reading the rest, was drained.
+/// Found in four places: [`Subscription::end_reason`](crate::Subscription::end_reason), the log line `left` (at `debug`, in the
+/// connection's span, as `reason`), [`Stats::ended`](crate::Stats::ended), and the metric `tidings_ended_total` under its
+/// label `reason`. The log and the metric use the [names](Self::as_str) given here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EndReason {
+    /// `dropped`: the stream was dropped before anything else ended it. Usually the client has closed its connection or lost
+    /// it. A server that gives up on a client, because it takes nothing for example, drops the stream as well; `Stalls` (feature
+    /// `serve`) counts that.
+    Dropped,
+    /// `completed`: its [`View`](crate::sse::View) ended it at an event, behind which it had nothing more to show.
+    Completed,
+    /// `unregistered`: by [`unregister`](crate::GenericBroadcaster::unregister).
+    Unregistered,
+    /// `disconnected`: by [`disconnect_user`](crate::GenericBroadcaster::disconnect_user).
+    Disconnected,
+    /// `drained`: by [`drain_user`](crate::GenericBroadcaster::drain_user).
+    Drained,
+    /// `forgotten`: by [`forget`](crate::GenericBroadcaster::forget).
+    Forgotten,
+    /// `behind`: a [sweep](crate::GenericBroadcaster::sweep) found it further behind than the
+    /// [patience](crate::Builder::patience) allows, for longer.
+    Behind,
+    /// `gap`: events were missing, and its [`LagPolicy`](crate::LagPolicy) or its [`View`](crate::sse::View) ended it for that.
+    Gap,
+    /// `deadline`: its [deadline](crate::Subscription::deadline) had passed.
+    Deadline,
+    /// `shutdown`: by a [shutdown](crate::GenericBroadcaster::shutdown) of the broadcaster.
+    Shutdown,
+}
+
+impl EndReason {
+    /// In the order of their numbers.
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Dropped,
+        Self::Completed,
+        Self::Unregistered,
+        Self::Disconnected,
+        Self::Drained,
+        Self::Forgotten,
+        Self::Behind,
+        Self::Gap,
+        Self::Deadline,
+        Self::Shutdown,
+    ];
+
+    /// Its name in the log and in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dropped => "dropped",
+            Self::Completed => "completed",
+            Self::Unregistered => "unregistered",
+            Self::Disconnected => "disconnected",
+            Self::Drained => "drained",
+            Self::Forgotten => "forgotten",
+            Self::Behind => "behind",
+            Self::Gap => "gap",
+            Self::Deadline => "deadline",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
