@@ -326,7 +326,7 @@ fn read(folder: &Path, prefix: &str, files: &mut Vec<File>) {
         let path = format!("{prefix}{name}");
         if entry.path().is_dir() {
             read(&entry.path(), &format!("{path}/"), files);
-        } else {
+        } else if path.ends_with(".rs") {
             let text = fs::read_to_string(entry.path()).expect("a file of text");
             files.push(File { path, text });
         }
