@@ -144,6 +144,38 @@ pub(crate) fn check_publishers(
     Ok(checked)
 }
 
+/// Where the servers themselves have lost what they had confirmed: whoever lacks an event is told after the one before it.
+pub(crate) fn check_told(got: &[Got], confirmed: &HashSet<String>) -> Result<Checked, String> {
+    let mut checked = Checked::default();
+    let mut came: HashMap<&str, BTreeMap<u64, usize>> = HashMap::new();
+    let mut last_gap = None;
+    for (place, item) in got.iter().enumerate() {
+        match item {
+            Got::Opened => {}
+            Got::Gap(_) => {
+                checked.gaps += 1;
+                last_gap = Some(place);
+            }
+            Got::Event(name) => {
+                checked.deliveries += 1;
+                let (publisher, count) = parts(name);
+                let of_publisher = came.entry(publisher).or_default();
+                of_publisher.entry(count).or_insert(place);
+            }
+        }
+    }
+    for name in confirmed {
+        let (publisher, count) = parts(name);
+        let of_publisher = came.get(publisher);
+        match of_publisher.and_then(|came| came.range(..=count).next_back()) {
+            Some((last, _)) if *last == count => {}
+            before if last_gap > before.map(|(_, place)| *place) => {}
+            _ => return Err(format!("{name} was lost by the servers, and no gap")),
+        }
+    }
+    Ok(checked)
+}
+
 /// The publisher of an event, and how many it had sent to anybody with it.
 fn parts(name: &str) -> (&str, u64) {
     let (publisher, count) = name[1..name.len() - 1].split_once(' ').expect("two parts");
