@@ -2,21 +2,19 @@
 //! before and behind, and no connection gets an event twice.
 
 use std::collections::HashSet;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tidings::backplane::{
-    Backplane, BackplaneError, Event, Fetched, Head, InProcess, InProcessNode, Level, Message,
-    Position, Published,
+    Backplane, BackplaneError, InProcess, InProcessNode, Level, Message, Published,
 };
-use tidings::{
-    Frame, GapReason, GenericBroadcaster, History, LastEventId, Subscription, Text, UserId,
-};
+use tidings::{Frame, GapReason, GenericBroadcaster, History, LastEventId, Subscription, Text};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout};
-use tokio_stream::{Stream, StreamExt};
+use tokio::time::{sleep, timeout};
+use tokio_stream::StreamExt;
+
+use crate::support::wrapped::{Answers, Wrapped};
 
 type Hub = GenericBroadcaster<Text>;
 
@@ -244,52 +242,18 @@ async fn an_event_whose_acknowledgement_was_lost_waits_for_the_log() {
 
 /// An engine that can be reached, and does not answer.
 struct Silent {
-    node: InProcessNode,
     speaks: Arc<Semaphore>,
 }
 
 #[async_trait]
-impl Backplane for Silent {
-    fn level(&self) -> Level {
-        self.node.level()
-    }
-
-    fn horizon(&self) -> Option<Position> {
-        self.node.horizon()
-    }
-
-    fn max_body(&self) -> usize {
-        self.node.max_body()
-    }
-
-    async fn publish(&self, messages: &[Message]) -> Result<Vec<Published>, BackplaneError> {
-        drop(self.speaks.acquire().await);
-        self.node.publish(messages).await
-    }
-
-    async fn set_interest(&self, add: &[UserId], remove: &[UserId]) -> Result<(), BackplaneError> {
-        self.node.set_interest(add, remove).await
-    }
-
-    fn events(&self) -> Pin<Box<dyn Stream<Item = Event> + Send>> {
-        self.node.events()
-    }
-
-    async fn fetch(
+impl Answers for Silent {
+    async fn publish(
         &self,
-        user: &UserId,
-        after: Position,
-        limit: usize,
-    ) -> Result<Fetched, BackplaneError> {
-        self.node.fetch(user, after, limit).await
-    }
-
-    async fn heads(&self, users: &[UserId]) -> Result<Vec<Head>, BackplaneError> {
-        self.node.heads(users).await
-    }
-
-    async fn close(&self, deadline: Instant) {
-        self.node.close(deadline).await;
+        node: &InProcessNode,
+        messages: &[Message],
+    ) -> Result<Vec<Published>, BackplaneError> {
+        drop(self.speaks.acquire().await);
+        node.publish(messages).await
     }
 }
 
@@ -359,9 +323,11 @@ async fn a_stream_that_lags_over_what_was_shown_is_told() {
 async fn an_engine_that_is_silent_is_away_as_well() {
     let engine = InProcess::new(Level::Replayable);
     let speaks = Arc::new(Semaphore::new(0));
-    let a = hub(Silent {
+    let a = hub(Wrapped {
         node: engine.node(),
-        speaks: speaks.clone(),
+        answers: Silent {
+            speaks: speaks.clone(),
+        },
     });
     let mut here = tab(&a).await;
     say(&a, "1");

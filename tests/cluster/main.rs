@@ -1,6 +1,9 @@
 //! Several nodes, over an engine in memory and over NATS, which needs a `nats-server`; and every future that is given up.
+//!
+//! What takes minutes and has nothing to do with the default features runs with them only.
 
 mod backplane;
+#[cfg(feature = "serve")]
 mod backplane_faults;
 mod backplane_in_process;
 #[cfg(feature = "serve")]
@@ -20,6 +23,7 @@ mod three_servers;
 
 #[path = "../support"]
 mod support {
+    #[cfg(feature = "serve")]
     pub(crate) mod cluster;
     #[cfg(feature = "serve")]
     pub(crate) mod decoder;
@@ -33,4 +37,5 @@ mod support {
     #[cfg(feature = "serve")]
     pub(crate) mod three;
     pub(crate) mod within;
+    pub(crate) mod wrapped;
 }

@@ -16,8 +16,8 @@ use axum::http::Request;
 use bytes::Bytes;
 use serde_json::json;
 use tidings::backplane::{
-    Backplane, BackplaneError, Cause, Event, Fetched, Head, InProcess, InProcessNode, Level,
-    Message, Position, Published, Received,
+    Backplane, BackplaneError, Cause, Event, InProcess, InProcessNode, Level, Message, Published,
+    Received,
 };
 use tidings::protocol::agui::{self, RunRef, RunView};
 use tidings::sse::SseResponse;
@@ -29,6 +29,8 @@ use tokio::time::Instant;
 use tokio_stream::{Stream, StreamExt};
 use tower::ServiceExt;
 use tracing_subscriber::EnvFilter;
+
+use crate::support::wrapped::{Answers, Wrapped};
 
 /// Ends the line, forges one, and takes over the terminal: C0, C1, a line separator, and text that runs backwards.
 const HOSTILE: &str =
@@ -249,7 +251,6 @@ async fn what_an_operator_does_is_logged_with_who_it_was_escaped() {
 
 /// An engine whose errors somebody else has written. It fails, then it refuses, then it takes what it is given.
 struct Hostile {
-    node: InProcessNode,
     calls: AtomicUsize,
 }
 
@@ -258,20 +259,12 @@ fn hostile() -> BackplaneError {
 }
 
 #[async_trait]
-impl Backplane for Hostile {
-    fn level(&self) -> Level {
-        self.node.level()
-    }
-
-    fn horizon(&self) -> Option<Position> {
-        self.node.horizon()
-    }
-
-    fn max_body(&self) -> usize {
-        self.node.max_body()
-    }
-
-    async fn publish(&self, messages: &[Message]) -> Result<Vec<Published>, BackplaneError> {
+impl Answers for Hostile {
+    async fn publish(
+        &self,
+        node: &InProcessNode,
+        messages: &[Message],
+    ) -> Result<Vec<Published>, BackplaneError> {
         match self.calls.fetch_add(1, Ordering::Relaxed) {
             0 => Err(hostile()),
             1 => Ok(messages
@@ -281,38 +274,26 @@ impl Backplane for Hostile {
                     reason: hostile(),
                 })
                 .collect()),
-            _ => self.node.publish(messages).await,
+            _ => node.publish(messages).await,
         }
     }
 
-    async fn set_interest(&self, _: &[UserId], _: &[UserId]) -> Result<(), BackplaneError> {
+    async fn set_interest(
+        &self,
+        _: &InProcessNode,
+        _: &[UserId],
+        _: &[UserId],
+    ) -> Result<(), BackplaneError> {
         Err(hostile())
     }
 
-    fn events(&self) -> Pin<Box<dyn Stream<Item = Event> + Send>> {
+    fn events(&self, node: &InProcessNode) -> Pin<Box<dyn Stream<Item = Event> + Send>> {
         let unheard = Event::Unheard {
             users: vec![HOSTILE.into()],
             cause: Cause::Denied,
             detail: HOSTILE.into(),
         };
-        Box::pin(tokio_stream::once(unheard).chain(self.node.events()))
-    }
-
-    async fn fetch(
-        &self,
-        user: &UserId,
-        after: Position,
-        limit: usize,
-    ) -> Result<Fetched, BackplaneError> {
-        self.node.fetch(user, after, limit).await
-    }
-
-    async fn heads(&self, users: &[UserId]) -> Result<Vec<Head>, BackplaneError> {
-        self.node.heads(users).await
-    }
-
-    async fn close(&self, deadline: Instant) {
-        self.node.close(deadline).await;
+        Box::pin(tokio_stream::once(unheard).chain(node.events()))
     }
 }
 
@@ -321,9 +302,11 @@ async fn an_engines_errors_and_its_foreign_messages_are_logged_escaped() {
     let log = LOG.clone();
     let node = InProcess::new(Level::AtMostOnce).node();
     let hub: GenericBroadcaster<Text> = GenericBroadcaster::builder()
-        .backplane(Hostile {
+        .backplane(Wrapped {
             node: node.clone(),
-            calls: AtomicUsize::new(0),
+            answers: Hostile {
+                calls: AtomicUsize::new(0),
+            },
         })
         .build()
         .expect("valid");

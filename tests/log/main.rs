@@ -2,3 +2,8 @@
 
 mod log_lines;
 mod trace;
+
+#[path = "../support"]
+mod support {
+    pub(crate) mod wrapped;
+}
