@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::support::{poll_all, remembering};
-use crate::channel::{Accepted, Incoming, Reading, Resume, Seam, Upstream, Welcome};
+use crate::channel::{Accepted, Incoming, Label, Origin, Reading, Resume, Seam, Upstream, Welcome};
 use crate::gap::Gap;
 use crate::id::Position;
 use crate::registry::{Limits, Registry};
@@ -68,35 +68,45 @@ pub(super) fn take(hub: &Hub, offset: u64, previous: u64, number: u32) -> Accept
 }
 
 pub(super) fn take_at(hub: &Hub, position: Position, previous: u64, number: u32) -> Accepted {
-    let incoming = Incoming { position, previous };
-    let make = |id: Position| Event { number, id };
+    let origin = Origin::Upstream(Incoming { position, previous });
+    let make = |id: Option<Position>| event(number, id);
     hub.with("u", |channel| {
-        channel.take(false, incoming, (1, None), make)
+        channel.append(origin, Label::event(1, None), make)
     })
     .expect("the channel is there")
 }
 
-fn notice(id: Position) -> Event {
-    Event { number: NOTICE, id }
+fn event(number: u32, id: Option<Position>) -> Event {
+    // What is shown ahead of the log has none.
+    let id = id.unwrap_or(place(0));
+    Event { number, id }
 }
 
 /// Shows an event that the engine's log has not returned.
 pub(super) fn show(hub: &Hub, number: u32) {
-    let id = place(0);
-    let notice = (1, Event { number: NOTICE, id });
+    let origin = Origin::Ahead {
+        notice: event(NOTICE, None),
+        weight: 1,
+    };
     hub.with("u", |channel| {
-        channel.show((1, None), Event { number, id }, notice);
+        channel.append(origin, Label::event(1, None), |id| event(number, id))
+    });
+}
+
+fn note(hub: &Hub, origin: Origin<Event>) {
+    hub.with("u", |channel| {
+        channel.append(origin, Label::notice(1), |id| event(NOTICE, id))
     });
 }
 
 /// Sends what says that everything up to there is missing.
 pub(super) fn skip(hub: &Hub, until: u64) {
-    hub.with("u", |channel| channel.skip(place(until), 1, notice));
+    note(hub, Origin::Upstream(Incoming::up_to(place(until))));
 }
 
 /// Goes over to the engine's log that there is.
 pub(super) fn follow(hub: &Hub) {
-    hub.with("u", |channel| channel.follow(1, notice));
+    note(hub, Origin::Reset);
 }
 
 /// The events that a stream has without waiting.

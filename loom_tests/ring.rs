@@ -67,7 +67,7 @@ fn open<T: Send + Sync + 'static>(hub: &Shared<T>, id: &str) -> Subscription<Arc
 }
 
 fn send<T: Send + Sync + 'static>(hub: &Shared<T>, event: &Arc<T>) -> usize {
-    let sent = hub.with("u", |channel| channel.publish(1, None, |_| event.clone()));
+    let sent = hub.with("u", |channel| append(channel, event.clone()));
     sent.expect("somebody is in")
 }
 
@@ -114,9 +114,7 @@ impl Drop for Tagged {
         dropped.fetch_add(1, Ordering::Relaxed);
         let hub = TAGGED.with_borrow(Option::clone);
         if let Some(hub) = hub {
-            hub.with("u", |channel| {
-                channel.publish(1, None, |_| Arc::new(Tagged(None)))
-            });
+            hub.with("u", |channel| append(channel, Arc::new(Tagged(None))));
         }
     }
 }

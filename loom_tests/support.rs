@@ -10,7 +10,7 @@ use futures_core::Stream;
 #[cfg(not(shuttle))]
 use tokio::time::Instant;
 
-use crate::channel::{History, Resume};
+use crate::channel::{Channel, History, Label, Origin, Resume};
 use crate::error::{RefusalForm, RegisterError};
 use crate::gap::Gap;
 use crate::id::ConnectionId;
@@ -90,8 +90,14 @@ pub(super) fn unregister(hub: &Hub, user: &str, id: &str) -> bool {
     hub.unregister(user, &ConnectionId::from(id))
 }
 
+/// Broadcasts an event on this channel, and says how many streams it has reached.
+pub(super) fn append<T: Clone + Send + 'static>(channel: &Channel<T>, event: T) -> usize {
+    let accepted = channel.append(Origin::Here, Label::event(1, None), |_| event);
+    accepted.reached()
+}
+
 pub(super) fn publish(hub: &Hub, user: &str, event: u32) -> usize {
-    hub.with_or_keep(user, |channel| channel.publish(1, None, |_| event))
+    hub.with_or_keep(user, |channel| append(channel, event))
         .unwrap_or(0)
 }
 

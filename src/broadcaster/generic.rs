@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Builder;
 use crate::backplane::relay::Running;
-use crate::channel::{Connection, Resume, Roster, Upstream};
+use crate::channel::{Connection, Label, Origin, Resume, Roster, Upstream};
 use crate::error::{BroadcastError, EncodeError, RegisterError, with_causes};
 use crate::event::{ToSse, Traced};
 use crate::frame::{Draft, Frame};
@@ -357,16 +357,17 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         }
         let sent = self.registry.with_or_keep(user, |channel| {
             let (draft, meta) = Draft::encode(event, channel.id_epoch())?;
-            let size = draft.weight();
+            let label = Label::event(draft.weight(), meta.key);
             let sample = Sample::take(self.name);
             let is_sampled = sample.is_some();
             let draft = draft.with_sample(sample);
             let mut bytes = 0;
-            let reached = channel.publish(size, meta.key, |id| {
+            let accepted = channel.append(Origin::Here, label, |id| {
                 let frame = draft.finish(id);
                 bytes = frame.as_bytes().len();
                 Arc::new(frame)
             });
+            let reached = accepted.reached();
             if is_sampled {
                 fanned_out(self.name, reached);
             }

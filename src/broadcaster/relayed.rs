@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::GenericBroadcaster;
 use crate::backplane::relay::{Confirm, Relay, Returning, Running, Settings};
 use crate::backplane::{Backplane, Level, Outbound};
-use crate::channel::{Channel, Welcome};
+use crate::channel::{Channel, Label, Origin, Welcome};
 use crate::error::{BroadcastError, ConfigError, EncodeError, RegisterError, RelayError};
 use crate::event::{Meta, ToSse};
 use crate::frame::{Draft, Frame};
@@ -164,19 +164,20 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         };
         let send_here = |channel: &Channel<Arc<Frame>>| {
             let (draft, meta) = Draft::encode(event, channel.id_epoch())?;
-            let size = draft.weight();
+            let label = Label::event(draft.weight(), meta.key);
             let sample = Sample::take(self.name);
             let is_sampled = sample.is_some();
             let draft = draft.with_sample(sample);
             let mut bytes = 0;
             let mut pushed = Ok(());
             // Pushed where its place is decided, so that the engine gets a user's events in the order of their places.
-            let reached = channel.publish(size, meta.key, |id| {
+            let accepted = channel.append(Origin::Here, label, |id| {
                 let frame = Arc::new(draft.finish(id));
                 bytes = frame.as_bytes().len();
                 pushed = push(channel.roster().hash(), &meta, &frame);
                 frame
             });
+            let reached = accepted.reached();
             if is_sampled {
                 fanned_out(self.name, reached);
             }

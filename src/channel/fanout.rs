@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::ring::Ring;
-use super::{Accepted, Connection, Incoming, Log, Refusal, Resume, Roster, Standing};
+use super::roster::Current;
+use super::{Accepted, Connection, Label, Log, Origin, Refusal, Resume, Roster, Standing};
 use crate::gap::{Gap, GapReason};
 use crate::id::{Position, UserId};
 use crate::sync::contain;
@@ -65,7 +66,7 @@ impl<T: Clone + Send + 'static> Channel<T> {
                 ..Welcome::default()
             };
         };
-        let joined = log.join(resume, || ring.subscribe());
+        let joined = log.join(resume, ring);
         connection.begin_at(joined.replay.position());
         connection.install(joined.feed, Some(Box::new(joined.replay)));
         Welcome {
@@ -85,79 +86,23 @@ impl<T: Clone + Send + 'static> Channel<T> {
         self.roster.log()?.id_epoch()
     }
 
-    /// Sends what `make` makes of the event's id to every connection that is subscribed, and says how many these are.
-    ///
-    /// With a log, `make` is called under its lock. `size` is what the event counts there, `key` what it is known by.
-    pub(crate) fn publish(
+    /// Appends what `make` makes of its id, and sends it to every connection that is subscribed. With a log, `make` is called
+    /// under its lock, and only if it is its turn.
+    pub(crate) fn append(
         &self,
-        size: usize,
-        key: Option<&str>,
+        origin: Origin<T>,
+        label: Label<'_>,
         make: impl FnOnce(Option<Position>) -> T,
-    ) -> usize {
-        self.sending(|send| match self.roster.log() {
-            None => send(make(None)),
-            Some(log) => log.append(size, key, make, send),
-        })
-    }
-
-    /// Sends an event of the engine's log, if it is its turn; see [`Log::take`]. It may tell of a gap.
-    pub(crate) fn take(
-        &self,
-        tells_of_a_gap: bool,
-        incoming: Incoming,
-        sized: (usize, Option<&str>),
-        make: impl FnOnce(Position) -> T,
     ) -> Accepted {
-        // What is not taken is dropped here and not under the log's lock: it may hold an attachment of the service.
-        let mut unused = Some(make);
-        let make = |id| {
-            let make = unused.take().expect("an event is made once");
-            match tells_of_a_gap {
-                true => self.count_notice(make(id)),
-                false => make(id),
-            }
-        };
-        self.sending(|send| match self.roster.log() {
-            None => Accepted::Elsewhere,
-            Some(log) => log.take(incoming, sized, make, || self.roster.add_notice(), send),
-        })
-    }
-
-    /// Sends an event that the engine's log has not returned yet; see [`Log::show`]. Each `size` is what the log counts.
-    pub(crate) fn show(&self, sized: (usize, Option<&str>), event: T, notice: (usize, T)) {
-        if let Some(log) = self.roster.log() {
-            let count = || self.roster.add_notice();
-            self.sending(|send| log.show(sized, event, notice, count, send));
+        let mut delivery = Delivery::to(&self.roster);
+        match (self.roster.log(), origin) {
+            (Some(log), origin) => log.append(origin, label, make, &mut delivery),
+            (None, Origin::Here) => Accepted::Delivered(delivery.send(make(None), label)),
+            (None, _) => Accepted::Elsewhere,
         }
     }
 
-    /// Sends what says that the engine's log lacks what comes next, up to this place; see [`Log::skip`].
-    pub(crate) fn skip(&self, until: Position, size: usize, make: impl FnOnce(Position) -> T) {
-        if let Some(log) = self.roster.log() {
-            let make = |id| self.count_notice(make(id));
-            let count = || self.roster.add_notice();
-            self.sending(|send| log.skip(until, size, make, count, send));
-        }
-    }
-
-    /// Sends something that is no event but tells of a gap to every connection that is subscribed.
-    pub(crate) fn note(&self, size: usize, make: impl FnOnce(Option<Position>) -> T) -> usize {
-        let make = |id| self.count_notice(make(id));
-        self.sending(|send| match self.roster.log() {
-            None => send(make(None)),
-            Some(log) => log.append(size, None, make, send),
-        })
-    }
-
-    /// Goes over to the engine's log that there is now, if it is another one; see [`Log::follow`].
-    pub(crate) fn follow(&self, size: usize, make: impl FnOnce(Position) -> T) {
-        if let Some(log) = self.roster.log() {
-            let make = |id| self.count_notice(make(id));
-            self.sending(|send| log.follow(size, make, send));
-        }
-    }
-
-    /// Where it is in the engine's log, if it is in one.
+    /// Where it is in its history, if it has one.
     pub(crate) fn place(&self) -> Option<Position> {
         self.roster.log()?.place()
     }
@@ -174,32 +119,51 @@ impl<T: Clone + Send + 'static> Channel<T> {
             log.catch_up(place);
         }
     }
+}
 
-    fn count_notice(&self, notice: T) -> T {
-        self.roster.add_notice();
-        notice
+/// Sends an event, or one and a notice before it, under the log's lock if there is a log. What that does to the service, streams
+/// that wake and other events that are dropped, follows when this is dropped: after the lock was released.
+pub(super) struct Delivery<'a, T: Clone + Send + 'static> {
+    roster: &'a Roster<T>,
+    /// What was sent to, and the event if nobody is there for it.
+    sent: [Option<(Current<T>, Option<T>)>; 2],
+}
+
+impl<'a, T: Clone + Send + 'static> Delivery<'a, T> {
+    fn to(roster: &'a Roster<T>) -> Self {
+        Self {
+            roster,
+            sent: [None, None],
+        }
     }
 
-    /// Runs `append`, which may send an event under the log's lock, and a notice before it. What these do to the service,
-    /// streams that wake and other events that are dropped, follows when that is released.
-    fn sending<R>(&self, append: impl FnOnce(&mut dyn FnMut(T) -> usize) -> R) -> R {
-        let (mut before, mut sent) = (None, None);
-        let result = append(&mut |event| {
-            self.roster.advance();
-            // With a log this is under its lock: a stream that has joined the log before reads from this ring.
-            let current = self.roster.current();
-            let (reached, unread) = match current.ring() {
-                Some(ring) => ring.push(event),
-                None => (0, Some(event)),
-            };
-            before = sent.replace((current, unread));
-            reached
-        });
-        for (current, unread) in before.into_iter().chain(sent) {
+    /// Sends it to the ring that there is now, and says to how many streams that is.
+    pub(super) fn send(&mut self, event: T, label: Label<'_>) -> usize {
+        if label.is_notice {
+            self.roster.add_notice();
+        }
+        self.roster.advance();
+        // With a log this is under its lock: a stream that has joined the log before reads from this ring.
+        let current = self.roster.current();
+        let (reached, unread) = match current.ring() {
+            Some(ring) => ring.push(event),
+            None => (0, Some(event)),
+        };
+        let [first, second] = &mut self.sent;
+        *match first {
+            None => first,
+            Some(_) => second,
+        } = Some((current, unread));
+        reached
+    }
+}
+
+impl<T: Clone + Send + 'static> Drop for Delivery<'_, T> {
+    fn drop(&mut self) {
+        for (current, unread) in self.sent.iter_mut().filter_map(Option::take) {
             current.ring().inspect(|ring| ring.release());
             contain(|| drop(unread));
         }
-        result
     }
 }
 
@@ -212,6 +176,6 @@ pub(crate) struct Welcome {
     pub(crate) cursor: Option<Position>,
     /// Up to where the client needs what the engine's log has. `None` for one that does not come back.
     pub(crate) log: Option<Position>,
-    /// How many [notices](Channel::note) are behind it.
+    /// How many notices of gaps are behind it.
     pub(crate) notices: u64,
 }

@@ -21,10 +21,13 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::discarded::Discarded;
+use super::fanout::Delivery;
 use super::latest::Latest;
-use super::ring::Feed;
-use super::shared::{Accepted, Incoming, Marks, Standing};
-use super::window::{Mark, Retained, Window};
+use super::origin::{Accepted, Incoming, Label, Origin};
+use super::progress::{Progress, Stamp};
+use super::ring::{Feed, Ring};
+use super::shared::Standing;
+use super::window::{Retained, Window};
 use super::{Replay, Resume, Retention};
 use crate::gap::{Gap, GapReason};
 use crate::id::Position;
@@ -67,8 +70,11 @@ pub(super) struct Excerpt<T> {
 
 impl<T: Clone + Send + 'static> Log<T> {
     pub(crate) fn new(retention: Arc<Retention>) -> Arc<Self> {
+        let epoch = Position::new_epoch();
+        let own = Position { epoch, offset: 0 };
+        let upstream = retention.upstream.as_ref();
         Arc::new(Self {
-            epoch: Position::new_epoch(),
+            epoch,
             window: Mutex::new(Window {
                 next: 1,
                 events: VecDeque::new(),
@@ -77,12 +83,9 @@ impl<T: Clone + Send + 'static> Log<T> {
                 latest: Latest::new(retention.keys),
                 away: None,
                 unclaimed: false,
-                marks: retention
-                    .upstream
-                    .as_ref()
-                    .map(|up| Marks::at(up.horizon())),
+                progress: Progress::at(upstream.map_or(own, |upstream| upstream.horizon())),
                 dropped_between: 0,
-                apart: None,
+                ahead: None,
             }),
             retention,
         })
@@ -101,19 +104,19 @@ impl<T: Clone + Send + 'static> Log<T> {
         Some(log)
     }
 
-    /// The epoch of its events' ids, if they get any: its own, or that of the engine's log.
+    /// The epoch of its events' ids, if they get any: its own, or that of the engine's log. While that is being replaced, an
+    /// event may get an id of the other one.
     pub(super) fn id_epoch(&self) -> Option<u64> {
         match &self.retention.upstream {
-            Some(_) => self.place().map(|place| place.epoch),
+            Some(upstream) => Some(upstream.horizon().epoch),
             None => self.retention.history.map(|_| self.epoch),
         }
     }
 
-    /// The place behind the event of this offset. Where ids are sent: only where there is a history that they could be
-    /// looked up in.
-    fn position(&self, offset: u64) -> Option<Position> {
+    /// The place of this offset, where ids are sent: only where there is a history that they could be looked up in.
+    fn position(&self, progress: Progress, offset: u64) -> Option<Position> {
         self.retention.history.map(|_| Position {
-            epoch: self.epoch,
+            epoch: progress.epoch,
             offset,
         })
     }
@@ -128,209 +131,139 @@ impl<T: Clone + Send + 'static> Log<T> {
         self.window.with(|window| f(window, &mut discarded))
     }
 
-    /// Gives an event its offset, appends it, and sends it (invariant 1). Not for a channel in an engine's log.
+    /// Gives its place to what `make` makes of it, appends it, and sends it (invariant 1), if it is its turn.
     pub(super) fn append(
         &self,
-        size: usize,
-        key: Option<&str>,
+        origin: Origin<T>,
+        label: Label<'_>,
         make: impl FnOnce(Option<Position>) -> T,
-        send: impl FnOnce(T) -> usize,
-    ) -> usize {
-        let now = self.now();
-        self.with(|window, discarded| {
-            let event = make(self.position(window.next));
-            self.push((window, discarded), (size, key), (now, None), event, send)
-        })
-    }
-
-    /// Appends and sends an event of the engine's log, if it is its turn. If something was [shown](Self::show) before it, the
-    /// notice of the gap comes first, and is counted by `count`.
-    pub(super) fn take(
-        &self,
-        incoming: Incoming,
-        (size, key): (usize, Option<&str>),
-        make: impl FnOnce(Position) -> T,
-        count: impl FnOnce(),
-        mut send: impl FnMut(T) -> usize,
+        delivery: &mut Delivery<'_, T>,
     ) -> Accepted {
-        let now = self.now();
+        let at = self.retention.age().map(|_| Instant::now());
+        // What is not appended is dropped here and not under the lock: it may hold an attachment of the service.
+        let mut make = Some(make);
         self.with(|window, discarded| {
-            let place = incoming.position;
-            let Some(marks) = window.marks.as_mut().filter(|at| at.epoch == place.epoch) else {
-                return Accepted::Elsewhere;
-            };
-            if place.offset <= marks.last {
-                return Accepted::Duplicate;
-            }
-            if incoming.previous > marks.last {
-                return Accepted::OutOfOrder;
-            }
-            let before = (marks.last, true);
-            marks.last = place.offset;
-            if let Some((size, notice)) = window.apart.take() {
-                count();
-                let sized = (size, None);
-                self.push(
-                    (window, discarded),
-                    sized,
-                    (now, Some(before)),
-                    notice,
-                    &mut send,
-                );
-            }
-            let event = make(place);
-            let at = (now, Some((place.offset, false)));
-            Accepted::Delivered(self.push((window, discarded), (size, key), at, event, send))
-        })
-    }
-
-    /// Sends an event that the engine's log has not returned, and keeps it behind what the log has returned. A notice of a gap
-    /// stands before the first such event, and is kept for [`take`](Self::take) to send behind the last.
-    pub(super) fn show(
-        &self,
-        (size, key): (usize, Option<&str>),
-        event: T,
-        notice: (usize, T),
-        count: impl FnOnce(),
-        mut send: impl FnMut(T) -> usize,
-    ) {
-        let now = self.now();
-        self.with(|window, discarded| {
-            let at = (now, window.marks.map(|marks| (marks.last, true)));
-            if window.apart.is_none() {
-                count();
-                let (size, first) = notice.clone();
-                window.apart = Some(notice);
-                self.push((window, discarded), (size, None), at, first, &mut send);
-            }
-            self.push((window, discarded), (size, key), at, event, send);
-        });
-    }
-
-    /// What comes next in the engine's log is missing, up to this place: appends and sends what says so. Nothing, if the
-    /// channel is there already.
-    pub(super) fn skip(
-        &self,
-        until: Position,
-        size: usize,
-        make: impl FnOnce(Position) -> T,
-        count: impl FnOnce(),
-        send: impl FnMut(T) -> usize,
-    ) {
-        let incoming = Incoming {
-            position: until,
-            previous: 0,
-        };
-        self.take(incoming, (size, None), make, count, send);
-    }
-
-    /// The engine's log has nothing up to this place that is not here, or known to be missing.
-    pub(super) fn catch_up(&self, place: Position) {
-        self.with(|window, _| {
-            if let Some(marks) = window.marks.as_mut().filter(|at| at.epoch == place.epoch) {
-                marks.last = marks.last.max(place.offset);
-            }
-        });
-    }
-
-    /// Compares itself with the end of the user's log, which has nothing between `newest` and `through`.
-    pub(super) fn compare(&self, newest: Position, through: u64) -> Standing {
-        self.with(|window, _| match &mut window.marks {
-            Some(marks) if marks.epoch == newest.epoch => {
-                if newest.offset > marks.last {
-                    return Standing::Behind;
+            let progress = window.progress;
+            let (stamp, id) = match origin {
+                Origin::Here => {
+                    let offset = progress.last + 1;
+                    (Stamp::at(offset), self.position(progress, offset))
                 }
-                marks.last = marks.last.max(through);
-                Standing::Level
-            }
-            _ => Standing::Elsewhere,
-        })
-    }
-
-    /// If the engine's log is another one than this is in, goes over to it: what is here of the old one is dropped, and
-    /// `make` says so to the streams.
-    pub(super) fn follow(
-        &self,
-        size: usize,
-        make: impl FnOnce(Position) -> T,
-        send: impl FnOnce(T) -> usize,
-    ) {
-        let Some(upstream) = &self.retention.upstream else {
-            return;
-        };
-        let now = self.now();
-        self.with(|window, discarded| {
-            // Asked under the lock. Outside, a slow caller could bring an answer from before the last change, and lead the
-            // channel back into the old log.
-            let horizon = upstream.horizon();
-            if window
-                .marks
-                .is_none_or(|marks| marks.epoch == horizon.epoch)
-            {
-                return;
-            }
-            while window.forget_oldest(&self.retention, discarded) {}
-            window.marks = Some(Marks::at(horizon));
-            window.apart = None;
-            let event = make(horizon);
-            self.push(
-                (window, discarded),
-                (size, None),
-                (now, Some((horizon.offset, false))),
-                event,
-                send,
-            );
-        });
-    }
-
-    /// Where it is in the engine's log, if it is in one.
-    pub(super) fn place(&self) -> Option<Position> {
-        self.with(|window, _| window.marks.map(|marks| marks.position(marks.last)))
-    }
-
-    /// Where a stream is that goes on with the event of this offset, unless there is one already.
-    pub(super) fn place_before(&self, next: u64) -> Option<Position> {
-        self.with(|window, _| {
-            if window.next != next {
-                return None;
-            }
-            let marks = window.marks.map(|marks| marks.position(marks.last));
-            marks.or_else(|| self.position(next - 1))
+                Origin::Upstream(Incoming { position, previous }) => {
+                    if position.epoch != progress.epoch {
+                        return Accepted::Elsewhere;
+                    }
+                    if position.offset <= progress.last {
+                        return Accepted::Duplicate;
+                    }
+                    if previous > progress.last {
+                        return Accepted::OutOfOrder;
+                    }
+                    if let Some((notice, weight)) = window.ahead.take() {
+                        let label = Label::notice(weight);
+                        let stamp = Stamp::after(progress.last);
+                        self.push((window, discarded), label, (at, stamp), notice, delivery);
+                    }
+                    (Stamp::at(position.offset), Some(position))
+                }
+                Origin::Ahead { notice, weight } => {
+                    let stamp = Stamp::after(progress.last);
+                    if window.ahead.is_none() {
+                        window.ahead = Some((notice.clone(), weight));
+                        let label = Label::notice(weight);
+                        self.push((window, discarded), label, (at, stamp), notice, delivery);
+                    } else {
+                        discarded.push(notice);
+                    }
+                    (stamp, None)
+                }
+                Origin::Reset => {
+                    let Some(upstream) = &self.retention.upstream else {
+                        return Accepted::Elsewhere;
+                    };
+                    // Asked under the lock. Outside, a slow caller could bring an answer from before the last change, and lead
+                    // the channel back into the old log.
+                    let horizon = upstream.horizon();
+                    if horizon.epoch == progress.epoch {
+                        return Accepted::Duplicate;
+                    }
+                    while window.forget_oldest(&self.retention, discarded) {}
+                    window.progress = Progress::at(horizon);
+                    discarded.extend(window.ahead.take().map(|(notice, _)| notice));
+                    (Stamp::at(horizon.offset), Some(horizon))
+                }
+            };
+            let event = make.take().expect("it is made once")(id);
+            window.progress.last = stamp.offset;
+            let reached = self.push((window, discarded), label, (at, stamp), event, delivery);
+            Accepted::Delivered(reached)
         })
     }
 
     fn push(
         &self,
         (window, discarded): (&mut Window<T>, &mut Discarded<T>),
-        (size, key): (usize, Option<&str>),
-        (at, mark): (Option<Instant>, Option<Mark>),
+        label: Label<'_>,
+        (at, stamp): (Option<Instant>, Stamp),
         event: T,
-        send: impl FnOnce(T) -> usize,
+        delivery: &mut Delivery<'_, T>,
     ) -> usize {
-        let entry = Retained {
+        let retained = Retained {
             event: event.clone(),
-            size,
+            size: label.weight,
             at,
-            mark,
+            stamp,
         };
-        window.keep(key, entry, &self.retention, discarded);
-        send(event)
+        window.keep(label.key, retained, &self.retention, discarded);
+        delivery.send(event, label)
     }
 
-    fn now(&self) -> Option<Instant> {
-        self.retention.age().map(|_| Instant::now())
+    /// The engine's log has nothing up to this place that is not here, or known to be missing.
+    pub(super) fn catch_up(&self, place: Position) {
+        self.with(|window, _| {
+            let progress = &mut window.progress;
+            if place.epoch == progress.epoch {
+                progress.last = progress.last.max(place.offset);
+            }
+        });
     }
 
-    /// Lets a stream in, which was counted before: `subscribe` takes its receiving side, and where that begins is noted in
-    /// the same step (invariants 2 and 3). Where the stream comes back with an id that is none of this log, that is said.
-    pub(super) fn join(
-        self: &Arc<Self>,
-        resume: Resume,
-        subscribe: impl FnOnce() -> Feed<T>,
-    ) -> Joined<T> {
+    /// Compares itself with the end of the user's log, which has nothing between `newest` and `through`.
+    pub(super) fn compare(&self, newest: Position, through: u64) -> Standing {
+        self.with(|window, _| {
+            let progress = &mut window.progress;
+            if newest.epoch != progress.epoch {
+                return Standing::Elsewhere;
+            }
+            if newest.offset > progress.last {
+                return Standing::Behind;
+            }
+            progress.last = progress.last.max(through);
+            Standing::Level
+        })
+    }
+
+    /// Where it is in the history, if places have ids.
+    pub(super) fn place(&self) -> Option<Position> {
+        self.with(|window, _| self.position(window.progress, window.progress.last))
+    }
+
+    /// Where a stream is that goes on with the event of this number, unless there is one already.
+    pub(super) fn place_before(&self, next: u64) -> Option<Position> {
+        self.with(|window, _| {
+            if window.next != next {
+                return None;
+            }
+            self.position(window.progress, window.progress.last)
+        })
+    }
+
+    /// Lets a stream in, which was counted before: it subscribes to the ring, and where it begins there is noted in the same
+    /// step (invariants 2 and 3). Where the stream comes back with an id that is none of this log, that is said.
+    pub(super) fn join(self: &Arc<Self>, resume: Resume, ring: &Ring<T>) -> Joined<T> {
         self.with(|window, _| {
             window.come_back(&self.retention);
-            let feed = subscribe();
+            let feed = ring.subscribe();
             let live = window.next;
             let unclaimed = std::mem::take(&mut window.unclaimed);
             let start = match resume {
@@ -341,17 +274,16 @@ impl<T: Clone + Send + 'static> Log<T> {
             };
             // Who is given everything has yet to get it, and comes back from before it if cut off until then.
             let gets_all = unclaimed && resume == Resume::Fresh;
-            let cursor = match (window.marks, gets_all) {
-                (Some(marks), true) => Some(marks.position(marks.begun)),
-                (Some(marks), false) => Some(marks.position(marks.last)),
-                (None, true) => self.position(0),
-                (None, false) => self.position(live - 1),
+            let progress = window.progress;
+            let last = self.position(progress, progress.last);
+            let cursor = match gets_all {
+                true => self.position(progress, progress.begun),
+                false => last,
             };
             let next = match start {
                 Start::At(next) => next,
                 Start::Log | Start::Unknown => live,
             };
-            let last = window.marks.map(|marks| marks.position(marks.last));
             let unknown = matches!(start, Start::Unknown);
             Joined {
                 feed,
@@ -364,34 +296,33 @@ impl<T: Clone + Send + 'static> Log<T> {
                 cursor,
                 log: match (start, resume) {
                     (Start::Log, _) => last,
-                    (Start::At(_), Resume::After(position)) => last.map(|_| position),
+                    (Start::At(_), Resume::After(position)) if !self.is_own() => Some(position),
                     _ => None,
                 },
             }
         })
     }
 
+    /// Whether the history is this log's alone, and no engine's log.
+    fn is_own(&self) -> bool {
+        self.retention.upstream.is_none()
+    }
+
     /// Where a stream goes on that has been here before, or on another node.
     fn find(&self, window: &Window<T>, position: Position) -> Start {
-        let live = window.next;
-        let Some(marks) = window.marks else {
-            let is_ours = self.retention.history.is_some()
-                && position.epoch == self.epoch
-                && position.offset < live;
-            return if is_ours {
-                Start::At(position.offset + 1)
-            } else {
-                Start::Unknown
-            };
-        };
-        if position.epoch != marks.epoch {
+        let progress = window.progress;
+        let Position { epoch, offset } = position;
+        if epoch != progress.epoch || self.retention.history.is_none() {
             return Start::Unknown;
         }
-        if position.offset < marks.dropped {
-            return Start::Log;
+        match self.is_own() {
+            // Nobody can have seen what comes only now.
+            true if offset > progress.last => Start::Unknown,
+            // Offsets are the numbers of the channel's events. What the window has dropped is told when it is read.
+            true => Start::At(offset + 1),
+            false if offset < progress.dropped => Start::Log,
+            false => Start::At(window.first_after(offset)),
         }
-        let first = live - window.events.len() as u64;
-        Start::At(first + window.behind(position.offset))
     }
 
     /// What there is of the events from `next` up to `end`, a few at a time. With `coalesce`, the newest of each key stand
@@ -400,30 +331,26 @@ impl<T: Clone + Send + 'static> Log<T> {
         let now = self.retention.age().map(|_| Instant::now());
         self.with(|window, discarded| {
             window.forget_old(now, &self.retention, discarded);
-            let first = window.next - window.events.len() as u64;
+            let first = window.first();
             if next < first {
                 let mut until = end.min(first);
                 let mut latest = Vec::new();
                 if coalesce {
                     (latest, until) = window.latest.within(next..until, CHUNK as usize);
                 }
-                let position = match window.marks {
-                    None => None,
-                    // A stream that has read the log up to there lacks events that were shown meanwhile.
-                    Some(_) if next <= window.dropped_between => None,
-                    Some(marks) if until == first => Some(marks.position(marks.dropped)),
-                    Some(_) => None,
+                let progress = window.progress;
+                let before = latest.first().map_or(until, |(number, _)| *number);
+                // Where the events of an engine's log stood that are dropped is not known, but for the last. And a stream that
+                // has read the log up to there lacks events that were shown meanwhile.
+                let is_known = before == first && next > window.dropped_between;
+                let place = match self.is_own() {
+                    true => Some(before - 1),
+                    false => is_known.then_some(progress.dropped),
                 };
-                let shared = window.marks.is_some();
-                let before = latest.first().map_or(until, |(offset, _)| *offset);
                 return Excerpt {
                     missed: until - next - latest.len() as u64,
                     told: !coalesce || !window.latest.accounts_from(next),
-                    position: match shared {
-                        true => position.filter(|_| latest.is_empty()),
-                        // What is left of the stretch is still to come.
-                        false => self.position(before - 1),
-                    },
+                    position: place.and_then(|offset| self.position(progress, offset)),
                     events: latest.into_iter().map(|(_, event)| event).collect(),
                     until,
                 };

@@ -2,16 +2,16 @@
 //!
 //! The log is the only order of events with ids. These are appended to a channel when the log returns them, so every node sends
 //! a user's events in one order, and the id of an event is its [`Position`] in the log, the same on all nodes. Events that are
-//! [shown](super::Log::show) during an outage have no ids; the log returns them later.
+//! shown [ahead](super::Origin::Ahead) of it during an outage have no ids; the log returns them later.
 //!
 //! 1. Events are appended in the order of the log and without holes. One whose predecessor is not here yet is refused as
-//!    [out of order](Accepted::OutOfOrder), one that is here already as a [duplicate](Accepted::Duplicate).
-//! 2. All positions in a channel belong to one epoch. An event of another one is [refused](Accepted::Elsewhere). When the log
-//!    is replaced, [`Log::follow`](super::Log::follow) empties the history and appends a notice, which stands between the
-//!    ids of the old log and those of the new one.
-//! 3. A channel may be opened while the log is replaced, and begin in the old one. So whoever opens a channel calls `follow`
-//!    once others can see the channel, and whoever replaces the log does so before it looks for channels: one of the two
-//!    finds the other.
+//!    [out of order](super::Accepted::OutOfOrder), one that is here already as a
+//!    [duplicate](super::Accepted::Duplicate).
+//! 2. All positions in a channel belong to one epoch. An event of another one is [refused](super::Accepted::Elsewhere). When the
+//!    log is replaced, [`Origin::Reset`](super::Origin::Reset) empties the history and appends a notice, which stands between
+//!    the ids of the old log and those of the new one.
+//! 3. A channel may be opened while the log is replaced, and begin in the old one. So a channel that is opened is reset once
+//!    others can see it, and whoever replaces the log does so before it looks for channels: one of the two finds the other.
 //! 4. A stream whose client is behind the history joins the channel first and reads the log afterwards; see [`Seam`].
 
 use std::fmt;
@@ -36,58 +36,6 @@ impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Upstream").field(&self.horizon()).finish()
     }
-}
-
-/// Where a channel is in the engine's log. Offsets, all of this epoch.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Marks {
-    pub(super) epoch: u64,
-    /// Everything up to here was appended, or is known to be missing.
-    pub(super) last: u64,
-    /// Before the channel's first event.
-    pub(super) begun: u64,
-    /// Everything that the log has returned after this is in the history.
-    pub(super) dropped: u64,
-}
-
-impl Marks {
-    pub(super) fn at(position: Position) -> Self {
-        let Position { epoch, offset } = position;
-        Self {
-            epoch,
-            last: offset,
-            begun: offset,
-            dropped: offset,
-        }
-    }
-
-    pub(super) fn position(&self, offset: u64) -> Position {
-        Position {
-            epoch: self.epoch,
-            offset,
-        }
-    }
-}
-
-/// An event from the engine's log.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Incoming {
-    pub(crate) position: Position,
-    /// The offset of the user's event before it.
-    pub(crate) previous: u64,
-}
-
-/// What became of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Accepted {
-    /// It was sent to so many streams.
-    Delivered(usize),
-    /// The channel has it.
-    Duplicate,
-    /// The channel lacks the one before it.
-    OutOfOrder,
-    /// The channel is in another log.
-    Elsewhere,
 }
 
 /// How a channel compares with the end of the user's log.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
-use super::ring::Ring;
 use super::{
-    Accepted, History, Incoming, Log, Reading, Resume, Retention, Seam, Standing, Upstream,
+    Accepted, Channel, History, Incoming, Label, Log, Origin, Reading, Resume, Retention, Seam,
+    Standing, Upstream,
 };
 use crate::id::Position;
 
@@ -20,7 +20,7 @@ type Event = (u32, Position);
 
 struct Node {
     log: Arc<Log<Event>>,
-    ring: Ring<Event>,
+    channel: Channel<Event>,
     sent: RefCell<Vec<Event>>,
     epoch: Arc<AtomicU64>,
 }
@@ -49,9 +49,10 @@ fn node(history: History) -> Node {
         }
     });
     let retention = Retention::new(Some(history), 0, Some(upstream), Arc::default());
+    let log = Log::new(Arc::new(retention));
     Node {
-        log: Log::new(Arc::new(retention)),
-        ring: Ring::new(64),
+        channel: Channel::open("u".into(), 0, 64, Some(log.clone()), None),
+        log,
         sent: RefCell::default(),
         epoch,
     }
@@ -65,21 +66,17 @@ fn place(offset: u64) -> Position {
 }
 
 impl Node {
-    fn send(&self, event: Event) -> usize {
+    fn make(&self, number: u32, id: Option<Position>) -> Event {
+        let event = (number, id.expect("it has a place"));
         self.sent.borrow_mut().push(event);
-        self.ring.push(event).0
+        event
     }
 
     fn take_sized(&self, position: Position, previous: u64, number: u32, size: usize) -> Accepted {
-        let incoming = Incoming { position, previous };
-        let make = |id: Position| (number, id);
-        self.log.take(
-            incoming,
-            (size, None),
-            make,
-            || (),
-            |event| self.send(event),
-        )
+        let origin = Origin::Upstream(Incoming { position, previous });
+        let label = Label::event(size, None);
+        self.channel
+            .append(origin, label, |id| self.make(number, id))
     }
 
     fn take(&self, offset: u64, previous: u64, number: u32) -> Accepted {
@@ -101,22 +98,20 @@ impl Node {
     }
 
     fn skip(&self, until: u64) {
-        self.log.skip(
-            place(until),
-            1,
-            |id| (NOTICE, id),
-            || (),
-            |event| self.send(event),
-        );
+        let origin = Origin::Upstream(Incoming::up_to(place(until)));
+        let make = |id| self.make(NOTICE, id);
+        self.channel.append(origin, Label::notice(1), make);
     }
 
     fn follow(&self) {
-        self.log
-            .follow(1, |id| (NOTICE, id), |event| self.send(event));
+        let make = |id| self.make(NOTICE, id);
+        self.channel.append(Origin::Reset, Label::notice(1), make);
     }
 
     fn back(&self, id: Position) -> Answer {
-        let joined = self.log.join(Resume::After(id), || self.ring.subscribe());
+        let current = self.channel.roster().current();
+        let ring = current.ring().expect("it is open");
+        let joined = self.log.join(Resume::After(id), ring);
         let (mut replay, mut feed) = (joined.replay, joined.feed);
         let mut events = Vec::new();
         let mut cx = Context::from_waker(Waker::noop());

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::Retention;
 use super::discarded::Discarded;
 use super::latest::{self, Latest, Removed};
-use super::shared::Marks;
+use super::progress::{Progress, Stamp};
 use crate::metrics::Counters;
 
 pub(super) struct Window<T> {
@@ -29,33 +29,34 @@ pub(super) struct Window<T> {
     pub(super) away: Option<Instant>,
     /// Nobody has ever been in: the first one gets everything.
     pub(super) unclaimed: bool,
-    /// Where several nodes have the history in common.
-    pub(super) marks: Option<Marks>,
-    /// The offset of the last dropped event that stood between places of the engine's log; 0 if there is none.
+    /// Where the log is in its history.
+    pub(super) progress: Progress,
+    /// The number, in the channel, of the last dropped event that stood between two places of the history; 0 if there is none.
     pub(super) dropped_between: u64,
-    /// Streams were shown events that the engine's log has not returned: what tells them of the gap before what it returns
-    /// next, and how much that takes.
-    pub(super) apart: Option<(usize, T)>,
+    /// Streams were shown events ahead of the engine's log: what tells them of the gap before what that returns next, and its
+    /// weight.
+    pub(super) ahead: Option<(T, usize)>,
 }
-
-/// A place in the engine's log: an offset, and whether it is behind that one and before the next.
-pub(super) type Mark = (u64, bool);
 
 pub(super) struct Retained<T> {
     pub(super) event: T,
     pub(super) size: usize,
     /// When it was appended; known only where events grow too old.
     pub(super) at: Option<Instant>,
-    /// Where it stands in the engine's log, where that is the history.
-    pub(super) mark: Option<Mark>,
+    /// Where it stands in the history.
+    pub(super) stamp: Stamp,
 }
 
 impl<T> Window<T> {
-    /// How many of the events that are kept a stream has behind it that is at this offset of the engine's log.
-    pub(super) fn behind(&self, offset: u64) -> u64 {
-        let is_behind =
-            |entry: &Retained<T>| entry.mark.is_some_and(|mark| mark <= (offset, false));
-        self.events.partition_point(is_behind) as u64
+    /// The number of the first event of the window, or of the next one if it is empty.
+    pub(super) fn first(&self) -> u64 {
+        self.next - self.events.len() as u64
+    }
+
+    /// The number of the first event after this offset of the history.
+    pub(super) fn first_after(&self, offset: u64) -> u64 {
+        let is_before = |retained: &Retained<T>| retained.stamp <= Stamp::at(offset);
+        self.first() + self.events.partition_point(is_before) as u64
     }
 
     /// Keeps an event, which is the next one, and drops what has no room beside it: the oldest events first.
@@ -90,7 +91,7 @@ impl<T> Window<T> {
         if !is_kept || !self.take_room(cost, bytes, retention, discarded) {
             // Those before it cannot stay in the window either: it has no holes.
             while self.forget_first(retention, discarded) {}
-            self.drop_mark(offset, &entry);
+            self.note_dropped(offset, entry.stamp);
             self.latest.miss(offset);
             discarded.push(entry.event);
             self.next += 1;
@@ -161,13 +162,11 @@ impl<T> Window<T> {
         Some(removed.key)
     }
 
-    /// An event is not even kept.
-    fn drop_mark(&mut self, offset: u64, entry: &Retained<T>) {
-        if let (Some(marks), Some((mark, is_between))) = (&mut self.marks, entry.mark) {
-            marks.dropped = mark;
-            if is_between {
-                self.dropped_between = offset;
-            }
+    /// The window does not have this event any more, or never had it.
+    fn note_dropped(&mut self, number: u64, stamp: Stamp) {
+        self.progress.dropped = stamp.offset;
+        if stamp.is_between {
+            self.dropped_between = number;
         }
     }
 
@@ -177,11 +176,11 @@ impl<T> Window<T> {
         retention: &Retention,
         discarded: &mut Discarded<T>,
     ) -> bool {
-        let offset = self.next - self.events.len() as u64;
+        let offset = self.first();
         let Some(entry) = self.events.pop_front() else {
             return false;
         };
-        self.drop_mark(offset, &entry);
+        self.note_dropped(offset, entry.stamp);
         if let Err(entry) = self.latest.hold(offset, entry) {
             self.give_back(entry.size, retention);
             discarded.push(entry.event);

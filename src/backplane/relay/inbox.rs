@@ -12,7 +12,7 @@ use super::Relay;
 use super::reads::Reads;
 use super::stretch::Asked;
 use crate::backplane::{Cause, Envelope, Event, Level, Place, Received, What};
-use crate::channel::{Accepted, Channel, Incoming};
+use crate::channel::{Accepted, Channel, Incoming, Label, Origin};
 use crate::frame::{Draft, Frame};
 use crate::gap::GapReason;
 use crate::id::{Position, UserId};
@@ -102,8 +102,8 @@ impl Relay {
                 draft,
             } => {
                 let draft = self.prepare(channel, draft, relay_data);
-                let size = draft.weight();
-                channel.publish(size, key.as_deref(), |id| Arc::new(draft.finish(id)));
+                let label = Label::event(draft.weight(), key.as_deref());
+                channel.append(Origin::Here, label, |id| Arc::new(draft.finish(id)));
             }
             What::Lost(count) => tell(channel, count),
         }
@@ -116,10 +116,10 @@ impl Relay {
         envelope: Envelope,
         place: Place,
     ) -> Accepted {
-        let incoming = Incoming {
+        let origin = Origin::Upstream(Incoming {
             position: place.position,
             previous: place.previous,
-        };
+        });
         let shown = self.shown(&envelope);
         let taken = match envelope.what {
             What::Event {
@@ -131,19 +131,14 @@ impl Relay {
                 let is_sampled = sample.is_some();
                 let draft = self.prepare(channel, draft, relay_data);
                 let draft = draft.with_sample(sample).with_shown(shown);
-                let sized = (draft.weight(), key.as_deref());
-                let taken = channel.take(false, incoming, sized, |id| {
-                    Arc::new(draft.finish(Some(id)))
-                });
+                let label = Label::event(draft.weight(), key.as_deref());
+                let taken = channel.append(origin, label, |id| Arc::new(draft.finish(id)));
                 if let (true, Accepted::Delivered(reached)) = (is_sampled, taken) {
                     fanned_out(self.name, reached);
                 }
                 taken
             }
-            What::Lost(count) => {
-                let sized = (Frame::NOTICE_WEIGHT, None);
-                channel.take(true, incoming, sized, |id| notice(count, id))
-            }
+            What::Lost(count) => note(channel, origin, count),
         };
         if taken == Accepted::Duplicate {
             self.counters.again.add(1);
@@ -170,15 +165,12 @@ impl Relay {
         let draft = self
             .prepare(channel, draft, relay_data)
             .with_shown(Some(number));
-        let size = draft.weight();
-        let notice = Arc::new(Frame::notice(GapReason::Backplane, None, None));
-        // An id would be one that the log has not given it.
-        let event = Arc::new(draft.finish(None));
-        channel.show(
-            (size, key.as_deref()),
-            event,
-            (Frame::NOTICE_WEIGHT, notice),
-        );
+        let label = Label::event(draft.weight(), key.as_deref());
+        let origin = Origin::Ahead {
+            notice: Arc::new(Frame::notice(GapReason::Backplane, None, None)),
+            weight: Frame::NOTICE_WEIGHT,
+        };
+        channel.append(origin, label, |id| Arc::new(draft.finish(id)));
     }
 
     fn prepare(
@@ -192,9 +184,7 @@ impl Relay {
 
     /// If the log is not the one that the user's channel is in, the channel goes over to it, and its streams are told.
     pub(crate) fn follow(&self, registry: &Users, user: &str) {
-        registry.with(user, |channel| {
-            channel.follow(Frame::NOTICE_WEIGHT, |id| notice(None, id))
-        });
+        registry.with(user, |channel| note(channel, Origin::Reset, None));
     }
 
     async fn note(&self, registry: &Users, reads: &mut Reads, event: Event) {
@@ -284,17 +274,20 @@ pub(super) fn users_of(registry: &Users) -> Vec<UserId> {
 
 /// Tells all streams of a user that events of other nodes are missing.
 fn tell(channel: &Channel<Arc<Frame>>, missed: Option<u64>) {
-    channel.note(Frame::NOTICE_WEIGHT, |id| {
-        Arc::new(Frame::notice(GapReason::Backplane, missed, id))
-    });
+    note(channel, Origin::Here, missed);
 }
 
 /// Tells them that the log lacks what should come next, up to this place.
 pub(super) fn tell_missing(channel: &Channel<Arc<Frame>>, missed: Option<u64>, until: Position) {
-    channel.skip(until, Frame::NOTICE_WEIGHT, |id| notice(missed, id));
+    note(channel, Origin::Upstream(Incoming::up_to(until)), missed);
 }
 
-/// What stands in a channel for events that are missing up to this place.
-fn notice(missed: Option<u64>, id: Position) -> Arc<Frame> {
-    Arc::new(Frame::notice(GapReason::Backplane, missed, Some(id)))
+fn note(
+    channel: &Channel<Arc<Frame>>,
+    origin: Origin<Arc<Frame>>,
+    missed: Option<u64>,
+) -> Accepted {
+    channel.append(origin, Label::notice(Frame::NOTICE_WEIGHT), |id| {
+        Arc::new(Frame::notice(GapReason::Backplane, missed, id))
+    })
 }

@@ -1,0 +1,50 @@
+//! Where a log is in the history that its ids are of: its own, or that of an engine's log.
+
+use crate::id::Position;
+
+/// Offsets, all of one epoch. The log's own history has an epoch of the log's and counts its events from 1.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Progress {
+    pub(super) epoch: u64,
+    /// Everything up to here was appended, or is known to be missing.
+    pub(super) last: u64,
+    /// Before the log's first event.
+    pub(super) begun: u64,
+    /// Everything that came after this is in the window.
+    pub(super) dropped: u64,
+}
+
+impl Progress {
+    pub(super) fn at(position: Position) -> Self {
+        let Position { epoch, offset } = position;
+        Self {
+            epoch,
+            last: offset,
+            begun: offset,
+            dropped: offset,
+        }
+    }
+}
+
+/// Where an event stands in the history: at an offset, or between that one and the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Stamp {
+    pub(super) offset: u64,
+    pub(super) is_between: bool,
+}
+
+impl Stamp {
+    pub(super) fn at(offset: u64) -> Self {
+        Self {
+            offset,
+            is_between: false,
+        }
+    }
+
+    pub(super) fn after(offset: u64) -> Self {
+        Self {
+            offset,
+            is_between: true,
+        }
+    }
+}
