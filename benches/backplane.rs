@@ -5,7 +5,7 @@
 //! queue is full: at both levels, each against a broadcaster without a backplane and with the same history. All take turns
 //! in the same run.
 //!
-//! `--scene N` runs one of them alone, for callgrind with `--toggle-collect='*broadcast_as*'`: instructions repeat where times
+//! `--scene N` runs one of them alone, for callgrind with `--toggle-collect='*GenericBroadcaster*publish'`: instructions repeat where times
 //! do not.
 //!
 //! The engine does nothing, but the task that publishes does what it always does, on another core.

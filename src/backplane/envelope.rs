@@ -16,6 +16,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use crate::event::Meta;
 use crate::frame::{Draft, Frame};
 use crate::trace::TraceParent;
 
@@ -63,7 +64,15 @@ pub(crate) struct Outbound<'a> {
     pub(crate) frame: &'a Frame,
 }
 
-impl Outbound<'_> {
+impl<'a> Outbound<'a> {
+    pub(crate) fn new(meta: &'a Meta<'_>, frame: &'a Frame) -> Self {
+        Self {
+            key: meta.key,
+            relay_data: meta.relay_data.as_deref(),
+            frame,
+        }
+    }
+
     /// How many bytes it takes, about; at least so many.
     pub(crate) fn len(&self) -> usize {
         let trace = self.frame.trace_parent();

@@ -1,20 +1,21 @@
 //! The public face: broadcasters, how they are built, and the trait for those who want one behind `dyn`.
 
 mod builder;
+mod connections;
 mod dyn_broadcaster;
 mod generic;
 mod observe;
+mod publish;
 mod publisher;
-mod relayed;
 #[cfg(feature = "metrics")]
 mod report;
 mod shutdown;
 mod sweep;
-mod take_over;
 
 pub use builder::Builder;
+pub use connections::ConnectionInfo;
 pub use dyn_broadcaster::Broadcaster;
-pub use generic::{ConnectionInfo, GenericBroadcaster};
+pub use generic::GenericBroadcaster;
 pub use publisher::{PublishError, Publisher};
 
 use std::sync::Arc;

@@ -169,7 +169,7 @@ impl EventRouter {
             event,
         };
         Ok(Routed {
-            context: self.context.broadcast_as(user, &wrapped)?,
+            context: self.context.publish(user, &wrapped, None)?,
             ..Routed::default()
         })
     }
@@ -200,12 +200,12 @@ impl EventRouter {
         event: &E,
     ) -> Result<(usize, usize), BroadcastError> {
         let shared = Shared::new(event);
-        let reached = own.broadcast_as(user, &shared)?;
+        let reached = own.publish(user, &shared, None)?;
         let wrapped = Wrapped {
             protocol,
             event: &shared,
         };
-        Ok((reached, self.context.broadcast_as(user, &wrapped)?))
+        Ok((reached, self.context.publish(user, &wrapped, None)?))
     }
 }
 

@@ -150,17 +150,17 @@ const COVERED: &[(&str, &str, &str)] = &[
         "a_flush_does_nothing_to_the_events",
     ),
     (
-        "broadcaster/relayed.rs",
+        "broadcaster/connections.rs",
         "register_when_ready",
         "a_registration_leaves_nothing",
     ),
     (
-        "broadcaster/relayed.rs",
+        "broadcaster/connections.rs",
         "resume_when_ready",
         "a_registration_leaves_nothing",
     ),
     (
-        "broadcaster/relayed.rs",
+        "broadcaster/publish.rs",
         "broadcast_confirmed",
         "an_event_is_on_its_way_with_the_first_poll",
     ),

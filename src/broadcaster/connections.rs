@@ -1,0 +1,380 @@
+//! Connections: how they are opened, ended and counted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::GenericBroadcaster;
+use crate::backplane::relay::Returning;
+use crate::channel::{Connection, Resume, Roster, Welcome};
+use crate::error::RegisterError;
+use crate::frame::Frame;
+use crate::id::{ConnectionId, LastEventId, UserId};
+use crate::subscription::{Gate, Subscription};
+
+impl<E: ?Sized> GenericBroadcaster<E> {
+    /// Opens a connection of `user` under an id of its own.
+    ///
+    /// An event that is broadcast after this returned reaches the subscription, or is told to it as lag.
+    ///
+    /// # Errors
+    ///
+    /// When the user or the service has as many connections as the cap allows.
+    pub fn register(&self, user: impl Into<UserId>) -> Result<Subscription, RegisterError> {
+        self.register_as(user, ConnectionId::generate())
+    }
+
+    /// Opens a connection of `user` under the id given.
+    ///
+    /// # Errors
+    ///
+    /// As [`register`](Self::register), and when the user has a connection of this id.
+    pub fn register_as(
+        &self,
+        user: impl Into<UserId>,
+        connection: impl Into<ConnectionId>,
+    ) -> Result<Subscription, RegisterError> {
+        self.open(user.into(), connection.into(), &LastEventId::none())
+    }
+
+    /// Opens a connection of `user` whose client comes back: the stream begins with what was broadcast after the event
+    /// that the client saw last, and goes on with what comes, without a gap and with nothing twice. What is not to be had
+    /// any more is announced first, as a [`Gap`](crate::Gap). Needs a [history](super::Builder::history).
+    ///
+    /// A client that has seen no event is let in as by [`register`](Self::register). An id that is not of the user's
+    /// history, whatever it is, gives a gap of the reason `epoch` and what comes from now on: no error, and never another
+    /// user's events.
+    ///
+    /// ```
+    /// use tidings::{GenericBroadcaster, History, LastEventId, Text};
+    /// use tokio_stream::StreamExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let hub: GenericBroadcaster<Text> =
+    ///     GenericBroadcaster::builder().history(History::new(100)).build()?;
+    /// let tab = hub.register("ann")?;
+    /// let seen = LastEventId::new(&tab.cursor().expect("there is a history"));
+    /// drop(tab);
+    /// hub.broadcast("ann", &Text::new("while you were away".into()))?;
+    ///
+    /// let mut tab = hub.resume("ann", &seen)?;
+    /// assert_eq!(tab.next().await.unwrap()?.data(), "while you were away");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`register`](Self::register).
+    pub fn resume(
+        &self,
+        user: impl Into<UserId>,
+        last_event_id: &LastEventId,
+    ) -> Result<Subscription, RegisterError> {
+        self.resume_as(user, ConnectionId::generate(), last_event_id)
+    }
+
+    /// [Resumes](Self::resume) under the id given.
+    ///
+    /// # Errors
+    ///
+    /// As [`register_as`](Self::register_as).
+    pub fn resume_as(
+        &self,
+        user: impl Into<UserId>,
+        connection: impl Into<ConnectionId>,
+        last_event_id: &LastEventId,
+    ) -> Result<Subscription, RegisterError> {
+        self.open(user.into(), connection.into(), last_event_id)
+    }
+
+    /// [Resumes](Self::resume) under the id given, in place of the connection that has it. If the user has one of this id, it
+    /// is [ended](Self::unregister) first.
+    ///
+    /// For clients that name their connections, a tab for example. A client that comes back may be faster than the news that
+    /// its old connection is lost: a proxy can hold that open for as long as it likes. [`resume_as`](Self::resume_as)
+    /// refuses the client until then.
+    ///
+    /// Only a connection of the same user is ended, so whoever can choose the id can end that user's other connections.
+    /// What the old connection had not read is dropped; with a [history](super::Builder::history) and the client's id
+    /// nothing is lost. Of several that come for the same id at the same time, the last one stays.
+    ///
+    /// ```
+    /// use tidings::{GenericBroadcaster, LastEventId, RegisterError, Text};
+    ///
+    /// let hub = GenericBroadcaster::<Text>::new();
+    /// let ghost = hub.register_as("ann", "tab-1")?;
+    /// let refused = hub.register_as("ann", "tab-1").unwrap_err();
+    /// assert_eq!(refused, RegisterError::ConnectionIdInUse);
+    ///
+    /// let tab = hub.take_over("ann", "tab-1", &LastEventId::none())?;
+    /// assert_eq!(hub.connection_count("ann"), 1);
+    /// # drop((ghost, tab));
+    /// # Ok::<(), RegisterError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`register`](Self::register); the old connection has ended nevertheless.
+    pub fn take_over(
+        &self,
+        user: impl Into<UserId>,
+        connection: impl Into<ConnectionId>,
+        last_event_id: &LastEventId,
+    ) -> Result<Subscription, RegisterError> {
+        let (user, connection) = (user.into(), connection.into());
+        loop {
+            self.unregister(&user, &connection);
+            match self.open(user.clone(), connection.clone(), last_event_id) {
+                // Another call has come in between. Each comes in once, so this ends with the last of them.
+                Err(RegisterError::ConnectionIdInUse) => {}
+                opened => return opened,
+            }
+        }
+    }
+
+    /// [Registers](Self::register) once the user's events arrive from other nodes: what is broadcast anywhere after this
+    /// returned reaches the subscription, or is told to it.
+    ///
+    /// [`register`](Self::register) does not wait. At [`Level::AtMostOnce`](crate::backplane::Level::AtMostOnce) a stream
+    /// that it opens as the user's first on this node gets a gap a moment later, since an event of another node may have
+    /// come too early for it; at [`Level::Replayable`](crate::backplane::Level::Replayable) it gets such an event, and
+    /// perhaps one from up to a second before. Without a [backplane](super::Builder::backplane), and while its engine cannot
+    /// be reached, this is the same as `register`.
+    ///
+    /// # Errors
+    ///
+    /// As [`register`](Self::register).
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, nothing was registered.
+    pub async fn register_when_ready(
+        &self,
+        user: impl Into<UserId>,
+    ) -> Result<Subscription, RegisterError> {
+        self.resume_when_ready(user, &LastEventId::none()).await
+    }
+
+    /// [Resumes](Self::resume) once the user's events arrive from other nodes; see
+    /// [`register_when_ready`](Self::register_when_ready).
+    ///
+    /// # Errors
+    ///
+    /// As [`resume`](Self::resume).
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, nothing was registered.
+    pub async fn resume_when_ready(
+        &self,
+        user: impl Into<UserId>,
+        last_event_id: &LastEventId,
+    ) -> Result<Subscription, RegisterError> {
+        self.open_when_ready(user.into(), ConnectionId::generate(), last_event_id)
+            .await
+    }
+
+    pub(super) async fn open_when_ready(
+        &self,
+        user: UserId,
+        connection: ConnectionId,
+        from: &LastEventId,
+    ) -> Result<Subscription, RegisterError> {
+        let Some(running) = &self.relay else {
+            return self.open(user, connection, from);
+        };
+        let open = || self.open(user.clone(), connection, from);
+        let opened = running.0.when_ready(&user, open).await;
+        if opened.is_err() {
+            running.0.withdraw(&user, &self.registry);
+        }
+        opened
+    }
+
+    pub(super) fn open(
+        &self,
+        user: UserId,
+        id: ConnectionId,
+        from: &LastEventId,
+    ) -> Result<Subscription, RegisterError> {
+        let resume = match (from.is_none(), from.position()) {
+            (true, _) => Resume::Fresh,
+            (false, Some(position)) => Resume::After(position),
+            (false, None) => Resume::Unknown,
+        };
+        let gate = self.gate(&user, from);
+        match Subscription::open(&self.registry, user.clone(), id.clone(), resume, gate) {
+            Ok(subscription) => {
+                self.registry.counters().registered.add(1);
+                Ok(subscription
+                    .lag_policy(self.lag_policy)
+                    .told(from.is_told()))
+            }
+            Err(error) => {
+                self.registry.counters().refused.count(&error);
+                // Counted. No louder, since a client can have it as often as it likes.
+                tracing::debug!(
+                    user = user.as_str(),
+                    connection = id.as_str(),
+                    error = error.to_string(),
+                    "refused"
+                );
+                Err(error)
+            }
+        }
+    }
+
+    /// What stands in front of a stream that has just been let in, if there are other nodes.
+    pub(super) fn gate(
+        &self,
+        user: &UserId,
+        from: &LastEventId,
+    ) -> impl FnOnce(&Welcome) -> Option<Box<dyn Gate<Arc<Frame>>>> {
+        let relay = self.relay.as_ref().map(|running| running.0.clone());
+        let (user, from) = (user.clone(), from.position());
+        let registry = self.registry.clone();
+        move |welcome| {
+            let relay = relay?;
+            relay.begin(&user);
+            // The log may have been replaced while the channel was opened.
+            relay.follow(&registry, &user);
+            Some(Box::new(Returning::new(relay, user, from, welcome)))
+        }
+    }
+
+    /// Ends one connection of a user immediately; events that it had not read are dropped. Returns whether this call ended
+    /// it: `false` if the user has no connection of this id, or the connection left at the same moment. For its socket see
+    /// [`disconnect_user`](Self::disconnect_user).
+    pub fn unregister(&self, user: &str, connection: &ConnectionId) -> bool {
+        let found = self.registry.unregister(user, connection);
+        if found {
+            tracing::debug!(user, connection = connection.as_str(), "unregistered");
+        }
+        found
+    }
+
+    /// Ends all connections of a user immediately, drained ones included, and returns how many this call ended: when the user
+    /// is locked out, for example. A connection that leaves at the same moment is not counted. Events that they had not read
+    /// are dropped. Connections that are registered later are not affected. A [history](super::Builder::history) stays;
+    /// [`forget`](Self::forget) drops it too.
+    ///
+    /// The sockets are closed by the server. `tidings::serve::serve` gives a client a quarter of a second for what is on its
+    /// way; behind another server a client that does not read keeps its socket until that gives up on it, with
+    /// `tidings::serve::listener` under `axum::serve` after the stall limit.
+    pub fn disconnect_user(&self, user: &str) -> usize {
+        let count = self.registry.disconnect(user);
+        if count > 0 {
+            tracing::debug!(user, connections = count, "disconnected");
+        }
+        count
+    }
+
+    /// Ends all connections of a user after the events that were broadcast before, and returns how many there were. Later
+    /// events do not reach them. A [history](super::Builder::history) stays, and connections that are registered later are not
+    /// affected.
+    ///
+    /// A drained connection no longer belongs to the user: [`connection_count`](Self::connection_count), the cap per user and
+    /// a second drain do not count it, and its id is free. It counts towards [`total_connections`](Self::total_connections)
+    /// and the cap of all connections until its stream is dropped. A client that does not read may delay that:
+    /// [`disconnect_user`](Self::disconnect_user), a [`sweep`](Self::sweep) and a [`shutdown`](Self::shutdown) end drained
+    /// connections too.
+    pub fn drain_user(&self, user: &str) -> usize {
+        let count = self.registry.evict(user);
+        if count > 0 {
+            tracing::debug!(user, connections = count, "drained");
+        }
+        count
+    }
+
+    /// Forgets a user's [history](super::Builder::history), and ends the user's connections as [`drain_user`](Self::drain_user) does;
+    /// but nothing can cut them afterwards, so call [`disconnect_user`](Self::disconnect_user) before this if a client that does
+    /// not read must go. A client that comes back is told that events may be missing.
+    pub fn forget(&self, user: &str) -> usize {
+        let count = self.registry.forget(user);
+        tracing::debug!(user, connections = count, "forgotten");
+        count
+    }
+
+    /// How many connections the user has.
+    #[must_use]
+    pub fn connection_count(&self, user: &str) -> usize {
+        self.registry
+            .with(user, |channel| channel.roster().len())
+            .unwrap_or(0)
+    }
+
+    /// How many events the user's connections have lost by falling behind, since the first of them came.
+    #[must_use]
+    pub fn lagged(&self, user: &str) -> u64 {
+        self.registry
+            .with(user, |channel| channel.roster().lagged())
+            .unwrap_or(0)
+    }
+
+    /// How many connections there are.
+    #[must_use]
+    pub fn total_connections(&self) -> usize {
+        self.registry.total()
+    }
+
+    /// The users that have a connection, in no order. Costs a walk over all of them.
+    #[must_use]
+    pub fn connected_users(&self) -> Vec<UserId> {
+        self.registry
+            .rosters()
+            .iter()
+            .filter(|roster| roster.len() > 0)
+            .map(|roster| roster.user().clone())
+            .collect()
+    }
+
+    /// Every connection of every user. Costs a walk over all of them.
+    #[must_use]
+    pub fn connection_info(&self) -> Vec<ConnectionInfo> {
+        self.registry
+            .rosters()
+            .iter()
+            .flat_map(|roster| ConnectionInfo::of(roster))
+            .collect()
+    }
+
+    /// Every connection of one user, in the order of their ids.
+    #[must_use]
+    pub fn connection_info_of(&self, user: &str) -> Vec<ConnectionInfo> {
+        let roster = self.registry.with(user, |channel| channel.roster().clone());
+        roster
+            .map(|roster| ConnectionInfo::of(&roster))
+            .unwrap_or_default()
+    }
+}
+
+/// One open connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectionInfo {
+    /// Whose it is.
+    pub user: UserId,
+    /// Its id.
+    pub connection: ConnectionId,
+    /// How long it has been open.
+    pub age: Duration,
+    /// How many events it has lost by falling behind.
+    pub lagged: u64,
+    /// How many events it has still to read or to lose.
+    pub behind: u64,
+}
+
+impl ConnectionInfo {
+    fn of(roster: &Roster<Arc<Frame>>) -> Vec<Self> {
+        let head = roster.head();
+        let info = |connection: Arc<Connection<_>>| Self {
+            user: roster.user().clone(),
+            connection: connection.id().clone(),
+            age: connection.age(),
+            lagged: connection.lagged(),
+            behind: connection.behind(head),
+        };
+        roster.members().into_iter().map(info).collect()
+    }
+}

@@ -1,0 +1,191 @@
+//! The way of an event: to the streams here, to other nodes, or to both.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::GenericBroadcaster;
+use crate::backplane::relay::Confirm;
+use crate::backplane::{Level, Outbound};
+use crate::channel::{Label, Origin};
+use crate::error::{BroadcastError, EncodeError, RelayError, with_causes};
+use crate::event::{ToSse, Traced};
+use crate::frame::Draft;
+use crate::metrics::{Sample, fanned_out};
+use crate::trace::TraceParent;
+
+// The bound on `E` stands at each method: where it does not hold, the compiler then says what `ToSse` is.
+impl<E: ?Sized> GenericBroadcaster<E> {
+    /// Sends an event to all streams of a user and says how many these are. For a user who is not there, and for whom no
+    /// [history](super::Builder::history) is kept, nothing is encoded or allocated, and the answer is 0.
+    ///
+    /// The event is encoded once. A stream that is reached yields the event, or, should it fall behind the ring, counts
+    /// it in a [`Gap`](crate::Gap).
+    ///
+    /// With a [backplane](super::Builder::backplane) it goes to other nodes as well, after this has returned: the answer is how many
+    /// streams here it was sent to, or is for. [`broadcast_confirmed`](Self::broadcast_confirmed) waits for the engine.
+    ///
+    /// # Errors
+    ///
+    /// When the event cannot be encoded; then no stream got any part of it. With a backplane also when the event does not go
+    /// to other nodes; the error says how many streams here got it nevertheless.
+    ///
+    /// # Panics
+    ///
+    /// When the event's [`ToSse`] panics; nothing else is harmed by it.
+    pub fn broadcast(&self, user: &str, event: &E) -> Result<usize, BroadcastError>
+    where
+        E: ToSse,
+    {
+        self.publish(user, event, None)
+    }
+
+    /// [Broadcasts](Self::broadcast) an event together with the trace that it is published in: see [`TraceParent`]. It takes
+    /// the place of one that the event has [itself](crate::Meta::trace_parent).
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast`](Self::broadcast).
+    ///
+    /// # Panics
+    ///
+    /// As [`broadcast`](Self::broadcast).
+    pub fn broadcast_traced(
+        &self,
+        user: &str,
+        event: &E,
+        parent: TraceParent,
+    ) -> Result<usize, BroadcastError>
+    where
+        E: ToSse,
+    {
+        self.publish(user, &Traced { event, parent }, None)
+    }
+
+    /// [Broadcasts](Self::broadcast), and waits until the backplane's engine has accepted the event: it is then on its way
+    /// to the streams of all nodes, and at [`Level::Replayable`](crate::backplane::Level::Replayable) in the engine's log.
+    /// Says how many streams here it was sent to. Without a [backplane](super::Builder::backplane) there is nothing to wait
+    /// for.
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast`](Self::broadcast), and when the engine has not confirmed the event: other nodes may then have got
+    /// it. While the engine cannot be reached, this waits. At [`Level::AtMostOnce`](crate::backplane::Level::AtMostOnce) an
+    /// engine may say too late that it refuses an event; it is [told to other nodes](crate::backplane::Event::Lost) then.
+    ///
+    /// # Cancel safety
+    ///
+    /// The event is sent with the first poll. When the future is dropped afterwards, it is on its way nevertheless.
+    pub async fn broadcast_confirmed(&self, user: &str, event: &E) -> Result<usize, BroadcastError>
+    where
+        E: ToSse,
+    {
+        if self.relay.is_none() {
+            return self.broadcast(user, event);
+        }
+        let (confirm, confirmed) = oneshot::channel();
+        let reached = self.publish(user, event, Some(confirm))?;
+        match confirmed.await.unwrap_or(Err(RelayError::Unconfirmed)) {
+            Ok(()) => Ok(reached),
+            Err(reason) => Err(BroadcastError::NotRelayed { reached, reason }),
+        }
+    }
+
+    /// Sends what stands for an event, such as JSON that was made of it elsewhere.
+    ///
+    /// It is encoded once, outside every lock. At [`Level::AtMostOnce`] the relay takes it beside the user's channel, at
+    /// [`Level::Replayable`] in place of it: the engine's log decides the order, and returns the event to this node as well.
+    pub(crate) fn publish<T: ToSse + ?Sized>(
+        &self,
+        user: &str,
+        event: &T,
+        confirm: Option<Confirm>,
+    ) -> Result<usize, BroadcastError> {
+        self.registry.counters().broadcasts.add(1);
+        let relay = self.relay.as_deref().map(|running| &*running.0);
+        let is_in_log = relay.is_some_and(|relay| relay.level() == Level::Replayable);
+        // For a closure that may be called again, and is not.
+        let confirm = Cell::new(confirm);
+        let here = match is_in_log {
+            true => None,
+            false => self.registry.with_or_keep(user, |channel| {
+                let (draft, meta) = Draft::encode(event, channel.id_epoch())?;
+                let label = Label::event(draft.weight(), meta.key);
+                let sample = Sample::take(self.name);
+                let is_sampled = sample.is_some();
+                let draft = draft.with_sample(sample);
+                let mut sent = Sent::default();
+                let accepted = channel.append(Origin::Here, label, |id| {
+                    let frame = Arc::new(draft.finish(id));
+                    sent.bytes = frame.as_bytes().len();
+                    // Where the event's place is decided, so that the engine gets a user's events in the order of their places.
+                    sent.refused = relay.and_then(|relay| {
+                        let user = (channel.roster().hash(), user);
+                        let outbound = Outbound::new(&meta, &frame);
+                        relay.push(user, &outbound, confirm.take()).err()
+                    });
+                    frame
+                });
+                sent.reached = accepted.reached();
+                if is_sampled {
+                    fanned_out(self.name, sent.reached);
+                }
+                Ok(sent)
+            }),
+        };
+        let sent = match (here, relay) {
+            (Some(sent), _) => sent,
+            // Nobody is there for it.
+            (None, None) => return Ok(0),
+            (None, Some(relay)) => Draft::encode(event, None).map(|(draft, meta)| {
+                let frame = draft.finish(None);
+                let streams = match is_in_log {
+                    true => self.registry.with_or_keep(user, |it| it.roster().len()),
+                    false => None,
+                };
+                if streams == Some(0) {
+                    // What is kept for a user who has no stream comes from the engine as well.
+                    relay.begin(&user.into());
+                }
+                let outbound = Outbound::new(&meta, &frame);
+                let hashed = (self.registry.hash(user), user);
+                let refused = relay.push(hashed, &outbound, confirm.take()).err();
+                Sent {
+                    reached: streams.filter(|_| refused.is_none()).unwrap_or(0),
+                    bytes: frame.as_bytes().len(),
+                    refused,
+                }
+            }),
+        };
+        self.count(user, sent)
+    }
+
+    /// Counts what became of an event, and answers how many streams it has reached.
+    fn count(&self, user: &str, sent: Result<Sent, EncodeError>) -> Result<usize, BroadcastError> {
+        let counters = self.registry.counters();
+        let sent = sent.map_err(|error| {
+            counters.failed.add(1);
+            tracing::warn!(user, error = with_causes(&error), "not encoded");
+            BroadcastError::Encode(error)
+        })?;
+        let reached = sent.reached;
+        counters.encoded.add(1);
+        counters.encoded_bytes.add(sent.bytes as u64);
+        counters.deliveries.add(reached as u64);
+        match sent.refused {
+            None => Ok(reached),
+            Some(reason) => Err(BroadcastError::NotRelayed { reached, reason }),
+        }
+    }
+}
+
+/// How far it came.
+#[derive(Default)]
+struct Sent {
+    /// How many streams here it was sent to, or is for.
+    reached: usize,
+    bytes: usize,
+    /// Why it does not go to other nodes although there are some.
+    refused: Option<RelayError>,
+}
