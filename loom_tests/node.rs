@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::support::{poll_all, remembering};
 use crate::channel::{Accepted, Incoming, Label, Origin, Reading, Resume, Seam, Upstream, Welcome};
 use crate::gap::Gap;
-use crate::id::Position;
+use crate::position::Position;
 use crate::registry::{Limits, Registry};
 use crate::subscription::{Gate, Pass, Subscription};
 use crate::sync::Mutex;

@@ -7,7 +7,8 @@ use loom::thread;
 use super::support::*;
 use crate::channel::{History, Resume};
 use crate::gap::GapReason;
-use crate::id::{LastEventId, Position};
+use crate::id::LastEventId;
+use crate::position::Position;
 use crate::registry::Limits;
 use crate::subscription::Subscription;
 

@@ -5,7 +5,8 @@ use bytes::Bytes;
 
 use crate::backplane::{self, Envelope, Outbound, What, lost};
 use crate::frame::{Draft, Frame};
-use crate::id::{LastEventId, Position};
+use crate::id::LastEventId;
+use crate::position::Position;
 use crate::subscription::Subscription;
 
 /// An envelope in its parts.

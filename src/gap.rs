@@ -3,7 +3,8 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::id::{EventId, Position};
+use crate::id::EventId;
+use crate::position::Position;
 
 /// Events are missing here. It is not the end: the next item is the oldest event after them that there is.
 ///
@@ -20,6 +21,19 @@ pub struct Gap {
 }
 
 impl Gap {
+    pub(crate) fn new(reason: GapReason, missed: Option<u64>) -> Self {
+        Self {
+            reason,
+            missed,
+            position: None,
+        }
+    }
+
+    /// The same, where the stream goes on behind a position.
+    pub(crate) fn at(self, position: Option<Position>) -> Self {
+        Self { position, ..self }
+    }
+
     /// The id from which the stream goes on, which a client shall name when it reconnects; `None` without history.
     #[must_use]
     pub fn id(&self) -> Option<EventId> {

@@ -133,6 +133,7 @@ mod gap;
 pub mod guide;
 mod id;
 pub mod metrics;
+mod position;
 #[cfg(all(feature = "agents", not(loom)))]
 pub mod protocol;
 mod registry;

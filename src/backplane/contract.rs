@@ -11,7 +11,8 @@ use bytes::Bytes;
 use futures_core::Stream;
 use tokio::time::Instant;
 
-use crate::id::{Position, UserId};
+use crate::id::UserId;
+use crate::position::Position;
 
 /// Carries events between the nodes of a service: an engine such as NATS, seen from one node.
 ///

@@ -9,7 +9,7 @@ mod envelope;
 mod in_process;
 pub(crate) mod relay;
 
-pub use crate::id::Position;
+pub use crate::position::Position;
 pub use contract::{
     Backplane, BackplaneError, CALL_LIMIT, Cause, Event, Fetched, Head, Level, MAX_HEADS, Message,
     Missing, Place, Published, Received,

@@ -35,7 +35,8 @@ use super::ring::{Deferred, Feed};
 use super::{Missed, Replay};
 use crate::end::EndReason;
 use crate::gap::GapReason;
-use crate::id::{ConnectionId, Position};
+use crate::id::ConnectionId;
+use crate::position::Position;
 use crate::sync::{AtomicUsize, Mutex, TryCell, contain, has_turn, spin_loop};
 
 /// Bits of the phase. Ended outweighs finishing; cut says that it was ended from outside, and never stands without ended.

@@ -6,7 +6,8 @@ use super::ring::Ring;
 use super::roster::Current;
 use super::{Accepted, Connection, Label, Log, Origin, Refusal, Resume, Roster, Standing};
 use crate::gap::{Gap, GapReason};
-use crate::id::{Position, UserId};
+use crate::id::UserId;
+use crate::position::Position;
 use crate::sync::contain;
 
 pub(crate) struct Channel<T> {
@@ -55,11 +56,7 @@ impl<T: Clone + Send + 'static> Channel<T> {
             connection.install(ring.subscribe(), None);
             // Read after subscribing: what is sent meanwhile may be counted as read, never as missing.
             connection.begin_at(self.roster.head());
-            let gap = (resume != Resume::Fresh).then_some(Gap {
-                reason: GapReason::Epoch,
-                missed: None,
-                position: None,
-            });
+            let gap = (resume != Resume::Fresh).then(|| Gap::new(GapReason::Epoch, None));
             return Welcome {
                 gap,
                 notices,
@@ -70,10 +67,8 @@ impl<T: Clone + Send + 'static> Channel<T> {
         connection.begin_at(joined.replay.position());
         connection.install(joined.feed, Some(Box::new(joined.replay)));
         Welcome {
-            gap: joined.gap,
-            cursor: joined.cursor,
-            log: joined.log,
             notices,
+            ..joined.welcome
         }
     }
 

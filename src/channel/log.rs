@@ -21,16 +21,16 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::discarded::Discarded;
-use super::fanout::Delivery;
+use super::fanout::{Delivery, Welcome};
 use super::latest::Latest;
 use super::origin::{Accepted, Incoming, Label, Origin};
 use super::progress::{Progress, Stamp};
 use super::ring::{Feed, Ring};
 use super::shared::Standing;
 use super::window::{Retained, Window};
-use super::{Replay, Resume, Retention};
+use super::{Missed, Replay, Resume, Retention};
 use crate::gap::{Gap, GapReason};
-use crate::id::Position;
+use crate::position::Position;
 use crate::sync::Mutex;
 
 /// The most events that a replay takes in one go.
@@ -46,26 +46,17 @@ pub(crate) struct Log<T> {
 pub(super) struct Joined<T> {
     pub(super) feed: Feed<T>,
     pub(super) replay: Replay<T>,
-    /// What its client is to be told first.
-    pub(super) gap: Option<Gap>,
-    /// Where it begins.
-    pub(super) cursor: Option<Position>,
-    /// Up to where its client needs what the engine's log has.
-    pub(super) log: Option<Position>,
+    pub(super) welcome: Welcome,
 }
 
 /// What a log has for a stream that is behind.
 pub(super) struct Excerpt<T> {
     /// Events in order.
     pub(super) events: VecDeque<T>,
-    /// Events that come before these, and are not to be had.
-    pub(super) missed: u64,
-    /// Whether the client is to know of that.
-    pub(super) told: bool,
+    /// Those that come before these, and are gone.
+    pub(super) missed: Option<Missed>,
     /// Where to read on, once all of it is read.
     pub(super) until: u64,
-    /// The place behind those that are missed, where it has an id.
-    pub(super) position: Option<Position>,
 }
 
 impl<T: Clone + Send + 'static> Log<T> {
@@ -288,16 +279,15 @@ impl<T: Clone + Send + 'static> Log<T> {
             Joined {
                 feed,
                 replay: Replay::new(self.clone(), next, live),
-                gap: unknown.then_some(Gap {
-                    reason: GapReason::Epoch,
-                    missed: None,
-                    position: cursor,
-                }),
-                cursor,
-                log: match (start, resume) {
-                    (Start::Log, _) => last,
-                    (Start::At(_), Resume::After(position)) if !self.is_own() => Some(position),
-                    _ => None,
+                welcome: Welcome {
+                    gap: unknown.then(|| Gap::new(GapReason::Epoch, None).at(cursor)),
+                    cursor,
+                    log: match (start, resume) {
+                        (Start::Log, _) => last,
+                        (Start::At(_), Resume::After(position)) if !self.is_own() => Some(position),
+                        _ => None,
+                    },
+                    notices: 0,
                 },
             }
         })
@@ -325,9 +315,15 @@ impl<T: Clone + Send + 'static> Log<T> {
         }
     }
 
-    /// What there is of the events from `next` up to `end`, a few at a time. With `coalesce`, the newest of each key stand
-    /// for what is gone.
-    pub(super) fn read(&self, next: u64, end: u64, coalesce: bool) -> Excerpt<T> {
+    /// What there is of the events from `next` up to `end`, a few at a time; what is gone is missed for this reason. With
+    /// `coalesce`, the newest of each key stand for what is gone.
+    pub(super) fn read(
+        &self,
+        next: u64,
+        end: u64,
+        reason: GapReason,
+        coalesce: bool,
+    ) -> Excerpt<T> {
         let now = self.retention.age().map(|_| Instant::now());
         self.with(|window, discarded| {
             window.forget_old(now, &self.retention, discarded);
@@ -347,10 +343,13 @@ impl<T: Clone + Send + 'static> Log<T> {
                     true => Some(before - 1),
                     false => is_known.then_some(progress.dropped),
                 };
+                let position = place.and_then(|offset| self.position(progress, offset));
+                let missed = until - next - latest.len() as u64;
                 return Excerpt {
-                    missed: until - next - latest.len() as u64,
-                    told: !coalesce || !window.latest.accounts_from(next),
-                    position: place.and_then(|offset| self.position(progress, offset)),
+                    missed: (missed > 0).then(|| Missed {
+                        gap: Gap::new(reason, Some(missed)).at(position),
+                        told: !coalesce || !window.latest.accounts_from(next),
+                    }),
                     events: latest.into_iter().map(|(_, event)| event).collect(),
                     until,
                 };
@@ -361,10 +360,8 @@ impl<T: Clone + Send + 'static> Log<T> {
             let events = window.events.range(range).map(|entry| entry.event.clone());
             Excerpt {
                 events: events.collect(),
-                missed: 0,
-                told: false,
+                missed: None,
                 until,
-                position: None,
             }
         })
     }

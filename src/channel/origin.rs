@@ -1,6 +1,6 @@
 //! What is appended to a channel, where it comes from, and what becomes of it.
 
-use crate::id::Position;
+use crate::position::Position;
 
 /// Where something that is appended comes from. That decides its place in the history, and its id.
 #[derive(Debug)]

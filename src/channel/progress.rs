@@ -1,6 +1,6 @@
 //! Where a log is in the history that its ids are of: its own, or that of an engine's log.
 
-use crate::id::Position;
+use crate::position::Position;
 
 /// Offsets, all of one epoch. The log's own history has an epoch of the log's and counts its events from 1.
 #[derive(Debug, Clone, Copy)]

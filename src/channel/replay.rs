@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use super::Log;
 use super::ring::Feed;
 use crate::gap::{Gap, GapReason};
-use crate::id::Position;
+use crate::position::Position;
 
 /// Where a stream begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,11 +38,7 @@ impl Missed {
     /// In a box, because this is rare, and the item that it comes in is moved for every event.
     pub(super) fn lagged(missed: u64) -> Box<Self> {
         Box::new(Self {
-            gap: Gap {
-                reason: GapReason::Lagged,
-                missed: Some(missed),
-                position: None,
-            },
+            gap: Gap::new(GapReason::Lagged, Some(missed)),
             told: true,
         })
     }
@@ -120,32 +116,19 @@ impl<T: Clone + Send + 'static> Replay<T> {
             self.excerpt = VecDeque::new();
             return None;
         }
-        let returning = self.next < self.joined;
-        let end = if returning { self.joined } else { self.live };
-        let excerpt = self.log.read(self.next, end, self.coalesce);
         let counters = &self.log.retention().counters;
-        let count = if returning {
-            &counters.replayed
-        } else {
-            &counters.healed
+        // What the client was not there for, or what the ring has overwritten since.
+        let (end, reason, count) = match self.next < self.joined {
+            true => (self.joined, GapReason::Evicted, &counters.replayed),
+            false => (self.live, GapReason::Lagged, &counters.healed),
         };
+        let excerpt = self.log.read(self.next, end, reason, self.coalesce);
         count.add(excerpt.events.len() as u64);
         self.excerpt = excerpt.events;
         self.next = excerpt.until;
-        if excerpt.missed == 0 {
-            return self.read_log();
+        match excerpt.missed {
+            Some(missed) => Some(Err(Box::new(missed))),
+            None => self.read_log(),
         }
-        Some(Err(Box::new(Missed {
-            gap: Gap {
-                reason: if returning {
-                    GapReason::Evicted
-                } else {
-                    GapReason::Lagged
-                },
-                missed: Some(excerpt.missed),
-                position: excerpt.position,
-            },
-            told: excerpt.told,
-        })))
     }
 }

@@ -16,7 +16,7 @@
 
 use std::fmt;
 
-use crate::id::Position;
+use crate::position::Position;
 
 /// The engine's log, as channels see it: an answer to where it is now. Every message published from now on has a larger
 /// offset.

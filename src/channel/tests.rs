@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
+use super::log::Excerpt;
 use super::{
-    Accepted, Channel, History, Incoming, Label, Log, Origin, Reading, Resume, Retention, Seam,
-    Standing, Upstream,
+    Accepted, Channel, History, Incoming, Label, Log, Missed, Origin, Reading, Resume, Retention,
+    Seam, Standing, Upstream,
 };
-use crate::id::Position;
+use crate::gap::{Gap, GapReason};
+use crate::position::Position;
 
 const EPOCH: u64 = 7;
 /// What is no event but tells of a gap.
@@ -108,6 +110,10 @@ impl Node {
         self.channel.append(Origin::Reset, Label::notice(1), make);
     }
 
+    fn read(&self, next: u64, end: u64) -> Excerpt<Event> {
+        self.log.read(next, end, GapReason::Lagged, false)
+    }
+
     fn back(&self, id: Position) -> Answer {
         let current = self.channel.roster().current();
         let ring = current.ring().expect("it is open");
@@ -118,7 +124,7 @@ impl Node {
         while let Poll::Ready(Some(next)) = replay.poll(&mut feed, &mut cx) {
             events.push(next.expect("nothing is lost").0);
         }
-        match (joined.gap, joined.log) {
+        match (joined.welcome.gap, joined.welcome.log) {
             (Some(_), _) => {
                 assert!(events.is_empty(), "{events:?} are not behind it");
                 Unknown
@@ -256,17 +262,24 @@ fn what_a_slow_stream_has_lost_is_told_with_the_place_behind_it() {
         node.append(number, 1);
     }
     // Kept are 4 and 5.
-    let gone = node.log.read(1, 6, false);
-    assert_eq!((gone.missed, gone.told, gone.until), (3, true, 4));
-    assert_eq!(gone.position, Some(place(13)));
+    let gone = node.read(1, 6);
+    let told = |missed, position| {
+        let gap = Gap::new(GapReason::Lagged, Some(missed)).at(position);
+        Some(Missed { gap, told: true })
+    };
+    assert_eq!((gone.missed, gone.until), (told(3, Some(place(13))), 4));
     assert!(gone.events.is_empty());
-    let gone = node.log.read(1, 3, false);
-    assert_eq!((gone.missed, gone.until), (2, 3));
-    assert_eq!(gone.position, None, "of places in between nothing is known");
-    let there = node.log.read(4, 6, false);
+    let gone = node.read(1, 3);
+    let unknown = told(2, None);
+    assert_eq!(
+        (gone.missed, gone.until),
+        (unknown, 3),
+        "of places in between nothing is known"
+    );
+    let there = node.read(4, 6);
     let numbers: Vec<_> = there.events.iter().map(|event| event.0).collect();
     assert_eq!(numbers, [4, 5]);
-    assert_eq!((there.missed, there.told, there.until), (0, false, 6));
+    assert_eq!((there.missed, there.until), (None, 6));
 }
 
 #[test]
@@ -275,9 +288,9 @@ fn the_log_gives_a_few_events_at_a_time() {
     for number in 1..=100 {
         node.append(number, 1);
     }
-    let some = node.log.read(7, 101, false);
+    let some = node.read(7, 101);
     assert_eq!((some.events.len(), some.until), (32, 39));
-    let last = node.log.read(71, 101, false);
+    let last = node.read(71, 101);
     assert_eq!((last.events.len(), last.until), (30, 101));
 }
 

@@ -8,8 +8,8 @@ use super::encoded::{Aside, DATA, END, FRAME_OVERHEAD, Frame, MAX_RETRY_MILLIS, 
 use super::id_slot::{PREFIX, SLOT, put_number, write_slot};
 use crate::error::{EncodeError, Field};
 use crate::event::{Attachment, Data, Meta, ToSse};
-use crate::id::Position;
 use crate::metrics::Sample;
+use crate::position::Position;
 use crate::trace::TraceParent;
 
 /// A frame without its id, and with a slot for it. Everything that takes time is done; writing the id is quick enough to be

@@ -9,9 +9,10 @@ use bytes::Bytes;
 use super::Draft;
 use crate::error::EncodeError;
 use crate::event::{Attachment, ToSse};
-use crate::gap::{Gap, GapReason};
-use crate::id::{EventId, Position};
+use crate::gap::Gap;
+use crate::id::EventId;
 use crate::metrics::Sample;
+use crate::position::Position;
 use crate::trace::TraceParent;
 
 pub(super) const DATA: &[u8] = b"data: ";
@@ -53,7 +54,7 @@ pub(crate) struct Aside {
     pub(crate) trace_parent: Option<TraceParent>,
     pub(crate) sample: Option<Sample>,
     /// It is no event: it tells of a gap.
-    pub(super) gap: Option<(GapReason, Option<u64>)>,
+    pub(super) gap: Option<Gap>,
     /// Streams may get it twice: when its node shows it, and when the engine's log returns it. It has this number both times.
     pub(super) shown: Option<u64>,
 }
@@ -88,7 +89,7 @@ impl Frame {
     }
 
     /// The gap that it tells of, if it is no event.
-    pub(crate) fn told(&self) -> Option<(GapReason, Option<u64>)> {
+    pub(crate) fn told(&self) -> Option<Gap> {
         self.aside.as_ref()?.gap
     }
 
@@ -98,15 +99,10 @@ impl Frame {
     }
 
     /// Stands in a user's channel for a gap that all streams have.
-    pub(crate) fn notice(reason: GapReason, missed: Option<u64>, id: Option<Position>) -> Self {
-        let gap = Gap {
-            reason,
-            missed,
-            position: id,
-        };
+    pub(crate) fn notice(gap: Gap) -> Self {
         let mut frame = Self::gap(&gap);
         frame.aside = Some(Arc::new(Aside {
-            gap: Some((reason, missed)),
+            gap: Some(gap),
             ..Aside::default()
         }));
         frame

@@ -1,6 +1,6 @@
 //! The slot at the beginning of a frame for the id that a history assigns.
 
-use crate::id::Position;
+use crate::position::Position;
 
 /// `id: `, the epoch and `-`: the part of the id that is known beforehand.
 pub(super) const PREFIX: usize = b"id: ".len() + Position::EPOCH_LEN + b"-".len();

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Draft, Frame};
 use crate::event::Text;
 use crate::gap::{Gap, GapReason};
-use crate::id::Position;
+use crate::position::Position;
 
 fn parse(body: &'static str) -> Option<Draft> {
     Frame::parse(Bytes::from_static(body.as_bytes()))
@@ -116,11 +116,7 @@ fn an_id_of_another_epoch_gets_another_slot() {
 fn a_gap_is_an_event_of_one_line() {
     for (missed, number) in [(Some(3), "3"), (None, "null")] {
         for position in [None, Some(place(1, 5))] {
-            let gap = Gap {
-                reason: GapReason::Evicted,
-                missed,
-                position,
-            };
+            let gap = Gap::new(GapReason::Evicted, missed).at(position);
             let frame = Frame::gap(&gap);
             let data = format!(r#"{{"reason":"evicted","missed":{number}}}"#);
             let id = position.map_or(String::new(), |id| format!("id: {id}\n"));
@@ -128,9 +124,9 @@ fn a_gap_is_an_event_of_one_line() {
             assert_eq!(frame.data_line(), Some(Bytes::from(data)));
             assert_eq!(frame.body(), &frame.as_bytes()[id.len()..]);
             assert_eq!(frame.told(), None);
-            let notice = Frame::notice(GapReason::Evicted, missed, position);
+            let notice = Frame::notice(gap);
             assert_eq!(notice, frame);
-            assert_eq!(notice.told(), Some((GapReason::Evicted, missed)));
+            assert_eq!(notice.told(), Some(gap));
         }
     }
 }

@@ -18,7 +18,8 @@ use super::view::{Chunks, View};
 use super::{AGENT_HEARTBEAT_INTERVAL, Cursor, HEARTBEAT_INTERVAL, KeepAlive};
 use crate::end::EndReason;
 use crate::frame::Frame;
-use crate::id::{EventId, Position};
+use crate::id::EventId;
+use crate::position::Position;
 use crate::subscription::{ConnectionGuard, Subscription};
 use crate::time::{LONGEST, reconnect_after};
 

@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 
 use crate::gap::Gap;
-use crate::id::Position;
+use crate::position::Position;
 
 /// Gives a client what it missed on another node, and keeps from it what it has seen there.
 pub(crate) trait Gate<T>: Send + Sync + std::fmt::Debug {

@@ -16,7 +16,8 @@ use crate::channel::{Connection, Missed, Roster};
 use crate::end::EndReason;
 use crate::frame::Frame;
 use crate::gap::{Gap, GapReason};
-use crate::id::{ConnectionId, Position, UserId};
+use crate::id::{ConnectionId, UserId};
+use crate::position::Position;
 use crate::registry::Registry;
 
 /// Keeps a connection registered. Dropping it takes the connection out; the user goes with the last one.

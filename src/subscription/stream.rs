@@ -14,7 +14,8 @@ use crate::end::EndReason;
 use crate::error::RegisterError;
 use crate::frame::Frame;
 use crate::gap::{Gap, GapReason};
-use crate::id::{ConnectionId, EventId, Position, UserId};
+use crate::id::{ConnectionId, EventId, UserId};
+use crate::position::Position;
 use crate::registry::{Admitted, Registry};
 
 /// The events of one connection, in the order they were broadcast.

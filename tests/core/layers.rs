@@ -14,6 +14,7 @@ const ORDER: &[&str] = &[
     "time",
     "end",
     "metrics",
+    "position",
     "id",
     "gap",
     "trace",

@@ -14,9 +14,10 @@ use super::stretch::Asked;
 use crate::backplane::{Cause, Envelope, Event, Level, Place, Received, What};
 use crate::channel::{Accepted, Channel, Incoming, Label, Origin};
 use crate::frame::{Draft, Frame};
-use crate::gap::GapReason;
-use crate::id::{Position, UserId};
+use crate::gap::{Gap, GapReason};
+use crate::id::UserId;
 use crate::metrics::{Sample, fanned_out};
+use crate::position::Position;
 use crate::registry::Registry;
 
 /// Users between two moments at which others may run.
@@ -167,7 +168,7 @@ impl Relay {
             .with_shown(Some(number));
         let label = Label::event(draft.weight(), key.as_deref());
         let origin = Origin::Ahead {
-            notice: Arc::new(Frame::notice(GapReason::Backplane, None, None)),
+            notice: Arc::new(Frame::notice(Gap::new(GapReason::Backplane, None))),
             weight: Frame::NOTICE_WEIGHT,
         };
         channel.append(origin, label, |id| Arc::new(draft.finish(id)));
@@ -288,6 +289,6 @@ fn note(
     missed: Option<u64>,
 ) -> Accepted {
     channel.append(origin, Label::notice(Frame::NOTICE_WEIGHT), |id| {
-        Arc::new(Frame::notice(GapReason::Backplane, missed, id))
+        Arc::new(Frame::notice(Gap::new(GapReason::Backplane, missed).at(id)))
     })
 }

@@ -15,7 +15,8 @@ use crate::backplane::Missing;
 use crate::channel::{Reading, Seam, Welcome};
 use crate::frame::Frame;
 use crate::gap::{Gap, GapReason};
-use crate::id::{Position, UserId};
+use crate::id::UserId;
+use crate::position::Position;
 use crate::subscription::{Gate, Pass};
 
 /// Stands in front of each stream. Gaps that the channel sends to all streams become this one's.
@@ -141,11 +142,7 @@ impl Reader {
     }
 
     fn tell(&mut self, reason: GapReason, missed: Option<u64>) {
-        self.gap = Some(Gap {
-            reason,
-            missed,
-            position: None,
-        });
+        self.gap = Some(Gap::new(reason, missed));
     }
 }
 
@@ -206,11 +203,7 @@ impl Gate<Arc<Frame>> for Returning {
         }
         match told {
             None => Pass::Event(frame),
-            Some((reason, missed)) => Pass::Gap(Gap {
-                reason,
-                missed,
-                position: frame.place(),
-            }),
+            Some(gap) => Pass::Gap(gap),
         }
     }
 }

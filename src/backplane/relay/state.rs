@@ -20,8 +20,9 @@ use crate::backplane::{self, Backplane, BackplaneError, Cause, Level, Outbound};
 use crate::error::{RelayError, with_causes};
 use crate::event::Attachment;
 use crate::frame::{Draft, Frame};
-use crate::id::{Position, UserId};
+use crate::id::UserId;
 use crate::metrics::{BackplaneStats, Counter};
+use crate::position::Position;
 use crate::registry::Registry;
 
 /// Restores an event's attachment from its data and its relay data.

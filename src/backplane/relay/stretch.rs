@@ -93,11 +93,9 @@ impl Relay {
             let envelope = Envelope::parse(body.clone())?;
             let shown = self.shown(&envelope);
             let item = match envelope.what {
-                What::Lost(missed) => Err(Gap {
-                    reason: GapReason::Backplane,
-                    missed,
-                    position: Some(*position),
-                }),
+                What::Lost(missed) => {
+                    Err(Gap::new(GapReason::Backplane, missed).at(Some(*position)))
+                }
                 What::Event {
                     relay_data, draft, ..
                 } => {
