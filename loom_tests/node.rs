@@ -8,9 +8,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::support::{poll_all, remembering};
-use crate::channel::{Accepted, Incoming, Label, Origin, Reading, Resume, Seam, Upstream, Welcome};
+use crate::channel::{Accepted, Label, Origin, Reading, Resume, Seam, Upstream, Welcome};
 use crate::gap::Gap;
-use crate::position::Position;
+use crate::position::{Place, Position};
 use crate::registry::{Limits, Registry};
 use crate::subscription::{Gate, Pass, Subscription};
 use crate::sync::Mutex;
@@ -68,7 +68,7 @@ pub(super) fn take(hub: &Hub, offset: u64, previous: u64, number: u32) -> Accept
 }
 
 pub(super) fn take_at(hub: &Hub, position: Position, previous: u64, number: u32) -> Accepted {
-    let origin = Origin::Upstream(Incoming { position, previous });
+    let origin = Origin::Upstream(Place { position, previous });
     let make = |id: Option<Position>| event(number, id);
     hub.with("u", |channel| {
         channel.append(origin, Label::event(1, None), make)
@@ -101,7 +101,7 @@ fn note(hub: &Hub, origin: Origin<Event>) {
 
 /// Sends what says that everything up to there is missing.
 pub(super) fn skip(hub: &Hub, until: u64) {
-    note(hub, Origin::Upstream(Incoming::up_to(place(until))));
+    note(hub, Origin::Upstream(Place::up_to(place(until))));
 }
 
 /// Goes over to the engine's log that there is.

@@ -59,3 +59,22 @@ impl fmt::Display for Position {
         write!(f, "{epoch:016x}-{offset}")
     }
 }
+
+/// A message's place in an engine's log, and where the user's message before it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// Its own.
+    pub position: Position,
+    /// The offset of the user's message before it, in the same log; zero if there is none.
+    pub previous: u64,
+}
+
+impl Place {
+    /// One that says what the log lacks, up to this position: what comes before it is known to be missing.
+    pub(crate) fn up_to(position: Position) -> Self {
+        Self {
+            position,
+            previous: 0,
+        }
+    }
+}

@@ -12,7 +12,7 @@ use futures_core::Stream;
 use tokio::time::Instant;
 
 use crate::id::UserId;
-use crate::position::Position;
+use crate::position::{Place, Position};
 
 /// Carries events between the nodes of a service: an engine such as NATS, seen from one node.
 ///
@@ -196,15 +196,6 @@ pub struct Received {
     pub body: Bytes,
     /// Its place, at [`Level::Replayable`].
     pub place: Option<Place>,
-}
-
-/// A message's place in an engine's log, and where the user's message before it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Place {
-    /// Its own.
-    pub position: Position,
-    /// The offset of the user's message before it, in the same log; zero if there is none.
-    pub previous: u64,
 }
 
 /// What happens on a backplane.

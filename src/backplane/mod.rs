@@ -9,10 +9,10 @@ mod envelope;
 mod in_process;
 pub(crate) mod relay;
 
-pub use crate::position::Position;
+pub use crate::position::{Place, Position};
 pub use contract::{
     Backplane, BackplaneError, CALL_LIMIT, Cause, Event, Fetched, Head, Level, MAX_HEADS, Message,
-    Missing, Place, Published, Received,
+    Missing, Published, Received,
 };
 pub(crate) use envelope::{Envelope, Outbound, SHOWN, What, lost, shown};
 pub use in_process::{InProcess, InProcessNode};

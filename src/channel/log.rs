@@ -23,14 +23,14 @@ use tokio::time::Instant;
 use super::discarded::Discarded;
 use super::fanout::{Delivery, Welcome};
 use super::latest::Latest;
-use super::origin::{Accepted, Incoming, Label, Origin};
+use super::origin::{Accepted, Label, Origin};
 use super::progress::{Progress, Stamp};
 use super::ring::{Feed, Ring};
 use super::shared::Standing;
 use super::window::{Retained, Window};
 use super::{Missed, Replay, Resume, Retention};
 use crate::gap::{Gap, GapReason};
-use crate::position::Position;
+use crate::position::{Place, Position};
 use crate::sync::Mutex;
 
 /// The most events that a replay takes in one go.
@@ -140,7 +140,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                     let offset = progress.last + 1;
                     (Stamp::at(offset), self.position(progress, offset))
                 }
-                Origin::Upstream(Incoming { position, previous }) => {
+                Origin::Upstream(Place { position, previous }) => {
                     if position.epoch != progress.epoch {
                         return Accepted::Elsewhere;
                     }

@@ -37,7 +37,7 @@ pub(crate) use connection::Connection;
 pub(crate) use fanout::{Channel, Welcome};
 pub use history::History;
 pub(crate) use log::Log;
-pub(crate) use origin::{Accepted, Incoming, Label, Origin};
+pub(crate) use origin::{Accepted, Label, Origin};
 use replay::Replay;
 pub(crate) use replay::{Missed, Resume};
 pub(crate) use retention::Retention;

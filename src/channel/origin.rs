@@ -1,6 +1,6 @@
 //! What is appended to a channel, where it comes from, and what becomes of it.
 
-use crate::position::Position;
+use crate::position::Place;
 
 /// Where something that is appended comes from. That decides its place in the history, and its id.
 #[derive(Debug)]
@@ -9,31 +9,13 @@ pub(crate) enum Origin<T> {
     /// history is an engine's log.
     Here,
     /// The engine's log has it: its place there, if it is its turn.
-    Upstream(Incoming),
+    Upstream(Place),
     /// It is shown before the engine's log has it, without an id. The notice, which also counts for so much, tells streams of the
     /// gap: it stands before the first of such events and after the last.
     Ahead { notice: T, weight: usize },
     /// A notice that the engine's log has been replaced, if the channel is still in the old log. What the channel has of that is
     /// dropped.
     Reset,
-}
-
-/// A place in the engine's log.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Incoming {
-    pub(crate) position: Position,
-    /// The offset of the user's event before it.
-    pub(crate) previous: u64,
-}
-
-impl Incoming {
-    /// One that says what the log lacks, up to this place.
-    pub(crate) fn up_to(position: Position) -> Self {
-        Self {
-            position,
-            previous: 0,
-        }
-    }
 }
 
 /// What is known of something before it is made.

@@ -8,11 +8,11 @@ use std::task::{Context, Poll, Waker};
 
 use super::log::Excerpt;
 use super::{
-    Accepted, Channel, History, Incoming, Label, Log, Missed, Origin, Reading, Resume, Retention,
-    Seam, Standing, Upstream,
+    Accepted, Channel, History, Label, Log, Missed, Origin, Reading, Resume, Retention, Seam,
+    Standing, Upstream,
 };
 use crate::gap::{Gap, GapReason};
-use crate::position::Position;
+use crate::position::{Place, Position};
 
 const EPOCH: u64 = 7;
 /// What is no event but tells of a gap.
@@ -75,7 +75,7 @@ impl Node {
     }
 
     fn take_sized(&self, position: Position, previous: u64, number: u32, size: usize) -> Accepted {
-        let origin = Origin::Upstream(Incoming { position, previous });
+        let origin = Origin::Upstream(Place { position, previous });
         let label = Label::event(size, None);
         self.channel
             .append(origin, label, |id| self.make(number, id))
@@ -100,7 +100,7 @@ impl Node {
     }
 
     fn skip(&self, until: u64) {
-        let origin = Origin::Upstream(Incoming::up_to(place(until)));
+        let origin = Origin::Upstream(Place::up_to(place(until)));
         let make = |id| self.make(NOTICE, id);
         self.channel.append(origin, Label::notice(1), make);
     }

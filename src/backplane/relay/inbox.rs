@@ -12,7 +12,7 @@ use super::Relay;
 use super::reads::Reads;
 use super::stretch::Asked;
 use crate::backplane::{Cause, Envelope, Event, Level, Place, Received, What};
-use crate::channel::{Accepted, Channel, Incoming, Label, Origin};
+use crate::channel::{Accepted, Channel, Label, Origin};
 use crate::frame::{Draft, Frame};
 use crate::gap::{Gap, GapReason};
 use crate::id::UserId;
@@ -65,8 +65,10 @@ impl Relay {
                 return;
             }
             (Level::AtMostOnce, _) => {
-                let delivered = registry.with(&user, |channel| self.deliver(channel, envelope));
-                delivered.is_some()
+                let append = |channel: &_| {
+                    self.append(channel, envelope.what, Origin::Here, |draft| draft);
+                };
+                registry.with(&user, append).is_some()
             }
             (Level::Replayable, None) => {
                 self.counters.foreign.add(1);
@@ -94,22 +96,6 @@ impl Relay {
         }
     }
 
-    /// Sends to the streams here what another node has sent.
-    fn deliver(&self, channel: &Channel<Arc<Frame>>, envelope: Envelope) {
-        match envelope.what {
-            What::Event {
-                key,
-                relay_data,
-                draft,
-            } => {
-                let draft = self.prepare(channel, draft, relay_data);
-                let label = Label::event(draft.weight(), key.as_deref());
-                channel.append(Origin::Here, label, |id| Arc::new(draft.finish(id)));
-            }
-            What::Lost(count) => tell(channel, count),
-        }
-    }
-
     /// Appends what the log has at this place, if it is its turn.
     pub(super) fn take(
         &self,
@@ -117,34 +103,19 @@ impl Relay {
         envelope: Envelope,
         place: Place,
     ) -> Accepted {
-        let origin = Origin::Upstream(Incoming {
-            position: place.position,
-            previous: place.previous,
-        });
         let shown = self.shown(&envelope);
-        let taken = match envelope.what {
-            What::Event {
-                key,
-                relay_data,
-                draft,
-            } => {
-                let sample = Sample::take(self.name);
-                let is_sampled = sample.is_some();
-                let draft = self.prepare(channel, draft, relay_data);
-                let draft = draft.with_sample(sample).with_shown(shown);
-                let label = Label::event(draft.weight(), key.as_deref());
-                let taken = channel.append(origin, label, |id| Arc::new(draft.finish(id)));
-                if let (true, Accepted::Delivered(reached)) = (is_sampled, taken) {
-                    fanned_out(self.name, reached);
-                }
-                taken
-            }
-            What::Lost(count) => note(channel, origin, count),
-        };
-        if taken == Accepted::Duplicate {
-            self.counters.again.add(1);
+        let sample =
+            Sample::take(self.name).filter(|_| matches!(envelope.what, What::Event { .. }));
+        let is_sampled = sample.is_some();
+        let accepted = self.append(channel, envelope.what, Origin::Upstream(place), |draft| {
+            draft.with_sample(sample).with_shown(shown)
+        });
+        match accepted {
+            Accepted::Delivered(reached) if is_sampled => fanned_out(self.name, reached),
+            Accepted::Duplicate => self.counters.again.add(1),
+            _ => {}
         }
-        taken
+        accepted
     }
 
     /// Under which number streams here may have it already.
@@ -154,33 +125,36 @@ impl Relay {
 
     /// Shows streams here an event before the log has it.
     pub(super) fn show(&self, channel: &Channel<Arc<Frame>>, body: Bytes, number: u64) {
-        let what = Envelope::parse(body).map(|envelope| envelope.what);
-        let Some(What::Event {
-            key,
-            relay_data,
-            draft,
-        }) = what
-        else {
-            return;
-        };
-        let draft = self
-            .prepare(channel, draft, relay_data)
-            .with_shown(Some(number));
-        let label = Label::event(draft.weight(), key.as_deref());
         let origin = Origin::Ahead {
             notice: Arc::new(Frame::notice(Gap::new(GapReason::Backplane, None))),
             weight: Frame::NOTICE_WEIGHT,
         };
-        channel.append(origin, label, |id| Arc::new(draft.finish(id)));
+        if let Some(envelope) = Envelope::parse(body) {
+            self.append(channel, envelope.what, origin, |draft| {
+                draft.with_shown(Some(number))
+            });
+        }
     }
 
-    fn prepare(
+    /// Appends what a node has published, with what `finish` adds to an event.
+    fn append(
         &self,
         channel: &Channel<Arc<Frame>>,
-        draft: Draft,
-        relay_data: Option<String>,
-    ) -> Draft {
-        self.attach(draft.with_epoch(channel.id_epoch()), relay_data)
+        what: What,
+        origin: Origin<Arc<Frame>>,
+        finish: impl FnOnce(Draft) -> Draft,
+    ) -> Accepted {
+        let (key, relay_data, draft) = match what {
+            What::Event {
+                key,
+                relay_data,
+                draft,
+            } => (key, relay_data, draft),
+            What::Lost(count) => return note(channel, origin, count),
+        };
+        let draft = finish(self.attach(draft.with_epoch(channel.id_epoch()), relay_data));
+        let label = Label::event(draft.weight(), key.as_deref());
+        channel.append(origin, label, |id| Arc::new(draft.finish(id)))
     }
 
     /// If the log is not the one that the user's channel is in, the channel goes over to it, and its streams are told.
@@ -280,7 +254,7 @@ fn tell(channel: &Channel<Arc<Frame>>, missed: Option<u64>) {
 
 /// Tells them that the log lacks what should come next, up to this place.
 pub(super) fn tell_missing(channel: &Channel<Arc<Frame>>, missed: Option<u64>, until: Position) {
-    note(channel, Origin::Upstream(Incoming::up_to(until)), missed);
+    note(channel, Origin::Upstream(Place::up_to(until)), missed);
 }
 
 fn note(

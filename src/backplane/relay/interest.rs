@@ -6,14 +6,14 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
 use super::Relay;
-use super::calls::{guarded, longer};
+use super::calls::{guarded, lock, longer};
 use crate::error::with_causes;
 use crate::frame::Frame;
 use crate::id::UserId;
@@ -193,11 +193,6 @@ impl Interests {
         });
         counts.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Maps and vectors are whole whatever panics: nothing of ours is called in between.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Tells the engine, until `stop` has something.

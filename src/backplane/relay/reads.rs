@@ -341,7 +341,7 @@ impl Reads {
                     }
                     Reader::Channel => {
                         let until = read.reach(fetched.head);
-                        self.relay.append(registry, user, fetched);
+                        self.relay.append_fetched(registry, user, fetched);
                         let is_over = read.since.elapsed() >= patience;
                         if through.offset < until.offset && is_over {
                             // Promised and not given: the log has dropped it, perhaps.
@@ -394,7 +394,7 @@ impl Read {
 
 impl Relay {
     /// Appends what the log has after a channel's place.
-    fn append(&self, registry: &Users, user: &UserId, fetched: Fetched) {
+    fn append_fetched(&self, registry: &Users, user: &UserId, fetched: Fetched) {
         let first = fetched.messages.first();
         // Up to here it is missing, if it is.
         let missing = Position {
@@ -412,11 +412,8 @@ impl Relay {
                     self.counters.foreign.add(1);
                     continue;
                 };
-                let place = Place {
-                    position,
-                    // What comes before it is here: the log was read from where the channel is.
-                    previous: 0,
-                };
+                // What comes before it is here: the log was read from where the channel is.
+                let place = Place::up_to(position);
                 if let Accepted::Delivered(_) = self.take(channel, envelope, place) {
                     self.counters.fetched.add(1);
                 }

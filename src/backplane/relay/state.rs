@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -11,7 +11,7 @@ use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use super::calls::{caught, guarded_until};
+use super::calls::{caught, guarded_until, lock};
 use super::interest::{self, Interests};
 use super::outbox::{Confirm, Outbox};
 use super::stretch::{Asked, Stretch};
@@ -342,11 +342,6 @@ impl Relay {
             tracing::warn!(error = with_causes(&error), "the backplane does not close");
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Each holds one value that is set in one go: no panic leaves it half done.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for Relay {
