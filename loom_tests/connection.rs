@@ -231,7 +231,7 @@ fn finish_meets_a_stream_that_says_where_it_is() {
             let _ = one.place();
             assert_eq!(wait(&mut one), None);
         });
-        hub.evict("u");
+        hub.drain("u");
         waiter.join().unwrap();
         assert_forgotten(&hub);
     });

@@ -122,7 +122,7 @@ fn two_registrations_and_a_drop_meet_the_total_cap() {
 }
 
 /// Whoever gets the place of one that left finds its id free. Somebody who holds the roster of a moment ago, as an
-/// eviction does, keeps that from coming about by itself.
+/// drain does, keeps that from coming about by itself.
 ///
 /// Fails: a_relaxed_give_back, a_relaxed_take.
 #[test]
@@ -145,7 +145,7 @@ fn an_id_is_free_for_whoever_gets_the_place_of_the_one_that_left() {
                 }
             })
         };
-        hub.evict("u");
+        hub.drain("u");
         leaver.join().unwrap();
         newcomer.join().unwrap();
         assert_empty(&hub);

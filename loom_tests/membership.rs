@@ -132,27 +132,27 @@ fn a_life_meets_a_life() {
     });
 }
 
-/// Does a connection that leaves while its user is evicted give back its place once, and is the channel unlinked?
+/// Does a connection that leaves while its user is drained give back its place once, and is the channel unlinked?
 ///
-/// Fails: evict_gives_the_places_back, a_relaxed_load_of_the_map.
+/// Fails: drain_gives_the_places_back, a_relaxed_load_of_the_map.
 #[test]
-fn evict_meets_drop() {
+fn drain_meets_drop() {
     model(30, || {
         let hub = hub();
         let one = register(&hub, "u", "a");
         let leaver = thread::spawn(move || drop(one));
-        let ended = hub.evict("u");
+        let ended = hub.drain("u");
         assert!(ended <= 1);
         leaver.join().unwrap();
         assert_empty(&hub);
     });
 }
 
-/// Is a connection that comes while its user is evicted either evicted with the others, or in and reachable?
+/// Is a connection that comes while its user is drained either drained with the others, or in and reachable?
 ///
-/// Fails: store_instead_of_exchange_in_evict, an_eviction_keeps_the_ring.
+/// Fails: store_instead_of_exchange_in_drain, a_drain_keeps_the_ring.
 #[test]
-fn evict_meets_register() {
+fn drain_meets_register() {
     model(50, || {
         let hub = hub();
         let mut one = register(&hub, "u", "a");
@@ -160,9 +160,9 @@ fn evict_meets_register() {
             let hub = hub.clone();
             thread::spawn(move || register(&hub, "u", "b"))
         };
-        let ended = hub.evict("u");
+        let ended = hub.drain("u");
         let mut two = newcomer.join().unwrap();
-        assert!(read(&mut one).ended, "who was in before is evicted");
+        assert!(read(&mut one).ended, "who was in before is drained");
         match ended {
             1 => {
                 assert_eq!((count(&hub, "u"), publish(&hub, "u", 1)), (1, 1));
@@ -205,36 +205,36 @@ fn forget_meets_register() {
     });
 }
 
-/// Is one evict the one that ended the connections?
+/// Is one drain the one that ended the connections?
 ///
-/// Fails: store_instead_of_exchange_in_evict, an_evicted_connection_stays_a_member.
+/// Fails: store_instead_of_exchange_in_drain, a_drained_connection_stays_a_member.
 #[test]
-fn evict_meets_evict() {
+fn drain_meets_drain() {
     model(30, || {
         let hub = hub();
         let one = register(&hub, "u", "a");
         let other = {
             let hub = hub.clone();
-            thread::spawn(move || hub.evict("u"))
+            thread::spawn(move || hub.drain("u"))
         };
-        let ended = hub.evict("u") + other.join().unwrap();
+        let ended = hub.drain("u") + other.join().unwrap();
         assert_eq!((ended, count(&hub, "u")), (1, 0));
         drop(one);
         assert_empty(&hub);
     });
 }
 
-/// Is a stream that waits woken when its user is evicted, and is nothing left of the channel afterwards?
+/// Is a stream that waits woken when its user is drained, and is nothing left of the channel afterwards?
 ///
-/// Fails: an_evicted_channel_is_kept.
+/// Fails: a_drained_channel_is_kept.
 #[test]
-fn evict_meets_a_waiting_stream() {
+fn drain_meets_a_waiting_stream() {
     model(5, || {
         let hub = hub();
         let mut one = register(&hub, "u", "a");
         let roster = hub.with("u", |channel| Arc::downgrade(channel.roster()));
         let waiter = thread::spawn(move || assert_eq!(wait(&mut one), None));
-        assert_eq!(hub.evict("u"), 1);
+        assert_eq!(hub.drain("u"), 1);
         waiter.join().unwrap();
         assert_empty(&hub);
         let kept = roster.and_then(|roster| roster.upgrade());

@@ -17,9 +17,9 @@ mod caps;
 #[cfg(not(shuttle))]
 mod connection;
 #[cfg(not(shuttle))]
-mod ending;
+mod drain;
 #[cfg(not(shuttle))]
-mod evict;
+mod ending;
 #[cfg(not(shuttle))]
 mod fan_out;
 #[cfg(not(shuttle))]

@@ -69,7 +69,7 @@ fn live(hub: &Hub, thread: u32) {
                 unregister(hub, user, id);
             }
             _ => {
-                hub.evict(user);
+                hub.drain(user);
             }
         }
         assert!(hub.total() <= 5, "the total cap holds");

@@ -94,7 +94,7 @@ fn unregister_meets_a_waiting_stream() {
 ///
 /// Fails: the_ring_ends_before_its_streams_know_why, an_end_forgets_the_reason_to_finish.
 #[test]
-fn evict_meets_a_waiting_stream() {
+fn drain_meets_a_waiting_stream() {
     model(60, || {
         let hub = hub();
         let mut one = register(&hub, "u", "a");
@@ -102,7 +102,7 @@ fn evict_meets_a_waiting_stream() {
             assert_eq!(wait(&mut one), None);
             assert_eq!(one.end_reason(), Some(EndReason::Drained));
         });
-        hub.evict("u");
+        hub.drain("u");
         waiter.join().unwrap();
         assert_counted(&hub, EndReason::Drained, 1);
     });
@@ -193,7 +193,7 @@ fn disconnect_all_meets_register() {
     });
 }
 
-/// An evicted stream is swept while its client goes: it was evicted, whoever takes it out.
+/// A drained stream is swept while its client goes: it was drained, whoever takes it out.
 ///
 /// Fails: a_later_end_has_another_reason.
 #[test]
@@ -209,7 +209,7 @@ fn sweep_meets_the_drop_of_an_evicted_stream() {
         });
         let one = register(&hub, "u", "a");
         publish(&hub, "u", 1);
-        hub.evict("u");
+        hub.drain("u");
         let leaver = thread::spawn(move || drop(one));
         hub.sweep(Instant::now());
         leaver.join().unwrap();

@@ -485,11 +485,11 @@ fn unregister_meets_a_gate_that_waits() {
 ///
 /// Fails: a_gates_task_is_not_kept, the_phase_is_asked_before_the_task_is_kept.
 #[test]
-fn evict_meets_a_gate_that_waits() {
+fn drain_meets_a_gate_that_waits() {
     model(60, || {
         assert_ends(LINGER, |hub| {
             skip(hub, 1);
-            hub.evict("u");
+            hub.drain("u");
         });
     });
 }

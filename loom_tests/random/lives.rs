@@ -107,7 +107,7 @@ fn users_live_through_everything() {
                 for _ in 0..4 {
                     let user = USERS[thread_rng().gen_range(0..USERS.len())];
                     match thread_rng().gen_range(0..5) {
-                        0 => drop(hub.evict(user)),
+                        0 => drop(hub.drain(user)),
                         1 => drop(hub.disconnect(user)),
                         2 => drop(hub.forget(user)),
                         3 => drop(unregister(&hub, user, "client 0")),

@@ -280,7 +280,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     /// [`disconnect_user`](Self::disconnect_user), a [`sweep`](Self::sweep) and a [`shutdown`](Self::shutdown) end drained
     /// connections too.
     pub fn drain_user(&self, user: &str) -> usize {
-        let count = self.registry.evict(user);
+        let count = self.registry.drain(user);
         if count > 0 {
             tracing::debug!(user, connections = count, "drained");
         }

@@ -4,7 +4,7 @@
 //! that are in, together in one copy-on-write cell. Each [`Connection`] holds its own receiving side. Where a [`History`] is
 //! kept, or the newest event of each key, the roster has a [`Log`], and each connection a [`Replay`] of it.
 //!
-//! The roster is the only owner of the ring's sending side. So closing the channel, or an eviction, which replaces the ring,
+//! The roster is the only owner of the ring's sending side. So closing the channel, or a drain, which replaces the ring,
 //! ends the streams that read from it.
 //!
 //! # Words

@@ -1,15 +1,15 @@
 //! The connections of one channel, the ring that they read from, and whether the channel is closed.
 //!
 //! All of it stands in one snapshot behind one `ArcSwap`, so that each change is decided on and made against the very same
-//! state, by compare-and-swap. A connection is a *member* until it is evicted; from then until its stream is dropped it is
+//! state, by compare-and-swap. A connection is a *member* until it is drained; from then until its stream is dropped it is
 //! *leaving*. Leaving connections do not count towards the cap, and their ids are free. Nothing more is sent to them: an
-//! eviction replaces the ring, and the old one ends. The states, and what each operation does in them:
+//! drain replaces the ring, and the old one ends. The states, and what each operation does in them:
 //!
-//! - Open, with connections: `attach` adds a member, unless the cap or the id forbids. `evict` turns all members into leaving
+//! - Open, with connections: `attach` adds a member, unless the cap or the id forbids. `drain` turns all members into leaving
 //!   connections. `detach` removes a connection; if it was the last, the same step closes the channel, unless its history
 //!   lingers, and the caller must unlink it. `close` closes.
 //! - Open, without connections, while a history lingers: `attach` adds one. `close_if_deserted` closes, and so does `close`.
-//! - Closed, with connections (after `close`): `attach` is refused. `evict` finds nobody. `detach` removes one; nobody
+//! - Closed, with connections (after `close`): `attach` is refused. `drain` finds nobody. `detach` removes one; nobody
 //!   unlinks, the closer did.
 //! - Closed, empty: final. `attach` is refused, `detach` finds nobody.
 //!
@@ -21,7 +21,7 @@
 //! 2. A connection is removed once: the one call that removed it is the one that gives its place back.
 //! 3. A member is found by id and removed by identity, so that a call that comes late cannot remove a namesake.
 //! 4. A member reads from the ring of the state that it was attached in. A broadcast after its registration loads that state
-//!    or a later one, so it sends to the member's ring, unless the member has been evicted since.
+//!    or a later one, so it sends to the member's ring, unless the member has been drained since.
 //! 5. Whoever takes a ring out of the state holds it, as [`Retired`], until the connections that read from it have a reason to
 //!    end. `detach` need not: it closes when nobody is left to read.
 
@@ -232,9 +232,9 @@ impl<T: Clone + Send + 'static> Roster<T> {
         }
     }
 
-    /// Evicts all members, if there are any. Their ring ends behind what was sent before; a new one of this capacity takes its
+    /// Drains all members, if there are any. Their ring ends behind what was sent before; a new one of this capacity takes its
     /// place.
-    pub(crate) fn evict(&self, capacity: usize) -> Option<Retired<T>> {
+    pub(crate) fn drain(&self, capacity: usize) -> Option<Retired<T>> {
         let mut fresh = None;
         loop {
             let state = self.state.load();
@@ -404,7 +404,7 @@ fn identity<T>(connection: &Arc<Connection<T>>) -> usize {
     Arc::as_ptr(connection).addr()
 }
 
-/// A connection that was evicted.
+/// A connection that was drained.
 struct Leaving<T> {
     connection: Arc<Connection<T>>,
     /// How many events had been sent by then.

@@ -259,15 +259,15 @@ impl<T: Clone + Send + 'static> Registry<T> {
     /// Ends the members of a user's channel and says how many these are. Each reads what was sent before, then ends, and
     /// gives its own place back when its stream is dropped. Until then it stays on the roster, where a later call can cut it.
     /// The channel and its history stay.
-    pub(crate) fn evict(&self, user: &str) -> usize {
+    pub(crate) fn drain(&self, user: &str) -> usize {
         let Some(roster) = self.roster(user) else {
             return 0;
         };
-        let Some(evicted) = roster.evict(self.limits.capacity) else {
+        let Some(drained) = roster.drain(self.limits.capacity) else {
             return 0;
         };
-        evicted.finish(EndReason::Drained);
-        evicted.len()
+        drained.finish(EndReason::Drained);
+        drained.len()
     }
 
     /// Ends all connections of a user at once and takes them out; says how many these were. A history stays.

@@ -1,7 +1,7 @@
 //! Which user has a channel, and how many connections there are.
 //!
 //! [`Users`] is the map: shards of a persistent hash map, each behind an `ArcSwap`. [`Admission`] counts all connections
-//! against their cap. [`Registry`] is the protocol between them and the channels: register, leave, evict,
+//! against their cap. [`Registry`] is the protocol between them and the channels: register, leave, drain,
 //! disconnect, close; and the sweep that finds who does not keep up.
 
 mod admission;

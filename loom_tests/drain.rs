@@ -1,4 +1,4 @@
-//! An eviction where a history stays: evicted streams end behind what was broadcast before, and are in nobody's way.
+//! A drain where a history stays: drained streams end behind what was broadcast before, and are in nobody's way.
 
 use loom::thread;
 
@@ -7,11 +7,11 @@ use crate::error::RegisterError;
 use crate::id::LastEventId;
 use crate::registry::Limits;
 
-/// Is a connection that comes during an eviction either evicted with the others, or in and reachable?
+/// Is a connection that comes during a drain either drained with the others, or in and reachable?
 ///
-/// Fails: store_instead_of_exchange_in_evict.
+/// Fails: store_instead_of_exchange_in_drain.
 #[test]
-fn evict_meets_register_beside_a_history() {
+fn drain_meets_register_beside_a_history() {
     model(50, || {
         let hub = hub_with(remembering(8));
         let mut one = register(&hub, "u", "a");
@@ -19,12 +19,12 @@ fn evict_meets_register_beside_a_history() {
             let hub = hub.clone();
             thread::spawn(move || register(&hub, "u", "b"))
         };
-        let evicted = hub.evict("u");
+        let drained = hub.drain("u");
         let mut two = newcomer.join().unwrap();
-        assert!((1..=2).contains(&evicted));
-        let inside = 2 - evicted;
+        assert!((1..=2).contains(&drained));
+        let inside = 2 - drained;
         assert_eq!((count(&hub, "u"), publish(&hub, "u", 1)), (inside, inside));
-        assert!(read(&mut one).ended, "who was in before is evicted");
+        assert!(read(&mut one).ended, "who was in before is drained");
         let read = read(&mut two);
         assert_eq!((read.ended, read.events.len()), (inside == 0, inside));
         assert_eq!(hub.total(), 2, "each is counted until it drops");
@@ -34,11 +34,11 @@ fn evict_meets_register_beside_a_history() {
     });
 }
 
-/// Does a stream that is evicted end behind what was broadcast before, although more is broadcast?
+/// Does a stream that is drained end behind what was broadcast before, although more is broadcast?
 ///
-/// Fails: an_eviction_keeps_the_ring.
+/// Fails: a_drain_keeps_the_ring.
 #[test]
-fn evict_meets_broadcast_beside_a_history() {
+fn drain_meets_broadcast_beside_a_history() {
     model(20, || {
         let hub = hub_with(remembering(8));
         let mut one = register(&hub, "u", "a");
@@ -47,7 +47,7 @@ fn evict_meets_broadcast_beside_a_history() {
             let hub = hub.clone();
             thread::spawn(move || publish(&hub, "u", 2))
         };
-        assert_eq!(hub.evict("u"), 1);
+        assert_eq!(hub.drain("u"), 1);
         assert_eq!(publish(&hub, "u", 3), 0, "nobody is in");
         let reached = publisher.join().unwrap();
         let read = read(&mut one);
@@ -59,28 +59,28 @@ fn evict_meets_broadcast_beside_a_history() {
     });
 }
 
-/// Is a connection evicted by one of two calls, and given back once, while its stream is dropped?
+/// Is a connection drained by one of two calls, and given back once, while its stream is dropped?
 ///
-/// Fails: an_evicted_connection_stays_a_member.
+/// Fails: a_drained_connection_stays_a_member.
 #[test]
-fn evict_meets_evict_and_drop_beside_a_history() {
+fn drain_meets_drain_and_drop_beside_a_history() {
     model(100, || {
         let hub = hub_with(remembering(8));
         let one = register(&hub, "u", "a");
         let leaver = thread::spawn(move || drop(one));
-        let evicted = hub.evict("u") + hub.evict("u");
-        assert!(evicted <= 1, "{evicted} of one");
+        let drained = hub.drain("u") + hub.drain("u");
+        assert!(drained <= 1, "{drained} of one");
         leaver.join().unwrap();
         assert_eq!((hub.retention().away(), hub.total()), (1, 0));
         assert_forgotten(&hub);
     });
 }
 
-/// Does an evicted connection keep nobody out, and can it still be cut?
+/// Does a drained connection keep nobody out, and can it still be cut?
 ///
-/// Fails: an_evicted_connection_cannot_be_cut, an_evicted_connection_stays_a_member.
+/// Fails: a_drained_connection_cannot_be_cut, a_drained_connection_stays_a_member.
 #[test]
-fn the_place_of_who_is_evicted_is_there_for_a_namesake() {
+fn the_place_of_who_is_drained_is_there_for_a_namesake() {
     model(20, || {
         let hub = hub_with(Limits {
             per_user: 1,
@@ -91,26 +91,26 @@ fn the_place_of_who_is_evicted_is_there_for_a_namesake() {
             let hub = hub.clone();
             thread::spawn(move || try_register(&hub, "u", "a"))
         };
-        assert_eq!(hub.evict("u"), 1);
+        assert_eq!(hub.drain("u"), 1);
         match newcomer.join().unwrap() {
             Ok(two) => drop(two),
             Err(refused) => assert_eq!(refused, RegisterError::ConnectionIdInUse),
         }
         let mut two = register(&hub, "u", "a");
         assert_eq!((count(&hub, "u"), hub.total()), (1, 2));
-        assert_eq!(hub.disconnect("u"), 2, "the one that is evicted as well");
+        assert_eq!(hub.disconnect("u"), 2, "the one that is drained as well");
         assert!(read(&mut one).ended && read(&mut two).ended);
         drop((one, two));
         assert_forgotten(&hub);
     });
 }
 
-/// A broadcast is under way during an eviction, and a newcomer comes after that: does it get the event if its place in the
+/// A broadcast is under way during a drain, and a newcomer comes after that: does it get the event if its place in the
 /// history is before it?
 ///
 /// Fails: the_ring_is_chosen_before_the_log_is_locked.
 #[test]
-fn evict_meets_a_broadcast_and_a_newcomer() {
+fn drain_meets_a_broadcast_and_a_newcomer() {
     model(20, || {
         let hub = hub_with(remembering(8));
         let one = register(&hub, "u", "a");
@@ -118,7 +118,7 @@ fn evict_meets_a_broadcast_and_a_newcomer() {
             let hub = hub.clone();
             thread::spawn(move || publish(&hub, "u", 1))
         };
-        assert_eq!(hub.evict("u"), 1);
+        assert_eq!(hub.drain("u"), 1);
         let mut two = register(&hub, "u", "b");
         let cursor = LastEventId::new(&two.cursor().expect("there is a history"));
         let is_before = cursor.position().expect("an id").offset == 0;
