@@ -12,7 +12,7 @@ use crate::sync::STRIPES;
 
 /// A count that many threads change at once.
 #[derive(Default)]
-pub(crate) struct Counter {
+pub(crate) struct StripedCounter {
     stripes: [Stripe; STRIPES],
 }
 
@@ -20,7 +20,7 @@ pub(crate) struct Counter {
 #[repr(align(128))]
 struct Stripe(AtomicU64);
 
-impl Counter {
+impl StripedCounter {
     pub(crate) fn add(&self, n: u64) {
         self.stripe().fetch_add(n, Ordering::Relaxed);
     }
@@ -54,9 +54,9 @@ impl Counter {
 
 /// A count that is raised seldom: an eighth of the cache lines.
 #[derive(Debug, Default)]
-pub(crate) struct Tally(AtomicU64);
+pub(crate) struct Counter(AtomicU64);
 
-impl Tally {
+impl Counter {
     pub(crate) fn add(&self, n: u64) {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
@@ -69,51 +69,51 @@ impl Tally {
 /// The counts of one broadcaster.
 #[derive(Default)]
 pub(crate) struct Counters {
-    pub(crate) broadcasts: Counter,
-    pub(crate) deliveries: Counter,
-    pub(crate) encoded: Counter,
-    pub(crate) encoded_bytes: Counter,
-    pub(crate) failed: Counter,
-    pub(crate) lagged: Counter,
-    pub(crate) registered: Counter,
-    pub(crate) replayed: Counter,
-    pub(crate) healed: Counter,
-    pub(crate) evicted: Counter,
+    pub(crate) broadcasts: StripedCounter,
+    pub(crate) deliveries: StripedCounter,
+    pub(crate) encoded: StripedCounter,
+    pub(crate) encoded_bytes: StripedCounter,
+    pub(crate) failed: StripedCounter,
+    pub(crate) lagged: StripedCounter,
+    pub(crate) registered: StripedCounter,
+    pub(crate) replayed: StripedCounter,
+    pub(crate) healed: StripedCounter,
+    pub(crate) evicted: StripedCounter,
     /// What histories keep now.
-    pub(crate) history_bytes: Counter,
-    pub(crate) refused: RefusalTallies,
-    pub(crate) ended: EndTallies,
-    pub(crate) gaps_lagged: Tally,
-    pub(crate) gaps_evicted: Tally,
-    pub(crate) gaps_backplane: Tally,
-    pub(crate) gaps_epoch: Tally,
+    pub(crate) history_bytes: StripedCounter,
+    pub(crate) refused: RefusalCounters,
+    pub(crate) ended: EndCounters,
+    pub(crate) gaps_lagged: Counter,
+    pub(crate) gaps_evicted: Counter,
+    pub(crate) gaps_backplane: Counter,
+    pub(crate) gaps_epoch: Counter,
 }
 
 #[derive(Default)]
-pub(crate) struct RefusalTallies {
-    user_full: Tally,
-    total_full: Tally,
-    id_in_use: Tally,
-    shutting_down: Tally,
+pub(crate) struct RefusalCounters {
+    user_full: Counter,
+    total_full: Counter,
+    id_in_use: Counter,
+    shutting_down: Counter,
 }
 
-impl RefusalTallies {
+impl RefusalCounters {
     pub(crate) fn count(&self, refusal: &RegisterError) {
-        let tally = match refusal {
+        let counter = match refusal {
             RegisterError::UserFull { .. } => &self.user_full,
             RegisterError::TotalFull { .. } => &self.total_full,
             RegisterError::ConnectionIdInUse => &self.id_in_use,
             RegisterError::ShuttingDown { .. } => &self.shutting_down,
         };
-        tally.add(1);
+        counter.add(1);
     }
 }
 
 /// By the number of the reason.
 #[derive(Default)]
-pub(crate) struct EndTallies([Tally; EndReason::ALL.len()]);
+pub(crate) struct EndCounters([Counter; EndReason::ALL.len()]);
 
-impl EndTallies {
+impl EndCounters {
     pub(crate) fn count(&self, reason: EndReason) {
         self.0[reason as usize].add(1);
     }
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_one_thread_adds_another_may_take_back() {
-        let counter = Counter::default();
+        let counter = StripedCounter::default();
         counter.add(5);
         std::thread::scope(|scope| {
             // Each on a stripe of its own.

@@ -68,12 +68,12 @@ mod sample;
 mod sample;
 mod stats;
 
+pub(crate) use counters::Counters;
 #[allow(
     unused_imports,
     reason = "counted by the broadcaster, which loom leaves out"
 )]
-pub(crate) use counters::Counter;
-pub(crate) use counters::Counters;
+pub(crate) use counters::StripedCounter;
 #[cfg(feature = "metrics")]
 pub use facade::describe;
 #[cfg(feature = "metrics")]

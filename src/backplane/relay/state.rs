@@ -21,7 +21,7 @@ use crate::error::{RelayError, with_causes};
 use crate::event::Attachment;
 use crate::frame::{Draft, Frame};
 use crate::id::UserId;
-use crate::metrics::{BackplaneStats, Counter};
+use crate::metrics::{BackplaneStats, StripedCounter};
 use crate::position::Position;
 use crate::registry::Registry;
 
@@ -43,16 +43,16 @@ pub(crate) struct Settings {
 
 #[derive(Default)]
 pub(super) struct Counters {
-    pub(super) published: Counter,
-    pub(super) unconfirmed: Counter,
-    pub(super) refused: Counter,
-    pub(super) received: Counter,
-    pub(super) echoes: Counter,
-    pub(super) again: Counter,
-    pub(super) foreign: Counter,
-    pub(super) unwanted: Counter,
-    pub(super) holes: Counter,
-    pub(super) fetched: Counter,
+    pub(super) published: StripedCounter,
+    pub(super) unconfirmed: StripedCounter,
+    pub(super) refused: StripedCounter,
+    pub(super) received: StripedCounter,
+    pub(super) echoes: StripedCounter,
+    pub(super) again: StripedCounter,
+    pub(super) foreign: StripedCounter,
+    pub(super) unwanted: StripedCounter,
+    pub(super) holes: StripedCounter,
+    pub(super) fetched: StripedCounter,
 }
 
 pub(crate) struct Relay {
