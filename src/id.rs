@@ -125,7 +125,21 @@ impl ConnectionId {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         // Relaxed: the count orders nothing, it only never repeats.
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self(format!("{:016x}-{number:x}", *PROCESS).into())
+        // By hand: what `format!` does takes a fifth of a registration.
+        let mut id = [b'-'; 16 + 1 + 16];
+        write_hex(*PROCESS, &mut id[..16]);
+        let end = 17 + (u64::BITS - number.leading_zeros()).div_ceil(4) as usize;
+        write_hex(number, &mut id[17..end]);
+        let id = std::str::from_utf8(&id[..end]).expect("digits and a hyphen are ASCII");
+        Self(id.into())
+    }
+}
+
+/// The last digits of the number, as many as there is room for.
+fn write_hex(mut number: u64, digits: &mut [u8]) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number & 15) as usize];
+        number >>= 4;
     }
 }
 

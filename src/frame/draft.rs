@@ -1,5 +1,6 @@
 //! A frame that lacks its id.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
@@ -23,6 +24,14 @@ pub(crate) struct Draft {
     aside: Option<Arc<Aside>>,
 }
 
+/// The largest buffer that a thread keeps.
+const SCRATCH_LEN: usize = 16 * 1024;
+
+thread_local! {
+    /// What events are encoded in, before their length is known. An event that broadcasts while it is encoded finds it empty.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 impl Draft {
     /// Encodes an event, with a slot for an id of this epoch. Without an epoch the event's own id is written.
     ///
@@ -31,41 +40,51 @@ impl Draft {
         event: &E,
         epoch: Option<u64>,
     ) -> Result<(Self, Meta<'_>), EncodeError> {
-        // An event of some words fits without growing.
-        let mut wire = Vec::with_capacity(256);
+        // A thread that is being torn down has no locals any more.
+        let mut wire = SCRATCH.try_with(Cell::take).unwrap_or_default();
+        let encoded = Self::encode_in(&mut wire, event, epoch);
+        if wire.capacity() <= SCRATCH_LEN {
+            wire.clear();
+            let _ = SCRATCH.try_with(|scratch| scratch.set(wire));
+        }
+        encoded
+    }
+
+    fn encode_in<'e, E: ToSse + ?Sized>(
+        wire: &mut Vec<u8>,
+        event: &'e E,
+        epoch: Option<u64>,
+    ) -> Result<(Self, Meta<'e>), EncodeError> {
         if let Some(epoch) = epoch {
-            write_slot(epoch, &mut wire);
+            write_slot(epoch, wire);
         }
         if let Some(comment) = event.comment() {
             EncodeError::check_one_line(Field::Comment, comment)?;
-            push_field(&mut wire, b": ", comment);
+            push_field(wire, b": ", comment);
         }
         if let Some(name) = event.event() {
             if name.is_empty() {
                 return Err(EncodeError::empty(Field::Event));
             }
             EncodeError::check_one_line(Field::Event, name)?;
-            push_field(&mut wire, b"event: ", name);
+            push_field(wire, b"event: ", name);
         }
         if let Some(id) = event.id().filter(|_| epoch.is_none()) {
-            push_field(&mut wire, b"id: ", &id);
+            push_field(wire, b"id: ", &id);
         }
         if let Some(after) = event.retry() {
-            push_field(&mut wire, b"retry: ", &retry_millis(after).to_string());
+            push_field(wire, b"retry: ", &retry_millis(after).to_string());
         }
         wire.extend_from_slice(DATA);
         let start = wire.len();
-        event.data(&mut Data::new(&mut wire))?;
-        split_lines(&mut wire, start);
+        event.data(&mut Data::new(wire))?;
+        split_lines(wire, start);
         wire.extend_from_slice(END);
-        // A frame is kept until it is overwritten: with about what it needs, not with what the buffer had grown to.
-        if wire.capacity() - wire.len() > wire.len() / 8 {
-            wire.shrink_to_fit();
-        }
         let mut meta = event.meta();
         let draft = Self {
             data_len: wire.len() - start,
-            wire,
+            // A frame is kept until it is overwritten: with what it needs, not with what the buffer has grown to.
+            wire: wire.as_slice().to_vec(),
             attachment: meta.attachment.take(),
             epoch,
             aside: None,

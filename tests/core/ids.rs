@@ -187,6 +187,17 @@ fn connection_ids_may_be_any_text() {
 }
 
 #[test]
+fn a_generated_connection_id_is_two_numbers_in_hexadecimal_digits() {
+    for _ in 0..5_000 {
+        let id = ConnectionId::generate();
+        let (process, number) = id.as_str().split_once('-').expect("a hyphen");
+        let parse = |digits| u64::from_str_radix(digits, 16).expect("digits");
+        let same = format!("{:016x}-{:x}", parse(process), parse(number));
+        assert_eq!((process.len(), id.as_str()), (16, &*same));
+    }
+}
+
+#[test]
 fn generated_connection_ids_never_repeat() {
     const EACH: usize = 10_000;
     let threads: Vec<_> = (0..8)
