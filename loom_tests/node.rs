@@ -12,7 +12,7 @@ use crate::channel::{Accepted, Label, Origin, Reading, Resume, Seam, Upstream, W
 use crate::gap::Gap;
 use crate::position::{Place, Position};
 use crate::registry::{Limits, Registry};
-use crate::subscription::{Gate, Pass, Subscription};
+use crate::subscription::{ResumeFilter, Subscription, Verdict};
 use crate::sync::Mutex;
 
 pub(super) type Hub = Arc<Registry<Event>>;
@@ -150,7 +150,7 @@ struct Returning {
     seam: Seam,
 }
 
-impl Gate<Event> for Returning {
+impl ResumeFilter<Event> for Returning {
     fn poll_before(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Event, Gap>>> {
         Poll::Ready(self.before.pop_front().map(Ok))
     }
@@ -163,17 +163,17 @@ impl Gate<Event> for Returning {
         self.before.is_empty().then(|| self.seam.or(channel))
     }
 
-    fn pass(&mut self, event: Event) -> Pass<Event> {
+    fn pass(&mut self, event: Event) -> Verdict<Event> {
         match self.seam.is_before(event.id) {
-            true => Pass::Event(event),
-            false => Pass::Nothing,
+            true => Verdict::Event(event),
+            false => Verdict::Nothing,
         }
     }
 }
 
 /// A client comes back that has everything up to there. The log returns it one event at a time.
 pub(super) fn come_back(hub: &Hub, engine: &Engine, id: &str, from: u64) -> Subscription<Event> {
-    let gate = |welcome: &Welcome| -> Option<Box<dyn Gate<Event>>> {
+    let filter = |welcome: &Welcome| -> Option<Box<dyn ResumeFilter<Event>>> {
         let joined = welcome.log.expect("it comes back to a log");
         let mut seam = Seam::new(place(from), joined);
         let mut before = VecDeque::new();
@@ -188,6 +188,6 @@ pub(super) fn come_back(hub: &Hub, engine: &Engine, id: &str, from: u64) -> Subs
         Some(Box::new(Returning { before, seam }))
     };
     let from = Resume::After(place(from));
-    let opened = Subscription::open(hub, "u".into(), id.into(), from, gate);
+    let opened = Subscription::open(hub, "u".into(), id.into(), from, filter);
     opened.expect("there is room")
 }

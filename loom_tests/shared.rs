@@ -1,7 +1,7 @@
 //! `channel/shared.rs` and `channel/log.rs`: the history is the log of an engine between nodes.
 //!
 //! What the engine sends is taken by one task. The models let two do it where the channel's lock shall be enough, and stand
-//! for the engine and for the gate of a stream themselves.
+//! for the engine and for the filter of a stream themselves.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::gap::{Gap, GapReason};
 use crate::id::LastEventId;
 use crate::position::Position;
 use crate::registry::Limits;
-use crate::subscription::{Gate, Pass, Subscription};
+use crate::subscription::{ResumeFilter, Subscription, Verdict};
 use crate::sync::Mutex;
 
 /// Does a stream that comes back behind each of the events get exactly those that come after it?
@@ -277,7 +277,7 @@ fn a_new_log_meets_a_channel_that_opens() {
             let hub = hub.clone();
             thread::spawn(move || {
                 let opened = open(&hub, "a", Resume::Fresh);
-                // As each stream's gate does.
+                // As each stream's filter does.
                 follow(&hub);
                 opened
             })
@@ -313,7 +313,7 @@ fn limits_of_one() -> Limits {
 #[derive(Debug)]
 struct Counting(u64);
 
-impl Gate<Event> for Counting {
+impl ResumeFilter<Event> for Counting {
     fn poll_before(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Event, Gap>>> {
         Poll::Ready(None)
     }
@@ -331,9 +331,9 @@ impl Gate<Event> for Counting {
         Some(channel)
     }
 
-    fn pass(&mut self, event: Event) -> Pass<Event> {
+    fn pass(&mut self, event: Event) -> Verdict<Event> {
         self.0 += u64::from(event.number == NOTICE);
-        Pass::Event(event)
+        Verdict::Event(event)
     }
 }
 
@@ -346,10 +346,10 @@ fn forgetful() -> Hub {
 }
 
 fn open_counting(hub: &Hub) -> Subscription<Event> {
-    let gate = |welcome: &Welcome| -> Option<Box<dyn Gate<Event>>> {
+    let filter = |welcome: &Welcome| -> Option<Box<dyn ResumeFilter<Event>>> {
         Some(Box::new(Counting(welcome.notices)))
     };
-    Subscription::open(hub, "u".into(), "b".into(), Resume::Fresh, gate).expect("there is room")
+    Subscription::open(hub, "u".into(), "b".into(), Resume::Fresh, filter).expect("there is room")
 }
 
 /// What a stream got and how many it was told that it has lost; `None` if it was told that nobody knows.
@@ -425,7 +425,7 @@ fn a_notice_meets_a_newcomer() {
 #[derive(Debug)]
 struct Unanswered;
 
-impl Gate<Event> for Unanswered {
+impl ResumeFilter<Event> for Unanswered {
     fn poll_before(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Event, Gap>>> {
         Poll::Pending
     }
@@ -438,19 +438,20 @@ impl Gate<Event> for Unanswered {
         None
     }
 
-    fn pass(&mut self, event: Event) -> Pass<Event> {
-        Pass::Event(event)
+    fn pass(&mut self, event: Event) -> Verdict<Event> {
+        Verdict::Event(event)
     }
 }
 
-/// Opens a stream whose gate has nothing yet, ends it by `end` while a task waits for it, and looks what is left.
+/// Opens a stream whose filter has nothing yet, ends it by `end` while a task waits for it, and looks what is left.
 fn assert_ends(linger: Duration, end: fn(&Hub)) {
     let hub = hub_with(Limits {
         history: Some(History::new(8).linger(linger)),
         ..limits()
     });
-    let gate = |_: &Welcome| -> Option<Box<dyn Gate<Event>>> { Some(Box::new(Unanswered)) };
-    let opened = Subscription::open(&hub, "u".into(), "a".into(), Resume::Fresh, gate);
+    let filter =
+        |_: &Welcome| -> Option<Box<dyn ResumeFilter<Event>>> { Some(Box::new(Unanswered)) };
+    let opened = Subscription::open(&hub, "u".into(), "a".into(), Resume::Fresh, filter);
     let mut one = opened.expect("there is room");
     let waiter = thread::spawn(move || {
         assert_eq!(wait(&mut one), None);
@@ -469,11 +470,11 @@ fn assert_ends(linger: Duration, end: fn(&Hub)) {
 
 const LINGER: Duration = Duration::from_millis(1);
 
-/// A client is not there yet, for its gate waits for the engine: is it woken when it is cut?
+/// A client is not there yet, for its filter waits for the engine: is it woken when it is cut?
 ///
-/// Fails: a_gates_task_is_not_kept, the_phase_is_asked_before_the_task_is_kept.
+/// Fails: a_filters_task_is_not_kept, the_phase_is_asked_before_the_task_is_kept.
 #[test]
-fn unregister_meets_a_gate_that_waits() {
+fn unregister_meets_a_filter_that_waits() {
     model(40, || {
         assert_ends(LINGER, |hub| {
             hub.unregister("u", &"a".into());
@@ -483,9 +484,9 @@ fn unregister_meets_a_gate_that_waits() {
 
 /// And when it is asked to finish, although there is something that it has not read?
 ///
-/// Fails: a_gates_task_is_not_kept, the_phase_is_asked_before_the_task_is_kept.
+/// Fails: a_filters_task_is_not_kept, the_phase_is_asked_before_the_task_is_kept.
 #[test]
-fn drain_meets_a_gate_that_waits() {
+fn drain_meets_a_filter_that_waits() {
     model(60, || {
         assert_ends(LINGER, |hub| {
             skip(hub, 1);
@@ -496,9 +497,9 @@ fn drain_meets_a_gate_that_waits() {
 
 /// And when a shutdown asks it to finish, and its ring goes on?
 ///
-/// Fails: a_gates_task_is_not_kept, the_phase_is_asked_before_the_task_is_kept, whoever_asks_to_finish_does_not_look_again.
+/// Fails: a_filters_task_is_not_kept, the_phase_is_asked_before_the_task_is_kept, whoever_asks_to_finish_does_not_look_again.
 #[test]
-fn finish_meets_a_gate_that_waits() {
+fn finish_meets_a_filter_that_waits() {
     model(60, || {
         assert_ends(LINGER, |hub| {
             for roster in hub.rosters() {
@@ -512,7 +513,7 @@ fn finish_meets_a_gate_that_waits() {
 ///
 /// Fails: a_closed_channel_is_told_to_its_ring_alone.
 #[test]
-fn the_close_of_a_channel_meets_a_gate_that_waits() {
+fn the_close_of_a_channel_meets_a_filter_that_waits() {
     model(60, || {
         assert_ends(Duration::ZERO, |hub| {
             hub.forget("u");
@@ -522,9 +523,9 @@ fn the_close_of_a_channel_meets_a_gate_that_waits() {
 
 /// And at the end of a shutdown?
 ///
-/// Fails: a_gates_task_is_not_kept, the_phase_is_asked_before_the_task_is_kept.
+/// Fails: a_filters_task_is_not_kept, the_phase_is_asked_before_the_task_is_kept.
 #[test]
-fn shutdown_meets_a_gate_that_waits() {
+fn shutdown_meets_a_filter_that_waits() {
     model(110, || {
         assert_ends(LINGER, |hub| {
             hub.close(Duration::ZERO);

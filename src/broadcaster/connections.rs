@@ -9,7 +9,7 @@ use crate::channel::{Connection, Resume, Roster, Welcome};
 use crate::error::RegisterError;
 use crate::frame::Frame;
 use crate::id::{ConnectionId, LastEventId, UserId};
-use crate::subscription::{Gate, Subscription};
+use crate::subscription::{ResumeFilter, Subscription};
 
 impl<E: ?Sized> GenericBroadcaster<E> {
     /// Opens a connection of `user` under an id of its own.
@@ -203,8 +203,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             (false, Some(position)) => Resume::After(position),
             (false, None) => Resume::Unknown,
         };
-        let gate = self.gate(&user, from);
-        match Subscription::open(&self.registry, user.clone(), id.clone(), resume, gate) {
+        let filter = self.filter(&user, from);
+        match Subscription::open(&self.registry, user.clone(), id.clone(), resume, filter) {
             Ok(subscription) => {
                 self.registry.counters().registered.add(1);
                 Ok(subscription
@@ -226,11 +226,11 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     }
 
     /// What stands in front of a stream that has just been let in, if there are other nodes.
-    pub(super) fn gate(
+    pub(super) fn filter(
         &self,
         user: &UserId,
         from: &LastEventId,
-    ) -> impl FnOnce(&Welcome) -> Option<Box<dyn Gate<Arc<Frame>>>> {
+    ) -> impl FnOnce(&Welcome) -> Option<Box<dyn ResumeFilter<Arc<Frame>>>> {
         let relay = self.relay.as_ref().map(|running| running.0.clone());
         let (user, from) = (user.clone(), from.position());
         let registry = self.registry.clone();

@@ -34,8 +34,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     ) -> Result<Subscription, RegisterError> {
         let user = user.into();
         let from = LastEventId::none();
-        let gate = self.gate(&user, &from);
-        match Subscription::observe(&self.registry, user.clone(), connection.into(), gate) {
+        let filter = self.filter(&user, &from);
+        match Subscription::observe(&self.registry, user.clone(), connection.into(), filter) {
             Ok(subscription) => {
                 self.registry.counters().registered.add(1);
                 Ok(subscription.lag_policy(LagPolicy::Gap))

@@ -6,14 +6,13 @@
 #[cfg(feature = "serve")]
 #[allow(dead_code, reason = "asked by the server, which loom leaves out")]
 mod end;
-mod gate;
 mod guard;
 mod lag;
 mod stream;
 
 #[cfg(feature = "serve")]
 pub(crate) use end::StreamEnd;
-pub(crate) use gate::{Gate, Pass};
 pub use guard::ConnectionGuard;
 pub use lag::LagPolicy;
 pub use stream::Subscription;
+pub(crate) use stream::{ResumeFilter, Verdict};

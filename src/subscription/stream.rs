@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::{ConnectionGuard, Gate, LagPolicy, Pass};
+use super::{ConnectionGuard, LagPolicy};
 use crate::channel::{Resume, Welcome};
 use crate::end::EndReason;
 use crate::error::RegisterError;
@@ -57,20 +57,20 @@ pub struct Subscription<T: Clone + Send + 'static = Arc<Frame>> {
     /// Set when it ends because events were lost.
     restart_id: Option<EventId>,
     /// What stands between the channel and the client where there are several nodes.
-    gate: Option<Box<dyn Gate<T>>>,
+    filter: Option<Box<dyn ResumeFilter<T>>>,
 }
 
 impl<T: Clone + Send + 'static> Subscription<T> {
-    /// Opens a connection, with what `gate` makes in front of it.
+    /// Opens a connection, with what `filter` makes in front of it.
     pub(crate) fn open(
         registry: &Arc<Registry<T>>,
         user: UserId,
         id: ConnectionId,
         resume: Resume,
-        gate: impl FnOnce(&Welcome) -> Option<Box<dyn Gate<T>>>,
+        filter: impl FnOnce(&Welcome) -> Option<Box<dyn ResumeFilter<T>>>,
     ) -> Result<Self, RegisterError> {
         let admitted = registry.register(user, id, resume)?;
-        Ok(Self::of(registry, admitted, resume, gate))
+        Ok(Self::of(registry, admitted, resume, filter))
     }
 
     /// Opens one that the user's cap does not count.
@@ -78,17 +78,17 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         registry: &Arc<Registry<T>>,
         user: UserId,
         id: ConnectionId,
-        gate: impl FnOnce(&Welcome) -> Option<Box<dyn Gate<T>>>,
+        filter: impl FnOnce(&Welcome) -> Option<Box<dyn ResumeFilter<T>>>,
     ) -> Result<Self, RegisterError> {
         let admitted = registry.observe(user, id)?;
-        Ok(Self::of(registry, admitted, Resume::Fresh, gate))
+        Ok(Self::of(registry, admitted, Resume::Fresh, filter))
     }
 
     fn of(
         registry: &Arc<Registry<T>>,
         admitted: Admitted<T>,
         resume: Resume,
-        gate: impl FnOnce(&Welcome) -> Option<Box<dyn Gate<T>>>,
+        filter: impl FnOnce(&Welcome) -> Option<Box<dyn ResumeFilter<T>>>,
     ) -> Self {
         let Admitted {
             roster,
@@ -97,7 +97,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         } = admitted;
         let cursor = welcome.cursor.filter(|_| resume == Resume::Fresh);
         Self {
-            gate: gate(&welcome),
+            filter: filter(&welcome),
             cursor,
             seen: match resume {
                 Resume::After(position) => Some(position),
@@ -168,8 +168,8 @@ impl<T: Clone + Send + 'static> Subscription<T> {
             return None;
         }
         let place = self.guard.place()?;
-        match &self.gate {
-            Some(gate) => gate.place(place),
+        match &self.filter {
+            Some(filter) => filter.place(place),
             None => Some(place),
         }
     }
@@ -284,8 +284,8 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         if let Some(gap) = self.gap.take() {
             return Poll::Ready(Some(Err(gap)));
         }
-        if let Some(gate) = &mut self.gate {
-            match gate.poll_before(cx) {
+        if let Some(filter) = &mut self.filter {
+            match filter.poll_before(cx) {
                 Poll::Ready(None) => {}
                 // The connection is not polled, and cannot say this itself.
                 _ if self.guard.connection().is_told_to_end(cx) => {
@@ -298,13 +298,13 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         loop {
             match ready!(self.guard.poll_next(cx)) {
                 Some(Ok(event)) => {
-                    let Some(gate) = &mut self.gate else {
+                    let Some(filter) = &mut self.filter else {
                         return Poll::Ready(Some(Ok(event)));
                     };
-                    match gate.pass(event) {
-                        Pass::Event(event) => return Poll::Ready(Some(Ok(event))),
-                        Pass::Gap(gap) => return Poll::Ready(Some(Err(gap))),
-                        Pass::Nothing => {}
+                    match filter.pass(event) {
+                        Verdict::Event(event) => return Poll::Ready(Some(Ok(event))),
+                        Verdict::Gap(gap) => return Poll::Ready(Some(Err(gap))),
+                        Verdict::Nothing => {}
                     }
                 }
                 Some(Err(missed)) => {
@@ -312,8 +312,8 @@ impl<T: Clone + Send + 'static> Subscription<T> {
                     let mut told = missed.told;
                     let mut gap = missed.gap;
                     let notices = self.guard.notices();
-                    if let Some(gate) = &mut self.gate {
-                        let Some(wider) = gate.widen(gap, notices) else {
+                    if let Some(filter) = &mut self.filter {
+                        let Some(wider) = filter.widen(gap, notices) else {
                             continue;
                         };
                         gap = wider;
@@ -343,4 +343,30 @@ impl Deadline {
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
         timer.as_mut().poll(cx)
     }
+}
+
+/// Gives a client what it missed on another node, and keeps from it what it has seen there.
+pub(crate) trait ResumeFilter<T>: Send + Sync + std::fmt::Debug {
+    /// What comes before anything that the channel has; `None` from when there is no more of it.
+    fn poll_before(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Gap>>>;
+
+    /// What becomes of a gap that the channel has, which has sent so many notices of gaps by now. `None` if the client
+    /// lacks nothing of it.
+    fn widen(&mut self, gap: Gap, notices: u64) -> Option<Gap>;
+
+    /// Where the client is that has everything of its channel, which is at this place; `None` if more comes before that.
+    fn place(&self, channel: Position) -> Option<Position>;
+
+    /// What becomes of an event that the channel has.
+    fn pass(&mut self, event: T) -> Verdict<T>;
+}
+
+/// What becomes of an event on its way to a client.
+pub(crate) enum Verdict<T> {
+    /// The client gets it.
+    Event(T),
+    /// It is none, but tells of a gap.
+    Gap(Gap),
+    /// The client has it.
+    Nothing,
 }

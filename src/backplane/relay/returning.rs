@@ -17,7 +17,7 @@ use crate::frame::Frame;
 use crate::gap::{Gap, GapReason};
 use crate::id::UserId;
 use crate::position::Position;
-use crate::subscription::{Gate, Pass};
+use crate::subscription::{ResumeFilter, Verdict};
 
 /// Stands in front of each stream. Gaps that the channel sends to all streams become this one's.
 pub(crate) struct Returning {
@@ -146,7 +146,7 @@ impl Reader {
     }
 }
 
-impl Gate<Arc<Frame>> for Returning {
+impl ResumeFilter<Arc<Frame>> for Returning {
     fn poll_before(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Arc<Frame>, Gap>>> {
         let Some(reader) = &mut self.reader else {
             return Poll::Ready(None);
@@ -192,18 +192,18 @@ impl Gate<Arc<Frame>> for Returning {
         reader.has_all().then(|| reader.seam.or(channel))
     }
 
-    fn pass(&mut self, frame: Arc<Frame>) -> Pass<Arc<Frame>> {
+    fn pass(&mut self, frame: Arc<Frame>) -> Verdict<Arc<Frame>> {
         let told = frame.told();
         self.notices += u64::from(told.is_some());
         let is_early = frame.place().is_none();
         let number = frame.shown();
         let is_known = number.is_some_and(|number| self.shown.note(number, is_early));
         if is_known || self.has(frame.place()) {
-            return Pass::Nothing;
+            return Verdict::Nothing;
         }
         match told {
-            None => Pass::Event(frame),
-            Some(gap) => Pass::Gap(gap),
+            None => Verdict::Event(frame),
+            Some(gap) => Verdict::Gap(gap),
         }
     }
 }
