@@ -17,7 +17,8 @@ pub enum EndReason {
     Dropped,
     /// `completed`: its [`View`](crate::sse::View) ended it at an event, behind which it had nothing more to show.
     Completed,
-    /// `unregistered`: by [`unregister`](crate::GenericBroadcaster::unregister).
+    /// `unregistered`: by [`unregister`](crate::GenericBroadcaster::unregister), or by another connection that
+    /// [took over](crate::GenericBroadcaster::take_over) its id.
     Unregistered,
     /// `disconnected`: by [`disconnect_user`](crate::GenericBroadcaster::disconnect_user).
     Disconnected,

@@ -189,8 +189,8 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         self.has_id.then(|| EventId::after_gap(gap.position))
     }
 
-    /// Why the stream ends: `None` as long as nothing has ended it, and has asked it to end. Then it says the same for ever,
-    /// although the stream may have to yield what was broadcast before.
+    /// Why the stream ends: `None` as long as nothing has ended it or asked it to end. Once there is a reason it does not
+    /// change, although the stream may still have to yield what was broadcast before.
     ///
     /// ```
     /// # use tidings::{EndReason, GenericBroadcaster, Text};

@@ -1,7 +1,5 @@
 //! Behind nginx, with the settings of the guide (`docs/nginx.conf`), streams are what they are without it.
 
-// It takes the chunks apart, which nginx cuts anew.
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

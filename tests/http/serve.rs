@@ -343,10 +343,7 @@ async fn a_head_that_does_not_come_is_not_waited_for() {
         let (_, seen) = client.end().await;
         assert!(!seen.contains("200 OK"), "{seen}");
         let cut = start.elapsed();
-        assert!(
-            cut >= LIMIT && cut < LIMIT + Duration::from_secs(1),
-            "{cut:?}"
-        );
+        assert!(cut >= LIMIT && cut < BOUND, "{cut:?}");
     }
 }
 
@@ -457,10 +454,7 @@ async fn a_shutdown_ends_by_its_deadline() {
 
     let (drained, took) = server.stop().await;
     assert_eq!(drained.aborted, 4);
-    assert!(
-        took >= LIMIT && took < LIMIT + Duration::from_millis(500),
-        "{took:?}"
-    );
+    assert!(took >= LIMIT && took < BOUND, "{took:?}");
     // Not later, and not by a task that is still about to run.
     assert!(connections() == 0 && !is_waiting());
 }
@@ -476,7 +470,7 @@ async fn a_stalled_client_delays_a_shutdown_by_no_more_than_the_stall_limit() {
     site.flooded().await;
     let (drained, took) = server.stop().await;
     assert_eq!(drained.aborted, 0);
-    assert!(took < LIMIT + Duration::from_secs(1), "{took:?}");
+    assert!(took < BOUND, "{took:?}");
 }
 
 #[tokio::test]

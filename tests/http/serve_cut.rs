@@ -295,10 +295,7 @@ async fn an_upgrade_is_aborted(path: &str) {
     eventually(BOUND, "it is taken over", || upgrades.held() == 1).await;
     let (drained, took) = server.stop().await;
     assert_eq!(drained.aborted, 1, "{path}");
-    assert!(
-        took >= LIMIT && took < LIMIT + Duration::from_secs(2),
-        "{took:?}"
-    );
+    assert!(took >= LIMIT && took < BOUND, "{took:?}");
     let (_, _) = client.end().await;
     if path != "/keep" {
         eventually(BOUND, "the handler is told", || upgrades.failed() == 1).await;
@@ -386,7 +383,7 @@ async fn an_upgraded_stream_is_aborted_by_the_deadline_though_its_window_is_with
         eventually(BOUND, "it is taken over", || upgrades.held() == 1).await;
         let (drained, took) = server.stop().await;
         assert_eq!(drained.aborted, 1, "{path}");
-        assert!(took < LIMIT + Duration::from_secs(2), "{path}: {took:?}");
+        assert!(took < BOUND, "{path}: {took:?}");
         soon(driver).await.expect("the connection ends");
         if path != "/keep" {
             let is_told = || upgrades.failed() == 1;
@@ -411,10 +408,7 @@ async fn an_upgraded_stream_whose_window_is_withheld_is_reset_at_the_stall_limit
     };
     assert_eq!((taken, reason), (1024, Some(Reason::CANCEL)));
     let cut = start.elapsed();
-    assert!(
-        cut >= LIMIT && cut < LIMIT + Duration::from_secs(2),
-        "{cut:?}"
-    );
+    assert!(cut >= LIMIT && cut < BOUND, "{cut:?}");
     eventually(BOUND, "the handler is told", || upgrades.failed() == 1).await;
 }
 

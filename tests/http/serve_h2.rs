@@ -284,10 +284,7 @@ async fn a_stream_whose_window_is_withheld_is_reset_and_no_other() {
         let (taken, reason) = until_reset(body).await;
         let cut = start.elapsed();
         assert_eq!((taken, reason), (WINDOW as usize, Some(Reason::CANCEL)));
-        assert!(
-            cut >= LIMIT && cut < LIMIT + Duration::from_secs(1),
-            "{cut:?}"
-        );
+        assert!(cut >= LIMIT && cut < BOUND, "{cut:?}");
     }
     eventually(BOUND, "the streams are dropped", || connections() == 5).await;
 
@@ -325,10 +322,7 @@ async fn a_single_event_that_is_not_taken_is_enough() {
         let (taken, reason) = until_reset(stalled).await;
         let cut = start.elapsed();
         assert_eq!((taken, reason), (window as usize, Some(Reason::CANCEL)));
-        assert!(
-            cut >= LIMIT && cut < LIMIT + Duration::from_secs(1),
-            "{cut:?}"
-        );
+        assert!(cut >= LIMIT && cut < BOUND, "{cut:?}");
         let connections = || site.hub.connection_count("ann");
         eventually(BOUND, "it is dropped", || connections() == 0).await;
         assert_eq!(site.hub.connection_count("silent"), 1);
@@ -352,10 +346,7 @@ async fn an_end_waits_for_its_bytes_and_does_not_hide_a_stall() {
             (WINDOW as usize, Some(Reason::CANCEL)),
             "{path}"
         );
-        assert!(
-            cut >= LIMIT && cut < LIMIT + Duration::from_secs(1),
-            "{path}: {cut:?}"
-        );
+        assert!(cut >= LIMIT && cut < BOUND, "{path}: {cut:?}");
         eventually(BOUND, "the chunk is freed", || memory.used() == 0).await;
     }
 }
@@ -566,10 +557,7 @@ async fn http1_is_spoken_too() {
     eventually(BOUND, "it is there", || connections() == 1).await;
     let _pump = site.pump("ann");
     let cut = eventually(BOUND, "it is cut", || connections() == 0).await;
-    assert!(
-        cut >= LIMIT && cut < LIMIT + Duration::from_secs(1),
-        "{cut:?}"
-    );
+    assert!(cut >= LIMIT && cut < BOUND, "{cut:?}");
     let gone = || !server_socket_exists(server.addr, stalled.addr());
     eventually(Duration::from_millis(200), "the socket is gone", gone).await;
 
@@ -592,10 +580,7 @@ async fn a_beginning_that_does_not_come_is_not_waited_for() {
     for client in [silent, half, head] {
         let _ = client.end().await;
         let cut = start.elapsed();
-        assert!(
-            cut >= LIMIT && cut < LIMIT + Duration::from_secs(1),
-            "{cut:?}"
-        );
+        assert!(cut >= LIMIT && cut < BOUND, "{cut:?}");
     }
 }
 
@@ -664,10 +649,7 @@ async fn a_shutdown_ends_by_its_deadline() {
 
     let (drained, took) = server.stop().await;
     assert_eq!(drained.aborted, 3);
-    assert!(
-        took >= LIMIT && took < LIMIT + Duration::from_millis(500),
-        "{took:?}"
-    );
+    assert!(took >= LIMIT && took < BOUND, "{took:?}");
     let nothing_is_left = || {
         let handlers = site.waiting.load(Ordering::Relaxed);
         (site.hub.total_connections(), memory.used(), handlers) == (0, 0, 0)

@@ -140,7 +140,8 @@ async fn over_http1_the_others_get_everything_and_the_sockets_go() {
     };
     let before = Stalls::now().sockets;
     all_but_the_stalled_get_everything(&served, &readers, gone).await;
-    assert_eq!(Stalls::now().sockets - before, STALLED as u64);
+    // Other tests of this process may add to it.
+    assert!(Stalls::now().sockets - before >= STALLED as u64);
 }
 
 /// Two withhold their window on a connection with streams that are read, two on connections of their own.
@@ -174,7 +175,8 @@ async fn over_http2_the_others_get_everything_and_the_streams_are_reset() {
     }
     let before = Stalls::now().streams;
     all_but_the_stalled_get_everything(&served, &readers, || true).await;
-    assert_eq!(Stalls::now().streams - before, STALLED as u64);
+    // Other tests of this process may add to it.
+    assert!(Stalls::now().streams - before >= STALLED as u64);
     for (_requests, mut body) in stalled {
         let reset = loop {
             match site::soon(body.data()).await {
