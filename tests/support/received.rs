@@ -1,6 +1,5 @@
 //! What a reader got, and whether that is what it must get.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +95,8 @@ pub(crate) fn check_publishers(
 ) -> Result<Checked, String> {
     let mut checked = Checked::default();
     let mut here: HashSet<&str> = HashSet::new();
+    // The last of each publisher that came here. Another node may be behind, and have what the one before it never got.
+    let mut last_here: HashMap<&str, u64> = HashMap::new();
     // Of each publisher what came, and how often something had been told when it came first.
     let mut came: HashMap<&str, BTreeMap<u64, usize>> = HashMap::new();
     let mut told = 0;
@@ -103,6 +104,7 @@ pub(crate) fn check_publishers(
         match item {
             Got::Opened => {
                 here.clear();
+                last_here.clear();
                 told += 1;
             }
             Got::Gap(_) => {
@@ -115,14 +117,14 @@ pub(crate) fn check_publishers(
                     return Err(format!("{name} came twice on one connection"));
                 }
                 let (publisher, count) = parts(name);
-                let of_publisher = came.entry(publisher).or_default();
-                let newest = of_publisher.last_key_value().map_or(0, |(count, _)| *count);
-                if let Entry::Vacant(first) = of_publisher.entry(count) {
-                    if count < newest {
-                        return Err(format!("{name} came behind {newest}"));
-                    }
-                    first.insert(told);
+                let last = last_here.insert(publisher, count).unwrap_or(0);
+                if count < last {
+                    return Err(format!("{name} came behind {last}"));
                 }
+                came.entry(publisher)
+                    .or_default()
+                    .entry(count)
+                    .or_insert(told);
             }
         }
     }
