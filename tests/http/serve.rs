@@ -187,7 +187,10 @@ async fn who_is_disconnected_is_cut_at_once_though_it_does_not_read() {
     let (listener, addr) = tight_listener().await;
     let _server = start(serve(listener.stall_limit(30 * SECOND), site.app()));
     let stalled = Client::stall(addr, "/events/ann").await;
-    eventually(BOUND, "it is there", || site.hub.total_connections() == 1).await;
+    eventually(BOUND, "it is there", || {
+        site.hub.connection_count("ann") == 1
+    })
+    .await;
     site.clog("ann").await;
     assert!(server_socket_exists(addr, stalled.addr()));
     let before = Stalls::now().grace_period_sockets;
@@ -202,7 +205,10 @@ async fn who_is_disconnected_is_cut_at_once_though_it_does_not_read() {
 /// A stream of a client that does not read, with all buffers full.
 async fn clogged(site: &Site, addr: SocketAddr) -> Client {
     let stalled = Client::stall(addr, "/events/ann").await;
-    eventually(BOUND, "it is there", || site.hub.total_connections() == 1).await;
+    eventually(BOUND, "it is there", || {
+        site.hub.connection_count("ann") == 1
+    })
+    .await;
     site.clog("ann").await;
     assert!(server_socket_exists(addr, stalled.addr()));
     stalled
@@ -257,7 +263,10 @@ async fn a_stream_that_was_not_polled_for_an_event_yet_is_cut_as_well() {
     let (listener, addr) = tight_listener().await;
     let _server = start(serve(listener.stall_limit(LONG), site.app()));
     let stalled = Client::stall(addr, "/opening/ann").await;
-    eventually(BOUND, "it is there", || site.hub.total_connections() == 1).await;
+    eventually(BOUND, "it is there", || {
+        site.hub.connection_count("ann") == 1
+    })
+    .await;
     let waits = || site.waiting.load(Ordering::Relaxed) == 1;
     eventually(BOUND, "the opening is asked for", waits).await;
     assert_eq!(site.hub.disconnect_user("ann"), 1);
@@ -280,7 +289,10 @@ async fn who_takes_the_rest_in_time_sees_a_proper_end() {
     let _server = start(serve(listener.stall_limit(LONG), site.app()));
     let mut client = Client::connect(addr).await;
     client.ask("/events/ann").await;
-    eventually(BOUND, "it is there", || site.hub.total_connections() == 1).await;
+    eventually(BOUND, "it is there", || {
+        site.hub.connection_count("ann") == 1
+    })
+    .await;
     site.clog("ann").await;
     assert_eq!(site.hub.disconnect_user("ann"), 1);
     client.until("data: ").await;
@@ -294,7 +306,10 @@ async fn a_stream_that_ends_by_itself_is_not_over_until_it_is_taken() {
     let (listener, addr) = tight_listener().await;
     let _server = start(serve(listener.stall_limit(LONG), site.app()));
     let mut client = Client::stall(addr, "/events/ann").await;
-    eventually(BOUND, "it is there", || site.hub.total_connections() == 1).await;
+    eventually(BOUND, "it is there", || {
+        site.hub.connection_count("ann") == 1
+    })
+    .await;
     // More than the sockets hold. The ring holds the rest.
     let filling = "x".repeat(5_000);
     for number in 0..10 {
@@ -465,7 +480,10 @@ async fn a_stalled_client_delays_a_shutdown_by_no_more_than_the_stall_limit() {
     let (listener, addr) = tight_listener().await;
     let mut server = start(serve(listener, site.app()).drain(LONG));
     let _stalled = Client::stall(addr, "/events/ann").await;
-    eventually(BOUND, "it is there", || site.hub.total_connections() == 1).await;
+    eventually(BOUND, "it is there", || {
+        site.hub.connection_count("ann") == 1
+    })
+    .await;
     let _pump = site.pump("ann");
     site.flooded().await;
     let (drained, took) = server.stop().await;

@@ -99,7 +99,10 @@ async fn stalled_http1(tls: &Tls, site: &Site) -> TcpStream {
     let request = b"GET /events/ann HTTP/1.1\r\nhost: test\r\n\r\n";
     client.write_all(request).await.expect("the server reads");
     client.flush().await.expect("the server reads");
-    eventually(BOUND, "it is there", || site.hub.total_connections() == 1).await;
+    eventually(BOUND, "it is there", || {
+        site.hub.connection_count("ann") == 1
+    })
+    .await;
     client.into_inner().0
 }
 
@@ -146,7 +149,10 @@ async fn under_tls_a_connection_of_http2_that_is_not_read_is_reset_with_its_last
     begin.extend(frame(1, 5, 1, &head));
     client.write_all(&begin).await.expect("the server reads");
     client.flush().await.expect("the server reads");
-    eventually(BOUND, "it is there", || site.hub.total_connections() == 1).await;
+    eventually(BOUND, "it is there", || {
+        site.hub.connection_count("ann") == 1
+    })
+    .await;
     site.clog("ann").await;
     site.hub.disconnect_user("ann");
     is_reset(tls.addr, client.into_inner().0).await;
@@ -172,7 +178,10 @@ async fn a_connection_that_is_dropped_while_it_writes_is_reset() {
         server.await;
     });
     let client = Client::stall(addr, "/events/ann").await;
-    eventually(BOUND, "it is there", || site.hub.total_connections() == 1).await;
+    eventually(BOUND, "it is there", || {
+        site.hub.connection_count("ann") == 1
+    })
+    .await;
     site.clog("ann").await;
     drop(server);
     is_reset(addr, client.stream).await;
