@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Subject};
+use futures_util::future::join_all;
 use futures_util::{Stream, StreamExt};
 use serde_json::{Value, json};
 use tidings::UserId;
@@ -37,6 +38,11 @@ struct Answering {
     /// What another server has that answers for several messages, and which of them the node does not get.
     copy: Vec<u64>,
     dropped: Option<u64>,
+    /// That copy is one of another log.
+    is_other: bool,
+    /// Nobody answers for several messages, and how often somebody was asked.
+    is_silent: bool,
+    asked: usize,
 }
 
 impl Answering {
@@ -47,6 +53,9 @@ impl Answering {
             replaced: None,
             copy: Vec::new(),
             dropped: None,
+            is_other: false,
+            is_silent: false,
+            asked: 0,
         }
     }
 }
@@ -179,8 +188,14 @@ async fn answer(
         };
         if subject.contains("DIRECT.GET") {
             let reply = question.reply.expect("it is a question");
-            let answering = answering.lock().expect("nobody panics").clone();
-            answer_batch(&client, address, reply, &body, answering).await;
+            let answering = {
+                let mut answering = answering.lock().expect("nobody panics");
+                answering.asked += 1;
+                answering.clone()
+            };
+            if !answering.is_silent {
+                answer_batch(&client, address, reply, &body, answering).await;
+            }
             continue;
         }
         let Ok(answer) = client.request(subject.clone(), payload).await else {
@@ -236,11 +251,16 @@ async fn answer_batch(
         headers.insert("Nats-Stream", "TEST");
         headers.insert("Nats-Subject", &*message.subject);
         headers.insert("Nats-Sequence", offset.to_string());
-        headers.insert("Nats-Time-Stamp", "2026-01-01T00:00:00Z");
+        headers.insert("Nats-Time-Stamp", &*time_of(client, offset).await);
         headers.insert("Nats-Last-Sequence", previous.to_string());
+        let mut payload = message.payload;
+        if answering.is_other {
+            headers.insert("Nats-Time-Stamp", "2026-01-01T00:00:00Z");
+            payload = "of another log".into();
+        }
         previous = offset;
         if answering.dropped != Some(offset) {
-            let sent = client.publish_with_headers(reply.clone(), headers, message.payload);
+            let sent = client.publish_with_headers(reply.clone(), headers, payload);
             sent.await.expect("it can");
         }
     }
@@ -266,6 +286,16 @@ async fn answer_batch(
     }
 }
 
+/// When the stream took a message, as a server writes it.
+async fn time_of(client: &Client, offset: u64) -> String {
+    let question = json!({"seq": offset}).to_string();
+    let answer = client.request("$JS.API.STREAM.MSG.GET.TEST", question.into());
+    let answer = answer.await.expect("it answers").payload;
+    let answer: Value = serde_json::from_slice(&answer).expect("JSON");
+    let time = answer["message"]["time"].as_str();
+    time.expect("it is there").to_owned()
+}
+
 /// Whatever a copy lacks, or the client drops of it.
 #[tokio::test]
 async fn what_a_copy_of_the_log_lacks_is_read_from_its_leader() {
@@ -278,23 +308,73 @@ async fn what_a_copy_of_the_log_lacks_is_read_from_its_leader() {
     }
     let offsets: Vec<u64> = all.iter().map(|position| position.offset).collect();
     let copies = [
-        (&offsets[..], None),
-        (&offsets[..3], None),
-        (&offsets[..1], None),
-        (&offsets[2..], None),
-        (&offsets[..], Some(offsets[2])),
-        (&[], None),
+        (&offsets[..], None, false),
+        (&offsets[..3], None, false),
+        (&offsets[..1], None, false),
+        (&offsets[2..], None, false),
+        (&offsets[..], Some(offsets[2]), false),
+        (&offsets[..], None, true),
+        (&[], None, false),
     ];
-    for (copy, dropped) in copies {
+    for (copy, dropped, is_other) in copies {
         let mut answering = Answering::new("s0", 0);
         (answering.copy, answering.dropped) = (copy.to_vec(), dropped);
+        answering.is_other = is_other;
         *scene.answering.lock().expect("nobody panics") = answering;
         let read = scene.node.fetch(&ann, seen, 10).await.expect("it is there");
         let places: Vec<_> = read.messages.iter().map(|(place, _)| *place).collect();
         assert_eq!(places, all, "of a copy that has {copy:?}");
+        let mut bodies = read.messages.iter().map(|(_, body)| body);
+        assert!(bodies.all(|body| body.starts_with(b"message")));
         assert!(read.is_complete());
         assert_eq!(read.missing, Missing::Nothing);
     }
+}
+
+/// Users who have each three messages, and the place of the first one.
+async fn users(scene: &Scene) -> Vec<(UserId, Position)> {
+    let mut users = Vec::new();
+    for number in 0..16 {
+        let user = UserId::from(format!("user-{number}"));
+        let first = scene.position(&user, number * 4 + 1).await;
+        for id in 2..=3 {
+            scene.position(&user, number * 4 + id).await;
+        }
+        users.push((user, first));
+    }
+    users
+}
+
+/// Reads what these users have behind the first message. Returns how often somebody was asked for several messages until then.
+async fn asked_for_several(scene: &Scene, users: &[(UserId, Position)]) -> usize {
+    let reads = users
+        .iter()
+        .map(|(user, first)| scene.node.fetch(user, *first, 10));
+    for read in join_all(reads).await {
+        assert_eq!(read.expect("it is there").messages.len(), 2);
+    }
+    scene.answering.lock().expect("nobody panics").asked
+}
+
+#[tokio::test]
+async fn servers_that_may_have_no_answer_of_several_messages_are_asked_once() {
+    let scene = Scene::new().await;
+    let users = users(&scene).await;
+    scene.answering.lock().expect("nobody panics").is_silent = true;
+    assert_eq!(asked_for_several(&scene, &users).await, 1);
+    assert_eq!(asked_for_several(&scene, &users).await, 1, "a minute long");
+}
+
+/// Each takes a subscription.
+#[tokio::test]
+async fn few_answers_of_several_messages_are_asked_for_at_the_same_time() {
+    let scene = Scene::new().await;
+    let users = users(&scene).await;
+    let offset = users[0].1.offset;
+    scene.answering.lock().expect("nobody panics").copy = vec![offset + 1, offset + 2];
+    assert_eq!(asked_for_several(&scene, &users[..1]).await, 1);
+    scene.answering.lock().expect("nobody panics").is_silent = true;
+    assert_eq!(asked_for_several(&scene, &users).await, 1 + 4);
 }
 
 #[tokio::test]

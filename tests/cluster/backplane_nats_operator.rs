@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::{self, stream};
 use async_nats::{Client, ConnectOptions};
+use futures_util::future::join_all;
 use futures_util::{Stream, StreamExt};
 use tidings::UserId;
 use tidings::backplane::{Backplane, Cause, Event, Level, Message, Position, Published};
@@ -345,6 +346,35 @@ async fn one_message_beyond_the_servers_limit_fails_alone() {
         ),
         "{published:?}"
     );
+}
+
+/// It closes a connection that has more to read.
+#[tokio::test]
+async fn reads_of_long_logs_stay_within_what_the_server_holds_for_a_connection() {
+    let server = Server::configured("max_pending: 2MB");
+    let mut scene = Scene::over(server, kept()).await;
+    let mut logs = Vec::new();
+    for number in 0..16 {
+        let user = UserId::from(format!("user-{number}"));
+        let id = |count: u128| number * 200 + count;
+        let first = scene.position(&message(&user, id(0), 1)).await;
+        for from in (1..=150).step_by(25) {
+            let messages = (from..from + 25).map(|count| message(&user, id(count), 8 << 10));
+            let published = scene.publish(&messages.collect::<Vec<_>>()).await;
+            let mut all = published.iter();
+            assert!(all.all(|it| matches!(it, Published::Accepted(Some(_)))));
+        }
+        logs.push((user, first));
+    }
+    let reads = logs
+        .iter()
+        .map(|(user, first)| scene.node.fetch(user, *first, 256));
+    for read in join_all(reads).await {
+        assert_eq!(read.expect("the server is there").messages.len(), 150);
+    }
+    scene.join(&[logs[0].0.clone()]).await;
+    let event = scene.next(|event| !is_message(event)).await;
+    assert!(matches!(event, Event::Ready(_)), "{event:?}");
 }
 
 #[tokio::test]

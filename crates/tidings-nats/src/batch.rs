@@ -7,33 +7,90 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::header::NATS_LAST_SEQUENCE;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::{Message, StatusCode};
 use futures_core::Stream as _;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::log::Log;
 use tidings::backplane::BackplaneError;
 
 /// How long the whole answer may take.
 const LIMIT: Duration = Duration::from_secs(2);
-/// For how long nobody is asked again who does not answer such a question, as older servers do not.
+/// How many answers are asked for at the same time: each takes a subscription.
+const AT_ONCE: usize = 4;
+/// An answer ends with the message that makes it so many bytes. A server sends as much as it holds for a connection, unless the
+/// question says less, and closes a connection for which it holds more.
+const SIZE: usize = 256 << 10;
+/// How long a question waits for others to be answered.
+const TURN: Duration = Duration::from_secs(1);
+/// For how long no server is asked after a question without an answer. Older servers do not answer, and a node may lack the
+/// permission to ask.
 const PAUSE: Duration = Duration::from_secs(60);
 const END: u16 = 204;
 
+/// Whether servers answer such questions, and how many are on their way.
+#[derive(Debug)]
+pub(super) struct Batches {
+    /// Where servers are asked.
+    subject: String,
+    turns: Semaphore,
+    /// From when on they are asked again, one question first. None if the last question was answered.
+    from: Mutex<Option<Instant>>,
+}
+
+impl Batches {
+    pub(super) fn new(subject: String) -> Self {
+        Self {
+            subject,
+            turns: Semaphore::new(AT_ONCE),
+            from: Mutex::new(Some(Instant::now())),
+        }
+    }
+
+    fn from(&self) -> MutexGuard<'_, Option<Instant>> {
+        // Nothing panics inside.
+        self.from.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether no server is asked now.
+    pub(super) fn are_paused(&self) -> bool {
+        self.from().is_some_and(|from| from > Instant::now())
+    }
+
+    /// Whether a server is to be asked. If it is not known to answer, others are not asked before it has.
+    fn begin(&self) -> bool {
+        let (mut from, now) = (self.from(), Instant::now());
+        match *from {
+            Some(at) if at > now => return false,
+            Some(_) => *from = Some(now + PAUSE),
+            None => {}
+        }
+        true
+    }
+
+    fn end(&self, is_answered: bool) {
+        *self.from() = (!is_answered).then(|| Instant::now() + PAUSE);
+    }
+}
+
 impl Log {
-    /// A user's messages behind this one, at most so many: as far as a server answers.
+    /// The messages of the same user after this one, which the leader has sent: at most so many, as far as a server answers.
     pub(super) async fn batch(
         &self,
-        subject: &str,
-        behind: u64,
+        after: &StreamMessage,
         most: usize,
     ) -> Result<Vec<StreamMessage>, BackplaneError> {
         let mut messages = Vec::new();
-        if !self.may_ask_for_batches() {
+        let Ok(Ok(_turn)) = timeout(TURN, self.batches.turns.acquire()).await else {
+            return Ok(messages);
+        };
+        if !self.batches.begin() {
             return Ok(messages);
         }
         let deadline = Instant::now() + LIMIT;
@@ -41,11 +98,14 @@ impl Log {
         let answers = self.client().subscribe(inbox.clone()).await;
         let mut answers = answers.map_err(BackplaneError::other)?;
         // What a subject consists of is the same in JSON.
-        let batch = most + 1;
-        let question = format!(r#"{{"seq":{behind},"next_by_subj":{subject:?},"batch":{batch}}}"#);
+        let (seq, subject, batch) = (after.sequence, &*after.subject, most + 1);
+        let question = format!(
+            r#"{{"seq":{seq},"next_by_subj":{subject:?},"batch":{batch},"max_bytes":{SIZE}}}"#
+        );
+        let direct = self.batches.subject.clone();
         let asked = self
             .client()
-            .publish_with_reply(self.direct_subject(), inbox, question.into());
+            .publish_with_reply(direct, inbox, question.into());
         asked.await.map_err(BackplaneError::other)?;
         let mut previous = 0;
         while messages.len() < most {
@@ -54,17 +114,16 @@ impl Log {
                 Ok(Some(answer)) => read(answer),
                 _ => Answer::Unsupported,
             };
-            let (message, names) = match answer {
-                Answer::Message(message, names) => (message, names),
-                Answer::Unsupported if previous == 0 => {
-                    self.ask_for_no_batches(PAUSE);
-                    break;
-                }
-                Answer::Unsupported | Answer::Nothing => break,
-            };
             let is_first = previous == 0;
+            if is_first {
+                self.batches.end(!matches!(answer, Answer::Unsupported));
+            }
+            let Answer::Message(message, names) = answer else {
+                break;
+            };
             let is_next = names == previous && *message.subject == *subject;
-            if !is_next || (is_first && message.sequence != behind) {
+            let is_it = message.sequence == after.sequence && message.time == after.time;
+            if !is_next || (is_first && !is_it) {
                 break;
             }
             previous = message.sequence;

@@ -42,12 +42,12 @@ impl Log {
                 break;
             };
             newest = message.sequence;
-            messages.push((at(newest), message.payload));
+            messages.push((at(newest), message.payload.clone()));
             let left = limit - messages.len();
             if has_batches && newest < last && left > 0 {
-                let batch = self.batch(subject, newest, left).await?;
-                // A server that is behind does not have it yet.
-                has_batches = !batch.is_empty();
+                let batch = self.batch(&message, left).await?;
+                // A server that is behind does not have it yet. While nobody is asked, asking costs nothing.
+                has_batches = !batch.is_empty() || self.batches.are_paused();
                 for message in batch {
                     newest = message.sequence;
                     messages.push((at(newest), message.payload));

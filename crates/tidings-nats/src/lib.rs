@@ -55,6 +55,9 @@
 //! NATS 2.9 has a fault there: when it reads changed permissions again, its streams no longer hear what is published, until
 //! it is restarted or another server leads. Nothing is lost, since nothing is accepted.
 //!
+//! With a log, a node briefly has up to four more subscriptions, each to read several messages in [one answer](#replayable). If
+//! `$JS.API.DIRECT.>` is denied, messages are read one by one, and one read a minute takes two seconds longer.
+//!
 //! # At most once
 //!
 //! Plain messages. `publish` sends all of them. The node then sends itself a message, twice; when it is back, the server has
@@ -86,7 +89,10 @@
 //! NATS 2.11 and newer send several messages for one question, from any server that has a copy of the stream. Such an answer
 //! counts as far as it goes and says nothing of the log's end; the stream must allow direct reads (`allow_direct`), as those do
 //! that this crate makes. `nats stream edit --allow-direct` adds it to older ones. Otherwise the messages are asked for one by
-//! one. Limit: a copy that lacks messages in between, which no server should have, is not recognized.
+//! one. An answer has at most 257 messages, and ends with the one that makes it 256 KB. With a
+//! [`subscription_capacity`](async_nats::ConnectOptions::subscription_capacity) below 257, it can exceed that, which is reported as
+//! [`Slow`](tidings::backplane::Cause::Slow). Limit: no server should have a copy that lacks messages in between, or that differs
+//! only after the message that the leader has sent too. Such a copy is not recognized.
 //!
 //! Each read of the log ends with a question about the stream, and counts only if the known leader answers that one and has
 //! everything that this node knew. NATS does not say which server answered the read itself. If a server that no longer leads

@@ -19,6 +19,7 @@ use futures_core::Stream as _;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use super::batch::Batches;
 use super::error::ConnectError;
 use super::known::{End, Expected, Known, Mark, Newest, has_leader};
 use super::settings::Log as Settings;
@@ -39,9 +40,7 @@ pub(super) struct Log {
     known: Mutex<Known>,
     limit: Duration,
     client: Client,
-    /// Where servers are asked for [batches](Self::batch), and from when on.
-    direct: String,
-    batches_from: Mutex<Instant>,
+    pub(super) batches: Batches,
 }
 
 /// What a look at the stream has shown.
@@ -87,11 +86,10 @@ impl Log {
             context,
             stream,
             known: Mutex::new(Known::new(&info, &wanted)),
-            direct: format!("{prefix}.DIRECT.GET.{}", wanted.name),
+            batches: Batches::new(format!("{prefix}.DIRECT.GET.{}", wanted.name)),
             wanted,
             limit,
             client,
-            batches_from: Mutex::new(Instant::now()),
         };
         log.adopt(&info);
         Ok(log)
@@ -104,24 +102,6 @@ impl Log {
 
     pub(super) fn client(&self) -> &Client {
         &self.client
-    }
-
-    pub(super) fn direct_subject(&self) -> String {
-        self.direct.clone()
-    }
-
-    fn batches_from(&self) -> MutexGuard<'_, Instant> {
-        // Nothing panics inside.
-        let from = self.batches_from.lock();
-        from.unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn may_ask_for_batches(&self) -> bool {
-        *self.batches_from() <= Instant::now()
-    }
-
-    pub(super) fn ask_for_no_batches(&self, pause: Duration) {
-        *self.batches_from() = Instant::now() + pause;
     }
 
     /// The newest place that is known.
