@@ -71,6 +71,10 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
+        Self::with(Log::new("TEST")).await
+    }
+
+    async fn with(log: Log) -> Self {
         let server = Server::start();
         let answering = Arc::new(Mutex::new(Answering::new("s0", 0)));
         let (count, asked) = watch::channel(0);
@@ -85,7 +89,7 @@ impl Scene {
             .buckets(16)
             .timeout(Duration::from_secs(2))
             .wait_for_server(BOUND)
-            .replayable(Log::new("TEST").domain("asked"));
+            .replayable(log.domain("asked"));
         let node = Nats::connect(&server.url(), options(), settings).await;
         let node = node.expect("it connects");
         Self {
@@ -375,6 +379,23 @@ async fn few_answers_of_several_messages_are_asked_for_at_the_same_time() {
     assert_eq!(asked_for_several(&scene, &users[..1]).await, 1);
     scene.answering.lock().expect("nobody panics").is_silent = true;
     assert_eq!(asked_for_several(&scene, &users).await, 1 + 4);
+}
+
+/// A place of which nothing is left shows nothing, as long as the newest one is what it was.
+#[tokio::test]
+async fn a_leader_that_was_behind_and_has_dropped_old_messages_has_the_same_log() {
+    let mut scene = Scene::with(Log::new("TEST").max_per_user(2)).await;
+    let ann = UserId::from("ann");
+    scene.position(&ann, 1).await;
+    scene.is_looked_at().await;
+    scene.answer_as("s1", 1);
+    for id in 2..=4 {
+        scene.position(&ann, id).await;
+    }
+    scene.is_looked_at().await;
+    scene.answer_as("s1", 0);
+    let event = scene.next().await;
+    assert!(matches!(event, Event::Changed { .. }), "{event:?}");
 }
 
 #[tokio::test]

@@ -300,11 +300,18 @@ impl Known {
         End::Behind
     }
 
-    /// Whether the stream has another message at a place than it had. If it has dropped that, nobody can say, and only one
-    /// that was too short before is taken for another log.
-    pub(super) fn is_other(&self, newest: Newest, message: Option<&StreamMessage>) -> bool {
-        let is_it = message.and_then(|message| newest.mark.is_of(message));
-        is_it.map_or(self.doubt.is_some(), |is_it| !is_it)
+    /// Whether the stream has another message at an expected place than it had. A message that was dropped cannot be compared.
+    /// It counts as another one only at the newest place, and only if the stream was too short before: older messages are
+    /// dropped when their users get newer ones.
+    pub(super) fn is_other(
+        &self,
+        expected: &Expected,
+        place: Newest,
+        message: Option<&StreamMessage>,
+    ) -> bool {
+        let is_newest = place.position == expected.newest.position;
+        let is_it = message.and_then(|message| place.mark.is_of(message));
+        is_it.map_or(is_newest && self.doubt.is_some(), |is_it| !is_it)
     }
 
     /// The stream is a log, which ends here. Whether it is the known one, and why messages of it may not have arrived.

@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout};
 
 use super::batch::Batches;
 use super::error::ConnectError;
-use super::known::{End, Expected, Known, Mark, Newest, has_leader};
+use super::known::{End, Expected, Known, Mark, has_leader};
 use super::settings::Log as Settings;
 use super::signals::Signals;
 use super::stream::{Epoch, config, end_of, find_or_make};
@@ -179,8 +179,8 @@ impl Log {
             End::Behind => return Ok(Look::Behind),
             End::Another => false,
             End::Short => true,
-            End::Plausible => self.is_other(expected.places(false)).await?,
-            End::Questioned => self.is_other(expected.places(true)).await?,
+            End::Plausible => self.is_other(expected, false).await?,
+            End::Questioned => self.is_other(expected, true).await?,
         };
         if lacks_something {
             // Its positions are used again, so it is another log.
@@ -195,11 +195,25 @@ impl Log {
         })
     }
 
-    /// Whether the stream has another message at one of these places than it had.
-    async fn is_other(&self, places: impl Iterator<Item = Newest>) -> Result<bool, BackplaneError> {
-        for place in places {
-            let message = self.at(place.position.offset).await?;
-            if self.known().is_other(place, message.as_ref()) {
+    /// Whether the stream has another message at one of the [places](Expected::places) than it had.
+    async fn is_other(
+        &self,
+        expected: &Expected,
+        is_question: bool,
+    ) -> Result<bool, BackplaneError> {
+        let mut asking = JoinSet::new();
+        for place in expected.places(is_question) {
+            let (stream, limit) = (self.stream.clone(), self.limit);
+            asking.spawn(async move {
+                let message = stream.get_raw_message(place.position.offset);
+                let message = timeout(limit, message).await;
+                let message = message.map_err(|_| BackplaneError::unavailable());
+                (place, message.and_then(found))
+            });
+        }
+        while let Some(answer) = asking.join_next().await {
+            let (place, message) = answer.map_err(BackplaneError::other)?;
+            if self.known().is_other(expected, place, message?.as_ref()) {
                 return Ok(true);
             }
         }
