@@ -121,7 +121,7 @@ fn comes_back(what: &str, f: impl FnOnce() + Send + 'static) {
 /// Whatever lets go of an event last: a broadcast that takes its place in the ring, in the history or under its key, a
 /// stream that leaves, a sweep, the end of a history.
 #[test]
-fn a_tag_may_broadcast_when_it_is_dropped() {
+fn an_attachment_may_broadcast_when_it_is_dropped() {
     for (kind, hub) in hubs() {
         comes_back(kind, move || {
             let answers = Arc::new(AtomicU64::new(0));
@@ -160,7 +160,7 @@ fn a_tag_may_broadcast_when_it_is_dropped() {
 }
 
 #[test]
-fn a_tag_of_a_message_that_comes_twice_may_register_when_it_is_dropped() {
+fn an_attachment_of_a_message_that_comes_twice_may_register_when_it_is_dropped() {
     static HUB: OnceLock<GenericBroadcaster<Text>> = OnceLock::new();
     static DROPPED: AtomicUsize = AtomicUsize::new(0);
 
@@ -213,7 +213,7 @@ fn text_of(item: Option<Result<Arc<Frame>, Gap>>) -> String {
 }
 
 #[test]
-fn a_tag_whose_drop_panics_moves_no_event() {
+fn an_attachment_whose_drop_panics_moves_no_event() {
     for (kind, hub) in hubs() {
         let mut prompt = join(&hub);
         let cursor = prompt.cursor();
