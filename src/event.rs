@@ -182,8 +182,8 @@ pub struct Meta<'a> {
     /// A value that views and other readers find at the frame: see [`Frame::attachment`](crate::Frame::attachment).
     ///
     /// It is dropped with the last copy of the event, in the call that drops that copy: a broadcast that overwrites it, a
-    /// sweep, a stream that leaves. No lock is held then, so its `drop` may use the broadcaster. A panic in its `drop` does
-    /// not reach the caller of a broadcast.
+    /// sweep, a stream that leaves. No lock is held then, so its `drop` may use the broadcaster. A panic in its `drop`
+    /// is caught there: it fails no call and ends no task.
     pub attachment: Option<Attachment>,
     /// Data for other nodes, from which they restore the attachment: see [`Builder::attachments`](crate::Builder::attachments).
     pub relay_data: Option<Cow<'a, str>>,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 
-use super::encoded::{Aside, DATA, END, FRAME_OVERHEAD, Frame, MAX_RETRY_MILLIS, retry_millis};
+use super::encoded::{
+    Aside, Attached, DATA, END, FRAME_OVERHEAD, Frame, MAX_RETRY_MILLIS, retry_millis,
+};
 use super::id_slot::{PREFIX, SLOT, put_number, write_slot};
 use crate::error::{EncodeError, Field};
 use crate::event::{Attachment, Data, Meta, ToSse};
@@ -18,7 +20,7 @@ use crate::trace::TraceParent;
 pub(crate) struct Draft {
     wire: Vec<u8>,
     data_len: usize,
-    attachment: Option<Attachment>,
+    attachment: Attached,
     /// The epoch in the slot, if there is a slot.
     epoch: Option<u64>,
     aside: Option<Arc<Aside>>,
@@ -85,7 +87,7 @@ impl Draft {
             data_len: wire.len() - start,
             // A frame is kept until it is overwritten: with what it needs, not with what the buffer has grown to.
             wire: wire.as_slice().to_vec(),
-            attachment: meta.attachment.take(),
+            attachment: Attached(meta.attachment.take()),
             epoch,
             aside: None,
         };
@@ -118,7 +120,7 @@ impl Draft {
         Some(Self {
             data_len: body.len() - data_at?,
             wire: body.into(),
-            attachment: None,
+            attachment: Attached::default(),
             epoch: None,
             aside: None,
         })
@@ -151,7 +153,7 @@ impl Draft {
     }
 
     pub(crate) fn with_attachment(mut self, attachment: Option<Attachment>) -> Self {
-        self.attachment = attachment;
+        self.attachment = Attached(attachment);
         self
     }
 

@@ -13,6 +13,7 @@ use crate::gap::Gap;
 use crate::id::EventId;
 use crate::metrics::Sample;
 use crate::position::Position;
+use crate::sync::contain;
 use crate::trace::TraceParent;
 
 pub(super) const DATA: &[u8] = b"data: ";
@@ -40,12 +41,25 @@ pub struct Frame {
     pub(super) wire: Bytes,
     /// Where the data begins, counted from the end.
     pub(super) data_len: usize,
-    pub(super) attachment: Option<Attachment>,
+    pub(super) attachment: Attached,
     /// Behind the id that a history gave it.
     pub(super) body_start: usize,
     /// Where it stands in its user's history: what its id says.
     pub(super) place: Option<Position>,
     pub(super) aside: Option<Arc<Aside>>,
+}
+
+/// A frame's attachment. Its drop is code of the service: frames are dropped in calls and in tasks that are to go on whatever
+/// it does.
+#[derive(Clone, Default)]
+pub(super) struct Attached(pub(super) Option<Attachment>);
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        if let Some(attachment) = self.0.take() {
+            contain(|| drop(attachment));
+        }
+    }
 }
 
 /// What few frames have besides.
@@ -120,7 +134,7 @@ impl Frame {
             body_start: id.len(),
             wire: format!("{id}event: gap\ndata: {data}\n\n").into(),
             data_len: data.len() + END.len(),
-            attachment: None,
+            attachment: Attached::default(),
             place: gap.position,
             aside: None,
         }
@@ -162,7 +176,7 @@ impl Frame {
     /// The [attachment](crate::Meta::attachment) of the event, if it is of this type.
     #[must_use]
     pub fn attachment<T: 'static>(&self) -> Option<&T> {
-        self.attachment.as_deref()?.downcast_ref()
+        self.attachment.0.as_deref()?.downcast_ref()
     }
 
     /// The trace that the event was published in, if it [has one](crate::Meta::trace_parent). Whoever writes frames without

@@ -17,6 +17,7 @@ use tidings::{
     Attachment, Builder, Data, EncodeError, Frame, Gap, GenericBroadcaster, History, LagPolicy,
     LastEventId, Meta, Subscription, Text, ToSse,
 };
+use tokio::time::timeout;
 use tokio_stream::StreamExt;
 
 /// A number, and what is to be done when the last one lets go of it.
@@ -244,6 +245,86 @@ fn an_attachment_whose_drop_panics_moves_no_event() {
         assert_eq!(hub.total_connections(), 0, "{kind}");
         hub.forget("ann");
         assert_eq!(hub.stats().history_bytes, 0, "{kind}");
+    }
+}
+
+/// An event whose frame has the only reference to its attachment.
+struct Sole;
+
+fn panics_in_drop() -> Attachment {
+    Arc::new(OnDrop(Box::new(|| panic!("on purpose"))))
+}
+
+impl ToSse for Sole {
+    fn meta(&self) -> Meta<'_> {
+        let mut meta = Meta::default();
+        meta.attachment = Some(panics_in_drop());
+        meta
+    }
+
+    fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
+        data.text("sole");
+        Ok(())
+    }
+}
+
+/// Nothing keeps its frame: the broadcast itself drops it.
+#[tokio::test]
+async fn an_attachment_whose_drop_panics_fails_no_broadcast() {
+    for level in [None, Some(Level::AtMostOnce), Some(Level::Replayable)] {
+        let mut builder = GenericBroadcaster::<Sole>::builder();
+        if let Some(level) = level {
+            builder = builder.backplane(InProcess::new(level).node());
+        }
+        let hub = builder.build().expect("valid settings");
+        let _there = hub.register("ann").expect("no cap is reached");
+        for user in ["ann", "bob"] {
+            let sent = catch_unwind(AssertUnwindSafe(|| hub.broadcast(user, &Sole)));
+            let reached = sent.expect("it does not panic").expect("it is sent");
+            assert_eq!(reached, usize::from(user == "ann"), "{level:?}");
+        }
+        let encoded = if level.is_some() { 2 } else { 1 };
+        assert_eq!(hub.stats().encoded, encoded, "{level:?}: it is counted");
+    }
+}
+
+/// Neither what arrives twice, nor what comes between, nor what nobody here wants.
+#[tokio::test]
+async fn an_attachment_whose_drop_panics_does_not_end_what_arrives() {
+    let engine = InProcess::new(Level::Replayable);
+    let (node, other) = (engine.node(), engine.node());
+    let mut seen = other.events();
+    let interest = other.set_interest(&["ann".into()], &[]).await;
+    interest.expect("the engine is there");
+    let hub = GenericBroadcaster::<Text>::builder()
+        .history(History::new(1))
+        .ring_capacity(1)
+        .backplane(node.clone())
+        .attachments(|_, _| Some(panics_in_drop()))
+        .build()
+        .expect("valid settings");
+    let mut stream = hub.register_when_ready("ann").await.expect("room");
+    for text in ["one", "two", "three"] {
+        hub.broadcast("ann", &Text::new(text.into())).expect("sent");
+        let message = loop {
+            if let Event::Message(message) = seen.next().await.expect("the engine is there") {
+                break message;
+            }
+        };
+        let next = timeout(Duration::from_secs(20), stream.next()).await;
+        assert_eq!(text_of(next.expect("it goes on")), text);
+        node.inject(message);
+    }
+    let first = LastEventId::new(&format!(
+        "{:016x}-0",
+        node.horizon().expect("there is a log").epoch
+    ));
+    // What its client has missed is read from the log, for nobody.
+    drop(hub.resume("ann", &first).expect("room"));
+    let mut back = hub.resume("ann", &first).expect("room");
+    for text in ["one", "two", "three"] {
+        let next = timeout(Duration::from_secs(20), back.next()).await;
+        assert_eq!(text_of(next.expect("it is read")), text);
     }
 }
 
