@@ -16,8 +16,9 @@ use crate::trace::TraceParent;
 
 /// An event that can be sent as a server-sent event.
 ///
-/// An implementation returns the fields, and this crate writes them. Each method is called at most once for a broadcast that
-/// reaches somebody, never per stream, and outside every lock. An implementation that fails or panics harms only the
+/// An implementation returns the fields, and this crate writes them. Each method is called at most once for a broadcast,
+/// never per stream, and outside every lock; none is called where nobody is there and there is no history and no
+/// [backplane](crate::Builder::backplane). An implementation that fails or panics harms only the
 /// broadcast it was called for.
 ///
 /// ```

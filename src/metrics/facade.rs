@@ -92,7 +92,7 @@ pub fn describe() {
         (
             "tidings_encoded_total",
             Unit::Count,
-            "Broadcasts that had somebody to reach",
+            "Broadcasts that were encoded",
         ),
         (
             "tidings_encoded_bytes_total",

@@ -33,7 +33,8 @@ pub struct Stats {
     pub ended: Ends,
     /// Calls to broadcast, whether or not the user was there.
     pub broadcasts: u64,
-    /// Broadcasts that had somebody to reach and were encoded.
+    /// Broadcasts that were encoded. For an event that nobody is there for, and that goes into no history and to no other
+    /// node, nothing is.
     pub encoded: u64,
     /// Bytes that these were, each counted once, however many streams it went to.
     pub encoded_bytes: u64,
