@@ -679,6 +679,39 @@ async fn told_without_log(hangs: bool) {
     }
 }
 
+/// Those whose logs are being read, and those who wait for their turn behind them.
+#[tokio::test(start_paused = true)]
+async fn a_client_is_told_after_the_patience_however_long_a_read_takes() {
+    const CLIENTS: usize = 100;
+    let engine = InProcess::new(Level::Replayable);
+    let a = hub(engine.node());
+    for n in 0..CLIENTS {
+        a.broadcast_confirmed(&n.to_string(), &text("unseen"))
+            .await
+            .expect("kept");
+    }
+    let patience = Duration::from_secs(2);
+    let b: Hub = GenericBroadcaster::builder()
+        .backplane(Odd::hanging(engine.node(), "fetch", usize::MAX))
+        .backplane_patience(patience)
+        .build()
+        .expect("valid settings");
+    let epoch = engine.node().horizon().expect("a log").epoch;
+    let seen = LastEventId::new(&format!("{epoch:016x}-0"));
+    let began = Instant::now();
+    let resume = |n: usize| b.resume(n.to_string(), &seen).expect("room");
+    let mut back: Vec<_> = (0..CLIENTS).map(resume).collect();
+    // Each asks when it is first polled.
+    let first = futures_util::future::join_all(back.iter_mut().map(item)).await;
+    for item in first {
+        let gap = item.expect_err("a gap");
+        assert_eq!((gap.reason, gap.missed), (GapReason::Backplane, None));
+    }
+    let took = began.elapsed();
+    assert!(took >= patience, "{took:?}");
+    assert!(took <= patience + Duration::from_secs(2), "{took:?}");
+}
+
 /// Waking calls code of the service, or of another runtime.
 #[test]
 fn a_waker_may_ask_for_figures() {

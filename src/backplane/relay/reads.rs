@@ -56,8 +56,9 @@ pub(super) struct Reads {
     reads: HashMap<Key, Read>,
     turns: VecDeque<Key>,
     running: usize,
-    /// When the engine has answered last.
+    /// When the engine has answered last, and when it has last answered a read.
     answered: Instant,
+    read_answered: Instant,
 }
 
 type Key = (UserId, Reader);
@@ -75,6 +76,8 @@ struct Read {
     since: Instant,
     /// For streams: those that wait.
     waiting: Waiting,
+    /// Once it has begun, and until it is answered: when the engine had last answered a read before.
+    renewed: Option<Instant>,
     /// Before it is read again.
     pause: Duration,
 }
@@ -105,6 +108,7 @@ impl Reads {
             turns: VecDeque::new(),
             running: 0,
             answered: Instant::now(),
+            read_answered: Instant::now(),
         }
     }
 
@@ -180,6 +184,7 @@ impl Reads {
                 until: None,
                 since: Instant::now(),
                 waiting: Waiting::default(),
+                renewed: None,
                 pause: Duration::ZERO,
             }
         })
@@ -205,6 +210,7 @@ impl Reads {
                 continue;
             };
             self.running += 1;
+            read.renewed.get_or_insert(self.read_answered);
             let relay = self.relay.clone();
             self.tasks.spawn(async move {
                 // What panics in opening messages is a fault of ours or of the service's, and a failed read as well.
@@ -224,7 +230,12 @@ impl Reads {
 
     pub(super) fn finish(&mut self, registry: &Users, done: Done) {
         match done {
-            Done::Tick => self.tick(registry),
+            Done::Tick => {
+                for read in self.reads.values_mut() {
+                    read.lose_patience(self.read_answered, self.relay.patience);
+                }
+                self.tick(registry);
+            }
             Done::Asked(asked) => self.ask(asked),
             Done::Rested(key) => self.turns.push_back(key),
             Done::Heads(users, heads) => {
@@ -289,8 +300,7 @@ impl Reads {
                 read.waiting.is_empty()
             }
             (Err(_), reader) => {
-                let answered = self.answered;
-                let is_over = read.fail(answered) >= patience;
+                let is_over = read.fail(self.answered) >= patience;
                 match reader {
                     Reader::Channel => {
                         if let Some(until) = read.until.filter(|_| is_over) {
@@ -299,21 +309,15 @@ impl Reads {
                         is_over
                     }
                     Reader::Streams => {
-                        // It may be slow because very many ask: an answer to anybody renews the patience of all, but not
-                        // for ever if this user's reads fail meanwhile.
-                        read.waiting.answer(None, |asked| {
-                            let since = match is_over {
-                                true => asked.since,
-                                false => asked.since.max(answered),
-                            };
-                            since.elapsed() >= patience
-                        });
+                        read.lose_patience(self.read_answered, patience);
                         read.waiting.is_empty()
                     }
                 }
             }
             (Ok((fetched, items)), reader) => {
                 self.answered = Instant::now();
+                self.read_answered = self.answered;
+                read.renewed = None;
                 let through = fetched.through;
                 if through.offset > after.offset {
                     read.since = Instant::now();
@@ -379,6 +383,16 @@ impl Read {
             ..until
         });
         *self.until.insert(furthest)
+    }
+
+    /// Answers streams that have waited for too long, be it for their turn, for an answer, or for one that does not fail.
+    ///
+    /// It may be slow because very many ask: until this user's turn, each answer to a read renews the patience of all. The
+    /// last one came at `answered`.
+    fn lose_patience(&mut self, answered: Instant, patience: Duration) {
+        let renewed = self.renewed.unwrap_or(answered);
+        self.waiting
+            .answer(None, |asked| asked.since.max(renewed).elapsed() >= patience);
     }
 
     /// It has failed, and the last answer to anybody came at `answered`. Returns for how long it has failed while others were
