@@ -92,7 +92,9 @@ pub trait Backplane: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When the backplane is [closed](Self::close), or when it is not noted: the caller then asks for the same again.
+    /// When the backplane is [closed](Self::close), or when nothing of it is noted: the caller then asks again, for the same
+    /// and for what has changed meanwhile. A user whose messages cannot arrive is no error, which would hold up all others:
+    /// the answer is [`Event::Unheard`].
     async fn set_interest(&self, add: &[UserId], remove: &[UserId]) -> Result<(), BackplaneError>;
 
     /// What happens, in one order. Called once, before anything else.

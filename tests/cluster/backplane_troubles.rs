@@ -86,6 +86,8 @@ struct Odd {
     unread: Option<(UserId, bool)>,
     /// So many of the first changes of interest are not noted.
     unnoted: AtomicUsize,
+    /// No change that adds this user is noted.
+    unheard: Option<UserId>,
     published: Arc<Mutex<Vec<Instant>>>,
     /// Reads that go on at the same time, the most there were, and all.
     reads: Arc<[AtomicUsize; 3]>,
@@ -105,6 +107,7 @@ impl Odd {
             hanging: ("", AtomicUsize::new(0)),
             unread: None,
             unnoted: AtomicUsize::new(0),
+            unheard: None,
             published: Arc::default(),
             reads: Arc::default(),
             said: Mutex::default(),
@@ -173,7 +176,8 @@ impl Backplane for Odd {
 
     async fn set_interest(&self, add: &[UserId], remove: &[UserId]) -> Result<(), BackplaneError> {
         self.hang("set_interest").await;
-        if is_left(&self.unnoted) {
+        let is_unheard = |user| self.unheard.as_ref() == Some(user);
+        if is_left(&self.unnoted) || add.iter().any(is_unheard) {
             return Err(BackplaneError::other("it is not noted"));
         }
         self.node.set_interest(add, remove).await
@@ -832,6 +836,25 @@ async fn a_registration_that_is_refused_adds_no_interest() {
             .expect_err("no room");
     }
     assert_eq!(hub.stats().backplane.expect("there is one").users, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interest_that_is_never_noted_is_given_up_with_its_user() {
+    let engine = InProcess::new(Level::AtMostOnce);
+    let a = hub(engine.node());
+    let b = hub(Odd {
+        unheard: Some("bob".into()),
+        ..Odd::new(engine.node())
+    });
+    let bob = b.register("bob").expect("room");
+    sleep(Duration::from_secs(5)).await;
+    let ready = b.register_when_ready("ann");
+    drop(bob);
+    // Nobody has wanted him at two looks in a row.
+    let ready = timeout(Duration::from_secs(60), ready).await;
+    let mut ann = ready.expect("hers is noted").expect("room");
+    a.broadcast("ann", &text("for ann")).expect("sent");
+    assert_eq!(data(&mut ann).await, "for ann");
 }
 
 #[tokio::test(start_paused = true)]

@@ -182,6 +182,16 @@ impl Interests {
         (users(add), users(remove))
     }
 
+    /// The engine was not told of these. What has changed since is newer.
+    fn put_back(&self, add: Vec<UserId>, remove: Vec<UserId>) {
+        let mut changes = lock(&self.changes);
+        let add = add.into_iter().map(|user| (user, true));
+        for (user, is_in) in add.chain(remove.into_iter().map(|user| (user, false))) {
+            changes.entry(user).or_insert(is_in);
+        }
+        self.changed.notify_one();
+    }
+
     /// How many users there are, and of how many of these the engine says that it does not send what is published to them.
     pub(super) fn count(&self) -> (usize, usize) {
         let counts = self.shards.iter().map(|shard| {
@@ -204,6 +214,7 @@ pub(super) async fn run(
 ) {
     let mut looks = tokio::time::interval(linger);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut pause = Duration::ZERO;
     loop {
         tokio::select! {
             () = relay.interests.changed.notified() => {}
@@ -219,20 +230,23 @@ pub(super) async fn run(
         if add.is_empty() && remove.is_empty() {
             continue;
         }
-        let mut pause = Duration::ZERO;
-        while let Err(error) = guarded(|| relay.backplane.set_interest(&add, &remove)).await {
-            if error.is_closed() {
-                return;
-            }
-            if pause.is_zero() {
-                let users = add.len() + remove.len();
-                tracing::warn!(users, error = with_causes(&error), "interest is not noted");
-            }
-            pause = longer(pause);
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                _ = stop.changed() => return,
-            }
+        let Err(error) = guarded(|| relay.backplane.set_interest(&add, &remove)).await else {
+            pause = Duration::ZERO;
+            continue;
+        };
+        if error.is_closed() {
+            return;
+        }
+        if pause.is_zero() {
+            let users = add.len() + remove.len();
+            tracing::warn!(users, error = with_causes(&error), "interest is not noted");
+        }
+        // The next attempt is with what changes meanwhile: an engine may refuse a user who is then wanted no more.
+        relay.interests.put_back(add, remove);
+        pause = longer(pause);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = stop.changed() => return,
         }
     }
 }
