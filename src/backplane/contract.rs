@@ -49,6 +49,10 @@ use crate::position::{Place, Position};
 /// to half a second; [`publish`](Self::publish) at [`Level::AtMostOnce`] is not, and its messages count as lost. A
 /// [fetch](Self::fetch) that needs longer returns what it has by then. [`close`](Self::close) has its deadline.
 ///
+/// [`level`](Self::level), [`horizon`](Self::horizon), [`max_body`](Self::max_body) and
+/// [`duplicate_window`](Self::duplicate_window) are called often, by callers of the broadcaster too and under locks: they
+/// answer from memory and do not panic.
+///
 /// # Cancel safety
 ///
 /// Every future may be dropped. Its work may then be done, in part or not at all, and can be requested again.
@@ -122,7 +126,8 @@ pub trait Backplane: Send + Sync + 'static {
     /// When the engine cannot be asked.
     async fn heads(&self, users: &[UserId]) -> Result<Vec<Head>, BackplaneError>;
 
-    /// Ends [`events`](Self::events); every later call fails. Returns at the deadline at the latest.
+    /// Ends [`events`](Self::events); every later call fails. Returns at the deadline at the latest: it is polled then for
+    /// the last time, and dropped.
     async fn close(&self, deadline: Instant);
 }
 
