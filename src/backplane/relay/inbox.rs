@@ -104,8 +104,10 @@ impl Relay {
         place: Place,
     ) -> Accepted {
         let shown = self.shown(&envelope);
-        let sample =
-            Sample::take(self.name).filter(|_| matches!(envelope.what, What::Event { .. }));
+        let sample = match &envelope.what {
+            What::Event { .. } => Sample::take(self.name),
+            What::Lost(_) => None,
+        };
         let is_sampled = sample.is_some();
         let accepted = self.append(channel, envelope.what, Origin::Upstream(place), |draft| {
             draft.with_sample(sample).with_shown(shown)
