@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use super::log::Excerpt;
+use super::ring::Feed;
 use super::{
     Accepted, Channel, History, Label, Log, Missed, Origin, Reading, Resume, Retention, Seam,
     Standing, Upstream,
@@ -23,6 +24,8 @@ type Event = (u32, Position);
 struct Node {
     log: Arc<Log<Event>>,
     channel: Channel<Event>,
+    /// A stream that has been here from the start, and what it got.
+    feed: RefCell<Feed<Event>>,
     sent: RefCell<Vec<Event>>,
     epoch: Arc<AtomicU64>,
 }
@@ -52,8 +55,12 @@ fn node(history: History) -> Node {
     });
     let retention = Retention::new(Some(history), 0, Some(upstream), Arc::default());
     let log = Log::new(Arc::new(retention));
+    let channel = Channel::open("u".into(), 0, 64, Some(log.clone()), None);
+    let current = channel.roster().current();
+    let feed = current.ring().expect("it is open").subscribe();
     Node {
-        channel: Channel::open("u".into(), 0, 64, Some(log.clone()), None),
+        channel,
+        feed: RefCell::new(feed),
         log,
         sent: RefCell::default(),
         epoch,
@@ -67,18 +74,25 @@ fn place(offset: u64) -> Position {
     }
 }
 
+fn made(number: u32) -> impl FnOnce(Option<Position>) -> Event {
+    move |id| (number, id.expect("it has a place"))
+}
+
 impl Node {
-    fn make(&self, number: u32, id: Option<Position>) -> Event {
-        let event = (number, id.expect("it has a place"));
-        self.sent.borrow_mut().push(event);
-        event
+    /// What was sent to streams.
+    fn sent(&self) -> Vec<Event> {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut sent = self.sent.borrow_mut();
+        while let Poll::Ready(Some(next)) = self.feed.borrow_mut().poll_next(&mut cx) {
+            sent.push(next.expect("nothing is lost"));
+        }
+        sent.clone()
     }
 
     fn take_sized(&self, position: Position, previous: u64, number: u32, size: usize) -> Accepted {
         let origin = Origin::Upstream(Place { position, previous });
         let label = Label::event(size, None);
-        self.channel
-            .append(origin, label, |id| self.make(number, id))
+        self.channel.append(origin, label, made(number))
     }
 
     fn take(&self, offset: u64, previous: u64, number: u32) -> Accepted {
@@ -90,9 +104,9 @@ impl Node {
         let last = self.at();
         assert_eq!(
             self.take_sized(place(last + 1), last, number, size),
-            Accepted::Delivered(0)
+            Accepted::Delivered(1)
         );
-        self.sent.borrow().last().expect("it was sent").1
+        self.sent().last().expect("it was sent").1
     }
 
     fn at(&self) -> u64 {
@@ -101,13 +115,12 @@ impl Node {
 
     fn skip(&self, until: u64) {
         let origin = Origin::Upstream(Place::up_to(place(until)));
-        let make = |id| self.make(NOTICE, id);
-        self.channel.append(origin, Label::notice(1), make);
+        self.channel.append(origin, Label::notice(1), made(NOTICE));
     }
 
     fn follow(&self) {
-        let make = |id| self.make(NOTICE, id);
-        self.channel.append(Origin::Reset, Label::notice(1), make);
+        self.channel
+            .append(Origin::Reset, Label::notice(1), made(NOTICE));
     }
 
     fn read(&self, next: u64, end: u64) -> Excerpt<Event> {
@@ -143,11 +156,11 @@ impl Node {
 #[test]
 fn a_client_goes_on_behind_its_event_where_the_history_has_what_follows() {
     let node = node(History::new(100));
-    assert_eq!(node.take(11, 10, 1), Accepted::Delivered(0));
-    assert_eq!(node.take(13, 11, 2), Accepted::Delivered(0));
-    assert_eq!(node.take(14, 13, 3), Accepted::Delivered(0));
+    assert_eq!(node.take(11, 10, 1), Accepted::Delivered(1));
+    assert_eq!(node.take(13, 11, 2), Accepted::Delivered(1));
+    assert_eq!(node.take(14, 13, 3), Accepted::Delivered(1));
     assert_eq!(node.back(place(10)), Events(vec![1, 2, 3]));
-    let sent = node.sent.borrow().clone();
+    let sent = node.sent();
     for (index, (number, id)) in sent.iter().enumerate() {
         let after = sent[index + 1..].iter().map(|event| event.0).collect();
         assert_eq!(node.back(*id), Events(after), "behind {number}");
@@ -215,10 +228,10 @@ fn the_engines_events_come_in_order_and_once() {
     assert_eq!(node.at(), 10);
     assert_eq!(node.take(10, 9, 0), Accepted::Duplicate);
     assert_eq!(node.take(12, 11, 2), Accepted::OutOfOrder);
-    assert_eq!(node.take(11, 10, 1), Accepted::Delivered(0));
+    assert_eq!(node.take(11, 10, 1), Accepted::Delivered(1));
     assert_eq!(node.take(11, 10, 1), Accepted::Duplicate);
     // Of what is behind 11 nothing was lost.
-    assert_eq!(node.take(12, 11, 2), Accepted::Delivered(0));
+    assert_eq!(node.take(12, 11, 2), Accepted::Delivered(1));
     assert_eq!(node.take(14, 13, 4), Accepted::OutOfOrder);
     node.log.catch_up(place(13));
     assert_eq!(node.at(), 13);
@@ -229,7 +242,7 @@ fn the_engines_events_come_in_order_and_once() {
     });
     assert_eq!(node.at(), 13);
     assert_eq!(node.take(13, 12, 3), Accepted::Duplicate);
-    assert_eq!(node.take(14, 13, 4), Accepted::Delivered(0));
+    assert_eq!(node.take(14, 13, 4), Accepted::Delivered(1));
 }
 
 #[test]
@@ -252,7 +265,7 @@ fn a_quiet_channel_moves_on_with_the_log_and_one_that_lacks_something_does_not()
     assert_eq!(node.log.compare(other, 40), Standing::Elsewhere);
     // Behind the last event is behind everything there is.
     assert_eq!(node.back(first), Events(vec![]));
-    assert_eq!(node.take(21, 11, 2), Accepted::Delivered(0));
+    assert_eq!(node.take(21, 11, 2), Accepted::Delivered(1));
 }
 
 #[test]
@@ -299,18 +312,18 @@ fn a_log_of_the_engine_that_is_another_one_begins_anew() {
     let node = node(History::new(100));
     let before = node.append(1, 1);
     node.follow();
-    assert_eq!(node.sent.borrow().len(), 1, "it is the same");
+    assert_eq!(node.sent().len(), 1, "it is the same");
     node.epoch.store(EPOCH + 1, Ordering::Relaxed);
     node.follow();
     node.follow();
-    assert_eq!(node.sent.borrow().len(), 2, "it is told once");
-    let (number, id) = node.sent.borrow()[1];
+    assert_eq!(node.sent().len(), 2, "it is told once");
+    let (number, id) = node.sent()[1];
     assert_eq!((number, id.epoch, id.offset), (NOTICE, EPOCH + 1, 10));
     assert_eq!(node.back(before), Unknown);
     assert_eq!(node.back(id), Events(vec![]), "told already");
     assert_eq!(node.take(12, 11, 2), Accepted::Elsewhere, "of the old log");
     let next = Position { offset: 11, ..id };
-    assert_eq!(node.take_sized(next, 3, 4, 1), Accepted::Delivered(0));
+    assert_eq!(node.take_sized(next, 3, 4, 1), Accepted::Delivered(1));
     assert_eq!(node.back(id), Events(vec![4]));
     assert_eq!(node.log.id_epoch(), Some(EPOCH + 1));
 }
