@@ -137,6 +137,7 @@ impl<T: Clone + Send + 'static> Log<T> {
             let progress = window.progress;
             let (stamp, id) = match origin {
                 Origin::Here => {
+                    debug_assert!(self.is_own(), "the engine's log decides the places");
                     let offset = progress.last + 1;
                     (Stamp::at(offset), self.position(progress, offset))
                 }
