@@ -14,9 +14,9 @@ use super::window::Retained;
 const KEY_OVERHEAD: usize = 256;
 
 pub(super) struct Latest<T> {
-    /// Of each key the offset of its newest event.
-    offsets: BTreeMap<Arc<str>, u64>,
-    /// The same by offset.
+    /// Of each key the number of its newest event.
+    numbers: BTreeMap<Arc<str>, u64>,
+    /// The same by number.
     newest: BTreeMap<u64, Newest<T>>,
     cap: usize,
     /// The newest event that no later one stands for: it had no key, or its key was forgotten, or it was not kept.
@@ -55,7 +55,7 @@ pub(super) fn cost_of(key: &str) -> usize {
 impl<T> Latest<T> {
     pub(super) fn new(cap: usize) -> Self {
         Self {
-            offsets: BTreeMap::new(),
+            numbers: BTreeMap::new(),
             newest: BTreeMap::new(),
             cap,
             unaccounted: 0,
@@ -73,25 +73,25 @@ impl<T> Latest<T> {
     }
 
     /// Nothing stands for this event.
-    pub(super) fn miss(&mut self, offset: u64) {
-        self.unaccounted = self.unaccounted.max(offset);
+    pub(super) fn miss(&mut self, number: u64) {
+        self.unaccounted = self.unaccounted.max(number);
     }
 
     /// Takes out a key, whose next event comes.
     pub(super) fn remove(&mut self, key: &str) -> Option<Removed<T>> {
-        let offset = self.offsets.remove(key)?;
-        self.newest.remove(&offset).map(Removed::from)
+        let number = self.numbers.remove(key)?;
+        self.newest.remove(&number).map(Removed::from)
     }
 
-    /// Adds a key that is not in, with the offset of its newest event.
-    pub(super) fn insert(&mut self, offset: u64, key: Arc<str>) {
-        self.offsets.insert(key.clone(), offset);
-        self.newest.insert(offset, Newest { key, held: None });
+    /// Adds a key that is not in, with the number of its newest event.
+    pub(super) fn insert(&mut self, number: u64, key: Arc<str>) {
+        self.numbers.insert(key.clone(), number);
+        self.newest.insert(number, Newest { key, held: None });
     }
 
     /// Holds an event that the window does not have, if it is the newest of its key; gives it back if it is not.
-    pub(super) fn hold(&mut self, offset: u64, entry: Retained<T>) -> Result<(), Retained<T>> {
-        match self.newest.get_mut(&offset) {
+    pub(super) fn hold(&mut self, number: u64, entry: Retained<T>) -> Result<(), Retained<T>> {
+        match self.newest.get_mut(&number) {
             None => Err(entry),
             Some(newest) => {
                 newest.held = Some(entry);
@@ -102,9 +102,9 @@ impl<T> Latest<T> {
 
     /// Forgets the key whose newest event is the oldest.
     pub(super) fn forget_key(&mut self) -> Option<Removed<T>> {
-        let (offset, newest) = self.newest.pop_first()?;
-        self.offsets.remove(&newest.key);
-        self.miss(offset);
+        let (number, newest) = self.newest.pop_first()?;
+        self.numbers.remove(&newest.key);
+        self.miss(number);
         Some(newest.into())
     }
 
@@ -120,28 +120,28 @@ impl<T> Latest<T> {
 
     /// Takes out every event that is held.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = T> {
-        self.offsets.clear();
+        self.numbers.clear();
         let newest = std::mem::take(&mut self.newest).into_values();
         newest.filter_map(|newest| newest.held.map(|held| held.event))
     }
 
     /// Whether each event from this one on that is not the newest of its key has a newer one.
-    pub(super) fn accounts_from(&self, offset: u64) -> bool {
-        self.unaccounted < offset
+    pub(super) fn accounts_from(&self, number: u64) -> bool {
+        self.unaccounted < number
     }
 }
 
 impl<T: Clone> Latest<T> {
     /// The first of the events that are held of these, in order, at most so many; and where what it says of them ends.
-    pub(super) fn within(&self, offsets: Range<u64>, most: usize) -> (Vec<(u64, T)>, u64) {
-        let end = offsets.end;
-        let mut held = self.newest.range(offsets).filter_map(|(offset, newest)| {
+    pub(super) fn within(&self, numbers: Range<u64>, most: usize) -> (Vec<(u64, T)>, u64) {
+        let end = numbers.end;
+        let mut held = self.newest.range(numbers).filter_map(|(number, newest)| {
             let held = newest.held.as_ref()?;
-            Some((*offset, held))
+            Some((*number, held))
         });
         let some = held.by_ref().take(most);
         let some: Vec<_> = some.map(|(at, held)| (at, held.event.clone())).collect();
-        let until = held.next().map_or(end, |(offset, _)| offset);
+        let until = held.next().map_or(end, |(number, _)| number);
         (some, until)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! One short lock holds together what must not come apart:
 //!
-//! 1. An event gets its offset, is appended and is sent in one step. So the order of the offsets is the order in the ring,
+//! 1. An event gets its number, is appended and is sent in one step. So the order of the numbers is the order in the ring,
 //!    and there are no holes in it.
 //! 2. A stream takes its receiving side and learns where that begins in one step. What is older is in the log, what is
 //!    newer comes through the ring, and nothing is in both.
@@ -405,7 +405,7 @@ impl<T: Clone + Send + 'static> Log<T> {
 
 /// Where a stream goes on.
 enum Start {
-    /// With the event of this offset.
+    /// With the event of this number.
     At(u64),
     /// With what the engine's log has up to here, then with what comes.
     Log,

@@ -17,7 +17,7 @@ use super::progress::{Progress, Stamp};
 use crate::metrics::Counters;
 
 pub(super) struct Window<T> {
-    /// The offset of the next event.
+    /// The number of the next event, in the channel.
     pub(super) next: u64,
     /// The window: the events before it.
     pub(super) events: VecDeque<Retained<T>>,
@@ -67,11 +67,11 @@ impl<T> Window<T> {
         retention: &Retention,
         discarded: &mut Discarded<T>,
     ) {
-        let offset = self.next;
+        let number = self.next;
         let key = key.filter(|_| self.latest.takes_keys());
         let key = key.map(|key| self.replace(key, retention, discarded));
         if key.is_none() {
-            self.latest.miss(offset);
+            self.latest.miss(number);
         }
         let most = retention.history.map_or(0, |history| history.events);
         let bytes = retention
@@ -91,17 +91,17 @@ impl<T> Window<T> {
         if !is_kept || !self.take_room(cost, bytes, retention, discarded) {
             // Those before it cannot stay in the window either: it has no holes.
             while self.forget_first(retention, discarded) {}
-            self.note_dropped(offset, entry.stamp);
-            self.latest.miss(offset);
+            self.note_dropped(number, entry.stamp);
+            self.latest.miss(number);
             discarded.push(entry.event);
             self.next += 1;
             return;
         }
         if let Some(key) = key {
-            self.latest.insert(offset, key);
+            self.latest.insert(number, key);
         }
         let entry = match most {
-            0 => self.latest.hold(offset, entry).err(),
+            0 => self.latest.hold(number, entry).err(),
             _ => Some(entry),
         };
         self.events.extend(entry);
@@ -176,12 +176,12 @@ impl<T> Window<T> {
         retention: &Retention,
         discarded: &mut Discarded<T>,
     ) -> bool {
-        let offset = self.first();
+        let number = self.first();
         let Some(entry) = self.events.pop_front() else {
             return false;
         };
-        self.note_dropped(offset, entry.stamp);
-        if let Err(entry) = self.latest.hold(offset, entry) {
+        self.note_dropped(number, entry.stamp);
+        if let Err(entry) = self.latest.hold(number, entry) {
             self.give_back(entry.size, retention);
             discarded.push(entry.event);
         }
