@@ -26,6 +26,68 @@
 //! # }
 //! ```
 //!
+//! A service that clients cannot hold up, and whose clients come back without losing events:
+//!
+//! ```no_run
+//! # #[cfg(feature = "serve")]
+//! # mod service {
+//! use std::time::Duration;
+//!
+//! use axum::{Router, extract::{Path, State}, routing::get};
+//! use tidings::{History, Hub, LastEventId, RefusalForm, RegisterError, Subscription, Text};
+//! use tidings::serve::{bind, serve};
+//!
+//! async fn stream(
+//!     State(hub): State<Hub<Text>>,
+//!     Path(user): Path<String>,
+//!     last_event_id: LastEventId,
+//! ) -> Result<Subscription, RegisterError> {
+//!     hub.resume(user, &last_event_id)
+//! }
+//!
+//! async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//!     let hub: Hub<Text> = Hub::builder()
+//!         .history(History::new(500))
+//!         .when_full(RefusalForm::ComeBack) // browsers give up for good on 429
+//!         .sweep_every(Duration::from_secs(1))
+//!         .build()?;
+//!     let app = Router::new().route("/{user}", get(stream)).with_state(hub.clone());
+//!     let drain = async move {
+//!         let _ = tokio::signal::ctrl_c().await;
+//!         hub.shutdown(Duration::from_secs(5)).await;
+//!     };
+//!     serve(bind("127.0.0.1:3000").await?, app).with_graceful_shutdown(drain).await;
+//!     Ok(())
+//! }
+//! # }
+//! ```
+//!
+//! # Start here
+//!
+//! | item | what it is |
+//! |---|---|
+//! | [`Hub`], or [`GenericBroadcaster`] | sends events to users |
+//! | [`Builder`] | ring, history, caps, sweeps, backplane |
+//! | [`ToSse`], [`JsonEvent`], [`Text`] | what can be sent |
+//! | [`Subscription`] | one client's stream: a response, and a `Stream` of frames |
+//! | [`History`], [`LastEventId`] | clients that come back |
+//! | [`Gap`], [`LagPolicy`] | what a client is told that it missed, and what its stream does then |
+//! | [`RegisterError`], [`RefusalForm`] | a full cap, and what browsers make of it |
+//! | [`EndReason`] | why a stream ended |
+//! | `serve` | a server that stalled and vanished clients cannot hold up |
+//! | [`backplane`] | several nodes |
+//! | `guide` | a page for each question, from the first steps to assurance |
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `axum` | yes | [`Subscription`] and [`RegisterError`] as responses, `sse::SseResponse`, axum's own `Sse` from a subscription |
+//! | `serve` | yes | `serve`: a server, and a listener for `axum::serve`, that stalled and vanished clients cannot hold up |
+//! | `http2` | no | HTTP/2 for that server, with the same promise for each stream |
+//! | `metrics` | no | [`metrics`]: what is counted, through the `metrics` facade, for Prometheus and others |
+//! | `agents` | no | `protocol`: AG-UI 1.0, all its events as types, which are the crate `tidings-agui`; A2A 1.0, and bodies of 0.3; events of the application itself; a broadcaster for each; `EventRouter`, which feeds all their streams |
+//!
 //! # How it works
 //!
 //! Each connected user has a channel: a ring of the last events ([`tokio::sync::broadcast`]) and a roster of the
@@ -46,12 +108,11 @@
 //! - A client that stops reading is found from outside by a [`sweep`], and then costs nothing here any more; the module
 //!   `serve` closes its socket.
 //! - A [`shutdown`] ends every stream, after what was broadcast before, and spreads the ends and the reconnects over a time.
-//!
 //! - With a [`History`], what a client saw and what its [gaps](Gap) announced is what was broadcast, however often it
 //!   reconnected ([`resume`]).
 //!
-//! The interleavings behind these are checked by [loom] models of the real sources, and 108 deliberate faults show that
-//! the models notice.
+//! The interleavings behind these are checked by [loom] models of the real sources, and deliberate faults show that the
+//! models notice.
 //!
 //! # What is not
 //!
@@ -74,16 +135,6 @@
 //! who are not connected cost nothing. The events in the ring come on top, until all of the user's streams have read them: at
 //! most `ring_capacity` frames per user. What a history costs is said [there](History).
 //!
-//! # Features
-//!
-//! | feature | default | what it adds |
-//! |---|---|---|
-//! | `axum` | yes | [`Subscription`] and [`RegisterError`] as responses, `sse::SseResponse`, axum's own `Sse` from a subscription |
-//! | `serve` | yes | `serve`: a server, and a listener for `axum::serve`, that stalled and vanished clients cannot hold up |
-//! | `http2` | no | HTTP/2 for that server, with the same promise for each stream |
-//! | `metrics` | no | [`metrics`]: what is counted, through the `metrics` facade, for Prometheus and others |
-//! | `agents` | no | `protocol`: AG-UI 1.0, all its events as types, which are the crate `tidings-agui`; A2A 1.0, and bodies of 0.3; events of the application itself; a broadcaster for each; `EventRouter`, which feeds all their streams |
-//!
 //! # Security
 //!
 //! The crate delivers to the user it is told and authenticates nobody: a handler takes the user from a session or a verified
@@ -92,10 +143,9 @@
 //! memory and time. There is no `unsafe` in the crate. `guide::security` says what is defended, what is not, and the limits
 //! with their defaults; `guide::assurance` has for each promise the tests, models and fuzz targets that hold it.
 //!
-//! Guides on migration, proxies, capacity and memory, several nodes, HTTP/2 with TLS and cookies are in the module `guide` of
-//! this documentation.
+//! # Without axum
 //!
-//! Without any of them the crate needs no HTTP server: [`SseBody`] is an [`http_body::Body`] for any of them.
+//! Without any feature the crate needs no HTTP server: [`SseBody`] is an [`http_body::Body`].
 //!
 //! [sse]: https://html.spec.whatwg.org/multipage/server-sent-events.html
 //! [loom]: https://docs.rs/loom
