@@ -164,7 +164,7 @@
 // The program on the README's first page compiles.
 #![cfg_attr(all(doctest, feature = "axum"), doc = include_str!("../README.md"))]
 // The models leave out what they have no question about: the broadcaster and HTTP.
-#![cfg_attr(all(test, loom), allow(dead_code))]
+#![cfg_attr(all(test, loom), allow(dead_code, unreachable_pub))]
 
 #[cfg(not(all(test, loom)))]
 pub mod backplane;

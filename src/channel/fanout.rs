@@ -50,7 +50,8 @@ impl<T: Clone + Send + 'static> Channel<T> {
     /// Subscribes a connection that is counted to the ring that it was counted with. A client that comes back from an unknown
     /// place is told so.
     fn subscribe(&self, connection: &Connection<T>, resume: Resume, ring: &Ring<T>) -> Welcome {
-        // Before subscribing: one that comes in between counts as not seen, and makes nobody too sure.
+        // Read before subscribing: a notice sent in between counts as not seen, so a later lag may be reported as wider than it
+        // was, never as narrower.
         let notices = self.roster.notices();
         let Some(log) = self.roster.log() else {
             connection.install(ring.subscribe(), None);
