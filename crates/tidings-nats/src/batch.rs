@@ -1,9 +1,9 @@
 //! Several messages of a user in one answer: NATS 2.11 or newer, of a stream that allows direct reads.
 //!
-//! Any server that has a copy of the stream answers, and its copy may lack the newest messages. So such an answer says nothing
-//! of where the log ends; what it has is what the log has. A batch begins with a message that the caller has read from the leader:
-//! a copy that has it has everything behind it, up to its own end, since a user's messages go oldest first. Each message names
-//! the one before, so that none is missed which the client has dropped.
+//! Any server with a copy of the stream may answer, and its copy may lack the newest messages. So an answer does not say where
+//! the log ends; only the leader does. A batch begins with a message that the caller has read from the leader. A copy that has
+//! this message also has the later ones, up to its own end, because a stream drops a user's oldest messages first. Each message
+//! names the one before it, so a message that the client dropped is noticed.
 
 use std::future::poll_fn;
 use std::pin::Pin;
