@@ -42,20 +42,28 @@ async fn until_nobody_is_left(hub: &Hub) {
     within("all connections have gone", left).await;
 }
 
-/// The name takes a turn of another thread to be resolved. Whoever gives up has taken no port from anybody.
-#[tokio::test]
-async fn nothing_is_bound() {
-    at_every_await(1, async |cut| {
+/// A name is resolved on another thread. While the only one is busy, the call waits; a call that is given up has taken no port.
+#[test]
+fn nothing_is_bound() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(1).build();
+    let scenario = at_every_await(1, async |cut| {
         let free = StdListener::bind("localhost:0").expect("a port");
         let addr = free.local_addr().expect("an address");
         drop(free);
-        let bound = cut.run(bind(("localhost", addr.port()))).await;
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let busy = tokio::task::spawn_blocking(move || released.recv());
+        let (bound, ()) = tokio::join!(cut.run(bind(("localhost", addr.port()))), async {
+            yield_now().await;
+            drop(release);
+        });
+        assert!(busy.await.expect("it does not panic").is_err());
         if bound.is_none() {
             StdListener::bind(addr).expect("nobody has it");
         }
         bound.is_some_and(|bound| bound.is_ok())
-    })
-    .await;
+    });
+    runtime.expect("a runtime").block_on(scenario);
 }
 
 /// Whoever connects is accepted by the next call.
