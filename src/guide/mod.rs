@@ -2,6 +2,7 @@
 //!
 //! - [`getting_started`]: events of your own, the user, a page, and what to set before the first deployment.
 //! - [`resume`]: clients that come back, ids and gaps.
+//! - [`browser`]: pages, and a small client for them: refusals, gaps, one stream for all tabs.
 //! - [`slow_clients`]: clients that read slowly, stop reading, or vanish.
 //! - [`shutdown`]: how a process ends with streams open.
 //! - [`capacity`]: how large the ring, the history and the caps should be, and what that costs.
@@ -17,6 +18,7 @@
 
 pub mod agents;
 pub mod assurance;
+pub mod browser;
 pub mod capacity;
 pub mod cluster;
 pub mod comparison;

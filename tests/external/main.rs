@@ -13,6 +13,7 @@ mod clients;
 mod cluster;
 mod console_browser;
 mod nginx;
+mod page_client;
 #[cfg(feature = "agents")]
 mod reconnect;
 

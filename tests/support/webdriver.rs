@@ -98,6 +98,11 @@ impl Browser {
         self.post("url", json!({ "url": url })).await;
     }
 
+    /// Loads the current tab's page again.
+    pub(crate) async fn reload(&self) {
+        self.post("refresh", json!({})).await;
+    }
+
     /// The current tab.
     pub(crate) async fn tab(&self) -> String {
         let handle = self.command("window", None).await.expect("a tab");
@@ -114,6 +119,17 @@ impl Browser {
 
     pub(crate) async fn switch_to(&self, tab: &str) {
         self.post("window", json!({ "handle": tab })).await;
+    }
+
+    /// Closes the current tab. Switch to another one after that.
+    pub(crate) async fn close_tab(&self) {
+        let Self {
+            driver, session, ..
+        } = self;
+        let url = format!("http://127.0.0.1:{}/session/{session}/window", driver.port);
+        let closed = within("a closed tab", self.client.delete(url).send()).await;
+        let closed = closed.expect("chromedriver answers").error_for_status();
+        closed.expect("there is a tab");
     }
 
     /// What a JavaScript expression is in the current tab.

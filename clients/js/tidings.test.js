@@ -1,0 +1,305 @@
+// The client under Node: `node --test`. tests/external/page_client.rs has it in a browser.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { test } from "node:test";
+import { gzipSync } from "node:zlib";
+
+import { build } from "./build.js";
+import { Tidings } from "./tidings.js";
+
+const file = (name) => readFileSync(new URL(name, import.meta.url), "utf8");
+
+// A server whose answers are given one by one: each is a function of the response, the last for all that follow.
+async function serve(t, ...answers) {
+  const requests = [];
+  const server = createServer((request, response) => {
+    const id = request.headers["last-event-id"];
+    requests.push({ id, at: performance.now(), headers: request.headers });
+    (answers.length > 1 ? answers.shift() : answers[0])(response);
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  return { url: `http://127.0.0.1:${server.address().port}/`, requests };
+}
+
+const status = (code, headers = {}) => (response) => response.writeHead(code, headers).end();
+
+// A stream of these bytes. It stays open, unless it shall end.
+const stream = (bytes, end = false) => (response) => {
+  response.writeHead(200, { "content-type": "text/event-stream" });
+  response.write(bytes);
+  if (end) response.end();
+};
+
+// A client that keeps what it is told, and can be waited for.
+function follow(t, url, options = {}) {
+  const told = [];
+  let look = () => {};
+  const handler = (kind) => (value) => {
+    told.push([kind, value]);
+    look();
+  };
+  const client = new Tidings(url, {
+    minDelay: 1,
+    onEvent: handler("event"),
+    onGap: handler("gap"),
+    onRefused: handler("refused"),
+    onState: handler("state"),
+    ...options,
+  });
+  t.after(() => client.close());
+  const all = (kind) => told.filter(([other]) => other === kind).map(([, value]) => value);
+  const until = (isSo) => new Promise((resolve) => (look = () => isSo() && resolve())(), look());
+  return { client, told, all, until, texts: () => all("event").map(({ data }) => data) };
+}
+
+test("the file that pages load is made from the source, and is small", () => {
+  assert.equal(file("tidings.js"), build(), "run `npm run build` in clients/js");
+  const size = gzipSync(file("tidings.js"), { level: 9 }).length;
+  assert.ok(size <= 2500, `${size} bytes gzipped`);
+});
+
+test("the package has the client, its types and its source, and depends on nothing", () => {
+  const packed = execFileSync("npm", ["pack", "--dry-run", "--json", "--ignore-scripts"], {
+    cwd: new URL(".", import.meta.url),
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  const files = JSON.parse(packed)[0].files.map(({ path }) => path);
+  assert.deepEqual(files.sort(), ["package.json", "src/tidings.js", "tidings.d.ts", "tidings.js"]);
+  const { dependencies, devDependencies } = JSON.parse(file("package.json"));
+  assert.deepEqual([dependencies, devDependencies], [undefined, undefined]);
+});
+
+test("it reads what the standard says, in pieces of any size", async (t) => {
+  const source = [
+    "\u{feff}: a comment", "retry: 20", "data", "", // An event of an empty line.
+    "event: named", "id: 7-1", "data: one", "data:two", "data:  three: 3", "other: x", "", //
+    "id: 7-2", "", // No event.
+    "event: forgotten", "", "data: 👩‍🚀 ไทย \u{2028}", "", //
+    "id: a\0b", "data: an id with a null", "", "id", "data: no id", "", "data: not ended",
+  ];
+  for (const end of ["\n", "\r\n", "\r"])
+    for (const size of [1, 2, 7, 1000]) {
+      const bytes = Buffer.from(source.join(end));
+      const server = await serve(t, async (response) => {
+        response.writeHead(200, { "content-type": "text/event-stream; charset=utf-8" });
+        for (let at = 0; at < bytes.length; at += size) {
+          response.write(bytes.subarray(at, at + size));
+          await new Promise(setImmediate);
+        }
+        response.end();
+      }, stream(""));
+      const { all, until, client } = follow(t, server.url);
+      await until(() => server.requests.length > 1 && client.state === "open");
+      assert.deepEqual(all("event"), [
+        { type: "message", data: "", id: "" },
+        { type: "named", data: "one\ntwo\n three: 3", id: "7-1" },
+        { type: "message", data: "👩‍🚀 ไทย \u{2028}", id: "7-2" },
+        { type: "message", data: "an id with a null", id: "7-2" },
+        { type: "message", data: "no id", id: "" },
+      ], JSON.stringify([end, size]));
+      client.close();
+    }
+});
+
+test("it resumes from the last id, also from one without an event", async (t) => {
+  const server = await serve(t, stream("id: 7-1\ndata: a\n\n", true), stream("id: 7-2\n\n", true), stream("data: b\n\n"));
+  const { all, until, texts } = follow(t, server.url, { lastEventId: "7-0" });
+  await until(() => texts().includes("b"));
+  assert.deepEqual(server.requests.map(({ id }) => id), ["7-0", "7-1", "7-2"]);
+  assert.deepEqual(all("gap"), []);
+});
+
+test("it sends an id of any characters as UTF-8", async (t) => {
+  const server = await serve(t, stream("id: ไทย\ndata: a\n\n", true), stream("data: b\n\n"));
+  const { until, texts } = follow(t, server.url);
+  await until(() => texts().includes("b"));
+  assert.equal(Buffer.from(server.requests[1].id, "latin1").toString(), "ไทย");
+});
+
+test("it comes back after a refusal, after pauses that grow, and not before the server allows", async (t) => {
+  const server = await serve(
+    t, status(503), status(500), status(429), status(503, { "retry-after": "1" }), status(200), stream("data: a\n\n"),
+  );
+  const { all, until, texts } = follow(t, server.url, { minDelay: 50, maxDelay: 150 });
+  await until(() => texts().includes("a"));
+  const refusals = all("refused");
+  // The fifth is a page that is no stream, for example of a network that wants a login.
+  assert.deepEqual(refusals.map(({ status }) => status), [503, 500, 429, 503, 200]);
+  const shortest = [50, 100, 150, 1000, 150];
+  refusals.forEach(({ retryIn }, index) => {
+    assert.ok(retryIn >= shortest[index] && retryIn <= shortest[index] * 1.5, `${index}: ${retryIn}`);
+    const [before, after] = server.requests.slice(index, index + 2).map(({ at }) => at);
+    // Node's timers may be a millisecond early.
+    assert.ok(after - before >= retryIn - 2, `${index}: ${after - before}`);
+  });
+});
+
+test("no two clients wait equally long", async (t) => {
+  const server = await serve(t, status(503, { "retry-after": "3" }));
+  const clients = Array.from({ length: 8 }, () => follow(t, server.url));
+  await Promise.all(clients.map(({ all, until }) => until(() => all("refused").length === 1)));
+  assert.equal(new Set(clients.map(({ all }) => all("refused")[0].retryIn)).size, 8);
+});
+
+test("it ends at a status that says there is nothing for it", async (t) => {
+  for (const code of [204, 400, 401, 403, 404]) {
+    const server = await serve(t, status(code));
+    const { client, told, until } = follow(t, server.url);
+    await until(() => client.state === "closed");
+    assert.deepEqual(told.slice(-2), [["refused", { status: code, retryIn: null }], ["state", "closed"]]);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    assert.equal(server.requests.length, 1);
+  }
+});
+
+test("it says of each gap what to do", async (t) => {
+  const reasons = [["lagged", 3], ["evicted", 4], ["backplane", null], ["epoch", null]];
+  const bytes = reasons.map(([reason, missed], n) => `id: 7-${n}\nevent: gap\ndata: ${JSON.stringify({ reason, missed })}\n\n`);
+  const server = await serve(t, stream(`${bytes.join("")}data: a\n\n`));
+  const { all, until, texts, client } = follow(t, server.url);
+  await until(() => texts().length === 1);
+  const expected = reasons.map(([reason, missed]) => ({ reason, missed, drop: reason === "epoch" }));
+  assert.deepEqual(all("gap"), expected);
+  assert.equal(client.lastEventId, "7-3");
+});
+
+test("it reports a gap where the server has no ids and cannot", async (t) => {
+  const server = await serve(t, stream("data: a\n\n", true), stream("data: b\n\n"));
+  const { told, until, texts } = follow(t, server.url);
+  await until(() => texts().length === 2);
+  const gap = { reason: "reconnect", missed: null, drop: false };
+  const heard = told.filter(([kind]) => kind !== "state").map(([, value]) => value.data ?? value);
+  assert.deepEqual(heard, ["a", gap, "b"]);
+});
+
+test("a stream that ends with nothing but a pause is a refusal, and not one to miss events of", async (t) => {
+  const server = await serve(t, stream("retry: 5\n\n", true), stream("data: a\n\n", true), stream("data: b\n\n"));
+  const { told, until, texts } = follow(t, server.url);
+  await until(() => texts().length === 2);
+  const heard = told.map(([kind, value]) => (kind === "refused" ? value.status : value.data ?? value.reason ?? value));
+  assert.deepEqual(heard, ["open", 200, "connecting", "open", "a", "connecting", "reconnect", "open", "b"]);
+});
+
+test("a refusal that is an event is told", async (t) => {
+  const refused = `event: refused\ndata: {"reason":"user_full","cap":10}\n\n`;
+  const server = await serve(t, stream(`retry: 5\n\n${refused}`, true), stream("data: a\n\n"));
+  const { all, until, texts } = follow(t, server.url);
+  await until(() => texts().length === 1);
+  assert.deepEqual(all("refused"), [{ reason: "user_full", cap: 10 }]);
+  assert.deepEqual(all("gap"), []);
+});
+
+test("heartbeats and cursors are no events, but their ids count", async (t) => {
+  const bytes = 'event: heartbeat\nid: 7-1\ndata: {"type":"heartbeat"}\n\nid: 7-2\nevent: cursor\ndata: {"id":"7-2"}\n\n';
+  const server = await serve(t, stream(bytes, true), stream("event: cursor\ndata: own\n\n"));
+  const { all, until } = follow(t, server.url);
+  await until(() => all("event").length === 1);
+  assert.deepEqual(all("event"), [{ type: "cursor", data: "own", id: "7-2" }]);
+  assert.equal(server.requests[1].id, "7-2");
+});
+
+test("it reconnects when no byte comes for too long, and not while keep-alives come", async (t) => {
+  const streams = [];
+  t.mock.method(globalThis, "fetch", async (url, { signal }) => {
+    const body = new ReadableStream({
+      start(controller) {
+        streams.push(controller);
+        signal.addEventListener("abort", () => controller.error(signal.reason));
+      },
+    });
+    return new Response(body.pipeThrough(new TextEncoderStream()), { headers: { "content-type": "text/event-stream" } });
+  });
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const settled = async () => {
+    for (let turn = 0; turn < 20; turn++) await new Promise(setImmediate);
+  };
+  const { client, texts } = follow(t, "http://localhost", { silence: 1000 });
+  await settled();
+  streams[0].enqueue("id: 7-1\ndata: a\n\n");
+  for (let count = 0; count < 10; count++) {
+    await settled();
+    t.mock.timers.tick(999);
+    streams[0].enqueue(":\n");
+  }
+  await settled();
+  assert.deepEqual([texts(), client.state, streams.length], [["a"], "open", 1]);
+  t.mock.timers.tick(1000);
+  await settled();
+  assert.equal(client.state, "connecting");
+  // The pause before a reconnect.
+  t.mock.timers.tick(2);
+  await settled();
+  assert.deepEqual([client.state, streams.length], ["open", 2]);
+});
+
+test("it reconnects when a server takes the request and does not answer", async (t) => {
+  const server = await serve(t, () => {}, stream("data: a\n\n"));
+  const { until, texts } = follow(t, server.url, { silence: 50 });
+  await until(() => texts().length === 1);
+});
+
+test("headers may be made for each request", async (t) => {
+  let count = 0;
+  const server = await serve(t, status(503), stream("data: a\n\n"));
+  const headers = async () => ({ authorization: `Bearer ${++count}` });
+  const { until, texts } = follow(t, server.url, { headers });
+  await until(() => texts().length === 1);
+  assert.deepEqual(server.requests.map(({ headers }) => headers.authorization), ["Bearer 1", "Bearer 2"]);
+  assert.ok(server.requests.every(({ headers }) => headers.accept === "text/event-stream"));
+});
+
+test("a handler that throws loses no event", async (t) => {
+  const server = await serve(t, stream("id: 7-1\ndata: a\n\nid: 7-2\ndata: b\n\n"));
+  const seen = [];
+  const errors = [];
+  // What a browser reports, and Node ends at.
+  const report = (work) => {
+    try {
+      work();
+    } catch (error) {
+      errors.push(error.message);
+    }
+  };
+  const { setTimeout } = globalThis;
+  t.mock.method(globalThis, "setTimeout", (work, time) => setTimeout(report, time, work));
+  await new Promise((resolve) => {
+    const client = new Tidings(server.url, {
+      onEvent({ data, id }) {
+        seen.push(data);
+        assert.equal(client.lastEventId, id);
+        if (data === "b") setTimeout(resolve, 10);
+        throw new Error(`from ${data}`);
+      },
+    });
+    t.after(() => client.close());
+  });
+  assert.deepEqual([seen, errors, server.requests.length], [["a", "b"], ["from a", "from b"], 1]);
+});
+
+test("after close nothing is told, and the connection ends", async (t) => {
+  let ended;
+  const gone = new Promise((resolve) => (ended = resolve));
+  const server = await serve(t, (response) => {
+    response.on("close", ended);
+    stream("data: a\n\ndata: b\n\n")(response);
+  });
+  const seen = [];
+  const client = new Tidings(server.url, {
+    onEvent({ data }) {
+      seen.push(data);
+      client.close();
+    },
+  });
+  await gone;
+  assert.deepEqual([seen, client.state, server.requests.length], [["a"], "closed", 1]);
+  client.close();
+});
