@@ -577,7 +577,7 @@ async fn the_page_needs_no_other_host() {
 #[tokio::test]
 async fn the_process_ends_its_streams_and_exits_when_it_is_told_to() {
     for signal in ["TERM", "INT"] {
-        let mut process = Process::start(&["--drain-ms", "200"]).await;
+        let mut process = Process::start(&["--history", "0", "--drain-ms", "200"]).await;
         let mut events = open(&process.hub, "ann").await;
         let mut other = open(&process.hub, "bob").await;
         assert_eq!(process.hub.send("ann", "last words").await, 1);
@@ -591,7 +591,7 @@ async fn the_process_ends_its_streams_and_exits_when_it_is_told_to() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_is_cut_and_the_others_get_everything() {
-    let process = Process::start(&["--stall-ms", "300"]).await;
+    let process = Process::start(&["--history", "0", "--stall-ms", "300"]).await;
     let stalled = open_and_stall(&process.hub).await;
     let mut healthy = open(&process.hub, "ann").await;
     let mut sent = 0;
@@ -613,7 +613,7 @@ async fn a_client_that_does_not_read_is_cut_and_the_others_get_everything() {
 #[cfg(unix)]
 #[tokio::test]
 async fn the_process_exits_whatever_its_clients_do() {
-    let mut process = Process::start(&["--drain-ms", "300"]).await;
+    let mut process = Process::start(&["--history", "0", "--drain-ms", "300"]).await;
     let stalled = open_and_stall(&process.hub).await;
     let (_, addr) = stream_of(&process.hub, "ann");
     let mut half_a_head = TcpStream::connect(addr).await.expect("a connection");
@@ -653,7 +653,7 @@ async fn the_process_prints_what_to_try() {
 
 #[tokio::test]
 async fn a_silent_stream_carries_comments_at_the_interval_that_was_asked_for() {
-    let process = Process::start(&["--heartbeat-ms", "20"]).await;
+    let process = Process::start(&["--history", "0", "--heartbeat-ms", "20"]).await;
     let mut client = open(&process.hub, "ann").await;
     for _ in 0..3 {
         assert_eq!(client.next_item().await, Item::Comment(String::new()));

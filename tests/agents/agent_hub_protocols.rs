@@ -903,7 +903,7 @@ async fn the_card_names_the_addresses_as_they_were_asked_for() {
 
 #[tokio::test]
 async fn the_heartbeat_is_an_event_only_where_it_is_asked_for_and_understood() {
-    let process = Process::start(&["--heartbeat-ms", "20"]).await;
+    let process = Process::start(&["--history", "0", "--heartbeat-ms", "20"]).await;
     let event = "event: heartbeat\ndata: {\"type\":\"heartbeat\"}\n\n";
     for (kind, query, expected) in [
         ("agui", "event", ":\n"),

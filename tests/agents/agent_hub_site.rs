@@ -202,6 +202,7 @@ async fn every_answer_keeps_a_browser_from_framing_it_and_from_running_other_scr
         "/",
         "/index.css",
         "/index.js",
+        "/tidings.js",
         "/stats",
         "/nothing",
         "/users/ann/streams/text",
@@ -222,8 +223,10 @@ async fn every_answer_keeps_a_browser_from_framing_it_and_from_running_other_scr
     for (path, kind) in [
         ("/index.css", "text/css; charset=utf-8"),
         ("/index.js", "text/javascript; charset=utf-8"),
+        ("/tidings.js", "text/javascript; charset=utf-8"),
     ] {
-        assert!(page.contains(&path[1..]));
+        // The script loads the client.
+        assert!(page.contains(&path[1..]) || path == "/tidings.js");
         let (status, headers, _) = ask(&app, Method::GET, path, &[("host", "localhost")], "").await;
         assert_eq!(status, StatusCode::OK);
         assert_eq!(headers["content-type"], kind);

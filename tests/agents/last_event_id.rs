@@ -216,8 +216,7 @@ async fn stats(hub: &Hub) -> Value {
 #[tokio::test]
 async fn without_a_history_the_hub_sends_no_ids() {
     for args in [
-        &[][..],
-        &["--history", "0"],
+        &["--history", "0"][..],
         &["--history", "0", "--linger-ms", "1"],
     ] {
         let process = Process::start(args).await;

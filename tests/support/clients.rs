@@ -78,7 +78,8 @@ impl Clients {
             tasks.spawn(rust(hub, user.clone(), tell.clone()));
         }
         let browser = Browser::start().await;
-        browser.open(hub.url(&[]).as_str()).await;
+        // A document of the hub that opens no streams of its own.
+        browser.open(hub.url(&["stats"]).as_str()).await;
         browser.eval(&chromium(&users.chromium)).await;
 
         let log = users.all().into_iter().map(|user| (user, Vec::new()));

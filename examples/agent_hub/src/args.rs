@@ -25,7 +25,7 @@ Usage: agent_hub [OPTIONS]
   --stall-ms N        how long a client may take nothing of what is sent [30000]
   --drain-ms N        over how long streams are ended when it stops [2000]
   --history N         how many events of each user are kept for clients that
-                      come back; 0 keeps none [0]
+                      come back; 0 keeps none [2000]
   --linger-ms N       how long they are kept after a user has gone [60000]
   --nats URL[,URL]    share events with other hubs over one of these NATS
                       servers, which need JetStream; needs the feature nats
@@ -67,7 +67,7 @@ pub(crate) fn parse() -> Result<Command, lexopt::Error> {
         heartbeat: None,
         stall: Duration::from_secs(30),
         drain: Duration::from_secs(2),
-        history: 0,
+        history: 2000,
         linger: Duration::from_secs(60),
         others: None,
         console: false,

@@ -133,6 +133,7 @@ fn agent_hub(runtime: &Runtime, mode: Mode) -> bool {
     let mut command = example("agent_hub");
     let drain = DRAIN.as_millis().to_string();
     command.args(["--addr", "127.0.0.1:0", "--drain-ms", &drain]);
+    command.args(["--history", "0"]);
     command.env("RUST_LOG", "error,agent_hub=warn");
     command.env("NO_COLOR", "1").stderr(Stdio::piped());
     let mut process = Process::start(command);

@@ -1,9 +1,11 @@
-"use strict";
+import { Tidings } from "./tidings.js";
+
 const $ = (id) => document.getElementById(id);
 // So that a page left open for days does not grow without end.
 const MOST_EVENTS = 500;
-let source = null;
-// Whose streams are open, and those beside the text, by their kind.
+// What the page follows, and for whom: the user's texts, the run, and panels by their kind.
+let texts = null;
+let runs = null;
 let connected = null;
 const panels = new Map();
 // An EventSource has to be told which events it shall hear of.
@@ -14,57 +16,138 @@ const NAMES = {
     REASONING_MESSAGE_START REASONING_MESSAGE_CONTENT REASONING_MESSAGE_END REASONING_MESSAGE_CHUNK REASONING_END
     REASONING_ENCRYPTED_VALUE SUBAGENT_STARTED SUBAGENT_FINISHED SUBAGENT_ERROR`,
   a2a: "task message statusUpdate artifactUpdate",
-  context: "agui a2a system gap",
-  analytics: "sessionStarted sessionEnded pageView engagementUpdate realTimeStats heartbeat gap",
+  analytics: "sessionStarted sessionEnded pageView engagementUpdate realTimeStats",
 };
 
 const path = (user, rest) => `/users/${encodeURIComponent(user)}/${rest}`;
 
+function post(url, body) {
+  return fetch(url, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+}
+
 function show(state, sentence) {
   $("state").dataset.state = state;
   $("state").textContent = sentence;
-  $("disconnect").disabled = source === null;
+  $("disconnect").disabled = connected === null;
+}
+
+function lost({ missed }) {
+  return missed === null ? "— events may be missing —" : `— ${missed} events were lost —`;
 }
 
 function connect(user) {
+  disconnect();
+  // The same user goes on where the page was. Of another one it has nothing.
+  const lastEventId = texts?.user === user ? texts.client.lastEventId : "";
+  if (texts?.user !== user) $("events").replaceChildren();
+  $("empty").hidden = $("events").childElementCount > 0;
   connected = user;
-  arrange();
-  source?.close();
-  $("events").replaceChildren();
-  $("empty").hidden = false;
-  source = new EventSource(path(user, "streams/text"));
   show("connecting", "Connecting…");
-  source.addEventListener("open", () => show("open", `Connected as ${user}`));
-  source.addEventListener("error", () => {
-    // The browser tries again by itself, unless the server has answered with anything but a stream.
-    if (source.readyState === EventSource.CONNECTING) {
-      show("waiting", "Connection lost, trying again…");
-    } else {
-      source = null;
-      show("refused", "The server refused. It may be full: try again later.");
-    }
+  let opened = false;
+  let refused = null;
+  const trying = () => {
+    if (refused) return "The hub has no room, trying again…";
+    return opened ? "Connection lost, trying again…" : "The hub does not answer, trying again…";
+  };
+  const client = new Tidings(path(user, "streams/text"), {
+    share: true,
+    lastEventId,
+    onEvent: ({ type, data }) => type === "text" && add(data),
+    onGap: (gap) => add(lost(gap)),
+    onRefused: (refusal) => (refused = refusal),
+    onState(state) {
+      if (state === "open") {
+        opened = true;
+        refused = null;
+        show("open", `Connected as ${user}`);
+      } else if (state === "connecting") {
+        show("waiting", trying());
+      } else if (refused) {
+        show("refused", `The hub refused with ${refused.status}.`);
+      }
+    },
   });
-  source.addEventListener("text", (event) => add(event.data));
-  source.addEventListener("gap", (event) => {
-    const { missed } = JSON.parse(event.data);
-    add(missed === null ? "— events may be missing —" : `— ${missed} events were lost —`);
-  });
+  texts = { user, client };
+  follow(user);
+  arrange();
 }
 
 function disconnect() {
   connected = null;
+  texts?.client.close();
+  runs?.close();
   arrange();
-  source?.close();
-  source = null;
   show("idle", "Not connected");
 }
 
-// Opens the streams that are ticked, and closes the others.
+// The run that has started last. When a page is loaded again it asks for all that came after the start.
+function follow(user) {
+  const saved = JSON.parse(sessionStorage.getItem("run"));
+  let run = saved?.user === user ? begin(saved.run, true) : null;
+  runs = new Tidings(path(user, "streams/context"), {
+    share: true,
+    lastEventId: run ? saved.id : "",
+    onEvent({ type, data, id }) {
+      const panel = panels.get("context");
+      if (panel) list(panel, type, data);
+      if (type !== "agui") return;
+      const { event } = JSON.parse(data);
+      if (event.type === "RUN_STARTED") {
+        run = begin(event.runId, false);
+        // Without an id the hub keeps no history, and could not tell what came before a reload.
+        if (id) sessionStorage.setItem("run", JSON.stringify({ user, run: event.runId, id }));
+      }
+      if (run) say(run, event);
+    },
+    onGap(gap) {
+      const panel = panels.get("context");
+      if (panel) list(panel, "gap", JSON.stringify(gap));
+      // Of what came before an unknown gap nothing is sure, so the run is forgotten.
+      if (gap.drop) sessionStorage.removeItem("run");
+      if (run && gap.drop && $("run").dataset.state === "running") draw("failed", "The hub no longer has the run.");
+      else if (run) run.text += ` ${lost(gap)} `;
+    },
+    onState(state) {
+      const panel = panels.get("context");
+      if (panel) panel.state.textContent = state;
+    },
+  });
+}
+
+function begin(id, again) {
+  draw("running", again ? "It goes on after the reload." : "Reload the page, or cut its connection: nothing is lost.");
+  $("said").textContent = "";
+  return { id, text: "", message: null };
+}
+
+function say(run, event) {
+  if (event.type === "TEXT_MESSAGE_START") run.message = event.messageId;
+  if (event.type === "TEXT_MESSAGE_CONTENT" && event.messageId === run.message) run.text += event.delta;
+  const mine = event.runId === run.id;
+  if (mine && event.type === "RUN_FINISHED") draw("done", "All of it is here, each number once.", run);
+  if (mine && event.type === "RUN_ERROR") draw("failed", `It has failed: ${event.message}`);
+  $("said").hidden = run.text === "";
+  $("said").textContent = run.text;
+  $("said").scrollTop = $("said").scrollHeight;
+  $("progress").value = run.text.split(" ").filter(Boolean).length;
+}
+
+const COUNT = Array.from({ length: 300 }, (_, number) => number + 1).join(" ");
+
+function draw(state, sentence, run) {
+  // A run that somebody else has started may say anything.
+  const whole = run === undefined || run.text === COUNT;
+  $("run").dataset.state = state;
+  $("run-state").textContent = whole ? sentence : "It is done.";
+  for (const id of ["reload", "cut"]) $(id).hidden = state !== "running";
+}
+
+// The streams that are ticked are open, and the others are not. Those of the context are what shows the run.
 function arrange() {
   for (const box of $("kinds").querySelectorAll("input")) {
     const open = panels.get(box.value);
     if (box.checked && connected !== null && open?.user === connected) continue;
-    open?.source.close();
+    open?.client?.close();
     open?.section.remove();
     panels.delete(box.value);
     if (box.checked && connected !== null) panels.set(box.value, panel(box.value, connected));
@@ -73,26 +156,33 @@ function arrange() {
 }
 
 function panel(kind, user) {
-  const [section, title, state, list] = ["section", "h2", "span", "ol"].map((name) => document.createElement(name));
+  const [section, title, state, events] = ["section", "h2", "span", "ol"].map((name) => document.createElement(name));
   section.className = "card panel";
   title.append(kind, state);
-  section.append(title, list);
+  section.append(title, events);
   $("streams").append(section);
-  const source = new EventSource(path(user, `streams/${kind}`));
-  source.addEventListener("open", () => (state.textContent = "open"));
-  source.addEventListener("error", () => (state.textContent = source.readyState === 2 ? "refused" : "lost, trying again"));
-  for (const name of NAMES[kind].split(/\s+/)) {
-    source.addEventListener(name, (event) => {
-      const [item, type, data] = ["li", "b", "code"].map((name) => document.createElement(name));
-      type.textContent = name;
-      data.textContent = event.data;
-      item.append(type, data);
-      list.append(item);
-      while (list.childElementCount > MOST_EVENTS) list.firstElementChild.remove();
-      list.scrollTop = list.scrollHeight;
+  const shown = { user, section, state, events };
+  state.textContent = runs.state;
+  if (kind !== "context") {
+    shown.client = new Tidings(path(user, `streams/${kind}`), {
+      events: NAMES[kind].split(/\s+/),
+      share: true,
+      onEvent: ({ type, data }) => list(shown, type, data),
+      onGap: (gap) => list(shown, "gap", JSON.stringify(gap)),
+      onState: (now) => (state.textContent = now),
     });
   }
-  return { user, source, section };
+  return shown;
+}
+
+function list({ events }, name, text) {
+  const [item, type, data] = ["li", "b", "code"].map((name) => document.createElement(name));
+  type.textContent = name;
+  data.textContent = text;
+  item.append(type, data);
+  events.append(item);
+  while (events.childElementCount > MOST_EVENTS) events.firstElementChild.remove();
+  events.scrollTop = events.scrollHeight;
 }
 
 function add(text) {
@@ -114,14 +204,32 @@ function add(text) {
 }
 
 async function send(user, text) {
-  const response = await fetch(path(user, "events/text"), {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ text }),
-  });
+  const response = await post(path(user, "events/text"), { text });
   if (!response.ok) throw new Error(await response.text());
   return (await response.json()).reached;
 }
+
+// Lets the agent say this back. What it does is seen in the streams.
+async function ask(user, content) {
+  const id = () => Math.random().toString(36).slice(2);
+  const messages = [{ id: id(), role: "user", content }];
+  const input = { threadId: "page", runId: id(), messages, tools: [], context: [] };
+  const response = await post(`/agui/${encodeURIComponent(user)}?agent=echo`, input);
+  if (!response.ok) throw new Error(await response.text());
+  return response;
+}
+
+$("start").addEventListener("click", async () => {
+  try {
+    // The answer is the run once more, for a client of AG-UI.
+    await (await ask(connected ?? $("user").value, COUNT)).body.cancel();
+  } catch (error) {
+    draw("failed", `The agent was not reached. ${error.message}`);
+  }
+});
+
+$("reload").addEventListener("click", () => location.reload());
+$("cut").addEventListener("click", () => post(path(connected, "drop")));
 
 $("connect").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -155,28 +263,22 @@ $("send").addEventListener("submit", async (event) => {
 
 $("kinds").addEventListener("change", arrange);
 
-// What the agent does is seen in the streams. The answer is the run once more, for a client of AG-UI.
 $("ask").addEventListener("click", async () => {
   if (!$("send").reportValidity()) return;
   const [to, text] = [$("to").value, $("text").value];
-  const id = () => Math.random().toString(36).slice(2);
-  const messages = [{ id: id(), role: "user", content: text }];
   $("sent").className = "";
   $("sent").textContent = `The agent works for ${to}.`;
   try {
-    const response = await fetch(`/agui/${encodeURIComponent(to)}?agent=echo`, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({ threadId: "page", runId: id(), messages, tools: [], context: [] }),
-    });
-    const run = await response.text();
-    if (!response.ok) throw new Error(run);
+    const run = await (await ask(to, text)).text();
     $("sent").textContent = `The agent is done: ${run.match(/^data:/gm)?.length ?? 0} events.`;
   } catch (error) {
     $("sent").className = "failed";
     $("sent").textContent = `The agent was not reached. ${error.message}`;
   }
 });
+
+// What stands there already is replaced by what is typed.
+$("text").addEventListener("focus", () => $("text").select());
 
 $("text").addEventListener("keydown", (event) => {
   // While an input method composes, Enter belongs to it.
@@ -186,8 +288,6 @@ $("text").addEventListener("keydown", (event) => {
   }
 });
 
-const user = new URLSearchParams(location.search).get("user");
-if (user) {
-  $("user").value = $("to").value = user;
-  connect(user);
-}
+const user = new URLSearchParams(location.search).get("user") || $("user").value;
+$("user").value = $("to").value = user;
+connect(user);

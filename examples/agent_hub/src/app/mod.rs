@@ -136,6 +136,9 @@ impl Outlet for UserOutlet {
     }
 }
 
+/// What pages follow streams with.
+const CLIENT: &str = include_str!("../../../../clients/js/tidings.js");
+
 /// Everything the hub answers to.
 pub(crate) fn router(hub: Hub) -> Router {
     Router::new()
@@ -150,6 +153,10 @@ pub(crate) fn router(hub: Hub) -> Router {
                 "text/javascript; charset=utf-8",
                 include_str!("index.js"),
             )),
+        )
+        .route(
+            "/tidings.js",
+            get(typed("text/javascript; charset=utf-8", CLIENT)),
         )
         .route("/stats", get(stats))
         .route("/users/{user}/streams/{kind}", get(streams::open))
