@@ -106,8 +106,8 @@ fn compare(mode: Mode, name: &str, event: Event, streams: usize) {
     };
 
     let context_event = ContextEvent::from(event.event.clone());
-    let own_bytes = Text::new(json(&event)).event(event.event.type_name());
-    let context_bytes = Text::new(json(&context_event)).event("agui");
+    let own_bytes = Text::from(json(&event)).event(event.event.type_name());
+    let context_bytes = Text::from(json(&context_event)).event("agui");
     let (own, context) = both::<Text<Arc<str>>, Text<Arc<str>>>(&runtime, &missing, streams);
     let ready = || {
         own.broadcast(USER, &own_bytes).expect("one line")

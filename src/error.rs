@@ -159,8 +159,18 @@ pub enum RefusalForm {
     /// A status that tells what is the matter, 429 for a full user, 503 for a full service or one that is shutting down,
     /// with `Retry-After`, five to ten seconds at random, and the error's sentence.
     Status,
-    /// Status 200 and an event stream that holds a `retry:` and ends: an `EventSource` reconnects by itself, after one to
-    /// eleven seconds. A client that does not reconnect by itself sees a stream without events, and not why.
+    /// Status 200 and an event stream that holds a `retry:` and the event `refused`, and ends: an `EventSource` reconnects by
+    /// itself, after one to eleven seconds. The event's data is `{"reason":"user_full","cap":10}`, with the
+    /// [reason](RegisterError::reason) and the cap, which is `null` during a shutdown; a page shows what it likes:
+    ///
+    /// ```js
+    /// source.addEventListener("refused", event => {
+    ///   const {reason, cap} = JSON.parse(event.data);
+    ///   if (reason === "user_full") status.textContent = `close one of your ${cap} other tabs`;
+    /// });
+    /// ```
+    ///
+    /// The event has no id, so what the client resumes by stays as it is.
     ComeBack,
 }
 
@@ -217,6 +227,28 @@ impl RegisterError {
     }
 }
 
+impl RegisterError {
+    /// Its name in the event `refused` and in metrics: `user_full`, `total_full`, `id_in_use` or `shutting_down`.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::UserFull { .. } => "user_full",
+            Self::TotalFull { .. } => "total_full",
+            Self::ConnectionIdInUse => "id_in_use",
+            Self::ShuttingDown { .. } => "shutting_down",
+        }
+    }
+
+    /// The cap that is reached, if one is.
+    #[must_use]
+    pub fn cap(&self) -> Option<usize> {
+        match self {
+            Self::UserFull { cap, .. } | Self::TotalFull { cap, .. } => Some(*cap),
+            Self::ConnectionIdInUse | Self::ShuttingDown { .. } => None,
+        }
+    }
+}
+
 impl fmt::Display for RegisterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -235,6 +267,20 @@ impl fmt::Display for RegisterError {
 impl Error for RegisterError {}
 
 /// An event was not broadcast, or not to all.
+///
+/// With the feature `axum` it is a response, so a handler may return it:
+///
+/// | status | when |
+/// |---|---|
+/// | 422 | a field of the event holds what cannot be sent |
+/// | 500 | the event could not be encoded for another reason |
+/// | 413 | it is larger than the backplane takes |
+/// | 502 | the engine refuses it |
+/// | 503 | the queue to the backplane is full, or the backplane closed |
+/// | 504 | the engine has not confirmed it |
+///
+/// The body is the error's sentence. The last four say that streams *here* may have got the event: a client that repeats its
+/// request sends it to them again.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BroadcastError {

@@ -304,11 +304,6 @@ struct Fields {
 macro_rules! ready_made {
     ($name:ident<$body:ident: $($bound:path)|+>, $write:expr) => {
         impl<$body> $name<$body> {
-            /// An event with this data and no other field.
-            pub fn new(body: $body) -> Self {
-                Self { body, fields: Fields::default() }
-            }
-
             /// Sets the event's name.
             #[must_use]
             pub fn event(mut self, name: impl Into<String>) -> Self {
@@ -347,7 +342,7 @@ macro_rules! ready_made {
 
         impl<$body> From<$body> for $name<$body> {
             fn from(body: $body) -> Self {
-                Self::new(body)
+                Self { body, fields: Fields::default() }
             }
         }
 
@@ -397,6 +392,13 @@ pub struct JsonEvent<T> {
     fields: Fields,
 }
 
+impl<T> JsonEvent<T> {
+    /// An event with this value for data and no other field.
+    pub fn new(body: T) -> Self {
+        Self::from(body)
+    }
+}
+
 ready_made!(JsonEvent<T: Serialize>, |data, body| data.json(body));
 
 /// An event whose data is text, of any number of lines.
@@ -408,10 +410,29 @@ ready_made!(JsonEvent<T: Serialize>, |data, body| data.json(body));
 /// assert_eq!(Frame::encode(&event)?.as_bytes(), b"data: two\ndata: lines\n\n");
 /// # Ok::<(), tidings::EncodeError>(())
 /// ```
+///
+/// `Text` alone is `Text<String>`. Text that is shared or borrowed is an event without a copy: `Text::from(text)` is a
+/// `Text<Arc<str>>` or a `Text<&str>`, for a broadcaster of that type.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Text<T = String> {
     body: T,
     fields: Fields,
+}
+
+impl Text {
+    /// An event with this text for data and no other field. Takes a `&str` or a `String`, or whatever else becomes one.
+    ///
+    /// ```
+    /// use tidings::{Hub, Text};
+    ///
+    /// let hub: Hub<Text> = Hub::new();
+    /// hub.broadcast("ann", &Text::new("hello"))?;
+    /// hub.broadcast("ann", &Text::new(format!("{} new messages", 3)))?;
+    /// # Ok::<(), tidings::BroadcastError>(())
+    /// ```
+    pub fn new(text: impl Into<String>) -> Self {
+        Self::from(text.into())
+    }
 }
 
 ready_made!(Text<T: AsRef<str>>, |data, body| {

@@ -31,7 +31,7 @@ use std::str::FromStr;
 /// # headers.insert("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse()?);
 /// let hub = GenericBroadcaster::<Text>::new();
 /// let header = headers.get("traceparent").and_then(|header| header.to_str().ok());
-/// let event = Text::new("hello".into());
+/// let event = Text::new("hello");
 /// match header.and_then(|header| header.parse::<TraceParent>().ok()) {
 ///     Some(parent) => hub.broadcast_traced("ann", &event, parent)?,
 ///     None => hub.broadcast("ann", &event)?,

@@ -37,7 +37,7 @@ mod faults;
 /// let there: GenericBroadcaster<Text> = GenericBroadcaster::builder().backplane(engine.node()).build()?;
 ///
 /// let mut tab = there.register_when_ready("ann").await?;
-/// here.broadcast("ann", &Text::new("hello".into()))?;
+/// here.broadcast("ann", &Text::new("hello"))?;
 /// assert_eq!(tab.next().await.unwrap()?.data(), "hello");
 /// # Ok(())
 /// # }

@@ -55,7 +55,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     /// let tab = hub.register("ann")?;
     /// let seen = LastEventId::new(&tab.cursor().expect("there is a history"));
     /// drop(tab);
-    /// hub.broadcast("ann", &Text::new("while you were away".into()))?;
+    /// hub.broadcast("ann", &Text::new("while you were away"))?;
     ///
     /// let mut tab = hub.resume("ann", &seen)?;
     /// assert_eq!(tab.next().await.unwrap()?.data(), "while you were away");

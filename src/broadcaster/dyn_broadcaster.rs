@@ -30,7 +30,7 @@ use crate::subscription::Subscription;
 /// let hub: Arc<dyn Broadcaster<Event = Text>> = Arc::new(GenericBroadcaster::<Text>::new());
 /// let ann = UserId::from("ann");
 /// let tab = hub.register(&ann, ConnectionId::from("tab-1")).await?;
-/// assert_eq!(hub.broadcast(&ann, &Text::new("hello".into())).await?, 1);
+/// assert_eq!(hub.broadcast(&ann, &Text::new("hello")).await?, 1);
 /// drop(tab);
 /// assert_eq!(hub.total_connections().await, 0);
 /// # Ok(())

@@ -26,7 +26,7 @@ use crate::subscription::LagPolicy;
 ///
 /// let hub = GenericBroadcaster::<Text>::new();
 /// let tab = hub.register("ann")?;
-/// let reached = hub.broadcast("ann", &Text::new("hello".into()))?;
+/// let reached = hub.broadcast("ann", &Text::new("hello"))?;
 /// assert_eq!(reached, 1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -32,7 +32,7 @@ use crate::id::UserId;
 /// let hub = GenericBroadcaster::<Text>::new();
 /// let mut screen = hub.register("wall")?;
 /// let publisher = hub.publisher(1000)?;
-/// publisher.try_publish("wall", Text::new("gate 7 is open".into()))?;
+/// publisher.try_publish("wall", Text::new("gate 7 is open"))?;
 /// assert_eq!(screen.next().await.unwrap()?.data(), "gate 7 is open");
 /// # Ok(())
 /// # }

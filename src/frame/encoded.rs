@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::Draft;
 use crate::error::EncodeError;
-use crate::event::{Attachment, ToSse};
+use crate::event::{Attachment, Text, ToSse};
 use crate::gap::Gap;
 use crate::id::EventId;
 use crate::metrics::Sample;
@@ -138,6 +138,15 @@ impl Frame {
             place: gap.position,
             aside: None,
         }
+    }
+
+    /// Tells a client why it is not let in, and which cap is reached. Without an id, so that the client keeps the one that it has.
+    #[cfg_attr(not(feature = "axum"), allow(dead_code, reason = "for responses"))]
+    pub(crate) fn refused(reason: &str, cap: Option<usize>) -> Self {
+        let cap = cap.map_or("null".into(), |cap| cap.to_string());
+        let data = format!("{{\"reason\":\"{reason}\",\"cap\":{cap}}}");
+        let event = Text::new(data).event("refused");
+        Self::encode(&event).expect("a name and a line of text can be encoded")
     }
 
     /// The line that gives the client an id to come back with.

@@ -8,7 +8,7 @@ use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::{Cursor, KeepAlive, SseBody, View};
-use crate::error::{RefusalForm, RegisterError};
+use crate::error::{BroadcastError, Field, RefusalForm, RegisterError, RelayError};
 use crate::frame::Frame;
 use crate::subscription::Subscription;
 use crate::time::reconnect_after;
@@ -100,6 +100,25 @@ impl IntoResponse for Subscription {
     }
 }
 
+/// The statuses are in the table [there](BroadcastError).
+impl IntoResponse for BroadcastError {
+    fn into_response(self) -> Response {
+        let status = match &self {
+            Self::Encode(error) if error.field().is_some_and(|field| field != Field::Data) => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            Self::Encode(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NotRelayed { reason, .. } => match reason {
+                RelayError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+                RelayError::Refused => StatusCode::BAD_GATEWAY,
+                RelayError::Unconfirmed => StatusCode::GATEWAY_TIMEOUT,
+                RelayError::QueueFull | RelayError::Closed => StatusCode::SERVICE_UNAVAILABLE,
+            },
+        };
+        (status, self.to_string()).into_response()
+    }
+}
+
 /// The response is in the [`RefusalForm`] that the error carries. As a status: 429 for a full user, 503 for a full service
 /// and during a shutdown, with `Retry-After`: five to ten seconds, at random. An id that is in use is always 409. The body of
 /// a status is the error's sentence.
@@ -124,8 +143,10 @@ impl IntoResponse for RegisterError {
                 (status, after, self.to_string()).into_response()
             }
             RefusalForm::ComeBack => {
-                let after = reconnect_after(Duration::from_secs(10));
-                (EVENT_STREAM, Body::from(Frame::retry_line(after))).into_response()
+                let retry = Frame::retry_line(reconnect_after(Duration::from_secs(10)));
+                let refused = Frame::refused(self.reason(), self.cap());
+                let body = [&retry, refused.as_bytes()].concat();
+                (EVENT_STREAM, Body::from(body)).into_response()
             }
         }
     }

@@ -20,7 +20,7 @@ fn hub(node: InProcessNode) -> Hub {
 }
 
 fn text(text: &str) -> Text {
-    Text::new(text.into())
+    Text::new(text)
 }
 
 /// The next item. On paused time, which goes on by itself when nobody has anything to do.

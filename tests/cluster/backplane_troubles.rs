@@ -35,7 +35,7 @@ fn hub(node: impl Backplane) -> Hub {
 }
 
 fn text(text: &str) -> Text {
-    Text::new(text.into())
+    Text::new(text)
 }
 
 async fn item(stream: &mut Subscription) -> Result<Arc<Frame>, Gap> {

@@ -35,7 +35,7 @@ fn hub(node: impl Backplane) -> Hub {
 }
 
 fn say(hub: &Hub, text: &str) {
-    hub.broadcast("ann", &Text::new(text.into())).expect("kept");
+    hub.broadcast("ann", &Text::new(text)).expect("kept");
 }
 
 fn id(frame: &Frame) -> Option<LastEventId> {
@@ -351,9 +351,7 @@ async fn an_event_that_is_shown_has_no_id_of_its_own() {
     let a = hub(engine.node());
     let mut here = tab(&a).await;
     engine.stop();
-    let event = Text::new("1".into())
-        .id(tidings::EventId::from(7))
-        .event("turn");
+    let event = Text::new("1").id(tidings::EventId::from(7)).event("turn");
     a.broadcast("ann", &event).expect("kept");
     sleep(LONG).await;
     here.next().await.expect("open").expect_err("a gap");

@@ -58,7 +58,7 @@ fn sort(told: Vec<Result<Subscription, RegisterError>>) -> (Vec<Subscription>, V
 
 /// Each stream is still in, gets one event, and only that.
 fn assert_undisturbed(streams: &mut [Subscription], hub: &Hub, user: &str) {
-    let reached = hub.broadcast(user, &Text::new("still here?".into()));
+    let reached = hub.broadcast(user, &Text::new("still here?"));
     assert_eq!(reached.expect("text can be encoded"), streams.len());
     for stream in streams {
         let item = stream.next().now_or_never().expect("the event is there");

@@ -273,13 +273,13 @@ async fn patience_without_end_is_no_panic() {
     };
     let (one, other) = (node(), node());
     let mut stream = one.register_when_ready("ann").await.expect("room");
-    one.broadcast_confirmed("ann", &Text::new("1".into()))
+    one.broadcast_confirmed("ann", &Text::new("1"))
         .await
         .expect("the engine is there");
     let seen = stream.next().await.expect("an event").expect("no gap");
     let seen = seen.fields().find(|(name, _)| *name == "id");
     let seen = LastEventId::new(seen.expect("it has an id").1);
-    one.broadcast_confirmed("ann", &Text::new("2".into()))
+    one.broadcast_confirmed("ann", &Text::new("2"))
         .await
         .expect("the engine is there");
     // What it has missed is asked of the engine, for as long as that takes.

@@ -753,6 +753,7 @@ mod responses {
         for refused in [SHUTTING_DOWN, RegisterError::UserFull { cap: 1, form }] {
             let app = Router::new().fallback(async move || refused.in_form(RefusalForm::ComeBack));
             let mut client = SseRequest::get("/").open(app).await.expect("a stream");
+            assert_eq!(client.next().await.event, "refused");
             client.expect_end().await;
             let retry = client.retry().expect("when to come back").as_millis();
             assert!((1_000..=11_000).contains(&retry));

@@ -221,7 +221,7 @@ fn without_a_history_there_are_no_ids_but_those_of_the_events() {
     let hub = Hub::new();
     let mut tab = join(&hub);
     assert_eq!(tab.cursor(), None);
-    let event = Text::new("x".into()).id(7);
+    let event = Text::new("x").id(7);
     hub.broadcast("ann", &event).expect("it can be encoded");
     let frame = tab.next().now_or_never().flatten().expect("ready");
     assert_eq!(frame.expect("no gap").as_bytes(), b"id: 7\ndata: x\n\n");
@@ -237,7 +237,7 @@ fn without_a_history_there_are_no_ids_but_those_of_the_events() {
 fn with_a_history_its_id_takes_the_place_of_the_events_own() {
     let hub = hub(History::new(1));
     let mut body = quiet(join(&hub)).cursor(false);
-    let event = Text::new("a\nb".into()).id(7).event("note");
+    let event = Text::new("a\nb").id(7).event("note");
     hub.broadcast("ann", &event).expect("it can be encoded");
     let text = text(&mut body);
     let (id, rest) = text.split_once('\n').expect("a line");
@@ -707,14 +707,14 @@ fn coalescing_keeps_the_newest_of_each_key() {
 
     // One without a key may be lost, so that is told.
     broadcast(keyed("x", 30));
-    broadcast(Text::new("31".into()));
+    broadcast(Text::new("31"));
     for number in 32..36 {
         broadcast(keyed("y", number));
     }
     assert_eq!(numbers(&mut tab), (vec![30, 34, 35], vec![Some(3)]));
 
     // Also if it is the first that is lost.
-    broadcast(Text::new("36".into()));
+    broadcast(Text::new("36"));
     for number in 37..40 {
         broadcast(keyed("y", number));
     }

@@ -14,7 +14,7 @@ use tokio_stream::StreamExt;
 type Hub = GenericBroadcaster<Text>;
 
 fn text(text: &str) -> Text {
-    Text::new(text.into())
+    Text::new(text)
 }
 
 #[tokio::test]

@@ -190,8 +190,7 @@ fn an_attachment_of_a_message_that_comes_twice_may_register_when_it_is_dropped()
             let mut stream = hub.register_when_ready("ann").await.expect("room");
             HUB.get_or_init(|| hub.clone());
 
-            hub.broadcast("ann", &Text::new("one".into()))
-                .expect("sent");
+            hub.broadcast("ann", &Text::new("one")).expect("sent");
             let message = loop {
                 if let Event::Message(message) = seen.next().await.expect("the engine is there") {
                     break message;
@@ -200,8 +199,7 @@ fn an_attachment_of_a_message_that_comes_twice_may_register_when_it_is_dropped()
             assert_eq!(text_of(stream.next().await), "one");
             let before = DROPPED.load(Ordering::Relaxed);
             node.inject(message);
-            hub.broadcast("ann", &Text::new("two".into()))
-                .expect("sent");
+            hub.broadcast("ann", &Text::new("two")).expect("sent");
             assert_eq!(text_of(stream.next().await), "two", "once each");
             assert!(DROPPED.load(Ordering::Relaxed) > before);
         });
@@ -305,7 +303,7 @@ async fn an_attachment_whose_drop_panics_does_not_end_what_arrives() {
         .expect("valid settings");
     let mut stream = hub.register_when_ready("ann").await.expect("room");
     for text in ["one", "two", "three"] {
-        hub.broadcast("ann", &Text::new(text.into())).expect("sent");
+        hub.broadcast("ann", &Text::new(text)).expect("sent");
         let message = loop {
             if let Event::Message(message) = seen.next().await.expect("the engine is there") {
                 break message;

@@ -107,7 +107,7 @@ impl Page {
 fn console(hub: &Hub) -> Console {
     Console::new()
         .interval(Duration::from_millis(50))
-        .broadcaster_with("chat", hub, |text| Text::new(text.into()).event("test"))
+        .broadcaster_with("chat", hub, |text| Text::new(text).event("test"))
 }
 
 fn tabs(hub: &Hub, user: &str, count: usize) -> Vec<Subscription> {
@@ -283,7 +283,7 @@ async fn a_page_does_not_grow() {
             loop {
                 ticks.tick().await;
                 let _passing = hub.register("passing").expect("room");
-                hub.broadcast("user-0", &Text::new("an event".into()))
+                hub.broadcast("user-0", &Text::new("an event"))
                     .expect("text");
             }
         }

@@ -17,7 +17,7 @@ type Hub = GenericBroadcaster<Text>;
 const HOSTILE: &str = "<img src=x onerror=alert(1)>&\"'\u{2028}/../#?%00";
 
 fn console(hub: &Hub) -> Console {
-    Console::new().broadcaster_with("chat", hub, |text| Text::new(text.into()).event("test"))
+    Console::new().broadcaster_with("chat", hub, |text| Text::new(text).event("test"))
 }
 
 fn app(hub: &Hub) -> Router {

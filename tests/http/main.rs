@@ -13,6 +13,8 @@ mod gone;
 mod heads;
 #[cfg(feature = "axum")]
 mod http;
+#[cfg(feature = "axum")]
+mod responses;
 #[cfg(feature = "serve")]
 mod serve;
 #[cfg(feature = "http2")]

@@ -111,7 +111,7 @@ fn tab(hub: &GenericBroadcaster<Text>) -> Subscription {
 }
 
 fn text(text: &str) -> Text {
-    Text::new(text.into())
+    Text::new(text)
 }
 
 #[tokio::test(start_paused = true)]

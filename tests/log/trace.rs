@@ -96,13 +96,12 @@ async fn a_layer_learns_the_publishers_trace_once_for_each_stream() {
     let mut first = SseBody::new(hub.register("ann").expect("there is no cap"));
     let mut second = SseBody::new(hub.register("ann").expect("there is no cap"));
 
-    hub.broadcast("ann", &Text::new("without".into()))
-        .expect("text");
+    hub.broadcast("ann", &Text::new("without")).expect("text");
     assert_eq!(poll(&mut first), "data: without\n\n");
     assert_eq!(traces.take(), []);
     poll(&mut second);
 
-    let event = Text::new("with".into());
+    let event = Text::new("with");
     hub.broadcast_traced("ann", &event, parent(PARENT))
         .expect("text");
     assert_eq!(traces.take(), []);
@@ -122,7 +121,7 @@ async fn with_the_level_off_nothing_is_told() {
     let _default = tracing::subscriber::set_default(subscriber);
     let hub = GenericBroadcaster::<Text>::new();
     let mut body = SseBody::new(hub.register("ann").expect("there is no cap"));
-    let event = Text::new("with".into()).trace_parent(parent(PARENT));
+    let event = Text::new("with").trace_parent(parent(PARENT));
     hub.broadcast("ann", &event).expect("text");
     assert_eq!(poll(&mut body), "data: with\n\n");
     assert_eq!(traces.take(), []);

@@ -36,7 +36,7 @@
 //!
 //! # let secret = "secret";
 //! let hub = GenericBroadcaster::<Text>::new();
-//! let console = Console::new().broadcaster_with("chat", &hub, |text| Text::new(text.into()));
+//! let console = Console::new().broadcaster_with("chat", &hub, |text| Text::new(text));
 //! let guard = from_fn_with_state(format!("Bearer {secret}"), operators_only);
 //! let app: Router = Router::new().nest("/console", console.router().layer(guard));
 //! # tokio::runtime::Runtime::new().unwrap().block_on(async {

@@ -25,7 +25,7 @@ use tidings::ToSse;
 /// let chat = GenericBroadcaster::<Text>::new();
 /// let prices = GenericBroadcaster::<JsonEvent<u64>>::new();
 /// let console = Console::new()
-///     .broadcaster_with("chat", &chat, |text| Text::new(text.into()).event("test"))
+///     .broadcaster_with("chat", &chat, |text| Text::new(text).event("test"))
 ///     .broadcaster("prices", &prices);
 /// let app: axum::Router = axum::Router::new().nest("/console", console.router());
 /// # let _ = app;

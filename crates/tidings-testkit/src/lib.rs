@@ -19,7 +19,7 @@
 //! use tidings_testkit::{Item, SseRequest};
 //! use tidings::{GenericBroadcaster, History, LastEventId, RegisterError, Subscription, Text};
 //!
-//! type Hub = GenericBroadcaster<Text<&'static str>>;
+//! type Hub = GenericBroadcaster<Text>;
 //!
 //! async fn stream(State(hub): State<Hub>, last: LastEventId) -> Result<Subscription, RegisterError> {
 //!     hub.resume("ann", &last)
@@ -61,7 +61,7 @@
 //! use tidings::serve::{bind, serve};
 //! use tidings::{GenericBroadcaster, RegisterError, Subscription, Text};
 //!
-//! type Hub = GenericBroadcaster<Text<&'static str>>;
+//! type Hub = GenericBroadcaster<Text>;
 //!
 //! async fn stream(State(hub): State<Hub>) -> Result<Subscription, RegisterError> {
 //!     hub.register("ann")

@@ -171,7 +171,7 @@ impl Opening {
 /// A page for operators, over all broadcasters.
 fn console(text: &GenericBroadcaster<Text>, events: &EventRouter) -> Console {
     Console::new()
-        .broadcaster_with("text", text, |text| Text::new(text.into()).event("text"))
+        .broadcaster_with("text", text, |text| Text::new(text).event("text"))
         .broadcaster("agui", events.agui())
         .broadcaster("a2a", events.a2a())
         .broadcaster("context", events.context())

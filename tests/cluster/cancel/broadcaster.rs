@@ -20,7 +20,7 @@ use super::{Cut, at_every_await};
 type Hub = GenericBroadcaster<Text>;
 
 fn text(text: &str) -> Text {
-    Text::new(text.into())
+    Text::new(text)
 }
 
 /// The data of everything that comes, until nothing has come for a minute of paused time or the stream ends.

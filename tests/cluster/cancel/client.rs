@@ -164,8 +164,7 @@ async fn an_end_can_be_waited_for_again() {
             .expect("a stream");
         let silence = client.assert_silent_for(Duration::from_secs(60));
         let was_silent = cut.run(silence).await.is_some();
-        hub.broadcast("ann", &Text::new("hello".into()))
-            .expect("sent");
+        hub.broadcast("ann", &Text::new("hello")).expect("sent");
         assert_eq!(client.next().await.data, "hello");
         was_silent
     })
@@ -222,7 +221,7 @@ async fn a_client_can_reconnect_again() {
             .open(service(&hub))
             .await
             .expect("a stream");
-        let send = |text: &str| hub.broadcast("ann", &Text::new(text.into())).expect("sent");
+        let send = |text: &str| hub.broadcast("ann", &Text::new(text)).expect("sent");
         send("one");
         assert_eq!(client.next().await.data, "one");
         let back = cut.run(client.reconnect()).await;

@@ -108,8 +108,7 @@ async fn a_server_goes_with_its_future() {
         });
         let client = async {
             let mut client = SseRequest::get("/").connect(addr).await?;
-            hub.broadcast("ann", &Text::new("hello".into()))
-                .expect("sent");
+            hub.broadcast("ann", &Text::new("hello")).expect("sent");
             client.try_next().await?;
             let _ = end.send(());
             hub.shutdown(Duration::ZERO).await;

@@ -28,8 +28,7 @@ fn open() -> (Hub, Subscription) {
 async fn broadcast(hub: &Hub) {
     for event in EVENTS {
         sleep(Duration::from_secs(40)).await;
-        hub.broadcast("ann", &Text::new(event.into()))
-            .expect("sent");
+        hub.broadcast("ann", &Text::new(event)).expect("sent");
     }
     hub.drain_user("ann");
 }

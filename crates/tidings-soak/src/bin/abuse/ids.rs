@@ -71,7 +71,7 @@ pub(crate) fn be(args: &[String]) {
     for n in (1..count).rev() {
         ids.swap(n, random.below(n + 1));
     }
-    let hub: GenericBroadcaster<Text<&str>> = GenericBroadcaster::builder()
+    let hub: GenericBroadcaster<Text> = GenericBroadcaster::builder()
         .ring_capacity(1)
         .build()
         .expect("the settings are valid");
