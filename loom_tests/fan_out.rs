@@ -58,6 +58,37 @@ fn broadcast_meets_join() {
     });
 }
 
+/// Does an event for all users reach each who is there before the call, once, while one user goes and another comes?
+///
+/// Fails: the_map_is_loaded_for_each_user, a_relaxed_load_of_the_map.
+#[test]
+fn broadcast_to_all_meets_those_who_come_and_go() {
+    model(20, || {
+        let hub = hub();
+        let mut one = register(&hub, "u", "a");
+        let leaver = register(&hub, "v", "b");
+        let other = {
+            let hub = hub.clone();
+            thread::spawn(move || {
+                drop(leaver);
+                let mut two = register(&hub, "w", "c");
+                assert_eq!(publish_all(&hub, 2), 2, "all who are there are reached");
+                let read = read(&mut two);
+                assert_eq!(read.events.iter().filter(|event| **event == 2).count(), 1);
+                two
+            })
+        };
+        let reached = publish_all(&hub, 1);
+        assert!((1..=3).contains(&reached));
+        let two = other.join().unwrap();
+        let mut read = read(&mut one);
+        read.events.sort_unstable();
+        assert_eq!((read.events, read.missed), (vec![1, 2], 0));
+        drop((one, two));
+        assert_empty(&hub);
+    });
+}
+
 /// A refusal by the cap must not be counted as somebody reached.
 ///
 /// Fails: subscribed_before_counted, a_refused_registration_keeps_its_place, no_unlink.

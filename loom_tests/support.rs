@@ -16,6 +16,7 @@ use crate::gap::Gap;
 use crate::id::ConnectionId;
 use crate::registry::{Limits, Patience, Registry};
 use crate::subscription::Subscription;
+use crate::sync::SHARDS;
 
 pub(super) type Hub = Arc<Registry<u32>>;
 
@@ -99,6 +100,15 @@ pub(super) fn append<T: Clone + Send + 'static>(channel: &Channel<T>, event: T) 
 pub(super) fn publish(hub: &Hub, user: &str, event: u32) -> usize {
     hub.with_or_keep(user, |channel| append(channel, event))
         .unwrap_or(0)
+}
+
+/// Broadcasts an event to all users, and says how many streams it has reached.
+pub(super) fn publish_all(hub: &Hub, event: u32) -> usize {
+    let mut reached = 0;
+    for shard in 0..SHARDS {
+        hub.for_each_of_shard(shard, |channel| reached += append(channel, event));
+    }
+    reached
 }
 
 pub(super) fn count(hub: &Hub, user: &str) -> usize {

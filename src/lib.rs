@@ -203,7 +203,7 @@ pub use self::metrics::{BackplaneStats, Stats};
 #[cfg(not(all(test, loom)))]
 pub use broadcaster::{
     Broadcaster, Builder, ConnectionInfo, EventSender, GenericBroadcaster, Hub, PublishError,
-    Publisher,
+    Publisher, Reach,
 };
 pub use channel::History;
 pub use end::EndReason;

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::GenericBroadcaster;
+use super::{GenericBroadcaster, Reach};
 use crate::error::{BroadcastError, RegisterError};
 use crate::event::ToSse;
 use crate::id::{ConnectionId, LastEventId, UserId};
@@ -64,6 +64,24 @@ pub trait Broadcaster: sealed::Sealed + Send + Sync {
     /// When the event cannot be encoded.
     async fn broadcast(&self, user: &UserId, event: &Self::Event) -> Result<usize, BroadcastError>;
 
+    /// Sends an event to many users; see [`GenericBroadcaster::broadcast_many`].
+    ///
+    /// # Errors
+    ///
+    /// When the event cannot be encoded.
+    async fn broadcast_many(
+        &self,
+        users: &[UserId],
+        event: &Self::Event,
+    ) -> Result<Reach, BroadcastError>;
+
+    /// Sends an event to all users of this node; see [`GenericBroadcaster::broadcast_all`].
+    ///
+    /// # Errors
+    ///
+    /// When the event cannot be encoded.
+    async fn broadcast_all(&self, event: &Self::Event) -> Result<Reach, BroadcastError>;
+
     /// How many connections the user has.
     async fn connection_count(&self, user: &UserId) -> usize;
 
@@ -96,6 +114,14 @@ impl<E: ToSse + Sync + ?Sized> Broadcaster for GenericBroadcaster<E> {
 
     async fn broadcast(&self, user: &UserId, event: &E) -> Result<usize, BroadcastError> {
         self.broadcast(user, event)
+    }
+
+    async fn broadcast_many(&self, users: &[UserId], event: &E) -> Result<Reach, BroadcastError> {
+        self.broadcast_many(users, event)
+    }
+
+    async fn broadcast_all(&self, event: &E) -> Result<Reach, BroadcastError> {
+        self.broadcast_all(event)
     }
 
     async fn connection_count(&self, user: &UserId) -> usize {

@@ -4,6 +4,7 @@ mod builder;
 mod connections;
 mod dyn_broadcaster;
 mod generic;
+mod many;
 mod observe;
 mod publish;
 mod publisher;
@@ -16,6 +17,7 @@ pub use builder::Builder;
 pub use connections::ConnectionInfo;
 pub use dyn_broadcaster::Broadcaster;
 pub use generic::GenericBroadcaster;
+pub use many::Reach;
 pub use publisher::{PublishError, Publisher};
 
 use std::sync::Arc;

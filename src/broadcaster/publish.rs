@@ -6,13 +6,14 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::GenericBroadcaster;
-use crate::backplane::relay::Confirm;
+use crate::backplane::relay::{Confirm, Relay};
 use crate::backplane::{Level, Outbound};
-use crate::channel::{Label, Origin};
+use crate::channel::{Channel, Label, Origin};
 use crate::error::{BroadcastError, EncodeError, RelayError, with_causes};
-use crate::event::{ToSse, Traced};
-use crate::frame::Draft;
+use crate::event::{Meta, ToSse, Traced};
+use crate::frame::{Draft, Frame};
 use crate::metrics::{Sample, fanned_out};
+use crate::position::Position;
 use crate::trace::TraceParent;
 
 // The bound on `E` stands at each method: where it does not hold, the compiler then says what `ToSse` is.
@@ -103,11 +104,10 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         confirm: Option<Confirm>,
     ) -> Result<usize, BroadcastError> {
         self.registry.counters().broadcasts.add(1);
-        let relay = self.relay.as_deref().map(|running| &*running.0);
-        let is_in_log = relay.is_some_and(|relay| relay.level() == Level::Replayable);
+        let relay = self.relay();
         // For a closure that may be called again, and is not.
         let confirm = Cell::new(confirm);
-        let here = match is_in_log {
+        let here = match self.is_in_log() {
             true => None,
             false => self.registry.with_or_keep(user, |channel| {
                 let (draft, meta) = Draft::encode(event, channel.id_epoch())?;
@@ -115,19 +115,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
                 let sample = Sample::take(self.name);
                 let is_sampled = sample.is_some();
                 let draft = draft.with_sample(sample);
-                let mut sent = Sent::default();
-                let accepted = channel.append(Origin::Here, label, |id| {
-                    let frame = Arc::new(draft.finish(id));
-                    sent.bytes = frame.as_bytes().len();
-                    // Where the event's place is decided, so that the engine gets a user's events in the order of their places.
-                    sent.refused = relay.and_then(|relay| {
-                        let user = (channel.roster().hash(), user);
-                        let outbound = Outbound::new(&meta, &frame);
-                        relay.push(user, &outbound, confirm.take()).err()
-                    });
-                    frame
-                });
-                sent.reached = accepted.reached();
+                let make = |id| Arc::new(draft.finish(id));
+                let sent = self.append(channel, label, &meta, confirm.take(), make);
                 if is_sampled {
                     fanned_out(self.name, sent.reached);
                 }
@@ -140,25 +129,53 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             (None, None) => return Ok(0),
             (None, Some(relay)) => Draft::encode(event, None).map(|(draft, meta)| {
                 let frame = draft.finish(None);
-                let streams = match is_in_log {
+                let streams = match self.is_in_log() {
                     true => self.registry.with_or_keep(user, |it| it.roster().len()),
                     false => None,
                 };
-                if streams == Some(0) {
-                    // What is kept for a user who has no stream comes from the engine as well.
-                    relay.begin(&user.into());
-                }
                 let outbound = Outbound::new(&meta, &frame);
                 let hashed = (self.registry.hash(user), user);
-                let refused = relay.push(hashed, &outbound, confirm.take()).err();
-                Sent {
-                    reached: streams.filter(|_| refused.is_none()).unwrap_or(0),
-                    bytes: frame.as_bytes().len(),
-                    refused,
-                }
+                hand_over(relay, hashed, &outbound, confirm.take(), streams)
             }),
         };
         self.count(user, sent)
+    }
+
+    pub(super) fn relay(&self) -> Option<&Relay> {
+        self.relay.as_deref().map(|running| &*running.0)
+    }
+
+    /// Whether an engine's log decides the places of events.
+    pub(super) fn is_in_log(&self) -> bool {
+        let relay = self.relay();
+        relay.is_some_and(|relay| relay.level() == Level::Replayable)
+    }
+
+    /// Appends what `make` makes to a user's channel. The relay takes it where its place is decided, so that the engine gets a
+    /// user's events in the order of their places.
+    pub(super) fn append(
+        &self,
+        channel: &Channel<Arc<Frame>>,
+        label: Label<'_>,
+        meta: &Meta<'_>,
+        confirm: Option<Confirm>,
+        make: impl FnOnce(Option<Position>) -> Arc<Frame>,
+    ) -> Sent {
+        let mut sent = Sent::default();
+        let accepted = channel.append(Origin::Here, label, |id| {
+            let frame = make(id);
+            sent.bytes = frame.as_bytes().len();
+            sent.refused = self.relay().and_then(|relay| {
+                let roster = channel.roster();
+                let user = (roster.hash(), roster.user().as_str());
+                relay
+                    .push(user, &Outbound::new(meta, &frame), confirm)
+                    .err()
+            });
+            frame
+        });
+        sent.reached = accepted.reached();
+        sent
     }
 
     /// Counts what became of an event, and answers how many streams it has reached.
@@ -180,12 +197,33 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     }
 }
 
+/// Hands an event to the relay alone: the user has no channel here, or the engine's log returns it to this node as well. The
+/// channel has so many streams, if there is one.
+pub(super) fn hand_over(
+    relay: &Relay,
+    (hash, user): (u64, &str),
+    event: &Outbound<'_>,
+    confirm: Option<Confirm>,
+    streams: Option<usize>,
+) -> Sent {
+    if streams == Some(0) {
+        // What is kept for a user who has no stream comes from the engine as well.
+        relay.begin(&user.into());
+    }
+    let refused = relay.push((hash, user), event, confirm).err();
+    Sent {
+        reached: streams.filter(|_| refused.is_none()).unwrap_or(0),
+        bytes: event.frame.as_bytes().len(),
+        refused,
+    }
+}
+
 /// How far it came.
 #[derive(Default)]
-struct Sent {
+pub(super) struct Sent {
     /// How many streams here it was sent to, or is for.
-    reached: usize,
-    bytes: usize,
+    pub(super) reached: usize,
+    pub(super) bytes: usize,
     /// Why it does not go to other nodes although there are some.
-    refused: Option<RelayError>,
+    pub(super) refused: Option<RelayError>,
 }

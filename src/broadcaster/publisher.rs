@@ -5,11 +5,14 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::yield_now;
 
 use super::GenericBroadcaster;
+use super::many::Many;
 use crate::error::ConfigError;
 use crate::event::ToSse;
 use crate::id::UserId;
+use crate::sync::SHARDS;
 
 /// Hands events to a task that broadcasts them.
 ///
@@ -42,9 +45,19 @@ pub struct Publisher<E> {
 }
 
 enum Job<E> {
-    Broadcast(UserId, E),
+    Broadcast(To, E),
     Answer(oneshot::Sender<()>),
 }
+
+/// Whom an event is for.
+enum To {
+    User(UserId),
+    Users(Vec<UserId>),
+    All,
+}
+
+/// How many users get an event before other tasks have their turn.
+const PART: usize = 256;
 
 impl<E: ToSse + Send + 'static> GenericBroadcaster<E> {
     /// Starts a task that broadcasts what it is handed, with room for so many events to wait.
@@ -64,7 +77,7 @@ impl<E: ToSse + Send + 'static> GenericBroadcaster<E> {
         runtime.spawn(async move {
             while let Some(job) = jobs.recv().await {
                 match job {
-                    Job::Broadcast(user, event) => hub.broadcast_whatever(&user, &event),
+                    Job::Broadcast(to, event) => hub.broadcast_whatever(to, event).await,
                     // Who asked may have gone.
                     Job::Answer(answer) => drop(answer.send(())),
                 }
@@ -74,13 +87,50 @@ impl<E: ToSse + Send + 'static> GenericBroadcaster<E> {
     }
 
     /// The others' events come after this one.
-    fn broadcast_whatever(&self, user: &UserId, event: &E) {
-        // What cannot be encoded, the broadcast itself counts and logs. The event is only read, and not used again.
-        let broadcast = AssertUnwindSafe(|| drop(self.broadcast(user, event)));
-        if catch_unwind(broadcast).is_err() {
-            tracing::error!(user = user.as_str(), "the event of a publisher panicked");
+    async fn broadcast_whatever(&self, to: To, event: E) {
+        match to {
+            To::User(user) => {
+                survive(|| drop(self.broadcast(&user, &event)));
+            }
+            To::Users(users) => {
+                let mut many = Many::default();
+                let mut sent = Some(Ok(()));
+                for part in users.chunks(PART) {
+                    sent = survive(|| {
+                        part.iter()
+                            .try_for_each(|user| many.send_to_user(self, user, &event))
+                    });
+                    if !matches!(sent, Some(Ok(()))) {
+                        break;
+                    }
+                    yield_now().await;
+                }
+                sent.map(|sent| many.count(self, sent));
+            }
+            To::All => {
+                let mut many = Many::default();
+                let mut sent = Some(Ok(()));
+                for shard in 0..SHARDS {
+                    sent = survive(|| many.send_to_shard(self, shard, &event));
+                    if !matches!(sent, Some(Ok(()))) {
+                        break;
+                    }
+                    yield_now().await;
+                }
+                sent.map(|sent| many.count(self, sent));
+            }
         }
     }
+}
+
+/// Runs what broadcasts an event, whose [`ToSse`] may panic. What cannot be encoded, the broadcast itself counts and logs.
+fn survive<R>(broadcast: impl FnOnce() -> R) -> Option<R> {
+    // The event is only read, and not used again.
+    let result = catch_unwind(AssertUnwindSafe(broadcast));
+    if result.is_err() {
+        tracing::error!("the event of a publisher panicked");
+    }
+    result.ok()
 }
 
 impl<E> Publisher<E> {
@@ -90,8 +140,39 @@ impl<E> Publisher<E> {
     ///
     /// When there is no room, or the runtime of the task has ended. The error has the event.
     pub fn try_publish(&self, user: impl Into<UserId>, event: E) -> Result<(), PublishError<E>> {
+        self.try_send(To::User(user.into()), event)
+    }
+
+    /// Hands over an event for [many users](GenericBroadcaster::broadcast_many), if there is room for it. It takes one place in
+    /// the queue, and the memory of the users' ids.
+    ///
+    /// The task sends it in parts, and lets other tasks run in between: after each 256 users. What was handed over later waits
+    /// until all of them have it. What is broadcast elsewhere meanwhile comes before it for one user and after it for another.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_publish`](Self::try_publish).
+    pub fn try_publish_many<U: Into<UserId>>(
+        &self,
+        users: impl IntoIterator<Item = U>,
+        event: E,
+    ) -> Result<(), PublishError<E>> {
+        self.try_send(To::of(users), event)
+    }
+
+    /// Hands over an event for [all users of this node](GenericBroadcaster::broadcast_all), if there is room for it. Sent in
+    /// 64 parts, else as by [`try_publish_many`](Self::try_publish_many).
+    ///
+    /// # Errors
+    ///
+    /// As [`try_publish`](Self::try_publish).
+    pub fn try_publish_all(&self, event: E) -> Result<(), PublishError<E>> {
+        self.try_send(To::All, event)
+    }
+
+    fn try_send(&self, to: To, event: E) -> Result<(), PublishError<E>> {
         use mpsc::error::TrySendError;
-        let job = Job::Broadcast(user.into(), event);
+        let job = Job::Broadcast(to, event);
         self.queue.try_send(job).map_err(|error| match error {
             TrySendError::Full(job) => PublishError::Full(job.event()),
             TrySendError::Closed(job) => PublishError::Stopped(job.event()),
@@ -108,8 +189,55 @@ impl<E> Publisher<E> {
     ///
     /// When the future is dropped before it is ready, the event is dropped with it, and was not handed over.
     pub async fn publish(&self, user: impl Into<UserId>, event: E) -> Result<(), PublishError<E>> {
-        let job = Job::Broadcast(user.into(), event);
-        let sent = self.queue.send(job).await;
+        self.send(To::User(user.into()), event).await
+    }
+
+    /// Hands over an event for many users, waiting for room; see [`try_publish_many`](Self::try_publish_many).
+    ///
+    /// ```
+    /// use tidings::{GenericBroadcaster, Text};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let hub = GenericBroadcaster::<Text>::new();
+    /// let publisher = hub.publisher(100)?;
+    /// let room = ["ann", "bob"];
+    /// publisher.publish_many(room, Text::new("hello")).await?;
+    /// publisher.publish_all(Text::new("back at noon")).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Self::publish).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`publish`](Self::publish).
+    pub async fn publish_many<U: Into<UserId>>(
+        &self,
+        users: impl IntoIterator<Item = U>,
+        event: E,
+    ) -> Result<(), PublishError<E>> {
+        self.send(To::of(users), event).await
+    }
+
+    /// Hands over an event for all users of this node, waiting for room; see [`try_publish_all`](Self::try_publish_all).
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Self::publish).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`publish`](Self::publish).
+    pub async fn publish_all(&self, event: E) -> Result<(), PublishError<E>> {
+        self.send(To::All, event).await
+    }
+
+    async fn send(&self, to: To, event: E) -> Result<(), PublishError<E>> {
+        let sent = self.queue.send(Job::Broadcast(to, event)).await;
         sent.map_err(|error| PublishError::Stopped(error.0.event()))
     }
 
@@ -122,6 +250,12 @@ impl<E> Publisher<E> {
     pub async fn flush(&self) -> bool {
         let (answer, answered) = oneshot::channel();
         self.queue.send(Job::Answer(answer)).await.is_ok() && answered.await.is_ok()
+    }
+}
+
+impl To {
+    fn of<U: Into<UserId>>(users: impl IntoIterator<Item = U>) -> Self {
+        Self::Users(users.into_iter().map(Into::into).collect())
     }
 }
 

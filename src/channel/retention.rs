@@ -41,6 +41,11 @@ impl Retention {
         self.history.is_some() || self.keys > 0
     }
 
+    /// Whether events get ids.
+    pub(crate) fn gives_ids(&self) -> bool {
+        self.history.is_some()
+    }
+
     /// Whether a channel stays when its last connection has gone.
     pub(crate) fn lingers(&self) -> bool {
         self.history

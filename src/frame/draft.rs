@@ -145,6 +145,21 @@ impl Draft {
         self
     }
 
+    /// The same event once more, for a history of this epoch. Only of one that has a slot.
+    pub(crate) fn copy_for(&self, epoch: u64) -> Self {
+        debug_assert!(self.epoch.is_some(), "it has a slot");
+        let mut wire = Vec::with_capacity(self.wire.len());
+        write_slot(epoch, &mut wire);
+        wire.extend_from_slice(&self.wire[SLOT..]);
+        Self {
+            wire,
+            data_len: self.data_len,
+            attachment: self.attachment.clone(),
+            epoch: Some(epoch),
+            aside: self.aside.clone(),
+        }
+    }
+
     /// The event's data as a client gets it.
     pub(crate) fn data(&self) -> String {
         let data = &self.wire[self.wire.len() - self.data_len..self.wire.len() - END.len()];

@@ -31,7 +31,8 @@ pub struct Stats {
     pub refusals: Refusals,
     /// Connections that have left, by reason. Together with those that are open now, these are the `registered`.
     pub ended: Ends,
-    /// Calls to broadcast, whether or not the user was there.
+    /// Calls to broadcast, whether or not the user was there. One for [many users](crate::GenericBroadcaster::broadcast_many)
+    /// counts once, here and in the two that follow.
     pub broadcasts: u64,
     /// Broadcasts that were encoded. For an event that nobody is there for, and that goes into no history and to no other
     /// node, nothing is.

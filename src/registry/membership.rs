@@ -377,8 +377,12 @@ impl<T: Clone + Send + 'static> Registry<T> {
     }
 
     /// The same; a user who is not there is given a channel first, if events are kept for such users.
-    pub(crate) fn with_or_keep<R>(&self, user: &str, f: impl Fn(&Channel<T>) -> R) -> Option<R> {
-        let there = self.with(user, &f);
+    pub(crate) fn with_or_keep<R>(
+        &self,
+        user: &str,
+        mut f: impl FnMut(&Channel<T>) -> R,
+    ) -> Option<R> {
+        let there = self.with(user, &mut f);
         if there.is_some() || !self.retention.keeps_for_unconnected() {
             return there;
         }
@@ -402,6 +406,11 @@ impl<T: Clone + Send + 'static> Registry<T> {
 
     pub(crate) fn rosters(&self) -> Vec<Arc<Roster<T>>> {
         self.users.rosters()
+    }
+
+    /// Runs `f` on each channel of a shard; see [`Users::for_each_of_shard`].
+    pub(crate) fn for_each_of_shard(&self, shard: usize, f: impl FnMut(&Channel<T>)) {
+        self.users.for_each_of_shard(shard, f);
     }
 
     pub(super) fn rosters_of_shard(&self, shard: usize) -> Vec<Arc<Roster<T>>> {

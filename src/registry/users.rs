@@ -105,6 +105,14 @@ impl<T: Clone + Send + 'static> Users<T> {
         let roster = |Entry(channel): &Entry<T>| channel.roster().clone();
         snapshot.keys().map(roster).collect()
     }
+
+    /// Runs `f` on each channel of a shard: on every one that is in the map when this is called and stays there meanwhile, and
+    /// on none twice.
+    pub(crate) fn for_each_of_shard(&self, shard: usize, mut f: impl FnMut(&Channel<T>)) {
+        // A clone is a reference count. A guard would be held for as long as all the calls take.
+        let snapshot = Snapshot::clone(&self.shards[shard].0.load());
+        snapshot.keys().for_each(|Entry(channel)| f(channel));
+    }
 }
 
 /// What [`Users::update`] shall do.

@@ -17,6 +17,7 @@ mod backplane_nats_operator;
 mod backplane_troubles;
 mod cancel;
 mod local_after;
+mod many;
 mod quiet;
 #[cfg(feature = "serve")]
 mod three_servers;

@@ -15,6 +15,7 @@ mod frame;
 mod history;
 mod ids;
 mod layers;
+mod many;
 mod membership;
 mod memory;
 mod metrics;
