@@ -194,6 +194,40 @@ impl From<Position> for EventId {
     }
 }
 
+/// The text of an id, in place: requests are many, and ids are short.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Sent {
+    len: u8,
+    bytes: [u8; EventId::MAX_LEN],
+}
+
+impl Sent {
+    /// Takes what can be an id.
+    fn new(id: &str) -> Option<Self> {
+        let len = u8::try_from(id.len()).ok()?;
+        let mut bytes = [0; EventId::MAX_LEN];
+        bytes.get_mut(..id.len())?.copy_from_slice(id.as_bytes());
+        let is_one = !id.is_empty() && EncodeError::check_one_line(Field::Id, id).is_ok();
+        is_one.then_some(Self { len, bytes })
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.len.into()]).expect("it was copied from a `str`")
+    }
+}
+
+impl fmt::Debug for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl From<EventId> for LastEventId {
+    fn from(id: EventId) -> Self {
+        Self::new(&id)
+    }
+}
+
 /// Ends an id whose client has been told that events are missing behind it. Nothing that needs an escape in a query.
 const TOLD: char = '~';
 
@@ -216,10 +250,14 @@ impl EventId {
 ///
 /// assert!(!LastEventId::new("8a2c4e6f01234567-17").is_none());
 /// assert!(LastEventId::none().is_none());
+/// // An id of the service's own, such as a number out of its database.
+/// assert_eq!(LastEventId::new("17").as_str(), Some("17"));
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LastEventId {
     is_some: bool,
+    /// As the client sent it, if it can be an id.
+    text: Option<Sent>,
     is_told: bool,
     position: Option<Position>,
 }
@@ -232,6 +270,7 @@ impl LastEventId {
         match before.filter(|before| before.is_none() || before.position.is_some()) {
             Some(before) => Self {
                 is_told: true,
+                text: before.text.and(Sent::new(id)),
                 ..before
             },
             None => Self::plain(id),
@@ -242,6 +281,7 @@ impl LastEventId {
         // Longer ones are none of ours, and nobody shall make us look at them.
         Self {
             is_some: !id.is_empty(),
+            text: Sent::new(id),
             is_told: false,
             position: Some(id)
                 .filter(|id| id.len() <= EventId::MAX_LEN)
@@ -268,6 +308,15 @@ impl LastEventId {
     #[must_use]
     pub fn is_none(&self) -> bool {
         !self.is_some
+    }
+
+    /// The id as the client sent it, for a service whose events have [ids of their own](crate::ToSse::id). `None` if the client
+    /// has seen no event, and if what it sent can be no id: more than [`EventId::MAX_LEN`] bytes, several that differ, no text.
+    ///
+    /// It comes from the client, so it may be anything.
+    #[must_use]
+    pub fn as_str(&self) -> Option<&str> {
+        self.text.as_ref().map(Sent::as_str)
     }
 
     /// Whether the client has been told that events are missing behind it.

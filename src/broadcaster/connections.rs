@@ -8,7 +8,7 @@ use crate::backplane::relay::Returning;
 use crate::channel::{Connection, Resume, Roster, Welcome};
 use crate::error::RegisterError;
 use crate::frame::Frame;
-use crate::id::{ConnectionId, LastEventId, UserId};
+use crate::id::{ConnectionId, EventId, LastEventId, UserId};
 use crate::subscription::{ResumeFilter, Subscription};
 
 impl<E: ?Sized> GenericBroadcaster<E> {
@@ -302,6 +302,39 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         self.registry
             .with(user, |channel| channel.roster().len())
             .unwrap_or(0)
+    }
+
+    /// Where the user's history is: the id behind which a stream gets what is broadcast from now on. Opens no connection.
+    ///
+    /// For a page that is rendered with the user's state in it. Ask for the position first, then read the state, and let the
+    /// page open its stream with the id: it then gets every change that is not in the state, and may get one that is.
+    ///
+    /// `None` without a [history](super::Builder::history), and for a user who has neither a connection nor a history here.
+    /// Over nodes at [`Level::Replayable`](crate::backplane::Level::Replayable) there is always one: that of the user's events
+    /// here or, for a user whom this node does not know, that of the engine's log, which may be a second behind it.
+    ///
+    /// ```
+    /// use tidings::{GenericBroadcaster, History, LastEventId, Text};
+    /// use tokio_stream::StreamExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let hub: GenericBroadcaster<Text> =
+    ///     GenericBroadcaster::builder().history(History::new(100)).build()?;
+    /// let _other_tab = hub.register("ann")?;
+    /// let position = hub.position("ann").expect("Ann is here");
+    /// hub.broadcast("ann", &Text::new("while the page loads"))?;
+    ///
+    /// let mut tab = hub.resume("ann", &LastEventId::from(position))?;
+    /// assert_eq!(tab.next().await.unwrap()?.data(), "while the page loads");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn position(&self, user: &str) -> Option<EventId> {
+        let here = self.registry.with(user, |channel| channel.place());
+        let horizon = || self.relay.as_ref()?.0.horizon();
+        here.flatten().or_else(horizon).map(EventId::from)
     }
 
     /// How many events the user's connections have lost by falling behind, since the first of them came.

@@ -122,8 +122,27 @@ impl Frame {
         frame
     }
 
-    /// Tells the client what it cannot have, and the id from which the stream goes on.
-    pub(crate) fn gap(gap: &Gap) -> Self {
+    /// Tells the client what it cannot have, and the id from which the stream goes on: the event `gap`, as
+    /// [`SseBody`](crate::SseBody) sends it. For those who write streams of their own.
+    ///
+    /// ```
+    /// # use tidings::{Frame, GenericBroadcaster, LastEventId, Text};
+    /// # use tokio_stream::StreamExt;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let hub = GenericBroadcaster::<Text>::new();
+    /// let mut stream = hub.resume("ann", &LastEventId::new("before-a-restart"))?;
+    /// let frame = match stream.next().await.expect("it goes on") {
+    ///     Ok(frame) => (*frame).clone(),
+    ///     Err(gap) => Frame::gap(&gap),
+    /// };
+    /// assert_eq!(frame.event(), Some("gap"));
+    /// assert_eq!(frame.data(), r#"{"reason":"epoch","missed":null}"#);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn gap(gap: &Gap) -> Self {
         let id = gap.id().map_or(String::new(), |id| format!("id: {id}\n"));
         let reason = gap.reason.as_str();
         let missed = gap
@@ -138,6 +157,21 @@ impl Frame {
             place: gap.position,
             aside: None,
         }
+    }
+
+    /// The same with the id of the event that it replaces on a stream, unless it has one itself.
+    pub(crate) fn in_place_of(self: Arc<Self>, event: &Arc<Self>) -> Arc<Self> {
+        let place = event.place.filter(|_| !Arc::ptr_eq(&self, event));
+        let Some(place) = place.filter(|_| self.id().is_none()) else {
+            return self;
+        };
+        let id = Self::id_line(&place.into());
+        Arc::new(Self {
+            body_start: id.len(),
+            wire: [&id[..], &self.wire].concat().into(),
+            place: Some(place),
+            ..(*self).clone()
+        })
     }
 
     /// Tells a client why it is not let in, and which cap is reached. Without an id, so that the client keeps the one that it has.
@@ -204,6 +238,35 @@ impl Frame {
         // Every byte came out of a `str`, and the encoder cuts only at line breaks.
         let text = std::str::from_utf8(&self.wire).expect("a frame is made of strings");
         text.split('\n').filter_map(|line| line.split_once(": "))
+    }
+
+    /// The event's id: the one that a [history](crate::History) gave it or, without, [its own](ToSse::id). A client sends it
+    /// back as `Last-Event-ID`.
+    ///
+    /// ```
+    /// use tidings::{EventId, Frame, Text};
+    ///
+    /// let frame = Frame::encode(&Text::new("hello").event("greeting").id(EventId::from(17)))?;
+    /// assert_eq!((frame.id(), frame.event()), (Some("17"), Some("greeting")));
+    /// # Ok::<(), tidings::EncodeError>(())
+    /// ```
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        self.head_field("id")
+    }
+
+    /// The event's name; `None` if browsers dispatch it as `message`.
+    #[must_use]
+    pub fn event(&self) -> Option<&str> {
+        self.head_field("event")
+    }
+
+    /// A field that stands before the data.
+    fn head_field(&self, wanted: &str) -> Option<&str> {
+        let head = self.wire.len() - self.data_len - DATA.len();
+        let head = std::str::from_utf8(&self.wire[..head]).expect("a frame is made of strings");
+        let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+        lines.find_map(|(name, value)| (name == wanted).then_some(value))
     }
 
     /// The event's data, its lines joined by LF, as a client gets it.

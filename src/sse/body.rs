@@ -14,6 +14,7 @@ use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep};
 
 use super::keep_alive::{COMMENT, Form};
+use super::shape::Shape;
 use super::view::{Chunks, View};
 use super::{AGENT_HEARTBEAT_INTERVAL, Cursor, HEARTBEAT_INTERVAL, KeepAlive};
 use crate::end::EndReason;
@@ -56,6 +57,8 @@ pub struct SseBody {
     subscription: Option<Subscription>,
     /// What the client is shown of it; everything if there is none.
     view: Option<Viewed>,
+    /// What it leaves out, and where it ends.
+    shape: Option<Box<Shape>>,
     /// As it was asked for.
     keep_alive: KeepAlive,
     /// What it comes to for this stream, if it is on.
@@ -84,6 +87,7 @@ impl SseBody {
             retry: None,
             subscription: Some(subscription),
             view: None,
+            shape: None,
             keep_alive: KeepAlive::default(),
             silence: None,
         };
@@ -162,6 +166,10 @@ impl SseBody {
         self
     }
 
+    pub(super) fn shape_mut(&mut self) -> &mut Shape {
+        self.shape.get_or_insert_default()
+    }
+
     /// What stands in front of the first event.
     fn opening(&mut self) -> Option<Bytes> {
         if std::mem::replace(&mut self.has_begun, true) {
@@ -215,9 +223,22 @@ impl SseBody {
             let Some(subscription) = &mut self.subscription else {
                 return Poll::Ready(None);
             };
-            let item = ready!(Pin::new(&mut *subscription).poll_next(cx));
-            if let Some(Ok(frame)) = &item {
+            let mut item = ready!(Pin::new(&mut *subscription).poll_next(cx));
+            let mut is_last = false;
+            if let Some(Ok(frame)) = &mut item {
                 on_dequeue(frame, subscription.guard());
+                if let Some(shape) = &mut self.shape {
+                    let (shown, ends) = shape.apply(frame);
+                    is_last = ends;
+                    match shown {
+                        Some(shown) => *frame = shown,
+                        None if ends => item = None,
+                        None => continue,
+                    }
+                }
+            }
+            if is_last {
+                subscription.end(EndReason::Completed);
             }
             match (item, &mut self.view) {
                 (Some(Ok(frame)), None) => {

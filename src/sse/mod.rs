@@ -13,6 +13,7 @@ mod keep_alive;
 mod last_event_id;
 #[cfg(all(feature = "axum", not(loom)))]
 mod response;
+mod shape;
 mod view;
 
 pub use body::SseBody;

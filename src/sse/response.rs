@@ -1,5 +1,6 @@
 //! Responses for axum.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -69,6 +70,21 @@ impl SseResponse {
     /// Sets what the client is shown of the events, see [`SseBody::view`].
     pub fn view(mut self, view: impl View) -> Self {
         self.body = self.body.view(view);
+        self
+    }
+
+    /// Decides for each event what the client gets, see [`SseBody::filter_map`].
+    pub fn filter_map(
+        mut self,
+        map: impl FnMut(Arc<Frame>) -> Option<Arc<Frame>> + Send + Sync + 'static,
+    ) -> Self {
+        self.body = self.body.filter_map(map);
+        self
+    }
+
+    /// Ends the stream behind the first event for which this is `true`, see [`SseBody::until`].
+    pub fn until(mut self, is_last: impl FnMut(&Frame) -> bool + Send + Sync + 'static) -> Self {
+        self.body = self.body.until(is_last);
         self
     }
 

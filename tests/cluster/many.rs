@@ -181,6 +181,28 @@ async fn what_finds_no_room_is_an_error_and_told_to_the_users_that_it_was_for() 
     }
 }
 
+/// Without a connection, and on a node that does not know the user.
+#[tokio::test(start_paused = true)]
+async fn replayable_a_position_is_one_on_every_node() {
+    let engine = InProcess::new(Level::Replayable);
+    let (a, b) = (hub(engine.node()), hub(engine.node()));
+    let mut tab = a.register_when_ready("ann").await.expect("room");
+    a.broadcast("ann", &text("seen")).expect("sent");
+    assert_eq!(item(&mut tab).await.expect("an event").data(), "seen");
+    for hub in [&a, &b] {
+        let position = hub.position("ann").expect("the log has places");
+        a.broadcast("ann", &text("next")).expect("sent");
+        assert_eq!(item(&mut tab).await.expect("an event").data(), "next");
+        for node in [&a, &b] {
+            let from = LastEventId::from(position.clone());
+            let mut stream = node.resume("ann", &from).expect("room");
+            assert_eq!(rest(&mut stream).await, ["next"]);
+        }
+    }
+    let engine = InProcess::new(Level::AtMostOnce);
+    assert_eq!(hub(engine.node()).position("ann"), None);
+}
+
 /// A node that was cut off reads it from the log, or tells.
 #[tokio::test(start_paused = true)]
 async fn a_cut_is_told_to_each_of_many_where_nothing_is_kept_and_healed_where_it_is() {

@@ -19,6 +19,7 @@ mod many;
 mod membership;
 mod memory;
 mod metrics;
+mod own_ids;
 mod panics;
 mod publisher;
 mod service_code;

@@ -4,13 +4,13 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt};
 use http_body::Body;
 use http_body_util::BodyExt;
 use tidings::sse::{Chunks, View};
 use tidings::{
-    Data, EncodeError, Frame, Gap, GenericBroadcaster, KeepAlive, Meta, SseBody, Subscription,
-    ToSse,
+    Data, EncodeError, Frame, Gap, GenericBroadcaster, History, KeepAlive, Meta, SseBody,
+    Subscription, Text, ToSse,
 };
 
 /// A number, attached to itself.
@@ -139,4 +139,84 @@ fn the_data_is_shared_where_it_is_one_line() {
     let shared = frame.data_line().expect("one line");
     assert!(frame.as_bytes().as_ptr_range().contains(&shared.as_ptr()));
     assert_eq!(frame.attachment::<u32>(), None);
+}
+
+// Closures
+
+fn named(number: u32) -> Frame {
+    Frame::encode(&Text::new(format!("number {number}"))).expect("text")
+}
+
+#[test]
+fn a_closure_decides_what_the_client_gets_and_keeps_its_id() {
+    let hub: GenericBroadcaster<Number> = GenericBroadcaster::builder()
+        .history(History::new(10))
+        .build()
+        .expect("valid settings");
+    let stream = hub.register("ann").expect("no cap");
+    let cursor = stream.cursor().expect("there is a history");
+    let epoch = cursor.split_once('-').expect("two parts").0.to_owned();
+    let mut some = body(stream).filter_map(|frame| {
+        match *frame.attachment::<u32>().expect("every number is attached") {
+            number if number % 3 == 0 => None,
+            1 => Some(frame),
+            number => Some(Arc::new(named(number))),
+        }
+    });
+    send(&hub, 0..4);
+    let (text, ended) = text(&mut some);
+    let expected =
+        format!("id: {epoch}-0\n\nid: {epoch}-2\ndata: 1\n\nid: {epoch}-3\ndata: number 2\n\n");
+    assert_eq!((text, ended), (expected, false));
+}
+
+#[test]
+fn a_stream_ends_behind_the_event_that_its_closure_names() {
+    let is_five = |frame: &Frame| frame.data() == "5";
+    let hub = GenericBroadcaster::<Number>::new();
+    let mut plain = body(hub.register("ann").expect("no cap")).until(is_five);
+    let mut without = body(hub.register("ann").expect("no cap"))
+        .until(is_five)
+        .filter_map(|frame| (frame.data() != "5").then_some(frame));
+    let mut odd = body(hub.register("ann").expect("no cap"))
+        .view(Odd)
+        .until(is_five);
+    send(&hub, 4..9);
+    assert_eq!(text(&mut plain), ("data: 4\n\ndata: 5\n\n".into(), true));
+    assert_eq!(text(&mut without), ("data: 4\n\n".into(), true));
+    let last = "data: [5]\n\ndata: the end\n\n";
+    assert_eq!(text(&mut odd), (last.into(), true));
+    assert_eq!(hub.total_connections(), 0, "they have left by themselves");
+    assert_eq!(hub.stats().ended.completed, 3);
+}
+
+#[test]
+fn a_stream_with_closures_tells_gaps_and_ends_as_any_other() {
+    let hub: GenericBroadcaster<Number> = GenericBroadcaster::builder()
+        .ring_capacity(2)
+        .build()
+        .expect("valid settings");
+    let mut none = body(hub.register("ann").expect("no cap"))
+        .filter_map(|_| None)
+        .until(|_| false);
+    send(&hub, 0..5);
+    hub.drain_user("ann");
+    let gap = "event: gap\ndata: {\"reason\":\"lagged\",\"missed\":3}\n\n";
+    assert_eq!(text(&mut none), (gap.into(), true));
+}
+
+#[test]
+fn a_frame_of_a_gap_is_what_streams_send() {
+    let hub: GenericBroadcaster<Number> = GenericBroadcaster::builder()
+        .ring_capacity(2)
+        .build()
+        .expect("valid settings");
+    let mut stream = hub.register("ann").expect("no cap");
+    let mut sent = body(hub.register("ann").expect("no cap"));
+    send(&hub, 0..5);
+    let gap = stream.next().now_or_never().flatten().expect("an item");
+    let frame = Frame::gap(&gap.expect_err("a gap"));
+    assert_eq!((frame.event(), frame.id()), (Some("gap"), None));
+    let bytes = String::from_utf8(frame.as_bytes().to_vec()).expect("text");
+    assert!(text(&mut sent).0.starts_with(&bytes));
 }

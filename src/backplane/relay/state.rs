@@ -144,6 +144,11 @@ impl Relay {
         self.level
     }
 
+    /// A place in the current log, if there is one.
+    pub(crate) fn horizon(&self) -> Option<Position> {
+        self.backplane.horizon()
+    }
+
     /// Hands an event over to be published.
     pub(crate) fn push(
         &self,

@@ -1,0 +1,90 @@
+//! What a stream leaves out or changes, and where it ends, said in closures.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::SseBody;
+use crate::frame::Frame;
+
+type Map = Box<dyn FnMut(Arc<Frame>) -> Option<Arc<Frame>> + Send + Sync>;
+type Test = Box<dyn FnMut(&Frame) -> bool + Send + Sync>;
+
+/// The closures of one stream.
+#[derive(Default)]
+pub(super) struct Shape {
+    map: Option<Map>,
+    is_last: Option<Test>,
+}
+
+impl Shape {
+    /// What the client gets in place of this event, if anything, and whether the stream ends behind it.
+    pub(super) fn apply(&mut self, frame: &Arc<Frame>) -> (Option<Arc<Frame>>, bool) {
+        let is_last = self.is_last.as_mut().is_some_and(|is_last| is_last(frame));
+        let shown = match &mut self.map {
+            None => Some(frame.clone()),
+            Some(map) => map(frame.clone()).map(|shown| shown.in_place_of(frame)),
+        };
+        (shown, is_last)
+    }
+}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shape").finish_non_exhaustive()
+    }
+}
+
+impl SseBody {
+    /// Decides for each event what the client gets: the event, another in its place, or nothing. Another one has the id of the
+    /// event that it replaces, unless it brings its own. A second call replaces the closure of the first. A [`view`](Self::view)
+    /// sees what this lets pass.
+    ///
+    /// Gaps, keep-alives and what stands at the end stay as they are. For a part of the events, and for small changes; what
+    /// needs a beginning or an end of its own is a [`View`](super::View).
+    ///
+    /// An event that is left out leaves the client with the id of the one before it. A client that comes back with that is
+    /// asked about the event again, and keep-alives carry [newer ids](crate::KeepAlive#ids).
+    ///
+    /// Called for each event and stream, where the stream is polled: it must not block. An event that passes is not copied.
+    ///
+    /// ```
+    /// use tidings::sse::SseBody;
+    /// # use tidings::{GenericBroadcaster, Text};
+    /// # let hub = GenericBroadcaster::<Text>::new();
+    ///
+    /// let body = SseBody::new(hub.register("ann")?)
+    ///     .filter_map(|frame| (frame.event() == Some("price")).then_some(frame));
+    /// # drop(body);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn filter_map(
+        mut self,
+        map: impl FnMut(Arc<Frame>) -> Option<Arc<Frame>> + Send + Sync + 'static,
+    ) -> Self {
+        self.shape_mut().map = Some(Box::new(map));
+        self
+    }
+
+    /// Ends the stream behind the first event for which this is `true`: behind the last event of a run, for example. It is asked
+    /// about each event as it was broadcast, those included that [`filter_map`](Self::filter_map) leaves out. The connection
+    /// then has ended as [`Completed`](crate::EndReason::Completed).
+    ///
+    /// A browser's `EventSource` reconnects after a clean end. Let the page close it at that event, or answer its next request
+    /// with 204, on which it stays closed.
+    ///
+    /// ```
+    /// use tidings::sse::SseBody;
+    /// # use tidings::{GenericBroadcaster, Text};
+    /// # let hub = GenericBroadcaster::<Text>::new();
+    ///
+    /// let body = SseBody::new(hub.register("run:123")?).until(|frame| frame.event() == Some("done"));
+    /// # drop(body);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn until(mut self, is_last: impl FnMut(&Frame) -> bool + Send + Sync + 'static) -> Self {
+        self.shape_mut().is_last = Some(Box::new(is_last));
+        self
+    }
+}
