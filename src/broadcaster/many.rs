@@ -253,7 +253,7 @@ impl<'e> Many<'e> {
                 })
             }
         };
-        self.note(channel, &sent, relay.is_some());
+        self.note(channel, &sent);
         Ok(())
     }
 
@@ -269,14 +269,13 @@ impl<'e> Many<'e> {
         Ok(self.encoded.insert(encoded))
     }
 
-    fn note(&mut self, channel: &Channel<Arc<Frame>>, sent: &Sent, is_in_log: bool) {
+    fn note(&mut self, channel: &Channel<Arc<Frame>>, sent: &Sent) {
         self.bytes = sent.bytes;
         self.refused = self.refused.or(sent.refused);
         self.reach.streams += sent.reached;
         let is_away = sent.reached == 0;
-        // One that is closed is nobody's any more, and what no log takes is kept for nobody.
-        let is_lost = is_in_log && sent.refused.is_some();
-        if is_away && (is_lost || channel.roster().is_closed()) {
+        // A channel that is closed is nobody's any more.
+        if !sent.is_taken || (is_away && channel.roster().is_closed()) {
             return;
         }
         self.reach.users += 1;
@@ -302,7 +301,7 @@ impl<'e> Many<'e> {
             counters.encoded.add(1);
             counters.encoded_bytes.add(bytes as u64);
             counters.deliveries.add(reached as u64);
-            if encoded.is_sampled {
+            if encoded.is_sampled && self.reach.users > 0 {
                 fanned_out(hub.name, reached);
             }
         }

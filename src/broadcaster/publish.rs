@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::GenericBroadcaster;
 use crate::backplane::relay::{Confirm, Relay};
 use crate::backplane::{Level, Outbound};
-use crate::channel::{Channel, Label, Origin};
+use crate::channel::{Accepted, Channel, Label, Origin};
 use crate::error::{BroadcastError, EncodeError, RelayError, with_causes};
 use crate::event::{Meta, ToSse, Traced};
 use crate::frame::{Draft, Frame};
@@ -175,6 +175,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             frame
         });
         sent.reached = accepted.reached();
+        sent.is_taken = matches!(accepted, Accepted::Delivered(_));
         sent
     }
 
@@ -213,6 +214,7 @@ pub(super) fn hand_over(
     let refused = relay.push((hash, user), event, confirm).err();
     Sent {
         reached: streams.filter(|_| refused.is_none()).unwrap_or(0),
+        is_taken: streams.is_some() && refused.is_none(),
         bytes: event.frame.as_bytes().len(),
         refused,
     }
@@ -223,6 +225,8 @@ pub(super) fn hand_over(
 pub(super) struct Sent {
     /// How many streams here it was sent to, or is for.
     pub(super) reached: usize,
+    /// Whether the user's channel here has taken it, or takes it from the log.
+    pub(super) is_taken: bool,
     pub(super) bytes: usize,
     /// Why it does not go to other nodes although there are some.
     pub(super) refused: Option<RelayError>,
