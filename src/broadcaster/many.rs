@@ -18,9 +18,9 @@ use crate::sync::SHARDS;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
 #[non_exhaustive]
 pub struct Reach {
-    /// Users that it was sent to, or is kept for.
+    /// Users whose streams it was sent to, or whose history keeps it.
     pub users: usize,
-    /// Of these, users who have no stream now. It is in their [history](crate::History).
+    /// Of these, users without a stream. It is in their [history](crate::History).
     pub away: usize,
     /// Streams that it was sent to or, at [`Level::Replayable`](crate::backplane::Level::Replayable), is for.
     pub streams: usize,
@@ -31,8 +31,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     ///
     /// The event is encoded once for all of them; with a [history](super::Builder::history) the id of each user is written in
     /// front of a copy. Users who have no stream and whose history is kept get it when they come back, and are counted as
-    /// [`away`](Reach::away). A user who is named twice gets it twice. A room is a set of users that the service keeps: whom
-    /// the set has when this is called gets the event.
+    /// [`away`](Reach::away). A user who is named twice gets it twice. A room is a set of users that your service keeps; its
+    /// members at the time of the call get the event.
     ///
     /// The call sends to one user after the other, and has sent to all when it returns. Events that other threads broadcast
     /// meanwhile come before it for one user and after it for another. For 200 B of JSON a user costs 2,500 instructions, and
@@ -131,7 +131,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     }
 }
 
-/// An event on its way to many users, encoded when the first of them is found who gets it.
+/// An event that is being sent to many users. Encoded for the first user who gets it.
 #[derive(Default)]
 pub(super) struct Many<'e> {
     encoded: Option<Encoded<'e>>,

@@ -42,8 +42,8 @@ impl SseBody {
     /// Gaps, keep-alives and what stands at the end stay as they are. For a part of the events, and for small changes; what
     /// needs a beginning or an end of its own is a [`View`](super::View).
     ///
-    /// An event that is left out leaves the client with the id of the one before it. A client that comes back with that is
-    /// asked about the event again, and keep-alives carry [newer ids](crate::KeepAlive#ids).
+    /// An event that is left out has no effect on the id that the client has. When the client comes back, the closure of the new
+    /// stream is called for such events again. Keep-alives carry [newer ids](crate::KeepAlive#ids).
     ///
     /// Called for each event and stream, where the stream is polled: it must not block. An event that passes is not copied.
     ///
