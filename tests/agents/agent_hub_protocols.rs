@@ -69,6 +69,17 @@ async fn publish(hub: &Hub, user: &str, kind: &str, query: &[(&str, &str)], even
     response.json().await.expect("JSON")
 }
 
+/// Publishes a whole message of one of ann's runs.
+async fn publish_message(hub: &Hub, of: &[(&str, &str)], text: &str) {
+    for event in [
+        json!({ "type": "TEXT_MESSAGE_START", "messageId": "m" }),
+        json!({ "type": "TEXT_MESSAGE_CONTENT", "messageId": "m", "delta": text }),
+        json!({ "type": "TEXT_MESSAGE_END", "messageId": "m" }),
+    ] {
+        publish(hub, "ann", "agui", of, event).await;
+    }
+}
+
 fn counts(agui: u32, a2a: u32, context: u32, analytics: u32) -> Value {
     json!({ "agui": agui, "a2a": a2a, "context": context, "analytics": analytics })
 }
@@ -271,24 +282,7 @@ async fn a_post_is_answered_with_the_run_that_it_names() {
     }
     for run in ["other", "mine"] {
         let of = [("thread", "t"), ("run", run)];
-        publish(
-            &hub,
-            "ann",
-            "agui",
-            &of,
-            json!({ "type": "TEXT_MESSAGE_START", "messageId": "m" }),
-        )
-        .await;
-        let content = json!({ "type": "TEXT_MESSAGE_CONTENT", "messageId": "m", "delta": run });
-        publish(&hub, "ann", "agui", &of, content).await;
-        publish(
-            &hub,
-            "ann",
-            "agui",
-            &of,
-            json!({ "type": "TEXT_MESSAGE_END", "messageId": "m" }),
-        )
-        .await;
+        publish_message(&hub, &of, run).await;
         let finished = json!({ "type": "RUN_FINISHED", "threadId": "t", "runId": run });
         publish(&hub, "ann", "agui", &[], finished).await;
     }

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use tidings::backplane::{InProcess, InProcessNode, Level};
 use tidings::{
-    BroadcastError, Frame, Gap, GapReason, GenericBroadcaster, History, LastEventId, RelayError,
-    Subscription, Text,
+    BroadcastError, GapReason, GenericBroadcaster, History, LastEventId, RelayError, Subscription,
+    Text,
 };
 use tokio::time::timeout;
 use tokio_stream::StreamExt;
+
+use crate::support::streams::{data, id, is_silent, item, text};
 
 type Hub = GenericBroadcaster<Text>;
 
@@ -17,34 +19,6 @@ fn hub(node: InProcessNode) -> Hub {
         .backplane(node)
         .build()
         .expect("valid settings")
-}
-
-fn text(text: &str) -> Text {
-    Text::new(text)
-}
-
-/// The next item. On paused time, which goes on by itself when nobody has anything to do.
-async fn item(stream: &mut Subscription) -> Result<std::sync::Arc<Frame>, Gap> {
-    timeout(Duration::from_secs(60), stream.next())
-        .await
-        .expect("something comes")
-        .expect("the stream goes on")
-}
-
-async fn data(stream: &mut Subscription) -> String {
-    item(stream).await.expect("an event").data()
-}
-
-/// Whether nothing comes any more.
-async fn is_silent(stream: &mut Subscription) -> bool {
-    timeout(Duration::from_secs(5), stream.next())
-        .await
-        .is_err()
-}
-
-fn id(frame: &Frame) -> LastEventId {
-    let id = frame.fields().find(|(name, _)| *name == "id");
-    LastEventId::new(id.expect("it has an id").1)
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,12 +4,12 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use tidings::backplane::{Backplane, InProcess, InProcessNode, Level};
 
-use crate::support::cluster::{Cluster, Engine, Plan};
+use crate::support::cluster::{Engine, Plan};
+use crate::support::seeds::{run_each, seeds};
 
 struct Local {
     engine: InProcess,
@@ -65,72 +65,35 @@ impl Engine for Local {
     }
 }
 
-fn seeds() -> Range<u64> {
-    let Ok(seeds) = std::env::var("TIDINGS_SEEDS") else {
-        return 0..200;
-    };
-    let (from, to) = seeds.split_once("..").expect("TIDINGS_SEEDS=FROM..TO");
-    from.parse().expect("a number")..to.parse().expect("a number")
-}
+const SEEDS: Range<u64> = 0..200;
 
 fn run(level: Level, plan: impl Fn(u64) -> Plan) {
-    let (mut events, mut deliveries, mut faults, mut gaps) = (0, 0, 0, 0);
-    for seed in seeds() {
-        // Known also when the run does not end.
-        println!("seed {seed}");
-        let runtime = tokio::runtime::Builder::new_current_thread()
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .start_paused(true)
             .build()
-            .expect("a runtime");
-        runtime.block_on(async {
-            let engine = Local {
-                engine: InProcess::new(level),
-                level,
-                nodes: Vec::new(),
-            };
-            let mut cluster = Cluster::new(plan(seed), engine).await;
-            cluster.run().await;
-            events += cluster.events;
-            deliveries += cluster.deliveries;
-            faults += cluster.faults;
-            gaps += cluster.gaps;
-        });
-    }
-    println!("{events} events, {deliveries} deliveries, {faults} faults, {gaps} gaps");
-    assert!(events > 0 && 2 * deliveries > events && faults > 0);
-}
-
-fn plan(seed: u64) -> Plan {
-    Plan {
-        seed,
-        nodes: 2 + (seed % 2) as usize,
-        users: 3,
-        clients: 9,
-        steps: 400,
-        history: 0,
-        queue: 100_000,
-        crashes: true,
-        unsent: false,
-        replaces: false,
-        denies: false,
-        burst: 5,
-        long_cut: Duration::ZERO,
-        longest: Duration::from_secs(2),
-        settle: Duration::from_secs(60),
-    }
+            .expect("a runtime")
+    };
+    let engine = |_| Local {
+        engine: InProcess::new(level),
+        level,
+        nodes: Vec::new(),
+    };
+    let seen = run_each(seeds().unwrap_or(SEEDS), runtime, engine, plan);
+    assert!(seen.events > 0 && 2 * seen.deliveries > seen.events && seen.faults > 0);
 }
 
 #[test]
 fn replayable_delivers_everything_once() {
-    run(Level::Replayable, plan);
+    run(Level::Replayable, Plan::new);
 }
 
 #[test]
 fn replayable_tells_what_found_no_room() {
     run(Level::Replayable, |seed| Plan {
         queue: 24,
-        ..plan(seed)
+        ..Plan::new(seed)
     });
 }
 
@@ -139,7 +102,7 @@ fn replayable_tells_what_found_no_room() {
 fn replayable_delivers_what_is_in_the_log_and_was_not_sent() {
     run(Level::Replayable, |seed| Plan {
         unsent: true,
-        ..plan(seed)
+        ..Plan::new(seed)
     });
 }
 
@@ -148,7 +111,7 @@ fn replayable_tells_when_the_log_is_another_one() {
     run(Level::Replayable, |seed| Plan {
         replaces: true,
         unsent: true,
-        ..plan(seed)
+        ..Plan::new(seed)
     });
 }
 
@@ -156,19 +119,19 @@ fn replayable_tells_when_the_log_is_another_one() {
 fn replayable_tells_what_was_refused() {
     run(Level::Replayable, |seed| Plan {
         denies: true,
-        ..plan(seed)
+        ..Plan::new(seed)
     });
 }
 
 #[test]
 fn at_most_once_tells_what_is_missing() {
-    run(Level::AtMostOnce, plan);
+    run(Level::AtMostOnce, Plan::new);
 }
 
 #[test]
 fn at_most_once_tells_clients_that_resume() {
     run(Level::AtMostOnce, |seed| Plan {
         history: 5_000,
-        ..plan(seed)
+        ..Plan::new(seed)
     });
 }

@@ -15,14 +15,16 @@ use tidings::backplane::{
     Missing, Place, Position, Published, Received,
 };
 use tidings::{
-    BroadcastError, Frame, Gap, GapReason, GenericBroadcaster, History, LastEventId, RelayError,
-    Subscription, Text, UserId,
+    BroadcastError, GapReason, GenericBroadcaster, History, LastEventId, RelayError, Subscription,
+    Text, UserId,
 };
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_stream::{Stream, StreamExt};
+
+use crate::support::streams::{data, id, is_silent, item, text};
 
 type Hub = GenericBroadcaster<Text>;
 
@@ -32,32 +34,6 @@ fn hub(node: impl Backplane) -> Hub {
         .connections_per_user(None)
         .build()
         .expect("valid settings")
-}
-
-fn text(text: &str) -> Text {
-    Text::new(text)
-}
-
-async fn item(stream: &mut Subscription) -> Result<Arc<Frame>, Gap> {
-    timeout(Duration::from_secs(120), stream.next())
-        .await
-        .expect("something comes")
-        .expect("the stream goes on")
-}
-
-async fn data(stream: &mut Subscription) -> String {
-    item(stream).await.expect("an event").data()
-}
-
-async fn is_silent(stream: &mut Subscription) -> bool {
-    timeout(Duration::from_secs(5), stream.next())
-        .await
-        .is_err()
-}
-
-fn id(frame: &Frame) -> LastEventId {
-    let id = frame.fields().find(|(name, _)| *name == "id");
-    LastEventId::new(id.expect("it has an id").1)
 }
 
 fn reason(sent: Result<usize, BroadcastError>) -> RelayError {

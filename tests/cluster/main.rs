@@ -36,6 +36,9 @@ mod support {
     #[cfg(feature = "serve")]
     pub(crate) mod received;
     #[cfg(feature = "serve")]
+    pub(crate) mod seeds;
+    pub(crate) mod streams;
+    #[cfg(feature = "serve")]
     pub(crate) mod three;
     pub(crate) mod within;
     pub(crate) mod wrapped;

@@ -18,6 +18,7 @@ use crate::support::decoder::Decoder;
 use crate::support::received::{
     self, Checked, Got, check_log, check_publishers, check_told, name_in,
 };
+use crate::support::seeds::seeds;
 use crate::support::three::{self, Denied, Node, Servers};
 
 const NODES: usize = 3;
@@ -280,13 +281,6 @@ fn client() -> reqwest::Client {
         .connect_timeout(Duration::from_secs(2))
         .build()
         .expect("a client")
-}
-
-/// The seeds of runs with random faults; `None` for the short run.
-fn seeds() -> Option<std::ops::Range<u64>> {
-    let seeds = std::env::var("TIDINGS_SEEDS").ok()?;
-    let (from, to) = seeds.split_once("..").expect("TIDINGS_SEEDS=FROM..TO");
-    Some(from.parse().expect("a number")..to.parse().expect("a number"))
 }
 
 async fn run(seed: u64, args: &'static [&'static str]) -> (usize, Checked) {

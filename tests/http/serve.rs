@@ -22,7 +22,8 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::site::{
-    BOUND, BRIEF, Background, Client, LIMIT, MEGABYTE, Site, eventually, server_socket_exists, soon,
+    BOUND, BRIEF, Background, Client, LIMIT, MEGABYTE, Site, all_go_on, eventually,
+    server_socket_exists, soon,
 };
 
 /// Long enough to be out of play.
@@ -65,18 +66,7 @@ async fn only_the_client_that_does_not_read_is_cut(site: &Site, addr: SocketAddr
         ErrorKind::ConnectionReset
     );
 
-    let counts = || {
-        readers
-            .iter()
-            .map(|(_, count)| count.load(Ordering::Relaxed))
-    };
-    let before: Vec<_> = counts().collect();
-    let all_go_on = || {
-        counts()
-            .zip(&before)
-            .all(|(now, before)| now >= before + 100)
-    };
-    eventually(BOUND, "the others go on", all_go_on).await;
+    all_go_on(&readers).await;
     assert_eq!(connections(), 10);
     site.send("silent", "still here");
     silent.until("still here").await;

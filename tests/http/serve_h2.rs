@@ -24,7 +24,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::support::site::{
-    BOUND, BRIEF, Background, Client, LIMIT, Numbers, Site, eventually, server_socket_exists, soon,
+    BOUND, BRIEF, Background, Client, LIMIT, Numbers, Site, all_go_on, eventually,
+    server_socket_exists, soon,
 };
 
 const LONG: Duration = Duration::from_secs(600);
@@ -288,18 +289,7 @@ async fn a_stream_whose_window_is_withheld_is_reset_and_no_other() {
     }
     eventually(BOUND, "the streams are dropped", || connections() == 5).await;
 
-    let counts = || {
-        readers
-            .iter()
-            .map(|(_, count)| count.load(Ordering::Relaxed))
-    };
-    let before: Vec<_> = counts().collect();
-    let all_go_on = || {
-        counts()
-            .zip(&before)
-            .all(|(now, before)| now >= before + 100)
-    };
-    eventually(BOUND, "the others go on", all_go_on).await;
+    all_go_on(&readers).await;
     assert_eq!(connections(), 5);
     site.send("silent", "still here");
     assert_eq!(event(&mut silent).await, "data: still here\n\n");

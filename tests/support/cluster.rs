@@ -76,6 +76,29 @@ pub(crate) struct Plan {
     pub(crate) settle: Duration,
 }
 
+impl Plan {
+    /// For two or three nodes, with no faults but outages and nodes that die.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            nodes: 2 + (seed % 2) as usize,
+            users: 3,
+            clients: 9,
+            steps: 400,
+            history: 0,
+            queue: 100_000,
+            crashes: true,
+            unsent: false,
+            replaces: false,
+            denies: false,
+            burst: 5,
+            long_cut: Duration::ZERO,
+            longest: Duration::from_secs(2),
+            settle: Duration::from_secs(60),
+        }
+    }
+}
+
 /// What one client got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Got {

@@ -220,6 +220,22 @@ pub(crate) async fn soon<F: Future>(what: F) -> F::Output {
         .expect("it happens within the bound")
 }
 
+/// Waits until each of these readers has got a hundred more.
+pub(crate) async fn all_go_on(readers: &[(Background, Arc<AtomicUsize>)]) {
+    let counts = || {
+        readers
+            .iter()
+            .map(|(_, count)| count.load(Ordering::Relaxed))
+    };
+    let before: Vec<_> = counts().collect();
+    let all_go_on = || {
+        counts()
+            .zip(&before)
+            .all(|(now, before)| now >= before + 100)
+    };
+    eventually(BOUND, "the others go on", all_go_on).await;
+}
+
 /// Reads the numbers of the events of a [pump](Site::pump), which must leave out none, unless it says how many: on a busy
 /// machine a client that reads as fast as it can may lag.
 #[derive(Default)]

@@ -1,0 +1,50 @@
+//! Runs under random faults, each from its seed.
+
+use std::env;
+use std::ops::Range;
+
+use tokio::runtime::Runtime;
+
+use super::cluster::{Cluster, Engine, Plan};
+
+/// Those of `TIDINGS_SEEDS=FROM..TO`, if it is set.
+pub(crate) fn seeds() -> Option<Range<u64>> {
+    let seeds = env::var("TIDINGS_SEEDS").ok()?;
+    let (from, to) = seeds.split_once("..").expect("TIDINGS_SEEDS=FROM..TO");
+    Some(from.parse().expect("a number")..to.parse().expect("a number"))
+}
+
+/// What was seen in all runs.
+#[derive(Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) events: u64,
+    pub(crate) deliveries: u64,
+    pub(crate) faults: u64,
+    gaps: u64,
+}
+
+/// Runs a cluster for each seed, with a runtime and an engine of its own.
+pub(crate) fn run_each<E: Engine>(
+    seeds: Range<u64>,
+    runtime: impl Fn() -> Runtime,
+    engine: impl Fn(u64) -> E,
+    plan: impl Fn(u64) -> Plan,
+) -> Totals {
+    let mut totals = Totals::default();
+    for seed in seeds {
+        // Known also when the run does not end.
+        println!("seed {seed}");
+        let runtime = runtime();
+        runtime.block_on(async {
+            let mut cluster = Cluster::new(plan(seed), engine(seed)).await;
+            cluster.run().await;
+            totals.events += cluster.events;
+            totals.deliveries += cluster.deliveries;
+            totals.faults += cluster.faults;
+            totals.gaps += cluster.gaps;
+        });
+        runtime.shutdown_background();
+    }
+    println!("{totals:?}");
+    totals
+}
