@@ -12,6 +12,10 @@ mod browser;
 mod clients;
 mod cluster;
 mod console_browser;
+mod html;
+#[allow(dead_code, reason = "its main is the example's")]
+#[path = "../../examples/html/src/main.rs"]
+mod html_example;
 mod nginx;
 mod page_client;
 #[cfg(feature = "agents")]
