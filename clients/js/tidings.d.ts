@@ -26,15 +26,14 @@ export interface Gap {
 
 /** The server opened no stream. */
 export interface Refusal {
-  /**
-   * The status; 200 for a response that is no event stream, or an empty one, as with `RefusalForm::ComeBack`. Absent if the
-   * server sent the event `refused`.
-   */
+  /** The status; 200 for a response that is no event stream, or an empty one. Absent if the server sent the event `refused`. */
   status?: number;
   /** In milliseconds. `null`: there is no further attempt, the client is closed. Absent for the event `refused`. */
   retryIn?: number | null;
-  /** Whatever else is in the data of the event `refused`. */
-  [field: string]: unknown;
+  /** Of the event `refused`, which `RefusalForm::ComeBack` sends: what is full. */
+  reason?: "user_full" | "total_full" | "shutting_down" | (string & {});
+  /** Of the event `refused`: how many connections there may be. */
+  cap?: number | null;
 }
 
 /** An `EventSource` that waits to reconnect is `"connecting"` as well. */

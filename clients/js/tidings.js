@@ -165,6 +165,7 @@ clearTimeout(patience);
 patience = setTimeout(() => leads || this.state === "closed" || document?.hidden || lead(true), 3000);
 };
 channel.onmessage = ({ data: [kind, value, from, id] }) => {
+if (value?.retryIn === null) return hear(kind, value);
 if (leads) return kind === "ask" && tell("onState", this.state);
 if (kind === "ask") return;
 clearTimeout(patience);

@@ -1,4 +1,4 @@
-// The client under Node: `node --test`. tests/external/page_client.rs has it in a browser.
+// The client under Node: `node --test`. tests/external/page_client has it in a browser.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";

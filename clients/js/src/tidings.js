@@ -214,6 +214,8 @@ export class Tidings {
     };
 
     channel.onmessage = ({ data: [kind, value, from, id] }) => {
+      // For good. The lock of the tab that was refused may come before its message.
+      if (value?.retryIn === null) return hear(kind, value);
       if (leads) return kind === "ask" && tell("onState", this.state);
       if (kind === "ask") return;
       clearTimeout(patience);

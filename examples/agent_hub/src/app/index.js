@@ -46,6 +46,7 @@ function connect(user) {
   let opened = false;
   let refused = null;
   const trying = () => {
+    if (refused?.reason === "user_full") return `${user} has ${refused.cap} streams already, trying again…`;
     if (refused) return "The hub has no room, trying again…";
     return opened ? "Connection lost, trying again…" : "The hub does not answer, trying again…";
   };

@@ -1,149 +1,21 @@
 //! The client for pages, `clients/js`: in Chromium against a server that refuses, cuts and falls silent, and by its own tests
 //! under Node.
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::extract::{Path as UrlPath, RawQuery, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
-use futures_util::{StreamExt, stream};
+use axum::http::StatusCode;
 use serde_json::{Value, json};
-use tidings::sse::SseResponse;
-use tidings::{GenericBroadcaster, History, LastEventId, Text};
-use tokio::net::TcpListener;
 
 use crate::support::webdriver::Browser;
-use crate::support::within::within;
+use server::{Answer, Server};
+
+mod server;
 
 /// Its folder.
 fn client() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/js")
-}
-
-/// A request for a stream.
-#[derive(Debug, Clone)]
-struct Asked {
-    at: Instant,
-    /// The id in the header.
-    header: Option<String>,
-    /// `None` without a query, which an `EventSource` of the client always has.
-    query: Option<String>,
-}
-
-/// What the server answers instead of the user's stream.
-enum Answer {
-    Status(StatusCode),
-    /// These bytes, and then nothing, in a stream that stays open.
-    Silence(&'static str),
-}
-
-#[derive(Clone)]
-struct Server {
-    hub: GenericBroadcaster<Text>,
-    asked: Arc<Mutex<Vec<Asked>>>,
-    answers: Arc<Mutex<VecDeque<Answer>>>,
-    base: String,
-}
-
-impl Server {
-    async fn start(history: usize) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let hub = GenericBroadcaster::builder().history(History::new(history));
-        let server = Self {
-            hub: hub.build().expect("valid settings"),
-            asked: Arc::default(),
-            answers: Arc::default(),
-            base: format!("http://{}", listener.local_addr().expect("an address")),
-        };
-        let script = fs::read_to_string(client().join("tidings.js")).expect("the client");
-        let script = ([(CONTENT_TYPE, "text/javascript; charset=utf-8")], script);
-        let app = Router::new()
-            .route("/", get(Html(include_str!("page_client.html"))))
-            .route("/tidings.js", get(script))
-            .route("/stream/{user}", get(follow))
-            .with_state(server.clone());
-        tokio::spawn(async { axum::serve(listener, app).await });
-        server
-    }
-
-    fn answer(&self, answers: impl IntoIterator<Item = Answer>) {
-        let mut queue = self.answers.lock().expect("no panic");
-        queue.extend(answers);
-    }
-
-    fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().expect("no panic").clone()
-    }
-
-    async fn wait_for_requests(&self, count: usize) {
-        let asked = async {
-            while self.asked().len() < count {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        within("requests", asked).await;
-    }
-
-    async fn wait_for_connections(&self, count: usize) {
-        let there = async {
-            while self.hub.total_connections() != count {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        within("connections", there).await;
-    }
-
-    fn send(&self, data: &str) {
-        let event = Text::new(data.to_owned()).event("text");
-        self.hub.broadcast("ann", &event).expect("text");
-    }
-
-    /// Opens the page in the current tab.
-    async fn open(&self, browser: &Browser) {
-        browser.open(&self.base).await;
-        // The script has run.
-        browser
-            .wait_until("document.querySelector('li') !== null")
-            .await;
-    }
-}
-
-async fn follow(
-    State(server): State<Server>,
-    UrlPath(user): UrlPath<String>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    last_event_id: LastEventId,
-) -> Response {
-    let header = headers.get("last-event-id");
-    let header = header.map(|id| id.to_str().expect("ASCII").to_owned());
-    let at = Instant::now();
-    let asked = Asked { at, header, query };
-    server.asked.lock().expect("no panic").push(asked);
-    let answer = server.answers.lock().expect("no panic").pop_front();
-    match answer {
-        Some(Answer::Status(status)) => status.into_response(),
-        Some(Answer::Silence(bytes)) => {
-            let bytes = stream::iter([Ok::<_, Infallible>(Bytes::from_static(bytes.as_bytes()))]);
-            let body = Body::from_stream(bytes.chain(stream::pending()));
-            ([(CONTENT_TYPE, "text/event-stream")], body).into_response()
-        }
-        None => {
-            let subscription = server.hub.resume(user, &last_event_id).expect("room");
-            let response = SseResponse::new(subscription).retry(Duration::from_millis(50));
-            response.into_response()
-        }
-    }
 }
 
 async fn start(server: &Server, browser: &Browser, options: Value) {
@@ -253,6 +125,26 @@ async fn a_client_that_is_refused_comes_back_and_goes_on_where_it_was() {
             .or(last.header.as_deref())
             .expect("an id");
         assert!(id.ends_with("-3"), "{id}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_a_user_who_is_full_is_told_so_and_comes_back_without_a_gap() {
+    for options in both() {
+        let server = Server::start(100).await;
+        let ten: Vec<_> = (0..10)
+            .map(|_| server.hub.register("ann").expect("room"))
+            .collect();
+        let browser = Browser::start().await;
+        start(&server, &browser, options).await;
+        browser.wait_until("all('refused').length > 0").await;
+        drop(ten);
+        server.wait_for_connections(1).await;
+        server.send("one");
+        wait_for_texts(&browser, &["one"]).await;
+        let refused = browser.eval("all('refused')[0]").await;
+        assert_eq!(refused, json!({ "reason": "user_full", "cap": 10 }));
+        assert_eq!(browser.eval("all('gap')").await, json!([]));
     }
 }
 
@@ -454,6 +346,15 @@ async fn a_tab_that_is_reloaded_gets_what_it_missed_and_the_others_nothing_twice
     // The tab that needed older events took the stream.
     assert_eq!(server.asked().len(), 2);
     server.wait_for_connections(1).await;
+
+    // The tab that it was taken from waits for it again.
+    for tab in [&tabs[1], &tabs[2]] {
+        browser.switch_to(tab).await;
+        browser.close_tab().await;
+    }
+    browser.switch_to(&tabs[0]).await;
+    server.send("five");
+    wait_for_texts(&browser, &["one", "two", "three", "four", "five"]).await;
 }
 
 #[tokio::test]
@@ -465,7 +366,9 @@ async fn a_tab_that_has_the_stream_and_does_not_answer_loses_it() {
     let hold = "void navigator.locks.request(`tidings ${location.origin}/stream/ann undefined`, () => new Promise(() => {}))";
     browser.eval(hold).await;
     browser.open_tab().await;
-    start(&server, &browser, json!({ "share": true })).await;
+    server.open(&browser).await;
+    browser.eval("window.isImpatient = true").await;
+    browser.eval("follow('/stream/ann', { share: true })").await;
     wait_for_state(&browser, "open").await;
     server.send("one");
     wait_for_texts(&browser, &["one"]).await;
@@ -484,5 +387,20 @@ async fn a_final_refusal_closes_the_client_in_all_tabs() {
         let refused = browser.eval("all('refused')").await;
         assert_eq!(refused, json!([{ "status": 401, "retryIn": null }]));
     }
-    assert_eq!(server.asked().len(), 2);
+    // The next tab may have asked before it heard.
+    server.wait_for_connections(0).await;
+}
+
+#[tokio::test]
+async fn a_tab_that_takes_the_lead_before_it_hears_of_a_final_refusal_closes_as_well() {
+    let server = Server::start(1000).await;
+    let browser = Browser::start().await;
+    start(&server, &browser, json!({ "share": true })).await;
+    wait_for_state(&browser, "open").await;
+    // The last word of the tab that had the stream, whose lock was faster.
+    let word = "new BroadcastChannel(`tidings ${location.origin}/stream/ann undefined`)
+        .postMessage(['onRefused', { status: 401, retryIn: null }, '', ''])";
+    browser.eval(word).await;
+    wait_for_state(&browser, "closed").await;
+    server.wait_for_connections(0).await;
 }
