@@ -40,5 +40,7 @@ mod ring;
 #[cfg(not(shuttle))]
 mod roster;
 #[cfg(not(shuttle))]
+mod runs;
+#[cfg(not(shuttle))]
 mod shared;
 mod support;

@@ -174,7 +174,7 @@ impl ResumeFilter<Event> for Returning {
 /// A client comes back that has everything up to there. The log returns it one event at a time.
 pub(super) fn come_back(hub: &Hub, engine: &Engine, id: &str, from: u64) -> Subscription<Event> {
     let filter = |welcome: &Welcome| -> Option<Box<dyn ResumeFilter<Event>>> {
-        let joined = welcome.log.expect("it comes back to a log");
+        let (_, joined) = welcome.log.expect("it comes back to a log");
         let mut seam = Seam::new(place(from), joined);
         let mut before = VecDeque::new();
         while !seam.is_closed() {

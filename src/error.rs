@@ -274,6 +274,7 @@ impl Error for RegisterError {}
 /// |---|---|
 /// | 422 | a field of the event holds what cannot be sent |
 /// | 500 | the event could not be encoded for another reason |
+/// | 409 | the user's channel is complete |
 /// | 413 | it is larger than the backplane takes |
 /// | 502 | the engine refuses it |
 /// | 503 | the queue to the backplane is full, or the backplane closed |
@@ -294,6 +295,47 @@ pub enum BroadcastError {
         /// Why the others do not.
         reason: RelayError,
     },
+    /// The user's channel is [complete](crate::GenericBroadcaster::complete): nobody got it.
+    Complete,
+}
+
+/// A history was not held, or a channel not completed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HoldError {
+    /// The broadcaster keeps no [history](crate::Builder::history).
+    NoHistory,
+    /// As many histories are kept without a connection as there is room for.
+    Full {
+        /// The cap, see [`History::away_users`](crate::History::away_users).
+        cap: usize,
+    },
+    /// Other nodes do not learn that the channel is complete.
+    NotRelayed(RelayError),
+}
+
+impl fmt::Display for HoldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoHistory => f.write_str("the broadcaster keeps no history"),
+            Self::Full { cap } => write!(
+                f,
+                "{cap} histories are kept without a connection, which is the cap"
+            ),
+            Self::NotRelayed(_) => {
+                f.write_str("other nodes do not learn that the channel is complete")
+            }
+        }
+    }
+}
+
+impl Error for HoldError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::NotRelayed(reason) => Some(reason),
+            Self::NoHistory | Self::Full { .. } => None,
+        }
+    }
 }
 
 /// Why an event did not go to other nodes.
@@ -343,6 +385,7 @@ impl fmt::Display for BroadcastError {
                     "the event reached {reached} streams here and no other node"
                 )
             }
+            Self::Complete => f.write_str("the channel is complete and takes no event"),
         }
     }
 }
@@ -352,6 +395,7 @@ impl Error for BroadcastError {
         match self {
             Self::Encode(error) => error.source(),
             Self::NotRelayed { reason, .. } => Some(reason),
+            Self::Complete => None,
         }
     }
 }

@@ -27,6 +27,7 @@ pub enum Content {
         frame: Bytes,
     },
     Lost(Option<u64>),
+    Complete,
 }
 
 pub fn parse_envelope(bytes: Bytes) -> Option<Parts> {
@@ -54,6 +55,11 @@ pub fn parse_envelope(bytes: Bytes) -> Option<Parts> {
             node,
             trace: None,
             content: Content::Lost(count),
+        },
+        What::Complete => Parts {
+            node,
+            trace: None,
+            content: Content::Complete,
         },
     })
 }
@@ -83,6 +89,11 @@ pub fn write_envelope(parts: &Parts) -> Option<Bytes> {
             })
         }
         Content::Lost(count) => Some(lost(parts.node, *count)),
+        Content::Complete => {
+            let mut bytes = Vec::new();
+            backplane::complete(parts.node, &mut bytes);
+            Some(bytes.into())
+        }
     }
 }
 

@@ -258,6 +258,7 @@ pub struct LastEventId {
     is_some: bool,
     /// As the client sent it, if it can be an id.
     text: Option<Sent>,
+    wants_all: bool,
     is_told: bool,
     position: Option<Position>,
 }
@@ -282,6 +283,7 @@ impl LastEventId {
         Self {
             is_some: !id.is_empty(),
             text: Sent::new(id),
+            wants_all: false,
             is_told: false,
             position: Some(id)
                 .filter(|id| id.len() <= EventId::MAX_LEN)
@@ -293,6 +295,24 @@ impl LastEventId {
     #[must_use]
     pub fn none() -> Self {
         Self::default()
+    }
+
+    /// The same, but a client that has seen no event begins with the oldest event that is kept, and not with what comes from now
+    /// on: see [`resume_from_start`](crate::GenericBroadcaster::resume_from_start).
+    ///
+    /// ```
+    /// use tidings::{GenericBroadcaster, History, LastEventId, Text};
+    ///
+    /// let hub: GenericBroadcaster<Text> = GenericBroadcaster::builder().history(History::new(100)).build()?;
+    /// // Out of a request, for example.
+    /// let last_event_id = LastEventId::none();
+    /// let stream = hub.resume("run:123", &last_event_id.or_from_start())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn or_from_start(mut self) -> Self {
+        self.wants_all = true;
+        self
     }
 
     /// The client has seen an event, and it cannot be said which.
@@ -317,6 +337,11 @@ impl LastEventId {
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
         self.text.as_ref().map(Sent::as_str)
+    }
+
+    /// Whether a client that has seen no event begins with the oldest one.
+    pub(crate) fn wants_all(&self) -> bool {
+        self.wants_all
     }
 
     /// Whether the client has been told that events are missing behind it.

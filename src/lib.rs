@@ -208,7 +208,8 @@ pub use broadcaster::{
 pub use channel::History;
 pub use end::EndReason;
 pub use error::{
-    BroadcastError, ConfigError, EncodeError, Field, RefusalForm, RegisterError, RelayError,
+    BroadcastError, ConfigError, EncodeError, Field, HoldError, RefusalForm, RegisterError,
+    RelayError,
 };
 pub use event::{Attachment, Data, JsonEvent, Meta, Text, ToSse};
 pub use frame::Frame;
@@ -225,7 +226,7 @@ pub use sse::{
     AGENT_HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL, HEARTBEAT_JSON, KeepAlive, SseBody,
     standard_keep_alive,
 };
-pub use subscription::{ConnectionGuard, LagPolicy, Subscription};
+pub use subscription::{ConnectionGuard, Hold, LagPolicy, Subscription};
 pub use trace::{ParseTraceParentError, TraceParent};
 
 #[cfg(all(test, loom))]

@@ -90,7 +90,7 @@ impl Rest<'_> {
 fuzz_target!(|input: Input| match input {
     Input::Bytes(bytes) => read(bytes.to_vec()),
     Input::Forged { kind, node, rest } => {
-        let mut bytes = vec![b'T', 2, kind % 3];
+        let mut bytes = vec![b'T', 2, kind % 4];
         bytes.extend(node.to_be_bytes());
         rest.write(&mut bytes);
         read(bytes);

@@ -1,9 +1,9 @@
-//! What nodes say to each other: an event, or that events were lost.
+//! What nodes say to each other: an event, that events were lost, or that none comes any more.
 //!
 //! | bytes | what |
 //! |---|---|
 //! | 2 | `T`, and the version, 2 |
-//! | 1 | 0: an event, 1: events were lost, 2: an event that its node's streams have already |
+//! | 1 | 0: an event, 1: events were lost, 2: an event that its node's streams have already, 3: no event comes any more, and nothing is behind the node |
 //! | 8 | the node that it comes from |
 //! | 8 | of kind 2: the number under which these have it |
 //! | 2 and as many | the event's key; 65,535 if it has none. Of what was lost 8: how many events, all ones if that is unknown, and nothing else |
@@ -41,14 +41,18 @@ pub(crate) enum What {
     },
     /// So many, if that is known.
     Lost(Option<u64>),
+    /// No event comes any more.
+    Complete,
 }
 
 /// What stands in front of the frame, at the most, besides key and relay data.
 pub(crate) const OVERHEAD: usize = 18;
 
+const COMPLETE: u8 = 3;
+
 /// Where the kind stands, and what stands before the key.
 const KIND: usize = 2;
-const HEAD: usize = 11;
+pub(crate) const HEAD: usize = 11;
 /// By how much a message is longer that streams have already.
 pub(crate) const SHOWN: usize = 8;
 
@@ -122,6 +126,16 @@ pub(crate) fn shown(body: &Bytes, number: u64) -> Bytes {
     bytes.freeze()
 }
 
+/// That no event comes any more.
+pub(crate) fn complete(node: u64, bytes: &mut impl BufMut) {
+    begin(bytes, COMPLETE, node);
+}
+
+/// Whether it says that no event comes any more.
+pub(crate) fn is_complete(body: &Bytes) -> bool {
+    body.get(KIND) == Some(&COMPLETE)
+}
+
 /// That so many events were lost.
 pub(crate) fn lost(node: u64, count: Option<u64>) -> Bytes {
     let mut bytes = BytesMut::with_capacity(OVERHEAD + 8);
@@ -178,6 +192,7 @@ impl Envelope {
                 }
                 What::Lost((count != UNKNOWN).then_some(count))
             }
+            COMPLETE if bytes.is_empty() => What::Complete,
             _ => return None,
         };
         Some(Self { node, shown, what })

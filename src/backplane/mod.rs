@@ -14,5 +14,7 @@ pub use contract::{
     Backplane, BackplaneError, CALL_LIMIT, Cause, Event, Fetched, Head, Level, MAX_HEADS, Message,
     Missing, Published, Received,
 };
-pub(crate) use envelope::{Envelope, Outbound, SHOWN, What, lost, shown};
+pub(crate) use envelope::{
+    Envelope, HEAD, Outbound, SHOWN, What, complete, is_complete, lost, shown,
+};
 pub use in_process::{InProcess, InProcessNode};

@@ -199,11 +199,12 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         from: &LastEventId,
     ) -> Result<Subscription, RegisterError> {
         let resume = match (from.is_none(), from.position()) {
+            (true, _) if from.wants_all() => Resume::Start,
             (true, _) => Resume::Fresh,
             (false, Some(position)) => Resume::After(position),
             (false, None) => Resume::Unknown,
         };
-        let filter = self.filter(&user, from);
+        let filter = self.filter(&user);
         match Subscription::open(&self.registry, user.clone(), id.clone(), resume, filter) {
             Ok(subscription) => {
                 self.registry.counters().registered.add(1);
@@ -229,17 +230,16 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     pub(super) fn filter(
         &self,
         user: &UserId,
-        from: &LastEventId,
-    ) -> impl FnOnce(&Welcome) -> Option<Box<dyn ResumeFilter<Arc<Frame>>>> {
+    ) -> impl FnOnce(&Welcome) -> Option<Box<dyn ResumeFilter<Arc<Frame>>>> + use<E> {
         let relay = self.relay.as_ref().map(|running| running.0.clone());
-        let (user, from) = (user.clone(), from.position());
+        let user = user.clone();
         let registry = self.registry.clone();
         move |welcome| {
             let relay = relay?;
             relay.begin(&user);
             // The log may have been replaced while the channel was opened.
             relay.follow(&registry, &user);
-            Some(Box::new(Returning::new(relay, user, from, welcome)))
+            Some(Box::new(Returning::new(relay, user, welcome)))
         }
     }
 

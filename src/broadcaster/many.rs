@@ -31,8 +31,9 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     ///
     /// The event is encoded once for all of them; with a [history](super::Builder::history) the id of each user is written in
     /// front of a copy. Users who have no stream and whose history is kept get it when they come back, and are counted as
-    /// [`away`](Reach::away). A user who is named twice gets it twice. A room is a set of users that your service keeps; its
-    /// members at the time of the call get the event.
+    /// [`away`](Reach::away). A user whose channel is [complete](Self::complete) does not get it and is not counted. A user who is
+    /// named twice gets it twice. A room is a set of users that your service keeps; its members at the time of the call get the
+    /// event.
     ///
     /// The call sends to one user after the other, and has sent to all when it returns. Events that other threads broadcast
     /// meanwhile come before it for one user and after it for another. For 200 B of JSON a user costs 2,500 instructions, and
@@ -237,6 +238,7 @@ impl<'e> Many<'e> {
         let roster = channel.roster();
         let relay = hub.relay().filter(|_| hub.is_in_log());
         let sent = match relay {
+            Some(_) if roster.is_complete() => Sent::late(),
             Some(relay) => {
                 let user = (roster.hash(), roster.user().as_str());
                 let outbound = Outbound::new(meta, frame);

@@ -10,6 +10,7 @@ mod publish;
 mod publisher;
 #[cfg(feature = "metrics")]
 mod report;
+mod runs;
 mod shutdown;
 mod sweep;
 

@@ -2,7 +2,7 @@
 
 use super::GenericBroadcaster;
 use crate::error::RegisterError;
-use crate::id::{ConnectionId, LastEventId, UserId};
+use crate::id::{ConnectionId, UserId};
 use crate::subscription::{LagPolicy, Subscription};
 
 impl<E: ?Sized> GenericBroadcaster<E> {
@@ -10,7 +10,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     ///
     /// The user's cap ([`connections_per_user`](crate::Builder::connections_per_user)) does not count it, so it takes no place of
     /// the user's own; the [total](crate::Builder::total_connections) does. It goes on when it lags, and is told of every gap,
-    /// whatever the broadcaster's [`LagPolicy`] is. Events before it are not replayed. In all else it is a connection of the user:
+    /// whatever the broadcaster's [`LagPolicy`] is. Events before it are not replayed, but for those of a
+    /// [complete](Self::complete) channel. In all else it is a connection of the user:
     /// it counts in the figures, and ends with the others.
     ///
     /// ```
@@ -33,8 +34,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         connection: impl Into<ConnectionId>,
     ) -> Result<Subscription, RegisterError> {
         let user = user.into();
-        let from = LastEventId::none();
-        let filter = self.filter(&user, &from);
+        let filter = self.filter(&user);
         match Subscription::observe(&self.registry, user.clone(), connection.into(), filter) {
             Ok(subscription) => {
                 self.registry.counters().registered.add(1);

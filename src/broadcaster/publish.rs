@@ -29,8 +29,9 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     ///
     /// # Errors
     ///
-    /// When the event cannot be encoded; then no stream got any part of it. With a backplane also when the event does not go
-    /// to other nodes; the error says how many streams here got it nevertheless.
+    /// When the event cannot be encoded; then no stream got any part of it. When the user's channel is
+    /// [complete](Self::complete). With a backplane also when the event does not go to other nodes; the error says how many
+    /// streams here got it nevertheless.
     ///
     /// # Panics
     ///
@@ -133,6 +134,9 @@ impl<E: ?Sized> GenericBroadcaster<E> {
                     true => self.registry.with_or_keep(user, |it| it.roster().len()),
                     false => None,
                 };
+                if self.is_in_log() && self.is_complete(user) {
+                    return Sent::late();
+                }
                 let outbound = Outbound::new(&meta, &frame);
                 let hashed = (self.registry.hash(user), user);
                 hand_over(relay, hashed, &outbound, confirm.take(), streams)
@@ -176,6 +180,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         });
         sent.reached = accepted.reached();
         sent.is_taken = matches!(accepted, Accepted::Delivered(_));
+        sent.is_late = accepted == Accepted::Complete;
         sent
     }
 
@@ -187,6 +192,9 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             tracing::warn!(user, error = with_causes(&error), "not encoded");
             BroadcastError::Encode(error)
         })?;
+        if sent.is_late {
+            return Err(BroadcastError::Complete);
+        }
         let reached = sent.reached;
         counters.encoded.add(1);
         counters.encoded_bytes.add(sent.bytes as u64);
@@ -217,6 +225,7 @@ pub(super) fn hand_over(
         is_taken: streams.is_some() && refused.is_none(),
         bytes: event.frame.as_bytes().len(),
         refused,
+        is_late: false,
     }
 }
 
@@ -230,4 +239,16 @@ pub(super) struct Sent {
     pub(super) bytes: usize,
     /// Why it does not go to other nodes although there are some.
     pub(super) refused: Option<RelayError>,
+    /// The user's channel is complete.
+    pub(super) is_late: bool,
+}
+
+impl Sent {
+    /// What comes behind the end.
+    pub(super) fn late() -> Self {
+        Self {
+            is_late: true,
+            ..Self::default()
+        }
+    }
 }

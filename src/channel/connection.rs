@@ -147,9 +147,15 @@ impl<T: Clone + Send + 'static> Connection<T> {
         }
     }
 
+    /// Whether it reads from the channel.
+    pub(super) fn has_begun(&self) -> bool {
+        // Pairs with the release in `begin_at`: the feed of one that has begun is installed, and nobody is in the reader for that.
+        self.position.load(Ordering::Acquire) != u64::MAX
+    }
+
     /// Says where in the channel it begins to read.
     pub(crate) fn begin_at(&self, head: u64) {
-        self.position.store(head, Ordering::Relaxed);
+        self.position.store(head, Ordering::Release);
     }
 
     /// Notes whether it is too far behind, and answers for how long it has been, in the unit of `now`, which begins at 1.
@@ -281,7 +287,9 @@ impl<T: Clone + Send + 'static> Connection<T> {
             // Somebody is in there for an instant, to end it or to wake it: come back when that is done.
             cx.waker().wake_by_ref();
         }
-        self.look_again() != 0
+        let phase = self.look_again();
+        // A channel that is complete ends its streams behind everything, also behind what they read elsewhere.
+        phase & ENDED != 0 || (phase != 0 && self.end_reason() != Some(EndReason::Completed))
     }
 
     /// Moves the phase on. The reason is set unless there is one already.

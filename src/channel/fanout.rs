@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::ring::Ring;
 use super::roster::Current;
 use super::{Accepted, Connection, Label, Log, Origin, Refusal, Resume, Roster, Standing};
+use crate::end::EndReason;
 use crate::gap::{Gap, GapReason};
 use crate::id::UserId;
 use crate::position::Position;
@@ -57,16 +58,27 @@ impl<T: Clone + Send + 'static> Channel<T> {
             connection.install(ring.subscribe(), None);
             // Read after subscribing: what is sent meanwhile may be counted as read, never as missing.
             connection.begin_at(self.roster.head());
-            let gap = (resume != Resume::Fresh).then(|| Gap::new(GapReason::Epoch, None));
+            let gap = match resume {
+                Resume::Fresh => None,
+                // Nothing is kept. Read after subscribing as well: one that is on its way may be taken for gone.
+                Resume::Start => (self.roster.head() > 0).then_some(GapReason::Evicted),
+                Resume::After(_) | Resume::Unknown => Some(GapReason::Epoch),
+            };
             return Welcome {
-                gap,
+                gap: gap.map(|reason| Gap::new(reason, None)),
                 notices,
                 ..Welcome::default()
             };
         };
         let joined = log.join(resume, ring);
-        connection.begin_at(joined.replay.position());
+        let position = joined.replay.position();
         connection.install(joined.feed, Some(Box::new(joined.replay)));
+        connection.begin_at(position);
+        // Whoever completes the channel sets that under the log's lock, and then has those finish that have begun. We begin and
+        // then ask under that lock. Before it: the other sees that we have begun. After it: we see that it is complete.
+        if log.is_complete() {
+            connection.finish(EndReason::Completed);
+        }
         Welcome {
             notices,
             ..joined.welcome
@@ -170,8 +182,9 @@ pub(crate) struct Welcome {
     pub(crate) gap: Option<Gap>,
     /// Where it begins, if positions have ids.
     pub(crate) cursor: Option<Position>,
-    /// Up to where the client needs what the engine's log has. `None` for one that does not come back.
-    pub(crate) log: Option<Position>,
+    /// Where the client is in the engine's log, and up to where it needs what that has. `None` for one that begins with what
+    /// comes.
+    pub(crate) log: Option<(Position, Position)>,
     /// How many notices of gaps are behind it.
     pub(crate) notices: u64,
 }

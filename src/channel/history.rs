@@ -43,6 +43,7 @@ pub struct History {
     pub(crate) bytes: usize,
     pub(crate) age: Option<Duration>,
     pub(crate) linger: Duration,
+    pub(crate) completed: Duration,
     pub(crate) away_users: usize,
     pub(crate) away_bytes: usize,
     pub(crate) unconnected: bool,
@@ -56,6 +57,7 @@ impl History {
             bytes: 1 << 20,
             age: None,
             linger: Duration::from_secs(60),
+            completed: Duration::from_secs(60),
             away_users: 10_000,
             away_bytes: 256 << 20,
             unconnected: false,
@@ -81,7 +83,15 @@ impl History {
         self
     }
 
-    /// How many users may be away and have a history nevertheless. Default 10,000. While there are as many, the history of
+    /// For how long the history of a [complete](crate::GenericBroadcaster::complete) channel is kept, counted from its
+    /// completion, whoever connects meanwhile. Default 60 seconds: how late a page may reload and still get the whole run.
+    pub fn linger_completed(mut self, linger: Duration) -> Self {
+        self.completed = linger;
+        self
+    }
+
+    /// How many users may be away and have a history nevertheless. Default 10,000. Each [`Hold`](crate::Hold) counts as one,
+    /// whether or not somebody is connected, and is refused while there are as many. While there are as many, the history of
     /// a user who goes is forgotten at once.
     pub fn away_users(mut self, users: usize) -> Self {
         self.away_users = users;

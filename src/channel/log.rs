@@ -27,7 +27,7 @@ use super::origin::{Accepted, Label, Origin};
 use super::progress::{Progress, Stamp};
 use super::ring::{Feed, Ring};
 use super::shared::Standing;
-use super::window::{Retained, Window};
+use super::window::{Completion, Retained, Window};
 use super::{Missed, Replay, Resume, Retention};
 use crate::gap::{Gap, GapReason};
 use crate::position::{Place, Position};
@@ -76,6 +76,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                 unclaimed: false,
                 progress: Progress::at(upstream.map_or(own, |upstream| upstream.horizon())),
                 dropped_between: 0,
+                complete: None,
                 ahead: None,
             }),
             retention,
@@ -134,6 +135,9 @@ impl<T: Clone + Send + 'static> Log<T> {
         // What is not appended is dropped here and not under the lock: it may hold an attachment of the service.
         let mut make = Some(make);
         self.with(|window, discarded| {
+            if window.complete.is_some() {
+                return window.refuse(origin, discarded);
+            }
             let progress = window.progress;
             let (stamp, id) = match origin {
                 Origin::Here => {
@@ -141,22 +145,16 @@ impl<T: Clone + Send + 'static> Log<T> {
                     let offset = progress.last + 1;
                     (Stamp::at(offset), self.position(progress, offset))
                 }
-                Origin::Upstream(Place { position, previous }) => {
-                    if position.epoch != progress.epoch {
-                        return Accepted::Elsewhere;
-                    }
-                    if position.offset <= progress.last {
-                        return Accepted::Duplicate;
-                    }
-                    if previous > progress.last {
-                        return Accepted::OutOfOrder;
+                Origin::Upstream(place) => {
+                    if let Err(refused) = progress.turn(place) {
+                        return refused;
                     }
                     if let Some((notice, weight)) = window.ahead.take() {
                         let label = Label::notice(weight);
                         let stamp = Stamp::after(progress.last);
                         self.push((window, discarded), label, (at, stamp), notice, delivery);
                     }
-                    (Stamp::at(position.offset), Some(position))
+                    (Stamp::at(place.position.offset), Some(place.position))
                 }
                 Origin::Ahead { notice, weight } => {
                     let stamp = Stamp::after(progress.last);
@@ -210,6 +208,31 @@ impl<T: Clone + Send + 'static> Log<T> {
         delivery.send(event, label)
     }
 
+    /// Takes no event any more from now on. Of the engine's log, if it is the turn of what says so. A client at `last` or behind
+    /// it is known to have everything.
+    pub(super) fn complete(&self, place: Option<Place>, last: Option<u64>) -> Accepted {
+        let since = Instant::now();
+        self.with(|window, _| {
+            if let Some(completion) = &mut window.complete {
+                // Whoever reads the end in the engine's log knows better what is before it.
+                completion.last = completion.last.into_iter().chain(last).min();
+                return Accepted::Complete;
+            }
+            if let Some(place) = place {
+                if let Err(refused) = window.progress.turn(place) {
+                    return refused;
+                }
+                window.progress.last = place.position.offset;
+            }
+            window.complete = Some(Completion { since, last });
+            Accepted::Delivered(0)
+        })
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.with(|window, _| window.complete.is_some())
+    }
+
     /// The engine's log has nothing up to this place that is not here, or known to be missing.
     pub(super) fn catch_up(&self, place: Position) {
         self.with(|window, _| {
@@ -223,6 +246,9 @@ impl<T: Clone + Send + 'static> Log<T> {
     /// Compares itself with the end of the user's log, which has nothing between `newest` and `through`.
     pub(super) fn compare(&self, newest: Position, through: u64) -> Standing {
         self.with(|window, _| {
+            if window.complete.is_some() {
+                return Standing::Level;
+            }
             let progress = &mut window.progress;
             if newest.epoch != progress.epoch {
                 return Standing::Elsewhere;
@@ -258,19 +284,34 @@ impl<T: Clone + Send + 'static> Log<T> {
             let feed = ring.subscribe();
             let live = window.next;
             let unclaimed = std::mem::take(&mut window.unclaimed);
+            let progress = window.progress;
+            let resume = match resume {
+                Resume::Fresh if window.complete.is_some() => Resume::Start,
+                resume => resume,
+            };
+            let beginning = Position {
+                epoch: progress.epoch,
+                offset: 0,
+            };
             let start = match resume {
                 Resume::Fresh if unclaimed => Start::At(1),
                 Resume::Fresh => Start::At(live),
+                Resume::Start if self.is_own() => Start::At(1),
+                Resume::Start => self.find(window, beginning),
                 Resume::After(position) => self.find(window, position),
                 Resume::Unknown => Start::Unknown,
             };
-            // Who is given everything has yet to get it, and comes back from before it if cut off until then.
-            let gets_all = unclaimed && resume == Resume::Fresh;
-            let progress = window.progress;
             let last = self.position(progress, progress.last);
-            let cursor = match gets_all {
-                true => self.position(progress, progress.begun),
-                false => last,
+            // Who is given everything has yet to get it, and comes back from before it if cut off until then.
+            let cursor = match resume {
+                Resume::Fresh if unclaimed => self.position(progress, progress.begun),
+                Resume::Start => self.position(progress, 0),
+                Resume::Fresh | Resume::After(_) | Resume::Unknown => last,
+            };
+            let from = match resume {
+                Resume::Start => Some(beginning),
+                Resume::After(position) => Some(position),
+                Resume::Fresh | Resume::Unknown => None,
             };
             let next = match start {
                 Start::At(next) => next,
@@ -283,10 +324,10 @@ impl<T: Clone + Send + 'static> Log<T> {
                 welcome: Welcome {
                     gap: unknown.then(|| Gap::new(GapReason::Epoch, None).at(cursor)),
                     cursor,
-                    log: match (start, resume) {
-                        (Start::Log, _) => last,
-                        (Start::At(_), Resume::After(position)) if !self.is_own() => Some(position),
-                        _ => None,
+                    log: match start {
+                        Start::Log => from.zip(last),
+                        Start::At(_) if !self.is_own() => from.map(|from| (from, from)),
+                        Start::At(_) | Start::Unknown => None,
                     },
                     notices: 0,
                 },
@@ -311,6 +352,7 @@ impl<T: Clone + Send + 'static> Log<T> {
             true if offset > progress.last => Start::Unknown,
             // Offsets are the numbers of the channel's events. What the window has dropped is told when it is read.
             true => Start::At(offset + 1),
+            false if window.is_all(offset) => Start::At(window.next),
             false if offset < progress.dropped => Start::Log,
             false => Start::At(window.first_after(offset)),
         }
@@ -374,7 +416,8 @@ impl<T: Clone + Send + 'static> Log<T> {
             if window.away.is_some() || !is_deserted() {
                 return true;
             }
-            if !self.retention.away_users().take(1) {
+            let linger = self.retention.linger(window.complete.is_some());
+            if linger.is_zero() || !self.retention.away_users().take(1) {
                 return false;
             }
             while !self.retention.away_bytes().take(window.bytes) {
@@ -386,19 +429,23 @@ impl<T: Clone + Send + 'static> Log<T> {
         })
     }
 
-    /// Forgets events that are too old, and says whether the user has been away for too long.
-    pub(super) fn is_over(&self, now: Instant) -> bool {
+    /// Forgets events that are too old, and lets `close` decide if the user has been away, or the channel complete, for long
+    /// enough. Under the lock: nobody completes the channel between the decision and what comes of it.
+    pub(super) fn if_over<R>(&self, now: Instant, close: impl FnOnce() -> Option<R>) -> Option<R> {
         self.with(|window, discarded| {
             window.forget_old(Some(now), &self.retention, discarded);
-            let linger = self.retention.linger();
-            window
-                .away
-                .is_some_and(|since| now.saturating_duration_since(since) >= linger)
+            let since = window.complete.map(|completion| completion.since);
+            let linger = self.retention.linger(since.is_some());
+            let is_over = |since| now.saturating_duration_since(since) >= linger;
+            match since.or(window.away).is_some_and(is_over) {
+                true => close(),
+                false => None,
+            }
         })
     }
 
-    /// Gives back what a user who is away takes. Called by whoever has closed the channel, after that.
-    pub(crate) fn close(&self) {
+    /// Gives back what a user who is away takes. Called by whoever has closed the channel, or holds it, after that.
+    pub(crate) fn come_back(&self) {
         self.with(|window, _| window.come_back(&self.retention));
     }
 }

@@ -16,6 +16,7 @@
 //! - **Cursor**: the position after which a stream begins. A client that is cut off before its first event comes back with it.
 //! - **Seen**: the position of the last event that a client says it has.
 
+mod completion;
 mod connection;
 mod discarded;
 mod fanout;

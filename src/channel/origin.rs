@@ -58,6 +58,8 @@ pub(crate) enum Accepted {
     OutOfOrder,
     /// The channel is in another log.
     Elsewhere,
+    /// The channel is complete, and takes nothing any more.
+    Complete,
 }
 
 impl Accepted {
@@ -65,7 +67,7 @@ impl Accepted {
     pub(crate) fn reached(self) -> usize {
         match self {
             Self::Delivered(reached) => reached,
-            Self::Duplicate | Self::OutOfOrder | Self::Elsewhere => 0,
+            Self::Duplicate | Self::OutOfOrder | Self::Elsewhere | Self::Complete => 0,
         }
     }
 }

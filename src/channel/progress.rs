@@ -1,6 +1,7 @@
 //! Where a log is in the history that its ids are of: its own, or that of an engine's log.
 
-use crate::position::Position;
+use super::Accepted;
+use crate::position::{Place, Position};
 
 /// Offsets, all of one epoch. The log's own history has an epoch of the log's and counts its events from 1.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +24,21 @@ impl Progress {
             begun: offset,
             dropped: offset,
         }
+    }
+
+    /// Whether it is the turn of what the engine's log has at this place; if not, why.
+    pub(super) fn turn(&self, place: Place) -> Result<(), Accepted> {
+        let Place { position, previous } = place;
+        if position.epoch != self.epoch {
+            return Err(Accepted::Elsewhere);
+        }
+        if position.offset <= self.last {
+            return Err(Accepted::Duplicate);
+        }
+        if previous > self.last {
+            return Err(Accepted::OutOfOrder);
+        }
+        Ok(())
     }
 }
 

@@ -16,8 +16,10 @@ use crate::position::Position;
 /// Where a stream begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Resume {
-    /// With what comes from now on.
+    /// With what comes from now on; in a channel that is complete, where nothing comes, with what is kept.
     Fresh,
+    /// With the oldest event that is kept.
+    Start,
     /// Behind the last event that its client saw.
     After(Position),
     /// Its client saw events, and nobody can say which.

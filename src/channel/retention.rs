@@ -46,10 +46,10 @@ impl Retention {
         self.history.is_some()
     }
 
-    /// Whether a channel stays when its last connection has gone.
+    /// Whether a channel stays when its last connection has gone, at least once it is complete.
     pub(crate) fn lingers(&self) -> bool {
         self.history
-            .is_some_and(|history| !history.linger.is_zero())
+            .is_some_and(|history| !history.linger.max(history.completed).is_zero())
     }
 
     /// Whether users who have no channel get one when something is broadcast to them.
@@ -57,16 +57,24 @@ impl Retention {
         self.history.is_some_and(|history| history.unconnected)
     }
 
-    pub(super) fn linger(&self) -> Duration {
+    pub(super) fn linger(&self, is_complete: bool) -> Duration {
         self.history
-            .map_or(Duration::ZERO, |history| history.linger)
+            .map_or(Duration::ZERO, |history| match is_complete {
+                true => history.completed,
+                false => history.linger,
+            })
+    }
+
+    /// How many users may be away, if there is a history.
+    pub(crate) fn away_cap(&self) -> Option<usize> {
+        self.history.map(|history| history.away_users)
     }
 
     pub(super) fn age(&self) -> Option<Duration> {
         self.history.and_then(|history| history.age)
     }
 
-    pub(super) fn away_users(&self) -> &Room {
+    pub(crate) fn away_users(&self) -> &Room {
         &self.away_users
     }
 
@@ -86,7 +94,7 @@ impl Retention {
 }
 
 /// So much of something, of which no more is taken than there is.
-pub(super) struct Room {
+pub(crate) struct Room {
     taken: AtomicUsize,
     size: usize,
 }
@@ -100,7 +108,7 @@ impl Room {
     }
 
     /// Takes so much, if there is as much. Relaxed: this is an account, and orders nothing.
-    pub(super) fn take(&self, amount: usize) -> bool {
+    pub(crate) fn take(&self, amount: usize) -> bool {
         let mut taken = self.taken.load(Ordering::Relaxed);
         while amount <= self.size.saturating_sub(taken) {
             match self.taken.compare_exchange_weak(
@@ -116,7 +124,7 @@ impl Room {
         false
     }
 
-    pub(super) fn give_back(&self, amount: usize) {
+    pub(crate) fn give_back(&self, amount: usize) {
         self.taken.fetch_sub(amount, Ordering::Relaxed);
     }
 

@@ -8,12 +8,14 @@
 //! - Open, with connections: `attach` adds a member, unless the cap or the id forbids. `drain` turns all members into leaving
 //!   connections. `detach` removes a connection; if it was the last, the same step closes the channel, unless its history
 //!   lingers, and the caller must unlink it. `close` closes.
-//! - Open, without connections, while a history lingers: `attach` adds one. `close_if_deserted` closes, and so does `close`.
+//! - Open, without connections, while a history lingers or somebody holds the channel: `attach` adds one. `close_if_deserted`
+//!   closes unless it is held, and `close` closes.
 //! - Closed, with connections (after `close`): `attach` is refused. `drain` finds nobody. `detach` removes one; nobody
 //!   unlinks, the closer did.
 //! - Closed, empty: final. `attach` is refused, `detach` finds nobody.
 //!
-//! Where no history lingers there is no open channel without a connection: it is created with its first one in it.
+//! A hold is in like a connection, but is none: `release` is for it what `detach` is. Where no history lingers there is no open
+//! channel without either: it is created with its first one in it.
 //!
 //! Invariants:
 //!
@@ -59,6 +61,8 @@ struct State<T> {
     members: OrdSet<Member<T>>,
     /// By identity, since there may be namesakes.
     leaving: OrdMap<usize, Leaving<T>>,
+    /// How many keep the channel open without a connection.
+    holds: usize,
 }
 
 impl<T: Clone + Send + 'static> State<T> {
@@ -67,7 +71,7 @@ impl<T: Clone + Send + 'static> State<T> {
     }
 
     fn is_empty(&self) -> bool {
-        self.members.is_empty() && self.leaving.is_empty()
+        self.members.is_empty() && self.leaving.is_empty() && self.holds == 0
     }
 
     /// Whether so many members are the user's own. Observers are few, and told apart only where they may decide.
@@ -98,6 +102,7 @@ impl<T> Clone for State<T> {
             ring: self.ring.clone(),
             members: self.members.clone(),
             leaving: self.leaving.clone(),
+            holds: self.holds,
         }
     }
 }
@@ -146,6 +151,7 @@ impl<T: Clone + Send + 'static> Roster<T> {
                 ring: Some(Arc::new(Ring::new(capacity))),
                 members,
                 leaving: OrdMap::new(),
+                holds: 0,
             }),
             head: AtomicU64::new(0),
             lagged: AtomicU64::new(0),
@@ -173,9 +179,11 @@ impl<T: Clone + Send + 'static> Roster<T> {
             .is_some_and(|log| log.linger(|| self.is_deserted()))
     }
 
-    /// Whether the history has lingered long enough. Drops what has grown too old of it.
-    pub(crate) fn has_lingered(&self, now: Instant) -> bool {
-        self.log.as_ref().is_some_and(|log| log.is_over(now))
+    /// Closes the channel if its history has lingered long enough and nobody is in. Drops what has grown too old of it.
+    pub(crate) fn close_if_over(&self, now: Instant) -> bool {
+        let close = || self.close_if_deserted();
+        let closed = self.log.as_ref().and_then(|log| log.if_over(now, close));
+        closed.is_some()
     }
 
     /// Whether the channel stays open when its last member leaves.
@@ -212,9 +220,37 @@ impl<T: Clone + Send + 'static> Roster<T> {
     }
 
     pub(crate) fn detach(&self, connection: &Arc<Connection<T>>) -> Detached {
+        self.take_out(|state| state.without(connection))
+    }
+
+    /// Keeps the channel open until this is [taken back](Self::release); `false` if it is closed.
+    pub(crate) fn hold(&self) -> bool {
         loop {
             let state = self.state.load();
-            let Some(mut next) = state.without(connection) else {
+            if state.is_closed() {
+                return false;
+            }
+            let mut next = State::clone(&state);
+            next.holds += 1;
+            if self.state.compare_and_swap(&state, next) {
+                return true;
+            }
+        }
+    }
+
+    /// Takes a hold back.
+    pub(crate) fn release(&self) -> Detached {
+        self.take_out(|state| {
+            let mut next = state.clone();
+            next.holds -= 1;
+            Some(next)
+        })
+    }
+
+    fn take_out(&self, without: impl Fn(&State<T>) -> Option<State<T>>) -> Detached {
+        loop {
+            let state = self.state.load();
+            let Some(mut next) = without(&state) else {
                 return Detached::NotIn;
             };
             let deserts = next.is_empty() && !state.is_closed();
@@ -252,6 +288,7 @@ impl<T: Clone + Send + 'static> Roster<T> {
                 ring: Some(ring.clone()),
                 members: OrdSet::new(),
                 leaving,
+                holds: state.holds,
             };
             if self.state.compare_and_swap(&state, next) {
                 return Some(Retired(State {
@@ -273,9 +310,9 @@ impl<T: Clone + Send + 'static> Roster<T> {
         self.close_if(|_| true)
     }
 
-    /// Closes the channel if nobody is in; `false` if somebody is, or it was closed already.
-    pub(crate) fn close_if_deserted(&self) -> bool {
-        self.close_if(State::is_empty).is_some()
+    /// Closes the channel if nobody is in; `None` if somebody is, or it was closed already.
+    pub(crate) fn close_if_deserted(&self) -> Option<Retired<T>> {
+        self.close_if(State::is_empty)
     }
 
     /// Whether nobody is in, although the channel is open.

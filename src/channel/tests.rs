@@ -143,7 +143,8 @@ impl Node {
                 Unknown
             }
             (None, log) => {
-                let log = log.expect("it comes back to a log");
+                let (from, log) = log.expect("it comes back to a log");
+                assert_eq!(from, id);
                 match Seam::new(id, log).is_closed() {
                     true => Events(events),
                     false => Asked(log.offset, events),

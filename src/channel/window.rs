@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::Retention;
 use super::discarded::Discarded;
 use super::latest::{self, Latest, Removed};
 use super::progress::{Progress, Stamp};
+use super::{Accepted, Origin, Retention};
 use crate::metrics::Counters;
 
 pub(super) struct Window<T> {
@@ -33,9 +33,21 @@ pub(super) struct Window<T> {
     pub(super) progress: Progress,
     /// The number, in the channel, of the last dropped event that stood between two places of the history; 0 if there is none.
     pub(super) dropped_between: u64,
+    /// Once no event comes any more.
+    pub(super) complete: Option<Completion>,
     /// Streams were shown events ahead of the engine's log: what tells them of the gap before what that returns next, and its
     /// weight.
     pub(super) ahead: Option<(T, usize)>,
+}
+
+/// That a channel is complete.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Completion {
+    /// Since when.
+    pub(super) since: Instant,
+    /// A client that is at this offset of the engine's log, or behind it, has everything. Where the history is the channel's
+    /// own, the window says so.
+    pub(super) last: Option<u64>,
 }
 
 pub(super) struct Retained<T> {
@@ -218,6 +230,25 @@ impl<T> Window<T> {
         while let Some(held) = self.latest.forget_held(is_old) {
             self.let_go(Some(held), retention, discarded);
         }
+    }
+
+    /// Whether a client at this offset of the engine's log has everything that there will be.
+    pub(super) fn is_all(&self, offset: u64) -> bool {
+        let last = self.complete.and_then(|completion| completion.last);
+        last.is_some_and(|last| offset >= last)
+    }
+
+    /// Nothing comes behind the end. What the engine's log has there counts as taken, so that nobody looks for it.
+    pub(super) fn refuse(&mut self, origin: Origin<T>, discarded: &mut Discarded<T>) -> Accepted {
+        match origin {
+            Origin::Upstream(place) if place.position.epoch == self.progress.epoch => {
+                self.progress.last = self.progress.last.max(place.position.offset);
+            }
+            Origin::Ahead { notice, .. } => discarded.push(notice),
+            // What is kept of a log that was replaced is whole.
+            Origin::Here | Origin::Upstream(_) | Origin::Reset => {}
+        }
+        Accepted::Complete
     }
 
     /// The user is not away any more.

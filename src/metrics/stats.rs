@@ -12,9 +12,9 @@ use crate::end::EndReason;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Users that have a connection now.
+    /// Users that have a connection now, without those that count as away.
     pub users: usize,
-    /// Users that have none, and whose history is kept.
+    /// Users that have none, and whose history is kept; and each [`Hold`](crate::Hold), whether or not there is a connection.
     pub away: usize,
     /// Bytes that are kept for those.
     pub away_bytes: usize,

@@ -10,6 +10,8 @@
 //! 4. A registration that is refused gives its place back.
 //! 5. A connection that was let in is counted under its reason to end, once, by whoever removed it.
 
+mod runs;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -195,10 +197,10 @@ impl<T: Clone + Send + 'static> Registry<T> {
         Arc::new(Channel::open(user.clone(), hash, capacity, log, first))
     }
 
-    /// Gives a user who has no channel one that keeps what is broadcast, as long as there is room for it.
-    fn open_for_unconnected(&self, user: &str) {
+    /// Gives a user who has no channel one that keeps what is broadcast; `false` if there is no room for it.
+    fn open_for_unconnected(&self, user: &str) -> bool {
         let Some(log) = Log::of_unconnected(self.retention.clone()) else {
-            return;
+            return false;
         };
         let hash = self.users.hash(user);
         let channel = self.open(&user.into(), hash, Some(log.clone()), None);
@@ -207,8 +209,9 @@ impl<T: Clone + Send + 'static> Registry<T> {
             _ => Change::Put(channel.clone(), true),
         });
         if !put {
-            log.close();
+            log.come_back();
         }
+        true
     }
 
     /// Takes out a connection that has ended, and counts why; `false` if somebody else has done that.
@@ -227,6 +230,12 @@ impl<T: Clone + Send + 'static> Registry<T> {
             return false;
         }
         self.admission.give_back();
+        self.settle(roster, detached);
+        true
+    }
+
+    /// What has to follow when somebody is out.
+    fn settle(&self, roster: &Arc<Roster<T>>, detached: Detached) {
         match detached {
             Detached::OutAndClosed => self.unlink(roster),
             Detached::OutAndDeserted if !roster.linger() => {
@@ -234,7 +243,6 @@ impl<T: Clone + Send + 'static> Registry<T> {
             }
             _ => {}
         }
-        true
     }
 
     /// Ends one connection of a user and takes it out; `false` if there is none of this id.
@@ -301,8 +309,15 @@ impl<T: Clone + Send + 'static> Registry<T> {
     }
 
     /// Closes a channel that nobody is in.
-    pub(super) fn close_if_deserted(&self, roster: &Arc<Roster<T>>) {
-        if roster.close_if_deserted() {
+    fn close_if_deserted(&self, roster: &Arc<Roster<T>>) {
+        if roster.close_if_deserted().is_some() {
+            self.after_close(roster);
+        }
+    }
+
+    /// Closes a channel that nobody is in if it has lingered long enough.
+    pub(super) fn close_if_over(&self, roster: &Arc<Roster<T>>, now: Instant) {
+        if roster.close_if_over(now) {
             self.after_close(roster);
         }
     }
@@ -311,7 +326,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
     fn after_close(&self, roster: &Arc<Roster<T>>) {
         self.unlink(roster);
         if let Some(log) = roster.log() {
-            log.close();
+            log.come_back();
         }
     }
 

@@ -49,9 +49,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
                     count += 1;
                 }
             });
-            if roster.has_lingered(now) {
-                self.close_if_deserted(&roster);
-            }
+            self.close_if_over(&roster, now);
         }
         count
     }

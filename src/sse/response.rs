@@ -26,6 +26,10 @@ const EVENT_STREAM: [(HeaderName, &str); 3] = [
 /// caches, compressing proxies and nginx pass each event on as it comes. Returning the [`Subscription`] itself does the
 /// same with the default keep-alive.
 ///
+/// If the channel is [complete](crate::GenericBroadcaster::complete) and the client has all of it, the response is 204 without a
+/// body, at which an `EventSource` reconnects no more. With a [`view`](Self::view), which may have something to say nevertheless,
+/// it is a stream in any case.
+///
 /// Its extensions tell `tidings::serve::serve` when the stream is over, so that it does not wait for a client that does not
 /// read.
 ///
@@ -47,6 +51,8 @@ const EVENT_STREAM: [(HeaderName, &str); 3] = [
 #[must_use]
 pub struct SseResponse {
     body: SseBody,
+    /// Nothing is to be sent, and nothing will come.
+    is_exhausted: bool,
     #[cfg(feature = "serve")]
     end: crate::subscription::StreamEnd,
 }
@@ -57,6 +63,7 @@ impl SseResponse {
         Self {
             #[cfg(feature = "serve")]
             end: subscription.guard().stream_end(),
+            is_exhausted: subscription.is_exhausted(),
             body: SseBody::new(subscription),
         }
     }
@@ -70,6 +77,7 @@ impl SseResponse {
     /// Sets what the client is shown of the events, see [`SseBody::view`].
     pub fn view(mut self, view: impl View) -> Self {
         self.body = self.body.view(view);
+        self.is_exhausted = false;
         self
     }
 
@@ -103,6 +111,9 @@ impl SseResponse {
 
 impl IntoResponse for SseResponse {
     fn into_response(self) -> Response {
+        if self.is_exhausted {
+            return StatusCode::NO_CONTENT.into_response();
+        }
         let response = (EVENT_STREAM, Body::new(self.body)).into_response();
         #[cfg(feature = "serve")]
         let response = (axum::Extension(self.end), response).into_response();
@@ -124,6 +135,7 @@ impl IntoResponse for BroadcastError {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
             Self::Encode(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Complete => StatusCode::CONFLICT,
             Self::NotRelayed { reason, .. } => match reason {
                 RelayError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
                 RelayError::Refused => StatusCode::BAD_GATEWAY,

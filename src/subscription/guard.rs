@@ -102,6 +102,11 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
         self.connection.poll_next(cx, self.registry.ring(), head)
     }
 
+    /// The engine's log says that no event comes behind this offset: to the channel as well, which began behind that.
+    pub(super) fn complete(&self, last: u64) {
+        self.roster.complete(None, Some(last));
+    }
+
     pub(super) fn notices(&self) -> u64 {
         self.roster.notices()
     }

@@ -95,15 +95,16 @@ impl<T: Clone + Send + 'static> Subscription<T> {
             connection,
             welcome,
         } = admitted;
-        let cursor = welcome.cursor.filter(|_| resume == Resume::Fresh);
+        let is_new = matches!(resume, Resume::Fresh | Resume::Start);
+        let cursor = welcome.cursor.filter(|_| is_new);
         Self {
             filter: filter(&welcome),
             cursor,
             seen: match resume {
                 Resume::After(position) => Some(position),
-                Resume::Fresh | Resume::Unknown => None,
+                Resume::Fresh | Resume::Start | Resume::Unknown => None,
             },
-            has_id: welcome.cursor.is_some() || resume != Resume::Fresh,
+            has_id: welcome.cursor.is_some() || !is_new,
             is_told: false,
             restart_id: None,
             guard: ConnectionGuard::new(registry.clone(), roster, connection),
@@ -211,6 +212,13 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         self.guard.connection().end_reason()
     }
 
+    /// Whether the channel is [complete](crate::GenericBroadcaster::complete) and the client has all of it: the stream ends
+    /// without an event. As a response it is then 204, at which an `EventSource` reconnects no more.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        self.end_reason() == Some(EndReason::Completed) && self.place().is_some()
+    }
+
     /// Ends it on behalf of what reads from it.
     pub(crate) fn end(&self, reason: EndReason) {
         self.guard.connection().end(reason);
@@ -286,7 +294,11 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         }
         if let Some(filter) = &mut self.filter {
             match filter.poll_before(cx) {
-                Poll::Ready(None) => {}
+                Poll::Ready(None) => {
+                    if let Some(last) = filter.last() {
+                        self.guard.complete(last);
+                    }
+                }
                 // The connection is not polled, and cannot say this itself.
                 _ if self.guard.connection().is_told_to_end(cx) => {
                     self.guard.connection().conclude();
@@ -349,6 +361,11 @@ impl Deadline {
 pub(crate) trait ResumeFilter<T>: Send + Sync + std::fmt::Debug {
     /// What comes before anything that the channel has; `None` from when there is no more of it.
     fn poll_before(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Gap>>>;
+
+    /// The user's last event, if the engine's log says that no other comes.
+    fn last(&self) -> Option<u64> {
+        None
+    }
 
     /// What becomes of a gap that the channel has, which has sent so many notices of gaps by now. `None` if the client
     /// lacks nothing of it.

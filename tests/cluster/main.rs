@@ -19,6 +19,7 @@ mod cancel;
 mod local_after;
 mod many;
 mod quiet;
+mod runs;
 #[cfg(feature = "serve")]
 mod three_servers;
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tidings::{
     BroadcastError, Broadcaster, Builder, ConfigError, ConnectionGuard, ConnectionId,
     ConnectionInfo, Data, EncodeError, EventId, EventSender, Field, Frame, Gap, GapReason,
-    GenericBroadcaster, History, JsonEvent, KeepAlive, LastEventId, RegisterError, SseBody, Stats,
-    Subscription, Text, ToSse, TraceParent, UserId,
+    GenericBroadcaster, History, Hold, JsonEvent, KeepAlive, LastEventId, RegisterError, SseBody,
+    Stats, Subscription, Text, ToSse, TraceParent, UserId,
 };
 
 fn all<T: Send + Sync + Unpin + 'static>() {}
@@ -43,6 +43,7 @@ fn types_go_wherever_a_service_needs_them() {
     all::<Builder<Text>>();
     all::<Subscription>();
     all::<ConnectionGuard>();
+    all::<Hold>();
     all::<ConnectionInfo>();
     all::<EventSender>();
     all::<SseBody>();

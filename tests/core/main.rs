@@ -22,6 +22,7 @@ mod metrics;
 mod own_ids;
 mod panics;
 mod publisher;
+mod runs;
 mod service_code;
 mod testkit_decoder;
 mod view;

@@ -20,6 +20,7 @@ mod nginx;
 mod page_client;
 #[cfg(feature = "agents")]
 mod reconnect;
+mod runs;
 
 #[allow(dead_code, reason = "benchmarks use all of it")]
 #[path = "../../benches/support"]

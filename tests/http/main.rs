@@ -15,6 +15,8 @@ mod heads;
 mod http;
 #[cfg(feature = "axum")]
 mod responses;
+#[cfg(feature = "axum")]
+mod runs;
 #[cfg(feature = "serve")]
 mod serve;
 #[cfg(feature = "http2")]

@@ -86,7 +86,8 @@ impl Relay {
                         self.follow(registry, &user);
                         reads.compare(vec![user]);
                     }
-                    Some(Accepted::Delivered(_) | Accepted::Duplicate) | None => {}
+                    Some(Accepted::Delivered(_) | Accepted::Duplicate | Accepted::Complete)
+                    | None => {}
                 }
                 taken.is_some()
             }
@@ -106,7 +107,7 @@ impl Relay {
         let shown = self.shown(&envelope);
         let sample = match &envelope.what {
             What::Event { .. } => Sample::take(self.name),
-            What::Lost(_) => None,
+            What::Lost(_) | What::Complete => None,
         };
         let is_sampled = sample.is_some();
         let accepted = self.append(channel, envelope.what, Origin::Upstream(place), |draft| {
@@ -153,6 +154,7 @@ impl Relay {
                 draft,
             } => (key, relay_data, draft),
             What::Lost(count) => return note(channel, origin, count),
+            What::Complete => return complete(channel, origin),
         };
         let draft = finish(self.attach(draft.with_epoch(channel.id_epoch()), relay_data));
         let label = Label::event(draft.weight(), key.as_deref());
@@ -247,6 +249,19 @@ impl Relay {
 pub(super) fn users_of(registry: &Users) -> Vec<UserId> {
     let rosters = registry.rosters();
     rosters.iter().map(|roster| roster.user().clone()).collect()
+}
+
+/// No event of the user comes any more.
+fn complete(channel: &Channel<Arc<Frame>>, origin: Origin<Arc<Frame>>) -> Accepted {
+    let place = match origin {
+        Origin::Upstream(place) => Some(place),
+        Origin::Here => None,
+        // It is not shown before the log has it.
+        Origin::Ahead { .. } | Origin::Reset => return Accepted::Duplicate,
+    };
+    // A place that was read from the log does not say what is before it.
+    let last = place.map(|place| place.previous).filter(|last| *last > 0);
+    channel.roster().complete(place, last)
 }
 
 /// Tells all streams of a user that events of other nodes are missing.

@@ -382,7 +382,7 @@ impl Item {
         let What::Event(event) = &self.what else {
             return;
         };
-        if self.unknown.is_some() || self.shown.is_some() {
+        if self.unknown.is_some() || self.shown.is_some() || backplane::is_complete(&event.body) {
             return;
         }
         let number = *count + 1;

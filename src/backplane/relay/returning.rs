@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 
 use super::Relay;
-use super::stretch::Stretch;
+use super::stretch::{Item, Stretch};
 use crate::backplane::Missing;
 use crate::channel::{Reading, Seam, Welcome};
 use crate::frame::Frame;
@@ -63,18 +63,15 @@ struct Reader {
     gap: Option<Gap>,
     /// What was read, and how much of it the client has.
     stretch: Option<(Arc<Stretch>, usize)>,
+    /// The last event, once the log has said that no other comes.
+    last: Option<u64>,
     /// What is being read.
     asked: Option<oneshot::Receiver<Option<Arc<Stretch>>>>,
 }
 
 impl Returning {
-    pub(crate) fn new(
-        relay: Arc<Relay>,
-        user: UserId,
-        from: Option<Position>,
-        welcome: &Welcome,
-    ) -> Self {
-        let reader = from.zip(welcome.log).map(|(from, joined)| {
+    pub(crate) fn new(relay: Arc<Relay>, user: UserId, welcome: &Welcome) -> Self {
+        let reader = welcome.log.map(|(from, joined)| {
             let seam = Seam::new(from, joined);
             let asked = (!seam.is_closed()).then(|| relay.ask(&user, from));
             Box::new(Reader {
@@ -83,6 +80,7 @@ impl Returning {
                 seam,
                 gap: None,
                 stretch: None,
+                last: None,
                 asked,
             })
         });
@@ -115,10 +113,18 @@ impl Reader {
         let (stretch, at) = self.stretch.as_mut()?;
         let next = stretch.items.get(*at).map(|(_, item)| item.clone());
         *at += 1;
-        if next.is_none() {
-            self.stretch = None;
+        match next {
+            Some(Item::Event(frame)) => return Some(Ok(frame)),
+            Some(Item::Gap(gap)) => return Some(Err(gap)),
+            Some(Item::End) => {
+                let before = (*at).checked_sub(2).map(|at| stretch.items[at].0);
+                self.last = Some(before.unwrap_or(stretch.after.offset));
+                self.asked = None;
+            }
+            None => {}
         }
-        next
+        self.stretch = None;
+        None
     }
 
     fn read(&mut self, stretch: Option<Arc<Stretch>>) {
@@ -168,6 +174,10 @@ impl ResumeFilter<Arc<Frame>> for Returning {
             // Nobody answers when the broadcaster has gone.
             reader.read(answer.ok().flatten());
         }
+    }
+
+    fn last(&self) -> Option<u64> {
+        self.reader.as_ref()?.last
     }
 
     fn widen(&mut self, gap: Gap, notices: u64) -> Option<Gap> {

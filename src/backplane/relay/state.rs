@@ -172,6 +172,16 @@ impl Relay {
         pushed
     }
 
+    /// Hands over that no event of this user comes any more.
+    pub(crate) fn complete(&self, user: (u64, &str)) -> Result<(), RelayError> {
+        let write = |bytes: &mut Vec<u8>| backplane::complete(self.node, bytes);
+        let pushed = self.outbox.push(user, None, backplane::HEAD, write);
+        if pushed.is_err() {
+            self.counters.refused.add(1);
+        }
+        pushed
+    }
+
     /// A stream of this user has begun.
     pub(crate) fn begin(&self, user: &UserId) {
         self.interests.begin(user);

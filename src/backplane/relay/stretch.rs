@@ -22,7 +22,15 @@ pub(super) struct Asked {
 }
 
 /// What streams get, with its offset.
-pub(super) type Items = Vec<(u64, Result<Arc<Frame>, Gap>)>;
+pub(super) type Items = Vec<(u64, Item)>;
+
+#[derive(Clone)]
+pub(super) enum Item {
+    Event(Arc<Frame>),
+    Gap(Gap),
+    /// Nothing comes behind it.
+    End,
+}
 
 /// A part of a user's log.
 pub(super) struct Stretch {
@@ -94,13 +102,14 @@ impl Relay {
             let shown = self.shown(&envelope);
             let item = match envelope.what {
                 What::Lost(missed) => {
-                    Err(Gap::new(GapReason::Backplane, missed).at(Some(*position)))
+                    Item::Gap(Gap::new(GapReason::Backplane, missed).at(Some(*position)))
                 }
+                What::Complete => Item::End,
                 What::Event {
                     relay_data, draft, ..
                 } => {
                     let draft = self.attach(draft.with_epoch(Some(position.epoch)), relay_data);
-                    Ok(Arc::new(draft.with_shown(shown).finish(Some(*position))))
+                    Item::Event(Arc::new(draft.with_shown(shown).finish(Some(*position))))
                 }
             };
             Some((position.offset, item))

@@ -1,0 +1,285 @@
+//! `channel/completion.rs`, and holds: a channel that is complete ends its streams behind the last event, whoever comes when, and
+//! a channel that is held is there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use loom::thread;
+use tokio::time::Instant;
+
+use super::support::*;
+use crate::channel::{Accepted, History, Label, Origin, Resume};
+use crate::end::EndReason;
+use crate::registry::Limits;
+use crate::subscription::{Hold, Subscription};
+
+/// Whose history lingers until it is swept; for an hour if it is complete.
+fn hub_of_runs() -> Hub {
+    let history = History::new(8).linger(Duration::from_millis(1));
+    hub_with(Limits {
+        history: Some(history.linger_completed(Duration::from_secs(3600))),
+        ..limits()
+    })
+}
+
+fn complete(hub: &Hub) -> Accepted {
+    hub.complete("u").expect("there is room")
+}
+
+fn is_complete(hub: &Hub) -> bool {
+    let is_complete = hub.with("u", |channel| channel.roster().is_complete());
+    is_complete.unwrap_or(false)
+}
+
+fn try_publish(hub: &Hub, event: u32) -> Accepted {
+    let append = |channel: &crate::channel::Channel<u32>| {
+        channel.append(Origin::Here, Label::event(1, None), |_| event)
+    };
+    hub.with("u", append).expect("there is a channel")
+}
+
+fn hold(hub: &Hub) -> Hold<u32> {
+    Hold::take(hub, &"u".into()).expect("there is room")
+}
+
+/// It has ended, and why.
+fn assert_completed(stream: &Subscription<u32>, read: &Read) {
+    assert!(read.ended, "nothing comes any more");
+    assert_eq!(stream.end_reason(), Some(EndReason::Completed));
+}
+
+/// Nobody is connected: nothing may be left behind once the hour is over.
+fn assert_over(hub: &Hub) {
+    hub.sweep(Instant::now() + Duration::from_secs(7200));
+    assert_empty(hub);
+    let retention = hub.retention();
+    assert_eq!((retention.away(), retention.kept_for_away()), (0, 0));
+}
+
+/// Is an event either in front of the end, for every stream, or refused?
+///
+/// Fails: a_complete_channel_takes_events, whoever_completes_tells_nobody.
+#[test]
+fn complete_meets_broadcast() {
+    model(8, || {
+        let hub = hub_of_runs();
+        let mut one = register(&hub, "u", "a");
+        let sender = {
+            let hub = hub.clone();
+            thread::spawn(move || try_publish(&hub, 1))
+        };
+        complete(&hub);
+        let before = read(&mut one);
+        let accepted = sender.join().unwrap();
+        assert_completed(&one, &before);
+        match accepted {
+            Accepted::Delivered(reached) => assert_eq!((reached, before.events), (1, vec![1])),
+            refused => assert_eq!((refused, before.events), (Accepted::Complete, vec![])),
+        }
+        assert_eq!(try_publish(&hub, 2), Accepted::Complete);
+        drop(one);
+        assert_over(&hub);
+    });
+}
+
+/// Does a stream that waits read what came before the end, and is it woken for that?
+///
+/// Fails: whoever_completes_tells_nobody, finish_does_not_wake.
+#[test]
+fn complete_meets_a_reading_stream() {
+    model(400, || {
+        let hub = hub_of_runs();
+        let mut one = register(&hub, "u", "a");
+        let reader = thread::spawn(move || {
+            assert_eq!(wait(&mut one), Some(Ok(1)));
+            assert_eq!(wait(&mut one), None);
+        });
+        publish(&hub, "u", 1);
+        complete(&hub);
+        reader.join().unwrap();
+        assert_over(&hub);
+    });
+}
+
+/// Does a stream that begins while its channel is completed get all that is kept, and end?
+///
+/// Fails: a_newcomer_does_not_ask_for_the_end, a_newcomer_asks_too_early, who_has_not_begun_is_told_of_the_end.
+#[test]
+fn complete_meets_resume() {
+    model(50, || {
+        let hub = hub_of_runs();
+        let held = hold(&hub);
+        publish(&hub, "u", 1);
+        let completer = {
+            let hub = hub.clone();
+            thread::spawn(move || complete(&hub))
+        };
+        let mut late = resume(&hub, "u", "a", Resume::Start);
+        completer.join().unwrap();
+        let read = read(&mut late);
+        assert_completed(&late, &read);
+        assert_eq!((read.events, read.gaps.len()), (vec![1], 0));
+        drop((held, late));
+        assert_over(&hub);
+    });
+}
+
+/// The same for one who does not come back: it gets what comes, or, of a channel that is complete, everything.
+///
+/// Fails: a_newcomer_does_not_ask_for_the_end.
+#[test]
+fn complete_meets_register() {
+    model(50, || {
+        let hub = hub_of_runs();
+        let held = hold(&hub);
+        publish(&hub, "u", 1);
+        let completer = {
+            let hub = hub.clone();
+            thread::spawn(move || complete(&hub))
+        };
+        let mut late = register(&hub, "u", "a");
+        completer.join().unwrap();
+        let read = read(&mut late);
+        assert_completed(&late, &read);
+        assert!(read.events.is_empty() || read.events == [1]);
+        drop((held, late));
+        assert_over(&hub);
+    });
+}
+
+/// A stream is cut while its channel is completed: it has ended, and its place is given back once.
+///
+/// Fails: disconnect_gives_the_places_back.
+#[test]
+fn complete_meets_disconnect() {
+    model(300, || {
+        let hub = hub_of_runs();
+        let mut one = register(&hub, "u", "a");
+        publish(&hub, "u", 1);
+        let other = {
+            let hub = hub.clone();
+            thread::spawn(move || hub.disconnect("u"))
+        };
+        complete(&hub);
+        assert_eq!(other.join().unwrap(), 1);
+        assert!(read(&mut one).ended);
+        assert!(is_complete(&hub));
+        let mut late = resume(&hub, "u", "b", Resume::Start);
+        let read = read(&mut late);
+        assert_completed(&late, &read);
+        assert_eq!(read.events, [1]);
+        drop((one, late));
+        assert_over(&hub);
+    });
+}
+
+/// The history of a user who is away is forgotten just when the channel is completed: is the end remembered?
+///
+/// Fails: the_linger_is_asked_before_the_lock, a_closed_channel_is_completed.
+#[test]
+fn complete_meets_sweep() {
+    model(30, || {
+        let hub = hub_of_runs();
+        drop(register(&hub, "u", "a"));
+        let sweeper = {
+            let hub = hub.clone();
+            thread::spawn(move || sweep(&hub))
+        };
+        complete(&hub);
+        sweeper.join().unwrap();
+        assert!(is_complete(&hub));
+        let mut late = register(&hub, "u", "b");
+        let read = read(&mut late);
+        assert_completed(&late, &read);
+        drop(late);
+        assert_over(&hub);
+    });
+}
+
+/// The channel is forgotten while it is completed: its stream ends, and nothing is left behind.
+///
+/// Fails: a_closed_log_keeps_its_room.
+#[test]
+fn complete_meets_forget() {
+    model(200, || {
+        let hub = hub_of_runs();
+        let mut one = register(&hub, "u", "a");
+        publish(&hub, "u", 1);
+        let other = {
+            let hub = Arc::clone(&hub);
+            thread::spawn(move || hub.forget("u"))
+        };
+        complete(&hub);
+        other.join().unwrap();
+        let read = read(&mut one);
+        assert_eq!((read.events, read.ended), (vec![1], true));
+        drop(one);
+        assert_over(&hub);
+    });
+}
+
+/// Two complete the same channel.
+#[test]
+fn complete_meets_complete() {
+    model(200, || {
+        let hub = hub_of_runs();
+        let other = {
+            let hub = hub.clone();
+            thread::spawn(move || complete(&hub))
+        };
+        let both = [complete(&hub), other.join().unwrap()];
+        assert!(both.contains(&Accepted::Delivered(0)) && both.contains(&Accepted::Complete));
+        assert_eq!(hub.retention().away(), 1);
+        assert_over(&hub);
+    });
+}
+
+/// The last connection leaves, or the history has lingered, just when somebody holds it: what comes is kept.
+///
+/// Fails: a_hold_is_not_in, a_hold_is_stored.
+#[test]
+fn hold_meets_the_last_drop() {
+    model(500, || {
+        let hub = hub_of_runs();
+        let one = register(&hub, "u", "a");
+        let leaver = {
+            let hub = hub.clone();
+            thread::spawn(move || {
+                drop(one);
+                sweep(&hub);
+            })
+        };
+        let held = hold(&hub);
+        publish(&hub, "u", 1);
+        leaver.join().unwrap();
+        sweep(&hub);
+        assert_eq!(hub.retention().away(), 1, "one place for the hold");
+        let mut late = resume(&hub, "u", "b", Resume::Start);
+        assert_eq!(read(&mut late).events, [1]);
+        drop((held, late));
+        assert_over(&hub);
+    });
+}
+
+/// A hold ends while somebody comes: who is in is reached, and the channel is closed if nobody is.
+///
+/// Fails: a_deserted_channel_is_closed_whoever_came, a_released_channel_stays.
+#[test]
+fn release_meets_register() {
+    model(100, || {
+        let history = History::new(8).away_users(1);
+        let hub = hub_with(Limits {
+            history: Some(history.linger(Duration::ZERO)),
+            ..limits()
+        });
+        let held = hold(&hub);
+        let holder = thread::spawn(move || drop(held));
+        let mut one = register(&hub, "u", "a");
+        holder.join().unwrap();
+        assert_eq!(publish(&hub, "u", 1), 1, "who is in is reached");
+        assert_eq!(read(&mut one).events, [1]);
+        drop(one);
+        assert_empty(&hub);
+        assert_eq!(hub.retention().away(), 0);
+    });
+}

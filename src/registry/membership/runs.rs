@@ -1,0 +1,55 @@
+//! Channels that are held without a connection, and those that are completed.
+
+use std::sync::Arc;
+
+use super::{Change, Log, Registry, UserId};
+use crate::channel::{Accepted, Roster};
+
+impl<T: Clone + Send + 'static> Registry<T> {
+    /// Keeps a user's channel open, a new one if there is none, until it is [let go](Self::release); `None` if there is no room.
+    pub(crate) fn hold(&self, user: &UserId) -> Option<Arc<Roster<T>>> {
+        if !self.retention.away_users().take(1) {
+            return None;
+        }
+        let hash = self.users.hash(user);
+        let mut fresh = None;
+        let roster = self.users.update(hash, user, |there| {
+            if let Some(channel) = there.filter(|channel| channel.roster().hold()) {
+                return Change::Leave(channel.roster().clone());
+            }
+            let channel = fresh.get_or_insert_with(|| {
+                let log = Log::new(self.retention.clone());
+                let channel = self.open(user, hash, Some(log), None);
+                channel.roster().hold();
+                channel
+            });
+            Change::Put(channel.clone(), channel.roster().clone())
+        });
+        if let Some(log) = roster.log() {
+            log.come_back();
+        }
+        Some(roster)
+    }
+
+    /// Lets a channel go that was held.
+    pub(crate) fn release(&self, roster: &Arc<Roster<T>>) {
+        self.retention.away_users().give_back(1);
+        self.settle(roster, roster.release());
+    }
+
+    /// Completes a user's channel; one who has none gets one that says so. `None` if there is no room for that.
+    pub(crate) fn complete(&self, user: &str) -> Option<Accepted> {
+        loop {
+            let completed = self.with(user, |channel| {
+                let accepted = channel.roster().complete(None, None);
+                // If it was closed before, nobody finds it there.
+                (!channel.roster().is_closed()).then_some(accepted)
+            });
+            match completed.flatten() {
+                Some(accepted) => return Some(accepted),
+                None if self.open_for_unconnected(user) => {}
+                None => return None,
+            }
+        }
+    }
+}
