@@ -81,7 +81,7 @@ fn unregister_meets_a_waiting_stream() {
 
 /// Polls a stream until it has an event, then waits for its socket alone, as a server does. Returns when the stream is over.
 fn wait_for_the_socket(mut stream: Subscription<u32>) {
-    let end = stream.guard().stream_end();
+    let end = stream.guard().stream_handle();
     let mut is_full = false;
     loom::future::block_on(std::future::poll_fn(|cx| {
         is_full = is_full || poll(&mut stream, cx).is_ready();

@@ -42,5 +42,7 @@ mod roster;
 #[cfg(not(shuttle))]
 mod runs;
 #[cfg(not(shuttle))]
+mod shard;
+#[cfg(not(shuttle))]
 mod shared;
 mod support;

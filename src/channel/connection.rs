@@ -41,7 +41,7 @@ use crate::sync::{AtomicUsize, Mutex, TryCell, contain, has_turn, spin_loop};
 
 /// Bits of the phase. Ended outweighs finishing; cut says that it was ended from outside, and never stands without ended.
 const FINISHING: usize = 1;
-const ENDED: usize = 2;
+pub(super) const ENDED: usize = 2;
 const CUT: usize = 4;
 /// The reason stands above these, as its number plus one.
 const REASON: u32 = 3;
@@ -63,8 +63,8 @@ pub(crate) struct Connection<T> {
     expires: OnceLock<Instant>,
     /// When it was first seen to be too far behind, on the clock of whoever sweeps; zero if it is not.
     behind_since: AtomicU64,
-    phase: AtomicUsize,
-    reader: TryCell<Reader<T>>,
+    pub(super) phase: AtomicUsize,
+    pub(super) reader: TryCell<Reader<T>>,
     /// The task that waits for the client, and gives that up when it learns of a cut (invariant 4).
     watcher: Mutex<Option<Waker>>,
 }
@@ -82,6 +82,7 @@ impl<T: Clone + Send + 'static> Connection<T> {
             behind_since: AtomicU64::new(0),
             phase: AtomicUsize::new(0),
             reader: TryCell::new(Reader {
+                left: None,
                 feed: None,
                 replay: None,
                 waker: None,
@@ -129,7 +130,7 @@ impl<T: Clone + Send + 'static> Connection<T> {
     }
 
     /// Counts what the stream has read or lost. Nobody else writes the position once there is a stream.
-    fn advance(&self, events: u64) {
+    pub(super) fn advance(&self, events: u64) {
         let position = self.position.load(Ordering::Relaxed);
         self.position.store(position + events, Ordering::Relaxed);
     }
@@ -200,9 +201,10 @@ impl<T: Clone + Send + 'static> Connection<T> {
     /// Where its stream is in the history, if that has read everything. For the stream itself.
     pub(crate) fn place(&self) -> Option<Position> {
         // If somebody else is in there, it is to end that.
-        let place = self
-            .reader
-            .try_with(|reader| reader.replay.as_ref()?.place());
+        let place = self.reader.try_with(|reader| match reader.left {
+            Some(_) => None,
+            None => reader.replay.as_ref()?.place(),
+        });
         self.look_again();
         place.flatten()
     }
@@ -382,14 +384,14 @@ impl<T: Clone + Send + 'static> Connection<T> {
         let taken = self.reader.try_with(|reader| {
             (
                 reader.feed.take(),
-                reader.replay.take(),
+                (reader.replay.take(), reader.left.take()),
                 reader.waker.take(),
             )
         });
-        let Some((feed, replay, waker)) = taken else {
+        let Some((feed, read, waker)) = taken else {
             return;
         };
-        contain(|| drop((feed, replay)));
+        contain(|| drop((feed, read)));
         if let Some(waker) = waker {
             contain(|| waker.wake());
         }
@@ -402,7 +404,7 @@ impl<T: Clone + Send + 'static> Connection<T> {
     /// other, or a feed would stay, or a stream would sleep on. So both touch the phase by a read-modify-write, and
     /// these stand in one order. Ours after the other: we see the new phase. Ours before: the other reads what we wrote,
     /// so it sees the reader let go of, and finds there what is to be dropped and woken.
-    fn look_again(&self) -> usize {
+    pub(super) fn look_again(&self) -> usize {
         let phase = self.phase.fetch_or(0, Ordering::AcqRel);
         if phase & ENDED != 0 {
             self.release();
@@ -411,33 +413,45 @@ impl<T: Clone + Send + 'static> Connection<T> {
     }
 }
 
+/// What a feed yields.
+pub(super) type Item<T> = Option<Result<T, Box<Missed>>>;
+
 /// What the stream reads from, and the task that waits for the next event.
-struct Reader<T> {
-    feed: Option<Feed<T>>,
+pub(super) struct Reader<T> {
+    /// What an attendant has left to the stream.
+    pub(super) left: Option<Box<Item<T>>>,
+    pub(super) feed: Option<Feed<T>>,
     /// Where the channel has a log.
     replay: Option<Box<Replay<T>>>,
-    waker: Option<Waker>,
+    pub(super) waker: Option<Waker>,
 }
 
 impl<T: Clone + Send + 'static> Reader<T> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Box<Missed>>>> {
-        let Some(feed) = &mut self.feed else {
-            return Poll::Ready(None);
-        };
-        let polled = match &mut self.replay {
-            Some(replay) => replay.poll(feed, cx),
-            None => feed
-                .poll_next(cx)
-                .map(|next| next.map(|item| item.map_err(Missed::lagged))),
-        };
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Item<T>> {
+        let polled = self.poll_item(cx);
         if polled.is_pending() {
             self.keep(cx);
         }
         polled
     }
 
+    pub(super) fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Item<T>> {
+        if let Some(item) = self.left.take() {
+            return Poll::Ready(*item);
+        }
+        let Some(feed) = &mut self.feed else {
+            return Poll::Ready(None);
+        };
+        match &mut self.replay {
+            Some(replay) => replay.poll(feed, cx),
+            None => feed
+                .poll_next(cx)
+                .map(|next| next.map(|item| item.map_err(Missed::lagged))),
+        }
+    }
+
     /// What is to be released after a poll, outside of the cell.
-    fn owes(&self) -> Option<Arc<Deferred<T>>> {
+    pub(super) fn owes(&self) -> Option<Arc<Deferred<T>>> {
         self.feed.as_ref()?.owes()
     }
 

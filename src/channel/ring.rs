@@ -41,6 +41,7 @@ impl<T: Clone + Send + 'static> Ring<T> {
         let deferred = Release(Arc::new(Deferred {
             queue: sender.leaf(VecDeque::with_capacity(FIRST)),
             is_any: AtomicBool::new(false),
+            attendants: sender.leaf(Vec::new()),
         }));
         Self { sender, deferred }
     }
@@ -53,7 +54,11 @@ impl<T: Clone + Send + 'static> Ring<T> {
             home: self.deferred.0.clone(),
         };
         match self.sender.send(parcel) {
-            Ok(reached) => (reached, None),
+            Ok(reached) => {
+                // After it is there: an attendant that comes in between is woken for nothing.
+                self.deferred.0.wake_attendants();
+                (reached, None)
+            }
             Err(mut parcel) => (0, parcel.event.take()),
         }
     }
@@ -72,6 +77,7 @@ impl<T: Clone + Send + 'static> Ring<T> {
             receiver: self.sender.subscribe(),
             waker: Waker::from(seat.clone()),
             seat: Leave(seat),
+            is_attended: false,
         }
     }
 
@@ -113,6 +119,8 @@ pub(super) struct Deferred<T> {
     queue: Leaf<VecDeque<Owed<T>>>,
     /// Whether there is anything. Relaxed: it is asked by whoever may have put it there, who has seen what it did itself.
     is_any: AtomicBool,
+    /// The tasks that read for feeds which do not wait by themselves. Each is here until an event comes.
+    attendants: Leaf<Vec<(usize, Waker)>>,
 }
 
 enum Owed<T> {
@@ -127,6 +135,14 @@ impl<T> Deferred<T> {
             queue.push_back(owed);
             self.is_any.store(true, Ordering::Relaxed);
         });
+    }
+
+    /// Called under the log's lock.
+    fn wake_attendants(&self) {
+        let woken = self.attendants.with_inside(std::mem::take);
+        for (_, waker) in woken {
+            self.push(Owed::Wake(waker));
+        }
     }
 
     /// Drops and wakes what there is. Called where no lock is held.
@@ -202,18 +218,29 @@ pub(super) struct Feed<T> {
     /// Wakes the seat.
     waker: Waker,
     seat: Leave<T>,
+    /// A task is woken for it, see [`Bell`].
+    is_attended: bool,
 }
 
 impl<T: Clone + Send + 'static> Feed<T> {
+    /// From now on an [attendant](Bell) is woken for it.
+    pub(super) fn attend(&mut self) -> Bell<T> {
+        self.is_attended = true;
+        Bell(self.seat.0.deferred.clone())
+    }
+
     /// The next event; `Err(n)` when `n` were overwritten before they could be read; `None` once the sender is gone
     /// and everything it sent has been read. What it [owes](Self::owes) is to be released then.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, u64>>> {
         // When its turn is over, the task itself is woken. tokio would wake the seat, and nobody would release that.
         ready!(wait_for_turn(cx));
-        self.seat.0.take_place(cx.waker());
-        let polled = self
-            .receiver
-            .poll_next(&mut Context::from_waker(&self.waker));
+        let polled = if self.is_attended {
+            self.receiver.try_next()
+        } else {
+            self.seat.0.take_place(cx.waker());
+            self.receiver
+                .poll_next(&mut Context::from_waker(&self.waker))
+        };
         polled.map(|next| {
             next.map(|item| item.map(|mut parcel| parcel.event.take().expect("it has just come")))
         })
@@ -235,5 +262,45 @@ impl<T> Drop for Leave<T> {
         let waker = self.0.waker.with(Option::take);
         contain(|| drop(waker));
         self.0.deferred.release();
+    }
+}
+
+/// Wakes those who read for streams that do not wait by themselves.
+///
+/// A stream that waits is in a list of tokio's and is woken by itself: for a thousand streams that is a thousand entries and
+/// wakes for each event. So one task can attend to many streams: it has itself woken for the next event, then looks into
+/// their feeds. What came before is in the feeds, and what comes after wakes it.
+pub(crate) struct Bell<T>(Arc<Deferred<T>>);
+
+impl<T> Bell<T> {
+    /// Which ring it belongs to. While there is a bell of it, no other ring has this number.
+    pub(crate) fn ring(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
+    /// Has this attendant woken for the next event. `false` if that is so already.
+    pub(crate) fn wait(&self, attendant: usize, waker: &Waker) -> bool {
+        // What clones and drops a waker is the executor's.
+        let mut new = Some((attendant, waker.clone()));
+        let is_new = self.0.attendants.with(|attendants| {
+            let is_there = attendants.iter().any(|(there, _)| *there == attendant);
+            if !is_there {
+                attendants.extend(new.take());
+            }
+            !is_there
+        });
+        drop(new);
+        is_new
+    }
+
+    /// The attendant is not woken any more.
+    pub(crate) fn leave(&self, attendant: usize) {
+        let left = self.0.attendants.with(|attendants| {
+            let at = attendants
+                .iter()
+                .position(|(there, _)| *there == attendant)?;
+            Some(attendants.swap_remove(at))
+        });
+        drop(left);
     }
 }

@@ -16,6 +16,7 @@ use tokio::io::AsyncRead;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::app::{App, Io};
+use super::crowd::{Crowds, Driven};
 use super::grace::GracePeriod;
 use super::guard::StallGuard;
 use super::handover::{Handed, Slot};
@@ -27,6 +28,8 @@ use super::stream::Stream;
 /// What connections speak, and how patiently.
 #[derive(Debug)]
 pub(super) struct Protocols {
+    /// `None` if each stream is written to by its own task.
+    pub(super) crowds: Option<Arc<Crowds>>,
     pub(super) header_read_timeout: Duration,
     #[cfg(feature = "http2")]
     pub(super) http2: bool,
@@ -44,6 +47,7 @@ pub(super) struct Protocols {
 impl Default for Protocols {
     fn default() -> Self {
         Self {
+            crowds: Some(Arc::default()),
             header_read_timeout: Duration::from_secs(30),
             #[cfg(feature = "http2")]
             http2: false,
@@ -112,18 +116,25 @@ impl Protocols {
             // In a box, which is given back before the stream begins.
             let requests =
                 Box::pin(self.until_stream(io, app.clone(), &grace_period, &mut phase, head_by));
-            let Some(mut stream) = requests.await else {
+            let Some(stream) = requests.await else {
                 return;
+            };
+            let mut stream = match (&self.crowds, grace_period.watched()) {
+                (Some(crowds), Some(handle)) => crowds.admit(stream, handle),
+                _ => Driven::Alone(stream),
             };
             if phase.now() != Phase::Open {
                 stream.close_at_end();
             }
-            let is_reusable = drive(&mut stream, &mut phase, Stream::close_at_end).await;
+            let is_reusable = drive(&mut stream, &mut phase, Driven::close_at_end).await;
             if is_reusable != Some(true) {
                 return;
             }
             grace_period.watch(None);
-            io = stream.into_io();
+            let Some(rest) = stream.into_io() else {
+                return;
+            };
+            io = rest;
             head_by = self.head_by();
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::subscription::StreamEnd;
+use crate::subscription::StreamHandle;
 
 /// How long a client may take for the rest of a stream that is over. A healthy one needs a round trip.
 pub(super) const GRACE: Duration = Duration::from_millis(250);
@@ -28,7 +28,7 @@ struct State {
 
 #[derive(Debug)]
 struct Watched {
-    end: StreamEnd,
+    end: StreamHandle,
     /// When it was first seen to be over. The client does not win time by taking a little.
     over_since: Option<Instant>,
 }
@@ -45,11 +45,19 @@ impl Watched {
 
 impl GracePeriod {
     /// From now on this stream is sent, or something that is no stream.
-    pub(super) fn watch(&self, end: Option<StreamEnd>) {
+    pub(super) fn watch(&self, end: Option<StreamHandle>) {
         self.lock().watched = end.map(|end| Watched {
             end,
             over_since: None,
         });
+    }
+
+    /// The stream that is sent.
+    pub(super) fn watched(&self) -> Option<StreamHandle> {
+        self.lock()
+            .watched
+            .as_ref()
+            .map(|watched| watched.end.clone())
     }
 
     /// When it is up, if the stream is over or has a deadline. If not, the task is woken when the stream is cut.

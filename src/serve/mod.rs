@@ -17,6 +17,7 @@
 //! | HTTP/2 connections without a stream: closed after 90 s, or `Server::http2_idle_timeout` | no | yes, feature `http2` |
 //! | a shutdown that ends by a [deadline](Server::drain) whatever clients do, also on upgraded connections | no | yes |
 //! | an HTTP/1.1 stream is sent without hyper: no buffers of its own, fewer steps for an event | no | yes |
+//! | the [streams of one user](#many-streams-of-one-user) are written to by one task | no | yes, HTTP/1.1 |
 //! | the peer's address for handlers (`ConnectInfo`) | see [`StallListener`] | yes |
 //!
 //! A quiet client is never cut: all of it is about bytes that the server wants to send and the client does not take. One that
@@ -32,6 +33,18 @@
 //! there: behind it, and with responses built by hand, the stall limit applies to these as to all others. It also applies
 //! to streams that end by themselves, [drained](crate::GenericBroadcaster::drain_user) ones included, since their last events
 //! are worth waiting for.
+//!
+//! # Many streams of one user
+//!
+//! As soon as a user has eight streams, an event is written to further ones by a task that serves up to 256 of them, instead of
+//! by the task of each. It puts the same bytes on each socket, and costs less than half of what a task for each does where
+//! several events wait. A client that does not read is waited for by the task of its own stream, and holds up nobody.
+//!
+//! This applies to HTTP/1.1 streams on which nothing but events comes next: not to those that still read a history of
+//! another node, and not to those with a [view](crate::sse::View). Nor does it apply where a layer of yours changes, limits or
+//! times the bytes of the response: the server sees that by the bytes and by the size hint that arrive. A layer that only
+//! watches what passes, and passes on the size hint, cannot be seen: it sees the first frames and those that the stream writes
+//! itself. If yours has to see all of them, switch it off with [`Server::shared_writes`].
 //!
 //! ```no_run
 //! use axum::{Router, routing::get};
@@ -60,6 +73,7 @@
 
 mod app;
 mod connection;
+mod crowd;
 mod grace;
 mod guard;
 mod handover;
@@ -67,6 +81,7 @@ mod handover;
 mod http2;
 mod leash;
 mod listener;
+mod pass;
 mod patience;
 mod phase;
 mod rewind;

@@ -112,6 +112,14 @@ impl<L: Listener, A> Server<L, A> {
         self
     }
 
+    /// Sets whether one task may write the events of a user with [many streams](super#many-streams-of-one-user). Default `true`.
+    ///
+    /// Switch it off for a layer that has to see each frame of a response and changes none, such as one that counts bytes.
+    pub fn shared_writes(mut self, on: bool) -> Self {
+        self.protocols.crowds = on.then(Arc::default);
+        self
+    }
+
     /// Speaks HTTP/2 with clients that begin with it, and HTTP/1 with the others. Default off.
     ///
     /// Browsers speak HTTP/2 over TLS only, after the TLS of your listener has offered it (ALPN `h2`); proxies may without.

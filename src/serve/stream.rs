@@ -3,16 +3,20 @@
 use std::error::Error;
 use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice};
+use std::mem;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
-use bytes::Buf;
 use bytes::buf::Chain;
+use bytes::{Buf, Bytes};
 use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::handover::Handed;
+use super::pass::Pass;
 use super::rewind::Rewind;
+use crate::channel::Plain;
+use crate::subscription::StreamHandle;
 
 /// How one chunk stands on the wire: its length, its bytes, a line break; behind the last one also the end.
 type Wire<D> = Chain<Chain<Length, D>, &'static [u8]>;
@@ -26,6 +30,25 @@ pub(super) struct Stream<I, B: Body> {
     body: Pin<Box<B>>,
     is_reusable: bool,
     state: State<B::Data>,
+    attended: Option<Attended>,
+}
+
+/// What an attendant needs to know.
+struct Attended {
+    handle: StreamHandle,
+    /// The stream's own task.
+    task: Option<Waker>,
+    /// Whether everything so far has arrived here as the body has handed it out.
+    is_direct: Option<bool>,
+}
+
+impl Attended {
+    fn arrived(&mut self, data: &impl Buf) {
+        let chunk = data.chunk();
+        let is_same =
+            chunk.len() == data.remaining() && self.handle.exchange().has_handed_out(chunk);
+        self.is_direct = Some(is_same && self.is_direct != Some(false));
+    }
 }
 
 enum State<D> {
@@ -36,6 +59,9 @@ enum State<D> {
         is_last: bool,
     },
     Ending(&'static [u8]),
+    /// What is left of what an attendant has written.
+    Rest(Bytes),
+    Failed(io::Error),
     Flushing,
     Closing,
 }
@@ -50,7 +76,23 @@ impl<I, B: Body> Stream<I, B> {
             body: Box::pin(handed.body),
             is_reusable: handed.is_reusable,
             state: State::Asking,
+            attended: None,
         }
+    }
+
+    /// Says that an attendant writes events as well.
+    pub(super) fn attended(mut self, handle: StreamHandle) -> Self {
+        self.attended = Some(Attended {
+            handle,
+            task: None,
+            is_direct: None,
+        });
+        self
+    }
+
+    /// The most bytes that its body says it has.
+    pub(super) fn most(&self) -> Option<u64> {
+        self.body.size_hint().upper()
     }
 
     pub(super) fn close_at_end(&mut self) {
@@ -87,6 +129,9 @@ where
                     let is_last = data.is_none() || self.body.is_end_stream();
                     self.state = match data {
                         Some(data) if data.has_remaining() => {
+                            if let Some(attended) = &mut self.attended {
+                                attended.arrived(&data);
+                            }
                             let chunk = in_chunks(data, is_last);
                             State::Writing { chunk, is_last }
                         }
@@ -106,6 +151,13 @@ where
                     ready!(poll_write_all(&mut self.io, end, cx))?;
                     self.state = State::Flushing;
                 }
+                State::Rest(rest) => {
+                    ready!(poll_write_all(&mut self.io, rest, cx))?;
+                    self.state = State::Asking;
+                }
+                State::Failed(error) => {
+                    return Poll::Ready(Err(mem::replace(error, ErrorKind::BrokenPipe.into())));
+                }
                 State::Flushing => {
                     ready!(Pin::new(&mut self.io).poll_flush(cx))?;
                     if self.is_reusable {
@@ -114,6 +166,71 @@ where
                     self.state = State::Closing;
                 }
                 State::Closing => return Pin::new(&mut self.io).poll_shutdown(cx),
+            }
+        }
+    }
+}
+
+/// For an attendant.
+impl<I, B> Stream<I, B>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+    B: Body,
+{
+    /// Writes the next events. Returns the stream's handle if the stream has to look itself.
+    ///
+    /// Its own task is the one that waits for the socket, in either case.
+    pub(super) fn attend(&mut self, pass: &mut Pass) -> Option<StreamHandle> {
+        // It waits for the socket, and then looks; or has never been polled, and will be.
+        let (State::Asking, Some(attended)) = (&self.state, &self.attended) else {
+            return None;
+        };
+        let task = attended.task.as_ref()?;
+        let mut cx = Context::from_waker(task);
+        if attended.is_direct != Some(true) || !attended.handle.exchange().is_plain() {
+            return Some(attended.handle.clone());
+        }
+        loop {
+            pass.begin();
+            let (is_full, has_to_look) = loop {
+                match attended.handle.next_plain(|frame| frame.aside().is_none()) {
+                    Plain::Event(frame) => {
+                        if !pass.push(frame) {
+                            break (true, false);
+                        }
+                    }
+                    Plain::Nothing => break (false, false),
+                    Plain::Other => break (false, true),
+                }
+            };
+            let position = pass.position();
+            let now = pass.now();
+            if let Some(chunk) = pass.chunk() {
+                attended.handle.exchange().wrote(now, position);
+                let written = Pin::new(&mut self.io).poll_write(&mut cx, chunk);
+                let rest = match written {
+                    Poll::Ready(Ok(0)) => Err(ErrorKind::WriteZero.into()),
+                    Poll::Ready(Ok(count)) => Ok(&chunk[count..]),
+                    Poll::Ready(Err(error)) => Err(error),
+                    Poll::Pending => Ok(chunk),
+                };
+                match rest {
+                    // What was written may wait in the IO, if that is TLS.
+                    Ok([]) => match Pin::new(&mut self.io).poll_flush(&mut cx) {
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Err(error)) => self.state = State::Failed(error),
+                        Poll::Pending => task.wake_by_ref(),
+                    },
+                    Ok(rest) => self.state = State::Rest(Bytes::copy_from_slice(rest)),
+                    Err(error) => self.state = State::Failed(error),
+                }
+            }
+            if !matches!(self.state, State::Asking) {
+                task.wake_by_ref();
+                return None;
+            }
+            if !is_full {
+                return has_to_look.then(|| attended.handle.clone());
             }
         }
     }
@@ -129,6 +246,12 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        if let Some(Attended { task, .. }) = &mut this.attended {
+            match task {
+                Some(task) => task.clone_from(cx.waker()),
+                None => *task = Some(cx.waker().clone()),
+            }
+        }
         if this.poll_write(cx)?.is_ready() {
             return Poll::Ready(Ok(this.is_reusable));
         }
@@ -166,7 +289,7 @@ fn poll_write_all<I: AsyncWrite + Unpin>(
 }
 
 /// The line in front of a chunk: how many bytes it has, in hexadecimal digits, as hyper writes them.
-struct Length {
+pub(super) struct Length {
     line: [u8; Self::ROOM],
     start: u8,
 }
@@ -175,7 +298,7 @@ impl Length {
     /// Sixteen digits, CR and LF.
     const ROOM: usize = 18;
 
-    fn of(mut len: usize) -> Self {
+    pub(super) fn of(mut len: usize) -> Self {
         let mut line = [0; Self::ROOM];
         line[Self::ROOM - 2..].copy_from_slice(b"\r\n");
         let mut start = Self::ROOM - 2;
@@ -192,6 +315,10 @@ impl Length {
             start: start as u8,
         }
     }
+
+    pub(super) fn line(&self) -> &[u8] {
+        &self.line[usize::from(self.start)..]
+    }
 }
 
 impl Buf for Length {
@@ -200,7 +327,7 @@ impl Buf for Length {
     }
 
     fn chunk(&self) -> &[u8] {
-        &self.line[usize::from(self.start)..]
+        self.line()
     }
 
     fn advance(&mut self, count: usize) {

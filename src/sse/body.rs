@@ -2,25 +2,28 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::future::Future;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker, ready};
+use std::pin::Pin;
+#[cfg(feature = "serve")]
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
-use http_body::{Body, Frame as Chunk};
-use tokio::task::unconstrained;
-use tokio::time::{Instant, Sleep};
+use http_body::{Body, Frame as Chunk, SizeHint};
+use tokio::time::Instant;
 
-use super::keep_alive::{COMMENT, Form};
+use super::keep_alive::COMMENT;
 use super::shape::Shape;
+use super::silence::Silence;
 use super::view::{Chunks, View};
 use super::{AGENT_HEARTBEAT_INTERVAL, Cursor, HEARTBEAT_INTERVAL, KeepAlive};
 use crate::end::EndReason;
 use crate::frame::Frame;
 use crate::id::EventId;
 use crate::position::Position;
+#[cfg(feature = "serve")]
+use crate::subscription::Exchange;
 use crate::subscription::{ConnectionGuard, Subscription};
 use crate::time::{LONGEST, reconnect_after};
 
@@ -72,6 +75,8 @@ pub struct SseBody {
     /// The place of the id that the client has, if that is known. What a view shows may be without ids.
     told: Option<Position>,
     retry: Option<Duration>,
+    #[cfg(feature = "serve")]
+    exchange: Option<Arc<Exchange>>,
 }
 
 impl SseBody {
@@ -90,6 +95,8 @@ impl SseBody {
             shape: None,
             keep_alive: KeepAlive::default(),
             silence: None,
+            #[cfg(feature = "serve")]
+            exchange: None,
         };
         body.with_keep_alive()
     }
@@ -285,6 +292,37 @@ impl SseBody {
         is_new.then(|| place.into())
     }
 
+    /// The next chunk: what is ready, or what is written in silence.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let first = match self.held.take() {
+            Some(held) => Poll::Ready(Some(held)),
+            None => self.poll_piece(cx),
+        };
+        match (first, &mut self.silence) {
+            (Poll::Ready(Some(first)), silence) => {
+                self.has_sent = true;
+                if let Some(silence) = silence {
+                    silence.broken(Instant::now());
+                }
+                Poll::Ready(Some(self.join(first, cx)))
+            }
+            (Poll::Ready(None), _) => Poll::Ready(None),
+            (Poll::Pending, silence) if !self.has_sent => {
+                self.has_sent = true;
+                if let Some(silence) = silence {
+                    silence.broken(Instant::now());
+                }
+                Poll::Ready(Some(Bytes::from_static(COMMENT)))
+            }
+            (Poll::Pending, None) => Poll::Pending,
+            (Poll::Pending, Some(silence)) => {
+                let form = ready!(silence.poll(cx));
+                let bytes = form.bytes(self.cursor, self.moved().as_ref());
+                Poll::Ready(Some(bytes))
+            }
+        }
+    }
+
     /// Whether it is worth polling for another piece: cheaper to ask than to find out.
     fn has_more(&self) -> bool {
         let has_chunks = |view: &Viewed| !view.chunks.is_empty();
@@ -323,8 +361,57 @@ impl SseBody {
     }
 }
 
+/// What an attendant has written in its place.
+#[cfg(feature = "serve")]
+impl SseBody {
+    /// The upper bound that it [hints](Body::size_hint) at.
+    pub(crate) const MOST: u64 = 1 << 62;
+
+    pub(crate) fn with_exchange(mut self, exchange: &Arc<Exchange>) -> Self {
+        self.exchange = Some(Arc::clone(exchange));
+        self
+    }
+
+    /// Whether the client gets every event as it is.
+    fn shows_frames(&self) -> bool {
+        self.view.is_none() && self.shape.is_none()
+    }
+
+    fn attended(&self) -> Option<&Exchange> {
+        self.exchange
+            .as_deref()
+            .filter(|exchange| exchange.is_attended())
+    }
+
+    fn listen(&mut self) {
+        let Some((written, told)) = self.attended().map(Exchange::written) else {
+            return;
+        };
+        self.told = told.or(self.told);
+        if let (Some(silence), Some(written)) = (&mut self.silence, written) {
+            silence.broken(written);
+        }
+    }
+
+    fn say(&self, polled: &Poll<Option<Bytes>>) {
+        let Some(exchange) = self.attended() else {
+            return;
+        };
+        match polled {
+            Poll::Ready(chunk) => exchange.hand_out(chunk.as_deref(), false),
+            Poll::Pending => {
+                let is_plain = self
+                    .subscription
+                    .as_ref()
+                    .is_some_and(Subscription::is_plain);
+                exchange.hand_out(None, is_plain && self.shows_frames());
+            }
+        }
+    }
+}
+
 /// The most that is joined, in bytes. An event that is larger goes alone.
-const JOINED: usize = 32 * 1024;
+pub(crate) const JOINED: usize = 32 * 1024;
 
 impl Body for SseBody {
     type Data = Bytes;
@@ -335,34 +422,23 @@ impl Body for SseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Chunk<Bytes>, Infallible>>> {
         let this = &mut *self;
-        let first = match this.held.take() {
-            Some(held) => Poll::Ready(Some(held)),
-            None => this.poll_piece(cx),
-        };
-        match (first, &mut this.silence) {
-            (Poll::Ready(Some(first)), silence) => {
-                this.has_sent = true;
-                if let Some(silence) = silence {
-                    silence.broken();
-                }
-                let chunk = this.join(first, cx);
-                Poll::Ready(Some(Ok(Chunk::data(chunk))))
-            }
-            (Poll::Ready(None), _) => Poll::Ready(None),
-            (Poll::Pending, silence) if !this.has_sent => {
-                this.has_sent = true;
-                if let Some(silence) = silence {
-                    silence.broken();
-                }
-                Poll::Ready(Some(Ok(Chunk::data(Bytes::from_static(COMMENT)))))
-            }
-            (Poll::Pending, None) => Poll::Pending,
-            (Poll::Pending, Some(silence)) => {
-                let form = ready!(silence.poll(cx));
-                let bytes = form.bytes(this.cursor, this.moved().as_ref());
-                Poll::Ready(Some(Ok(Chunk::data(bytes))))
-            }
+        #[cfg(feature = "serve")]
+        this.listen();
+        let polled = this.poll_chunk(cx);
+        #[cfg(feature = "serve")]
+        this.say(&polled);
+        polled.map(|chunk| chunk.map(|chunk| Ok(Chunk::data(chunk))))
+    }
+
+    /// Where an attendant may write events that this body is not asked for, the upper bound is one that no stream will ever
+    /// reach, and by which the server sees that no layer in between has a bound of its own or none.
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = SizeHint::default();
+        #[cfg(feature = "serve")]
+        if self.exchange.is_some() && self.shows_frames() {
+            hint.set_upper(Self::MOST);
         }
+        hint
     }
 
     fn is_end_stream(&self) -> bool {
@@ -414,84 +490,3 @@ impl fmt::Debug for Viewed {
 
 /// Streams that were opened together, after a restart for example, often have the same deadline.
 const DEADLINE_SPREAD: Duration = Duration::from_secs(5);
-
-/// Watches for silence that has lasted as long as it may.
-///
-/// An event does not touch the timer, it only notes the time. When the timer fires too early for what was noted, it is
-/// set again for the rest: a timer operation per interval instead of one per event.
-#[derive(Debug)]
-struct Silence {
-    interval: Duration,
-    form: Form,
-    since: Option<Instant>,
-    timer: Option<Timer>,
-}
-
-#[derive(Debug)]
-struct Timer {
-    sleep: Pin<Box<Sleep>>,
-    /// What it is set to, at hand.
-    deadline: Instant,
-    /// Whom it wakes.
-    waker: Option<Waker>,
-}
-
-impl Timer {
-    fn at(deadline: Instant) -> Self {
-        Self {
-            sleep: Box::pin(tokio::time::sleep_until(deadline)),
-            deadline,
-            waker: None,
-        }
-    }
-
-    /// Whether its time has come. Before that it is not touched while it knows whom to wake: a timer keeps that, and never
-    /// wakes early.
-    fn poll(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let is_set = |waker: &Waker| waker.will_wake(cx.waker());
-        if now < self.deadline && self.waker.as_ref().is_some_and(is_set) {
-            return Poll::Pending;
-        }
-        // Without that, "not yet" may mean that the task has used up its turn, and nobody has been noted.
-        let polled = pin!(unconstrained(self.sleep.as_mut())).poll(cx);
-        self.waker = polled.is_pending().then(|| cx.waker().clone());
-        polled
-    }
-
-    fn reset(&mut self, deadline: Instant) {
-        self.sleep.as_mut().reset(deadline);
-        self.deadline = deadline;
-        self.waker = None;
-    }
-}
-
-impl Silence {
-    fn new(keep_alive: &KeepAlive, default: Duration) -> Option<Self> {
-        Some(Self {
-            interval: keep_alive.interval.unwrap_or(default),
-            form: keep_alive.form?,
-            since: None,
-            timer: None,
-        })
-    }
-
-    /// Something was sent.
-    fn broken(&mut self) {
-        self.since = Some(Instant::now());
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Form> {
-        let now = Instant::now();
-        let deadline = *self.since.get_or_insert(now) + self.interval;
-        let timer = self.timer.get_or_insert_with(|| Timer::at(deadline));
-        loop {
-            ready!(timer.poll(now, cx));
-            if now >= deadline {
-                self.since = Some(now);
-                timer.reset(now + self.interval);
-                return Poll::Ready(self.form);
-            }
-            timer.reset(deadline);
-        }
-    }
-}

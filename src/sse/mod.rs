@@ -14,8 +14,12 @@ mod last_event_id;
 #[cfg(all(feature = "axum", not(loom)))]
 mod response;
 mod shape;
+mod silence;
 mod view;
 
+#[cfg(feature = "serve")]
+#[allow(unused_imports, reason = "for the server, which loom leaves out")]
+pub(crate) use body::JOINED;
 pub use body::SseBody;
 pub use cursor::Cursor;
 pub use keep_alive::{

@@ -31,7 +31,8 @@ const EVENT_STREAM: [(HeaderName, &str); 3] = [
 /// it is a stream in any case.
 ///
 /// Its extensions tell `tidings::serve::serve` when the stream is over, so that it does not wait for a client that does not
-/// read.
+/// read, and let it write the events of a user with many streams
+/// [to all of them at once](crate::serve#many-streams-of-one-user).
 ///
 /// ```
 /// use std::time::Duration;
@@ -54,17 +55,24 @@ pub struct SseResponse {
     /// Nothing is to be sent, and nothing will come.
     is_exhausted: bool,
     #[cfg(feature = "serve")]
-    end: crate::subscription::StreamEnd,
+    handle: crate::subscription::StreamHandle,
 }
 
 impl SseResponse {
     /// The response of this subscription.
     pub fn new(subscription: Subscription) -> Self {
+        #[cfg(feature = "serve")]
+        let handle = subscription.guard().stream_handle();
+        let is_exhausted = subscription.is_exhausted();
+        let body = SseBody::new(subscription);
         Self {
+            is_exhausted,
             #[cfg(feature = "serve")]
-            end: subscription.guard().stream_end(),
-            is_exhausted: subscription.is_exhausted(),
-            body: SseBody::new(subscription),
+            body: body.with_exchange(handle.exchange()),
+            #[cfg(not(feature = "serve"))]
+            body,
+            #[cfg(feature = "serve")]
+            handle,
         }
     }
 
@@ -116,7 +124,7 @@ impl IntoResponse for SseResponse {
         }
         let response = (EVENT_STREAM, Body::new(self.body)).into_response();
         #[cfg(feature = "serve")]
-        let response = (axum::Extension(self.end), response).into_response();
+        let response = (axum::Extension(self.handle), response).into_response();
         response
     }
 }

@@ -81,11 +81,11 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
         self.registry.spread()
     }
 
-    /// Says from outside whether the stream is over.
+    /// For whoever holds the stream's socket.
     #[cfg(feature = "serve")]
     #[allow(dead_code, reason = "asked by the server, which loom leaves out")]
-    pub(crate) fn stream_end(&self) -> super::StreamEnd<T> {
-        super::StreamEnd::new(Arc::clone(&self.connection))
+    pub(crate) fn stream_handle(&self) -> super::StreamHandle<T> {
+        super::StreamHandle::new(Arc::clone(&self.connection), Arc::clone(&self.roster))
     }
 
     pub(super) fn connection(&self) -> &Connection<T> {

@@ -234,6 +234,11 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         self.guard.is_behind()
     }
 
+    /// Whether what it yields next is the next event of its connection, if that has one.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.filter.is_none() && self.gap.is_none() && !self.is_told
+    }
+
     pub(crate) fn is_strict(&self) -> bool {
         self.lag_policy == LagPolicy::End
     }

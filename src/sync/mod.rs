@@ -11,6 +11,7 @@
 mod model;
 #[cfg(not(all(test, loom)))]
 mod real;
+mod receiver;
 
 #[cfg(all(test, loom))]
 pub(crate) use model::*;

@@ -21,18 +21,17 @@
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
-use futures_core::Stream;
 #[cfg(not(shuttle))]
 use loom::{cell::UnsafeCell, sync as checked, sync::atomic, thread};
 #[cfg(shuttle)]
 use shuttle::{sync as checked, sync::atomic, thread};
-use tokio_stream::wrappers::BroadcastStream;
-use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+
+use super::receiver;
 
 /// shuttle orders everything, so there is nothing to check.
 #[cfg(shuttle)]
@@ -416,10 +415,10 @@ impl<T: Clone + Send + 'static> Sender<T> {
 
     pub(crate) fn subscribe(&self) -> Receiver<T> {
         let ring = self.ring();
-        let stream = inside(|| BroadcastStream::new(ring.subscribe()));
+        let receiver = inside(|| receiver::Receiver::new(ring.subscribe()));
         Receiver {
             token: self.token.clone(),
-            stream: Some(stream),
+            receiver: Some(receiver),
         }
     }
 
@@ -445,23 +444,27 @@ impl<T> Drop for Sender<T> {
 
 pub(crate) struct Receiver<T> {
     token: Arc<Token>,
-    stream: Option<BroadcastStream<T>>,
+    receiver: Option<receiver::Receiver<T>>,
 }
 
 impl<T: Clone + Send + 'static> Receiver<T> {
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, u64>>> {
         self.token.enter();
-        let stream = self.stream.as_mut().expect("taken only by drop");
-        inside(|| Pin::new(stream).poll_next(cx)).map(|next| {
-            next.map(|item| item.map_err(|BroadcastStreamRecvError::Lagged(missed)| missed))
-        })
+        let receiver = self.receiver.as_mut().expect("taken only by drop");
+        inside(|| receiver.poll_next(cx))
+    }
+
+    pub(crate) fn try_next(&mut self) -> Poll<Option<Result<T, u64>>> {
+        self.token.enter();
+        let receiver = self.receiver.as_mut().expect("taken only by drop");
+        inside(|| receiver.try_next())
     }
 }
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         self.token.enter();
-        inside(|| self.stream = None);
+        inside(|| self.receiver = None);
     }
 }
 
@@ -473,3 +476,7 @@ pub(crate) const SHARDS: usize = 1;
 
 /// One stripe: counters decide nothing, and loom's stacks have room for no more in a build that inlines little.
 pub(crate) const STRIPES: usize = 1;
+
+/// One, so that everything comes between two streams.
+#[allow(dead_code, reason = "used by a feature")]
+pub(crate) const TURN: usize = 1;

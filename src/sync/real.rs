@@ -1,16 +1,12 @@
 //! The real primitives.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-
-use futures_core::Stream;
-use tokio_stream::wrappers::BroadcastStream;
-use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
+pub(crate) use super::receiver::Receiver;
 pub(crate) use tokio::sync::Notify;
 
 /// Whether the task that is polled now still has its turn. When it has not, tokio's own "not yet" says nothing: the task is
@@ -113,7 +109,7 @@ impl<T: Clone + Send + 'static> Sender<T> {
     }
 
     pub(crate) fn subscribe(&self) -> Receiver<T> {
-        Receiver(BroadcastStream::new(self.0.subscribe()))
+        Receiver::new(self.0.subscribe())
     }
 
     /// A mutex that this channel may take.
@@ -125,19 +121,6 @@ impl<T: Clone + Send + 'static> Sender<T> {
     #[allow(dead_code, reason = "for deliberate faults")]
     pub(crate) fn receiver_count(&self) -> usize {
         self.0.receiver_count()
-    }
-}
-
-/// The receiving side: a [`BroadcastStream`].
-pub(crate) struct Receiver<T>(BroadcastStream<T>);
-
-impl<T: Clone + Send + 'static> Receiver<T> {
-    /// The next event; `Err(n)` when `n` were overwritten before they could be read; `None` once the sender is gone
-    /// and everything it sent has been read.
-    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, u64>>> {
-        Pin::new(&mut self.0).poll_next(cx).map(|next| {
-            next.map(|item| item.map_err(|BroadcastStreamRecvError::Lagged(missed)| missed))
-        })
     }
 }
 
@@ -159,3 +142,6 @@ pub(crate) const SHARDS: usize = 64;
 
 /// Over how many cache lines a counter is spread that every broadcast changes.
 pub(crate) const STRIPES: usize = 8;
+
+/// How many streams a task that attends to many looks at between two yields.
+pub(crate) const TURN: usize = 64;

@@ -1,5 +1,6 @@
 //! What `docs/capacity.md` says of memory, counted at the allocator.
 
+use futures_util::{FutureExt, StreamExt};
 use tidings::{GenericBroadcaster, History, LagPolicy, Subscription, Text};
 
 /// Enough that the map's own nodes are shared by many.
@@ -34,7 +35,12 @@ fn a_user_costs_the_ring_and_each_further_connection_the_same() {
             .build()
             .expect("valid settings");
         let mut streams: Vec<Subscription> = Vec::new();
-        let register = |n| hub.register(user(n)).expect("no cap is reached");
+        let register = |n| {
+            let mut stream = hub.register(user(n)).expect("no cap is reached");
+            // It waits for an event, as streams do.
+            assert!(stream.next().now_or_never().is_none());
+            stream
+        };
         let first = heap_of_each(&mut streams, register);
         assert_about(first, 1160 + 40 * capacity.next_power_of_two());
         let second = heap_of_each(&mut streams, register);

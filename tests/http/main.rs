@@ -4,6 +4,8 @@
 mod abuse;
 mod console;
 #[cfg(feature = "serve")]
+mod crowd;
+#[cfg(feature = "serve")]
 mod differential;
 #[cfg(all(feature = "serve", feature = "agents"))]
 mod first_byte;

@@ -1,0 +1,327 @@
+//! `subscription/shard.rs` and `channel/plain.rs`: a task that attends to streams, among everything else that happens to them.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use loom::thread;
+
+use super::support::*;
+use crate::channel::{Plain, Resume};
+use crate::registry::Registry;
+use crate::subscription::{Attendant, Member, Shard, StreamHandle, Subscription};
+use crate::sync::Mutex;
+
+/// A stream with a socket that keeps what is written.
+struct Socket {
+    handle: StreamHandle<u32>,
+    state: Mutex<State>,
+}
+
+struct State {
+    stream: Subscription<u32>,
+    written: Vec<u32>,
+    is_full: bool,
+}
+
+impl Socket {
+    fn of(stream: Subscription<u32>) -> Arc<Self> {
+        Arc::new(Self {
+            handle: stream.guard().stream_handle(),
+            state: Mutex::new(State {
+                stream,
+                written: Vec::new(),
+                is_full: false,
+            }),
+        })
+    }
+
+    /// What the stream's own task does when its socket has room: whether the stream has ended.
+    fn look(&self, cx: &mut Context<'_>) -> bool {
+        self.state.with(|state| {
+            state.is_full = false;
+            loop {
+                match poll(&mut state.stream, cx) {
+                    Poll::Ready(Some(Ok(event))) => state.written.push(event),
+                    Poll::Ready(Some(Err(gap))) => panic!("{gap:?}"),
+                    Poll::Ready(None) => return true,
+                    Poll::Pending => return false,
+                }
+            }
+        })
+    }
+
+    fn look_once(&self) -> bool {
+        self.look(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn written(&self) -> Vec<u32> {
+        self.state.with(|state| state.written.clone())
+    }
+}
+
+impl Member<()> for Socket {
+    fn attend(&self, (): &mut ()) {
+        let has_to_look = self.state.with(|state| {
+            while !state.is_full {
+                match self.handle.next_plain(|event| *event < 10) {
+                    Plain::Event(event) => state.written.push(event),
+                    Plain::Nothing => return false,
+                    Plain::Other => return true,
+                }
+            }
+            false
+        });
+        if has_to_look {
+            self.handle.wake();
+        }
+    }
+}
+
+/// Whether a task was woken.
+#[derive(Default)]
+struct Bell(AtomicBool);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// The task of a shard.
+struct Task {
+    attendant: Attendant<u32, Socket, ()>,
+    bell: Arc<Bell>,
+}
+
+impl Task {
+    fn of(shard: &Arc<Shard<Socket>>, first: &Arc<Socket>) -> Self {
+        let bell = first.handle.attend().expect("it has not ended");
+        Self {
+            attendant: Attendant::new(shard.clone(), bell),
+            bell: Arc::default(),
+        }
+    }
+
+    /// Polls it until it waits. Whether it has ended.
+    fn run(&mut self) -> bool {
+        self.bell.0.store(true, Ordering::SeqCst);
+        self.go_on()
+    }
+
+    /// The same, if it was woken.
+    fn go_on(&mut self) -> bool {
+        let waker = Waker::from(self.bell.clone());
+        let mut cx = Context::from_waker(&waker);
+        while self.bell.0.swap(false, Ordering::SeqCst) {
+            if Pin::new(&mut self.attendant).poll(&mut cx).is_ready() {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+fn crowd<const N: usize>(hub: &Hub) -> (Arc<Shard<Socket>>, [Arc<Socket>; N], Task) {
+    let shard = Arc::new(Shard::new());
+    let sockets = std::array::from_fn(|n| Socket::of(register(hub, "u", &n.to_string())));
+    let task = Task::of(&shard, &sockets[0]);
+    for socket in &sockets {
+        socket.handle.attend().expect("it has not ended");
+        assert!(shard.join(socket).is_some());
+    }
+    (shard, sockets, task)
+}
+
+/// An event comes while the attendant goes through: does every stream get it?
+///
+/// Fails: an_attendant_waits_after_its_pass, an_attendant_is_woken_before_the_event_is_there, a_pass_does_not_begin_anew.
+#[test]
+fn a_broadcast_meets_a_pass() {
+    model(10, || {
+        let hub = hub();
+        let (_shard, sockets, mut task) = crowd::<2>(&hub);
+        let sender = {
+            let hub = hub.clone();
+            thread::spawn(move || publish(&hub, "u", 1))
+        };
+        task.run();
+        assert_eq!(sender.join().unwrap(), 2);
+        task.go_on();
+        for socket in sockets {
+            assert_eq!(socket.written(), [1]);
+        }
+    });
+}
+
+/// A socket that is full gets room while an event comes and the attendant goes through: is the event written once?
+///
+/// Fails: an_attendant_waits_after_its_pass, an_attendant_is_woken_before_the_event_is_there.
+#[test]
+fn a_pass_meets_a_stream_that_looks_itself() {
+    model(10, || {
+        let hub = hub();
+        let (_shard, [socket], mut task) = crowd::<1>(&hub);
+        socket.state.with(|state| state.is_full = true);
+        let sender = {
+            let hub = hub.clone();
+            thread::spawn(move || publish(&hub, "u", 1))
+        };
+        let owner = {
+            let socket = socket.clone();
+            thread::spawn(move || socket.look_once())
+        };
+        task.run();
+        sender.join().unwrap();
+        assert!(!owner.join().unwrap());
+        task.go_on();
+        assert_eq!(socket.written(), [1]);
+    });
+}
+
+/// A stream becomes a member while an event comes and the attendant goes through.
+///
+/// Fails: a_pass_counts_places_that_have_come, an_attendant_waits_after_its_pass.
+#[test]
+fn a_newcomer_meets_a_pass() {
+    model(10, || {
+        let hub = hub();
+        let (shard, [old], mut task) = crowd::<1>(&hub);
+        let new = Socket::of(register(&hub, "u", "new"));
+        let sender = {
+            let hub = hub.clone();
+            thread::spawn(move || publish(&hub, "u", 1))
+        };
+        let owner = {
+            let new = new.clone();
+            thread::spawn(move || {
+                new.handle.attend().expect("it has not ended");
+                assert!(shard.join(&new).is_some());
+                new.look_once()
+            })
+        };
+        task.run();
+        sender.join().unwrap();
+        assert!(!owner.join().unwrap());
+        task.go_on();
+        assert_eq!((old.written(), new.written()), (vec![1], vec![1]));
+    });
+}
+
+/// An event that is not plain is left to the stream, whose task sleeps: is that woken, and does it find the event?
+///
+/// Fails: what_is_left_to_the_stream_is_lost, a_stream_that_has_to_look_is_not_woken.
+#[test]
+fn what_is_not_plain_meets_a_stream_that_sleeps() {
+    model(10, || {
+        let hub = hub();
+        let (_shard, [socket], mut task) = crowd::<1>(&hub);
+        let owner = {
+            let socket = socket.clone();
+            thread::spawn(move || {
+                loom::future::block_on(std::future::poll_fn(|cx| {
+                    socket.look(cx);
+                    match socket.written().is_empty() {
+                        true => Poll::Pending,
+                        false => Poll::Ready(()),
+                    }
+                }));
+            })
+        };
+        task.run();
+        publish(&hub, "u", 10);
+        task.go_on();
+        owner.join().unwrap();
+        assert_eq!(socket.written(), [10]);
+    });
+}
+
+/// A stream is cut while the attendant reads from it: it yields nothing more, and holds no event.
+///
+/// Fails: what_is_left_is_kept_at_the_end, the_end_is_not_looked_for_after_a_pass.
+#[test]
+fn a_cut_meets_a_pass() {
+    for is_plain in [true, false] {
+        model(10, move || {
+            let hub: Arc<Registry<Arc<u32>>> = Arc::new(Registry::new(limits(), None));
+            let opened = Subscription::open(&hub, "u".into(), "a".into(), Resume::Fresh, |_| None);
+            let mut stream = opened.expect("there is room");
+            let handle = stream.guard().stream_handle();
+            let _bell = handle.attend().expect("it has not ended");
+            let event = Arc::new(1);
+            hub.with("u", |channel| append(channel, event.clone()));
+            let cutter = {
+                let hub = hub.clone();
+                thread::spawn(move || hub.unregister("u", &"a".into()))
+            };
+            let read = handle.next_plain(|_| is_plain);
+            assert!(cutter.join().unwrap());
+            assert!(read == Plain::Other || (is_plain && read == Plain::Event(event.clone())));
+            drop(read);
+            assert_eq!(Arc::strong_count(&event), 1, "nobody will read it");
+            assert_eq!(poll_once(&mut stream), Poll::Ready(None));
+        });
+    }
+}
+
+/// A user is drained while the attendant goes through: each stream gets what was sent before, once, and ends.
+///
+/// Fails: what_is_left_to_the_stream_is_lost.
+#[test]
+fn a_drain_meets_a_pass() {
+    model(10, || {
+        let hub = hub();
+        let (_shard, [socket], mut task) = crowd::<1>(&hub);
+        publish(&hub, "u", 1);
+        let drainer = {
+            let hub = hub.clone();
+            thread::spawn(move || hub.drain("u"))
+        };
+        task.run();
+        drainer.join().unwrap();
+        task.go_on();
+        assert!(socket.look_once(), "it has ended");
+        assert_eq!(socket.written(), [1]);
+    });
+}
+
+/// The last member leaves while another comes: does a shard that takes it attend to it?
+///
+/// Fails: a_shard_closes_whoever_has_come, the_last_member_does_not_wake_the_task.
+#[test]
+fn the_last_to_leave_meets_one_that_comes() {
+    model(10, || {
+        let hub = hub();
+        let shard = Arc::new(Shard::new());
+        let old = Socket::of(register(&hub, "u", "old"));
+        let new = Socket::of(register(&hub, "u", "new"));
+        let mut task = Task::of(&shard, &old);
+        let place = shard.join(&old).expect("it is new");
+        new.handle.attend().expect("it has not ended");
+        let owner = {
+            let shard = shard.clone();
+            thread::spawn(move || {
+                let place = shard.join(&new);
+                (place, new)
+            })
+        };
+        let leaver = {
+            let shard = shard.clone();
+            thread::spawn(move || shard.leave(place))
+        };
+        let mut has_ended = task.run();
+        leaver.join().unwrap();
+        let (joined, new) = owner.join().unwrap();
+        has_ended = has_ended || task.go_on();
+        assert_eq!(has_ended, joined.is_none(), "a closed shard takes nobody");
+        if joined.is_some() {
+            publish(&hub, "u", 1);
+            task.go_on();
+            assert_eq!(new.written(), [1]);
+            shard.leave(joined.unwrap());
+            assert!(task.go_on(), "the last has left");
+        }
+    });
+}

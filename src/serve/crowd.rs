@@ -1,0 +1,204 @@
+//! The streams of users with many, to which one task writes.
+//!
+//! What a [shard](Shard) does for its members is to write events. Nothing of this crate and of others may stand between an event
+//! and the socket then: a layer that compresses, maps, counts or times what passes through it has to see each frame. Two things
+//! together show that there is none. The body hints at a length that no other has, and a layer that does not pass the hint on
+//! hides it. And the bytes that arrive here are the very ones that the body has handed out, at the same address. A layer that
+//! only watches what passes can do both, and then sees the first frames only.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use http_body::Body;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::unconstrained;
+
+use super::app::Io;
+use super::pass::Pass;
+use super::rewind::Rewind;
+use super::stream::Stream;
+use crate::channel::Bell;
+use crate::frame::Frame;
+use crate::sse::SseBody;
+use crate::subscription::{Attendant, Member, Shard, StreamHandle};
+
+/// How many streams a user has before further ones are attended to.
+const CROWD: usize = 8;
+
+type AnyLane = dyn Member<Pass> + Send + Sync;
+type Members = Shard<AnyLane>;
+
+/// The shards of each ring.
+#[derive(Default)]
+pub(super) struct Crowds(Mutex<HashMap<usize, Vec<Arc<Members>>>>);
+
+impl Crowds {
+    /// Has a stream attended to, if its user has many and nothing stands between its body and its socket.
+    pub(super) fn admit<I: Io, B>(
+        self: &Arc<Self>,
+        stream: Stream<I, B>,
+        handle: StreamHandle,
+    ) -> Driven<I, B>
+    where
+        B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    {
+        let may_be_direct = stream.most() == Some(SseBody::MOST);
+        if handle.siblings() < CROWD || !may_be_direct {
+            return Driven::Alone(stream);
+        }
+        let Some(bell) = handle.attend() else {
+            return Driven::Alone(stream);
+        };
+        let lane = Arc::new(Lane(Mutex::new(Some(stream.attended(handle)))));
+        let (shard, place) = self.join(bell, Arc::clone(&lane) as Arc<AnyLane>);
+        Driven::Attended(Attended { lane, shard, place })
+    }
+
+    fn join(
+        self: &Arc<Self>,
+        bell: Bell<Arc<Frame>>,
+        member: Arc<AnyLane>,
+    ) -> (Arc<Members>, usize) {
+        let ring = bell.ring();
+        let (shard, place) = {
+            let mut rings = self.lock();
+            let shards = rings.entry(ring).or_default();
+            for shard in shards.iter() {
+                if let Some(place) = shard.join(&member) {
+                    return (Arc::clone(shard), place);
+                }
+            }
+            let shard = Arc::new(Members::new());
+            let place = shard.join(&member).expect("it is new");
+            shards.push(Arc::clone(&shard));
+            (shard, place)
+        };
+        let attendant = Attendant::new(Arc::clone(&shard), bell);
+        let crowds = Arc::clone(self);
+        tokio::spawn(async move {
+            // Its bell keeps the ring's number until the shard is forgotten.
+            let mut attendant = attendant;
+            unconstrained(&mut attendant).await;
+            crowds.tidy(ring);
+        });
+        (shard, place)
+    }
+
+    /// Forgets the shards of a ring that are closed.
+    fn tidy(&self, ring: usize) {
+        let mut rings = self.lock();
+        if let Some(shards) = rings.get_mut(&ring) {
+            shards.retain(|shard| !shard.is_closed());
+            if shards.is_empty() {
+                rings.remove(&ring);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<usize, Vec<Arc<Members>>>> {
+        // Nothing in here panics half-way.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Crowds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Crowds").finish_non_exhaustive()
+    }
+}
+
+/// A stream, by its own task.
+pub(super) enum Driven<I, B: Body> {
+    Alone(Stream<I, B>),
+    Attended(Attended<I, B>),
+}
+
+impl<I, B: Body> Driven<I, B> {
+    pub(super) fn close_at_end(&mut self) {
+        match self {
+            Self::Alone(stream) => stream.close_at_end(),
+            Self::Attended(attended) => {
+                if let Some(stream) = &mut *attended.lane.lock() {
+                    stream.close_at_end();
+                }
+            }
+        }
+    }
+
+    /// The connection, for the next request.
+    pub(super) fn into_io(self) -> Option<Rewind<I>> {
+        match self {
+            Self::Alone(stream) => Some(stream.into_io()),
+            Self::Attended(attended) => {
+                let stream = attended.lane.lock().take();
+                Some(stream?.into_io())
+            }
+        }
+    }
+}
+
+impl<I, B> Future for Driven<I, B>
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+    B: Body,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    type Output = io::Result<bool>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Alone(stream) => Pin::new(stream).poll(cx),
+            Self::Attended(attended) => match &mut *attended.lane.lock() {
+                Some(stream) => Pin::new(stream).poll(cx),
+                None => Poll::Ready(Ok(false)),
+            },
+        }
+    }
+}
+
+/// The membership of a stream, which ends with it.
+pub(super) struct Attended<I, B: Body> {
+    lane: Arc<Lane<I, B>>,
+    shard: Arc<Members>,
+    place: usize,
+}
+
+impl<I, B: Body> Drop for Attended<I, B> {
+    fn drop(&mut self) {
+        self.shard.leave(self.place);
+        // The attendant may still have the lane.
+        let stream = self.lane.lock().take();
+        drop(stream);
+    }
+}
+
+/// A stream that two tasks use, its own and that of its shard; `None` once it has ended.
+struct Lane<I, B: Body>(Mutex<Option<Stream<I, B>>>);
+
+impl<I, B: Body> Lane<I, B> {
+    fn lock(&self) -> MutexGuard<'_, Option<Stream<I, B>>> {
+        // A body that panicked has ended its own task, which takes out what is left.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<I: Io, B> Member<Pass> for Lane<I, B>
+where
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
+    fn attend(&self, pass: &mut Pass) {
+        let left = match &mut *self.lock() {
+            Some(stream) => stream.attend(pass),
+            None => None,
+        };
+        if let Some(handle) = left {
+            handle.wake();
+        }
+    }
+}

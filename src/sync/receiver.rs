@@ -1,0 +1,60 @@
+//! The receiving side of tokio's broadcast channel: a `BroadcastStream` from when it first waits.
+
+use std::mem;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use futures_core::Stream;
+use tokio::sync::broadcast::{self, error::TryRecvError};
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+
+/// Reads one stream's events.
+pub(crate) struct Receiver<T>(Reading<T>);
+
+enum Reading<T> {
+    /// It has never waited.
+    Looking(broadcast::Receiver<T>),
+    Waiting(BroadcastStream<T>),
+    /// While the one becomes the other.
+    Changing,
+}
+
+impl<T: Clone + Send + 'static> Receiver<T> {
+    pub(super) fn new(receiver: broadcast::Receiver<T>) -> Self {
+        Self(Reading::Looking(receiver))
+    }
+
+    /// The next event; `Err(n)` when `n` were overwritten before they could be read; `None` once the sender is gone
+    /// and everything it sent has been read.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, u64>>> {
+        if let Reading::Looking(_) = self.0 {
+            let next = self.try_next();
+            if next.is_ready() {
+                return next;
+            }
+            if let Reading::Looking(receiver) = mem::replace(&mut self.0, Reading::Changing) {
+                self.0 = Reading::Waiting(BroadcastStream::new(receiver));
+            }
+        }
+        let Reading::Waiting(stream) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        Pin::new(stream).poll_next(cx).map(|next| {
+            next.map(|item| item.map_err(|BroadcastStreamRecvError::Lagged(missed)| missed))
+        })
+    }
+
+    /// The same, but leaves no waker.
+    pub(crate) fn try_next(&mut self) -> Poll<Option<Result<T, u64>>> {
+        match &mut self.0 {
+            Reading::Looking(receiver) => match receiver.try_recv() {
+                Ok(event) => Poll::Ready(Some(Ok(event))),
+                Err(TryRecvError::Lagged(missed)) => Poll::Ready(Some(Err(missed))),
+                Err(TryRecvError::Closed) => Poll::Ready(None),
+                Err(TryRecvError::Empty) => Poll::Pending,
+            },
+            _ => self.poll_next(&mut Context::from_waker(Waker::noop())),
+        }
+    }
+}
