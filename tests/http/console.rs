@@ -632,7 +632,9 @@ async fn a_shutdown_ends_the_pages_streams() {
     live.next().await;
     console.shutdown().await;
     live.collect_to_end().await;
-    // Nobody is let in again: the stream of a refusal only says when to come back.
+    // Nobody is let in again: the stream of a refusal only says why, and when to come back.
     let mut late = open(&app, "live").await;
-    assert_eq!(late.collect_to_end().await.len(), 0);
+    let told = late.collect_to_end().await;
+    let events: Vec<_> = told.iter().map(|message| message.event.as_str()).collect();
+    assert_eq!(events, ["refused"]);
 }
