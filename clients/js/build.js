@@ -7,7 +7,7 @@ export function build() {
   const source = readFileSync(new URL("src/tidings.js", import.meta.url), "utf8");
   const lines = source.split("\n").map((line) => line.trim());
   const code = lines.filter((line) => line && !line.startsWith("//"));
-  return `// MIT OR Apache-2.0. Made by build.js from src/tidings.js.\n${code.join("\n")}\n`;
+  return `// src/tidings.js, MIT OR Apache-2.0\n${code.join("\n")}\n`;
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {

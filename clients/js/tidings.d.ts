@@ -1,4 +1,7 @@
-/** An event that is neither a gap nor a heartbeat. */
+/**
+ * An event that is neither a gap nor a refusal nor a heartbeat. The names `gap` and `refused` are reserved: data that is JSON
+ * with a `reason` does not get here.
+ */
 export interface TidingsEvent {
   /** The field `event`, or `"message"`. */
   type: string;
@@ -26,9 +29,15 @@ export interface Gap {
 
 /** The server opened no stream. */
 export interface Refusal {
-  /** The status; 200 for a response that is no event stream, or an empty one. Absent if the server sent the event `refused`. */
+  /**
+   * 204: the stream is complete, and nothing is wrong. 401: log in. 200: a response that is no event stream, or an empty one.
+   * Absent if the server sent the event `refused`.
+   */
   status?: number;
-  /** In milliseconds. `null`: there is no further attempt, the client is closed. Absent for the event `refused`. */
+  /**
+   * In milliseconds. `null`: there is no further attempt, the client is closed. Absent for the event `refused`, after which the
+   * pause is the server's `retry:` and does not grow.
+   */
   retryIn?: number | null;
   /** Of the event `refused`, which `RefusalForm::ComeBack` sends: what is full. */
   reason?: "user_full" | "total_full" | "shutting_down" | (string & {});
@@ -36,7 +45,10 @@ export interface Refusal {
   cap?: number | null;
 }
 
-/** An `EventSource` that waits to reconnect is `"connecting"` as well. */
+/**
+ * An `EventSource` that waits to reconnect is `"connecting"` as well. A refusal by the event `refused` is a stream, so the state
+ * is `"open"` until that ends.
+ */
 export type State = "connecting" | "open" | "closed";
 
 export interface TidingsOptions {
@@ -50,7 +62,11 @@ export interface TidingsOptions {
    * receives all events.
    */
   events?: readonly string[];
-  /** Whether all tabs of the browser use one stream. Needs HTTPS or localhost; elsewhere each tab has its own. */
+  /**
+   * Whether all tabs of the browser use one stream. Needs HTTPS or localhost; elsewhere, and where the browser forbids locks,
+   * each tab has its own. Not for a stream that starts from the beginning (`or_from_start`), such as a run: a tab without an
+   * id joins where the leading tab is and never gets the earlier events, and a 204 for one tab closes all of them.
+   */
   share?: boolean;
   /** Where to resume: a `lastEventId` of an earlier client. */
   lastEventId?: string;

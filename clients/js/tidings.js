@@ -1,4 +1,4 @@
-// MIT OR Apache-2.0. Made by build.js from src/tidings.js.
+// src/tidings.js, MIT OR Apache-2.0
 const distance = (a, b) => {
 const number = /\d+~?$/;
 return a.replace(number, "") === b.replace(number, "") ? parseInt(a.match(number)) - parseInt(b.match(number)) : NaN;
@@ -22,6 +22,7 @@ stop?.();
 this.close = () => {
 hear("onState", "closed");
 resign();
+leads = true;
 queued?.abort();
 channel?.close();
 };
@@ -30,7 +31,7 @@ if (this.state === "closed") return;
 this.lastEventId = id;
 if (value === this.state) return;
 if (kind === "onState") {
-opened ||= this.state === "open" && !refused;
+if (this.state === "open") opened ||= !refused;
 refused = false;
 this.state = value;
 }
@@ -54,9 +55,11 @@ tell("onState", "open");
 };
 const emit = (type, data, id) => {
 const beat = data === '{"type":"heartbeat"}';
-if (type === "gap") tell("onGap", JSON.parse(data), id);
-else if (type === "refused") tell("onRefused", JSON.parse(data), id);
-else if (type && !beat && data !== `{"id":"${id}"}` && (!events || type === "message" || events.includes(type)))
+if (type === "gap" || type === "refused") try {
+const { retryIn, ...value } = JSON.parse(data);
+if (value.reason) return tell(type === "gap" ? "onGap" : "onRefused", value, id);
+} catch {}
+if (type && !beat && data !== `{"id":"${id}"}` && (!events || type === "message" || events.includes(type)))
 tell("onEvent", { type, data, id }, id);
 else if (id !== this.lastEventId) tell("", id, id);
 return beat;
@@ -89,17 +92,16 @@ request.set("accept", "text/event-stream");
 if (this.lastEventId)
 request.set("last-event-id", String.fromCharCode(...new TextEncoder().encode(this.lastEventId)));
 const answer = await fetch(url, { headers: request, credentials, cache: "no-store", signal: abort.signal });
-const { status } = answer;
-if (status !== 200 || !/^text\/event-stream/.test(answer.headers.get("content-type"))) {
+if (answer.status !== 200 || !/^text\/event-stream/.test(answer.headers.get("content-type"))) {
 stop();
-return { status, after: answer.headers.get("retry-after") * 1000 };
+return answer;
 }
 open();
 const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
 let rest = "", type = "", data = "", id = this.lastEventId, content;
 for (;;) {
 const { value, done } = await reader.read();
-if (done) return content ? undefined : { status };
+if (done) return content ? null : answer;
 heard = true;
 watch();
 const lines = (rest + value).split(/\r\n|\n|\r(?!$)/);
@@ -119,6 +121,7 @@ else if (field === "retry" && /^\d+$/.test(text)) retry = Math.max(minDelay, tex
 };
 const run = async () => {
 const own = ++term;
+leads = true;
 const canBeNative = events && !headers && globalThis.EventSource;
 let native = canBeNative;
 for (let failures = 0; ; failures++) {
@@ -128,8 +131,9 @@ clearTimeout(watchdog);
 if (own !== term) return;
 native = canBeNative && !native && heard;
 if (heard) failures = 0;
-const backoff = Math.max(retry, Math.min(maxDelay, retry * 2 ** failures), refusal?.after || 0);
-const retryIn = Math.min(backoff * (1 + Math.random() / 2), 2 ** 31 - 1);
+const backoff = Math.min(maxDelay, retry * 2 ** failures);
+const pause = Math.max(retry, backoff, refusal?.headers.get("retry-after") * 1000 || 0);
+const retryIn = Math.min(pause * (1 + Math.random() / 2), 2e9);
 if (refusal) {
 const { status } = refusal;
 tell("onRefused", { status, retryIn: /^204|^4(?!08|25|29)/.test(status) ? null : retryIn });
@@ -143,36 +147,38 @@ stop = () => resolve(clearTimeout(timer));
 if (own !== term) return;
 }
 };
-if (!locks) return void run();
 const name = `tidings ${url} ${events}`;
-channel = new BroadcastChannel(name);
-const lead = async (steal) => {
+try {
+channel = locks && new BroadcastChannel(name);
+} catch {}
+if (!channel) return void run();
+const lead = (steal) => {
 queued?.abort();
 const { signal } = (queued = new AbortController());
 leads = steal;
-await locks.request(name, steal ? { steal } : { signal }, () => {
-leads = true;
-return run();
-}).catch(() => {});
+locks.request(name, steal ? { steal } : { signal }, () => signal.aborted || run()).catch(({ name }) => {
 if (signal.aborted) return;
 resign();
-lead(false);
+if (name === "AbortError") return lead(false);
+channel = channel.close();
+run();
+});
 };
 const ask = () => {
-if (leads || this.state === "closed") return;
+if (leads) return;
 channel.postMessage(["ask"]);
 clearTimeout(patience);
-patience = setTimeout(() => leads || this.state === "closed" || document?.hidden || lead(true), 3000);
+patience = setTimeout(() => leads || document?.hidden || lead(true), 3000);
 };
 channel.onmessage = ({ data: [kind, value, from, id] }) => {
 if (value?.retryIn === null) return hear(kind, value);
-if (leads) return kind === "ask" && tell("onState", this.state);
-if (kind === "ask") return;
+if (kind === "ask") return leads && tell("onState", this.state);
+if (leads) return;
 clearTimeout(patience);
 const own = this.lastEventId;
 const ahead = own && own !== from ? distance(own, from) : 0;
 if (ahead < 0) return lead(true);
-if (ahead > 0 && !(distance(id, own) > 0)) {
+if (ahead > 0 && !(distance(own, id) < 0)) {
 if (/State|Refused/.test(kind)) hear(kind, value, own);
 return;
 }

@@ -198,6 +198,20 @@ test("a refusal that is an event is told", async (t) => {
   assert.deepEqual(all("gap"), []);
 });
 
+test("a gap or refusal without a reason is an event of the service, and no event closes the client", async (t) => {
+  const bytes = (name) => ["null", "text", "{}", '{"retryIn":null}'].map((data) => `event: ${name}\ndata: ${data}\n\n`);
+  const closing = ["gap", "refused"].map((name) => `event: ${name}\ndata: {"reason":"own","retryIn":null}\n\n`);
+  const all = [...bytes("gap"), ...bytes("refused"), ...closing].join("");
+  const server = await serve(t, stream(`${all}id: 7-1\ndata: a\n\n`));
+  const page = follow(t, server.url);
+  await page.until(() => page.texts().includes("a") || server.requests.length > 2);
+  assert.deepEqual(page.texts(), [...Array(2).fill(["null", "text", "{}", '{"retryIn":null}']).flat(), "a"]);
+  assert.deepEqual(page.all("event").map(({ type }) => type), [...Array(4).fill("gap"), ...Array(4).fill("refused"), "message"]);
+  assert.deepEqual(page.all("gap"), [{ reason: "own", drop: false }]);
+  assert.deepEqual(page.all("refused"), [{ reason: "own" }]);
+  assert.deepEqual([page.client.state, server.requests.length], ["open", 1]);
+});
+
 test("heartbeats and cursors are no events, but their ids count", async (t) => {
   const bytes = 'event: heartbeat\nid: 7-1\ndata: {"type":"heartbeat"}\n\nid: 7-2\nevent: cursor\ndata: {"id":"7-2"}\n\n';
   const server = await serve(t, stream(bytes, true), stream("event: cursor\ndata: own\n\n"));
@@ -302,4 +316,80 @@ test("after close nothing is told, and the connection ends", async (t) => {
   await gone;
   assert.deepEqual([seen, client.state, server.requests.length], [["a"], "closed", 1]);
   client.close();
+});
+
+// Web Locks, which Node does not have.
+function provideLocks(t, request) {
+  const before = Object.getOwnPropertyDescriptor(globalThis, "navigator");
+  Object.defineProperty(globalThis, "navigator", { value: { locks: { request } }, configurable: true });
+  t.after(() => (before ? Object.defineProperty(globalThis, "navigator", before) : delete globalThis.navigator));
+}
+
+test("a tab that may not use locks asks for them once, and follows the stream alone", async (t) => {
+  for (const name of ["SecurityError", "InvalidStateError"]) {
+    let count = 0;
+    let looped;
+    const loop = new Promise((resolve) => (looped = resolve));
+    // Rejects, but not for ever: the test shall end.
+    provideLocks(t, () => {
+      if (++count < 100) return Promise.reject(new DOMException("denied", name));
+      looped();
+      return new Promise(() => {});
+    });
+    const server = await serve(t, stream("id: 7-1\ndata: a\n\n", true), stream("id: 7-2\ndata: b\n\n"));
+    const { client, texts, until } = follow(t, server.url, { share: true });
+    await Promise.race([loop, until(() => texts().length === 2)]);
+    assert.deepEqual([count, texts(), client.state], [1, ["a", "b"], "open"]);
+    assert.equal(server.requests[1].id, "7-1");
+    client.close();
+    assert.equal(client.state, "closed");
+  }
+});
+
+test("a tab that may not have a channel follows the stream alone", async (t) => {
+  provideLocks(t, () => assert.fail("there is nobody to share with"));
+  t.mock.method(globalThis, "BroadcastChannel", function () {
+    throw new DOMException("denied", "SecurityError");
+  });
+  const server = await serve(t, stream("data: a\n\n"));
+  const { texts, until } = follow(t, server.url, { share: true });
+  await until(() => texts().length === 1);
+});
+
+test("a tab that the stream is taken from asks for it again", { timeout: 60_000 }, async (t) => {
+  const asked = [];
+  let again;
+  const second = new Promise((resolve) => (again = resolve));
+  provideLocks(t, (name, options, granted) => {
+    asked.push(options);
+    if (asked.length > 1) return again(), new Promise(() => {});
+    granted();
+    return new Promise((_, reject) => setImmediate(() => reject(new DOMException("stolen", "AbortError"))));
+  });
+  const server = await serve(t, stream("data: a\n\n"));
+  follow(t, server.url, { share: true });
+  await second;
+  assert.deepEqual(asked.map(({ steal }) => steal), [undefined, undefined]);
+});
+
+test("a tab that is closed while it takes the lead leaves it again", { timeout: 60_000 }, async (t) => {
+  let steal;
+  const stealing = new Promise((resolve) => (steal = resolve));
+  provideLocks(t, (name, options, granted) => {
+    if (options.steal) steal(granted);
+    return new Promise(() => {});
+  });
+  const fetched = t.mock.method(globalThis, "fetch", () => new Promise(() => {}));
+  const url = "http://localhost/steal";
+  const { client } = follow(t, url, { share: true, lastEventId: "7-1" });
+  const leader = new BroadcastChannel(`tidings ${url} undefined`);
+  t.after(() => leader.close());
+  // This tab has missed events.
+  leader.postMessage(["onEvent", { type: "message", data: "c", id: "7-3" }, "7-2", "7-3"]);
+  const granted = await stealing;
+  client.close();
+  const held = granted();
+  assert.equal(fetched.mock.callCount(), 0);
+  // What it returns is what the lock waits for.
+  await held;
 });

@@ -33,6 +33,8 @@ export class Tidings {
     this.close = () => {
       hear("onState", "closed");
       resign();
+      // It neither asks other tabs nor takes the lead any more.
+      leads = true;
       queued?.abort();
       channel?.close();
     };
@@ -43,7 +45,7 @@ export class Tidings {
       this.lastEventId = id;
       if (value === this.state) return;
       if (kind === "onState") {
-        opened ||= this.state === "open" && !refused;
+        if (this.state === "open") opened ||= !refused;
         refused = false;
         this.state = value;
       }
@@ -74,10 +76,13 @@ export class Tidings {
 
     const emit = (type, data, id) => {
       const beat = data === '{"type":"heartbeat"}';
-      if (type === "gap") tell("onGap", JSON.parse(data), id);
-      else if (type === "refused") tell("onRefused", JSON.parse(data), id);
+      // Without a reason it is an event of the service, as any other. Only the client itself says when it tries again.
+      if (type === "gap" || type === "refused") try {
+        const { retryIn, ...value } = JSON.parse(data);
+        if (value.reason) return tell(type === "gap" ? "onGap" : "onRefused", value, id);
+      } catch {}
       // The third condition is false for the event of `Cursor::Event`, the fourth for what an EventSource would not hear.
-      else if (type && !beat && data !== `{"id":"${id}"}` && (!events || type === "message" || events.includes(type)))
+      if (type && !beat && data !== `{"id":"${id}"}` && (!events || type === "message" || events.includes(type)))
         tell("onEvent", { type, data, id }, id);
       // Only the position has moved. It is no handler's matter, but other tabs must know it.
       else if (id !== this.lastEventId) tell("", id, id);
@@ -108,7 +113,7 @@ export class Tidings {
         });
     });
 
-    // Resolves when the stream ends, with the status if it was none or empty; rejects when it breaks.
+    // Resolves when the stream ends, with the answer if it was none or empty; rejects when it breaks.
     const read = async () => {
       const abort = new AbortController();
       stop = () => abort.abort();
@@ -119,10 +124,9 @@ export class Tidings {
       if (this.lastEventId)
         request.set("last-event-id", String.fromCharCode(...new TextEncoder().encode(this.lastEventId)));
       const answer = await fetch(url, { headers: request, credentials, cache: "no-store", signal: abort.signal });
-      const { status } = answer;
-      if (status !== 200 || !/^text\/event-stream/.test(answer.headers.get("content-type"))) {
+      if (answer.status !== 200 || !/^text\/event-stream/.test(answer.headers.get("content-type"))) {
         stop();
-        return { status, after: answer.headers.get("retry-after") * 1000 };
+        return answer;
       }
       open();
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -130,7 +134,7 @@ export class Tidings {
       for (;;) {
         const { value, done } = await reader.read();
         // A `retry:` alone is how `RefusalForm::ComeBack` refuses.
-        if (done) return content ? undefined : { status };
+        if (done) return content ? null : answer;
         heard = true;
         watch();
         // A CR at the end of the chunk may be half of a CRLF, so it waits for the next.
@@ -152,6 +156,7 @@ export class Tidings {
 
     const run = async () => {
       const own = ++term;
+      leads = true;
       const canBeNative = events && !headers && globalThis.EventSource;
       let native = canBeNative;
       for (let failures = 0; ; failures++) {
@@ -162,8 +167,10 @@ export class Tidings {
         // An EventSource does not say why it gave up. So fetch asks next, and reads the stream if it gets one.
         native = canBeNative && !native && heard;
         if (heard) failures = 0;
-        const backoff = Math.max(retry, Math.min(maxDelay, retry * 2 ** failures), refusal?.after || 0);
-        const retryIn = Math.min(backoff * (1 + Math.random() / 2), 2 ** 31 - 1);
+        const backoff = Math.min(maxDelay, retry * 2 ** failures);
+        const pause = Math.max(retry, backoff, refusal?.headers.get("retry-after") * 1000 || 0);
+        // The most that a timer takes is 2 ** 31 - 1.
+        const retryIn = Math.min(pause * (1 + Math.random() / 2), 2e9);
         if (refusal) {
           const { status } = refusal;
           tell("onRefused", { status, retryIn: /^204|^4(?!08|25|29)/.test(status) ? null : retryIn });
@@ -179,8 +186,6 @@ export class Tidings {
       }
     };
 
-    if (!locks) return void run();
-
     // One tab holds the lock, and with it the stream. Each tab knows the id that it has got to. From the ids of a message a
     // tab sees whether it is where the leading tab was:
     // - The same place: it takes the message.
@@ -188,41 +193,47 @@ export class Tidings {
     // - The leader was behind, because it resumes for itself: this tab skips what it has.
     // - Not comparable: this tab's id is of another history. It reports a gap and goes on with the leader.
     const name = `tidings ${url} ${events}`;
-    channel = new BroadcastChannel(name);
+    try {
+      channel = locks && new BroadcastChannel(name);
+    } catch {}
+    // It may be forbidden, as locks may.
+    if (!channel) return void run();
 
-    const lead = async (steal) => {
+    const lead = (steal) => {
       queued?.abort();
       const { signal } = (queued = new AbortController());
       leads = steal;
-      await locks.request(name, steal ? { steal } : { signal }, () => {
-        leads = true;
-        return run();
-      }).catch(() => {});
-      // Closed, or replaced by a request that steals.
-      if (signal.aborted) return;
-      // Stolen by another tab: wait for it to come back.
-      resign();
-      lead(false);
+      // A request that steals cannot be aborted: it may be granted after a close.
+      locks.request(name, steal ? { steal } : { signal }, () => signal.aborted || run()).catch(({ name }) => {
+        // Closed, or replaced by a request that steals.
+        if (signal.aborted) return;
+        resign();
+        // Stolen by another tab: wait for it to come back.
+        if (name === "AbortError") return lead(false);
+        // The browser grants no locks here, for example in a sandboxed frame: this tab follows the stream alone.
+        channel = channel.close();
+        run();
+      });
     };
 
     // A leading tab that does not answer is suspended, as tabs in the background are on phones. A visible tab takes over.
     const ask = () => {
-      if (leads || this.state === "closed") return;
+      if (leads) return;
       channel.postMessage(["ask"]);
       clearTimeout(patience);
-      patience = setTimeout(() => leads || this.state === "closed" || document?.hidden || lead(true), 3000);
+      patience = setTimeout(() => leads || document?.hidden || lead(true), 3000);
     };
 
     channel.onmessage = ({ data: [kind, value, from, id] }) => {
       // For good. The lock of the tab that was refused may come before its message.
       if (value?.retryIn === null) return hear(kind, value);
-      if (leads) return kind === "ask" && tell("onState", this.state);
-      if (kind === "ask") return;
+      if (kind === "ask") return leads && tell("onState", this.state);
+      if (leads) return;
       clearTimeout(patience);
       const own = this.lastEventId;
       const ahead = own && own !== from ? distance(own, from) : 0;
       if (ahead < 0) return lead(true);
-      if (ahead > 0 && !(distance(id, own) > 0)) {
+      if (ahead > 0 && !(distance(own, id) < 0)) {
         if (/State|Refused/.test(kind)) hear(kind, value, own);
         return;
       }
