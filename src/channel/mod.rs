@@ -24,6 +24,8 @@ mod history;
 mod latest;
 mod log;
 mod origin;
+#[cfg(feature = "serve")]
+#[allow(dead_code, reason = "for the server, which loom leaves out")]
 mod plain;
 mod progress;
 mod replay;
@@ -40,10 +42,12 @@ pub(crate) use fanout::{Channel, Welcome};
 pub use history::History;
 pub(crate) use log::Log;
 pub(crate) use origin::{Accepted, Label, Origin};
+#[cfg(feature = "serve")]
 pub(crate) use plain::Plain;
 use replay::Replay;
 pub(crate) use replay::{Missed, Resume};
 pub(crate) use retention::Retention;
+#[cfg(feature = "serve")]
 pub(crate) use ring::Bell;
 pub(crate) use roster::{Detached, Refusal, Retired, Roster};
 pub(crate) use shared::{Reading, Seam, Standing, Upstream};

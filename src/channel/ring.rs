@@ -224,6 +224,7 @@ pub(super) struct Feed<T> {
 
 impl<T: Clone + Send + 'static> Feed<T> {
     /// From now on an [attendant](Bell) is woken for it.
+    #[cfg(feature = "serve")]
     pub(super) fn attend(&mut self) -> Bell<T> {
         self.is_attended = true;
         Bell(self.seat.0.deferred.clone())
@@ -235,7 +236,7 @@ impl<T: Clone + Send + 'static> Feed<T> {
         // When its turn is over, the task itself is woken. tokio would wake the seat, and nobody would release that.
         ready!(wait_for_turn(cx));
         let polled = if self.is_attended {
-            self.receiver.try_next()
+            self.receiver.try_next(cx)
         } else {
             self.seat.0.take_place(cx.waker());
             self.receiver
@@ -270,8 +271,11 @@ impl<T> Drop for Leave<T> {
 /// A stream that waits is in a list of tokio's and is woken by itself: for a thousand streams that is a thousand entries and
 /// wakes for each event. So one task can attend to many streams: it has itself woken for the next event, then looks into
 /// their feeds. What came before is in the feeds, and what comes after wakes it.
+#[cfg(feature = "serve")]
 pub(crate) struct Bell<T>(Arc<Deferred<T>>);
 
+#[cfg(feature = "serve")]
+#[allow(dead_code, reason = "for the server, which loom leaves out")]
 impl<T> Bell<T> {
     /// Which ring it belongs to. While there is a bell of it, no other ring has this number.
     pub(crate) fn ring(&self) -> usize {

@@ -107,6 +107,13 @@ impl Frame {
         self.aside.as_ref()?.gap
     }
 
+    /// Whether it is an event that no stream gets twice.
+    #[allow(dead_code, reason = "for the server, which loom leaves out")]
+    pub(crate) fn is_event_alone(&self) -> bool {
+        let alone = |aside: &Arc<Aside>| aside.gap.is_none() && aside.shown.is_none();
+        self.aside.as_ref().is_none_or(alone)
+    }
+
     /// The number that it has both when it is shown and when the engine's log returns it.
     pub(crate) fn shown(&self) -> Option<u64> {
         self.aside.as_ref()?.shown

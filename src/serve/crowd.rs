@@ -1,10 +1,9 @@
 //! The streams of users with many, to which one task writes.
 //!
-//! What a [shard](Shard) does for its members is to write events. Nothing of this crate and of others may stand between an event
-//! and the socket then: a layer that compresses, maps, counts or times what passes through it has to see each frame. Two things
-//! together show that there is none. The body hints at a length that no other has, and a layer that does not pass the hint on
-//! hides it. And the bytes that arrive here are the very ones that the body has handed out, at the same address. A layer that
-//! only watches what passes can do both, and then sees the first frames only.
+//! What a [shard](Shard) does for its members is to write events. No layer may stand between an event and the socket then that
+//! compresses, maps, limits or times what passes through it. Two things together tell of nearly all of them. The body hints at a
+//! length that no other has, and a layer that does not pass the hint on hides it. And the bytes that arrive here are the very
+//! ones that the body has handed out, at the same address, each before the next. What passes on both cannot be told from nothing.
 
 use std::collections::HashMap;
 use std::error::Error;

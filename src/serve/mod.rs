@@ -40,11 +40,12 @@
 //! by the task of each. It puts the same bytes on each socket, and costs less than half of what a task for each does where
 //! several events wait. A client that does not read is waited for by the task of its own stream, and holds up nobody.
 //!
-//! This applies to HTTP/1.1 streams on which nothing but events comes next: not to those that still read a history of
-//! another node, and not to those with a [view](crate::sse::View). Nor does it apply where a layer of yours changes, limits or
-//! times the bytes of the response: the server sees that by the bytes and by the size hint that arrive. A layer that only
-//! watches what passes, and passes on the size hint, cannot be seen: it sees the first frames and those that the stream writes
-//! itself. If yours has to see all of them, switch it off with [`Server::shared_writes`].
+//! This applies to HTTP/1.1 streams whose clients get every event as it is: not to those with a [view](crate::sse::View) or a
+//! closure, and not where there is a [backplane](crate::backplane). Nor does it apply where a layer of yours changes, limits or times
+//! what passes through the body of the response. The server sees that by the size hint of the body, which such layers do not pass
+//! on, and by the address of the bytes that arrive. It does not see a layer that passes on the size hint, and passes on frames as they
+//! are: one that only watches sees the first frames and what the stream writes itself, and one that drops some frames, changes some
+//! in place, or measures the time between them is left out too. Switch it off for these, with [`Server::shared_writes`].
 //!
 //! ```no_run
 //! use axum::{Router, routing::get};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::stream::Length;
@@ -14,14 +15,21 @@ use crate::sse::JOINED;
 #[derive(Debug, Default)]
 pub(crate) struct Pass {
     now: Option<Instant>,
+    /// How many streams were begun with.
+    begun: usize,
     /// Those of the stream before, and how many of them this one has as well.
     frames: Vec<Arc<Frame>>,
     len: usize,
     size: usize,
     /// The chunk of as many frames as there are.
-    chunk: Vec<u8>,
+    chunk: Bytes,
     is_stale: bool,
+    /// A stream had no more than these frames.
+    is_settled: bool,
 }
+
+/// For how many streams the time is taken once.
+const GLANCE: usize = 32;
 
 impl Pass {
     pub(super) fn now(&mut self) -> Instant {
@@ -30,6 +38,10 @@ impl Pass {
 
     /// The next stream.
     pub(super) fn begin(&mut self) {
+        self.begun += 1;
+        if self.begun % GLANCE == 0 {
+            self.now = None;
+        }
         self.len = 0;
         self.size = 0;
     }
@@ -45,27 +57,41 @@ impl Pass {
             self.frames.truncate(self.len);
             self.frames.push(frame);
             self.is_stale = true;
+            self.is_settled = false;
         }
         self.len += 1;
         self.size < JOINED
     }
 
+    /// Whether this stream has all that a stream before it had found there. What has come since is for the next pass: so streams
+    /// stay at the same event, and more of them share a chunk.
+    pub(super) fn is_enough(&self) -> bool {
+        self.is_settled && self.len > 0 && self.len == self.frames.len()
+    }
+
+    /// This stream has no more.
+    pub(super) fn settle(&mut self) {
+        self.is_settled = self.len > 0 && self.len == self.frames.len();
+    }
+
     /// The chunk of what was added, if that is anything.
-    pub(super) fn chunk(&mut self) -> Option<&[u8]> {
+    pub(super) fn chunk(&mut self) -> Option<Bytes> {
         if self.len == 0 {
             return None;
         }
         if self.is_stale || self.len < self.frames.len() {
             self.frames.truncate(self.len);
-            self.chunk.clear();
-            self.chunk.extend_from_slice(Length::of(self.size).line());
+            let length = Length::of(self.size);
+            let mut chunk = Vec::with_capacity(length.line().len() + self.size + 2);
+            chunk.extend_from_slice(length.line());
             for frame in &self.frames {
-                self.chunk.extend_from_slice(frame.as_bytes());
+                chunk.extend_from_slice(frame.as_bytes());
             }
-            self.chunk.extend_from_slice(b"\r\n");
+            chunk.extend_from_slice(b"\r\n");
+            self.chunk = chunk.into();
             self.is_stale = false;
         }
-        Some(&self.chunk)
+        Some(self.chunk.clone())
     }
 
     /// The position of the last event of the chunk that has one.

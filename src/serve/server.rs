@@ -114,7 +114,8 @@ impl<L: Listener, A> Server<L, A> {
 
     /// Sets whether one task may write the events of a user with [many streams](super#many-streams-of-one-user). Default `true`.
     ///
-    /// Switch it off for a layer that has to see each frame of a response and changes none, such as one that counts bytes.
+    /// Switch it off for a layer that has to see each frame of a response and passes on its size hint, such as one that counts bytes
+    /// or drops some frames.
     pub fn shared_writes(mut self, on: bool) -> Self {
         self.protocols.crowds = on.then(Arc::default);
         self

@@ -16,6 +16,7 @@ use super::handover::Handed;
 use super::pass::Pass;
 use super::rewind::Rewind;
 use crate::channel::Plain;
+use crate::sse::{finish_sample, is_plain};
 use crate::subscription::StreamHandle;
 
 /// How one chunk stands on the wire: its length, its bytes, a line break; behind the last one also the end.
@@ -38,17 +39,6 @@ struct Attended {
     handle: StreamHandle,
     /// The stream's own task.
     task: Option<Waker>,
-    /// Whether everything so far has arrived here as the body has handed it out.
-    is_direct: Option<bool>,
-}
-
-impl Attended {
-    fn arrived(&mut self, data: &impl Buf) {
-        let chunk = data.chunk();
-        let is_same =
-            chunk.len() == data.remaining() && self.handle.exchange().has_handed_out(chunk);
-        self.is_direct = Some(is_same && self.is_direct != Some(false));
-    }
 }
 
 enum State<D> {
@@ -82,11 +72,7 @@ impl<I, B: Body> Stream<I, B> {
 
     /// Says that an attendant writes events as well.
     pub(super) fn attended(mut self, handle: StreamHandle) -> Self {
-        self.attended = Some(Attended {
-            handle,
-            task: None,
-            is_direct: None,
-        });
+        self.attended = Some(Attended { handle, task: None });
         self
     }
 
@@ -129,8 +115,11 @@ where
                     let is_last = data.is_none() || self.body.is_end_stream();
                     self.state = match data {
                         Some(data) if data.has_remaining() => {
-                            if let Some(attended) = &mut self.attended {
-                                attended.arrived(&data);
+                            if let Some(attended) = &self.attended {
+                                let chunk = data.chunk();
+                                let is_whole = chunk.len() == data.remaining();
+                                let chunk = is_whole.then_some(chunk);
+                                attended.handle.exchange().arrived(chunk);
                             }
                             let chunk = in_chunks(data, is_last);
                             State::Writing { chunk, is_last }
@@ -186,53 +175,64 @@ where
             return None;
         };
         let task = attended.task.as_ref()?;
-        let mut cx = Context::from_waker(task);
-        if attended.is_direct != Some(true) || !attended.handle.exchange().is_plain() {
-            return Some(attended.handle.clone());
+        let handle = &attended.handle;
+        pass.begin();
+        let now = pass.now();
+        if !handle.exchange().is_plain() || handle.expires().is_some_and(|at| at <= now) {
+            return Some(handle.clone());
         }
-        loop {
-            pass.begin();
-            let (is_full, has_to_look) = loop {
-                match attended.handle.next_plain(|frame| frame.aside().is_none()) {
-                    Plain::Event(frame) => {
-                        if !pass.push(frame) {
-                            break (true, false);
+        let has_to_look = loop {
+            match handle.next_plain(|frame| is_plain(frame)) {
+                Plain::Event(frame) => {
+                    finish_sample(&frame, || handle.age());
+                    if !pass.push(frame) {
+                        // So that the others have their turn: the stream goes on by itself.
+                        break true;
+                    }
+                    if pass.is_enough() {
+                        break false;
+                    }
+                }
+                Plain::Nothing => {
+                    pass.settle();
+                    break false;
+                }
+                Plain::Other => break true,
+            }
+        };
+        let mut left = has_to_look.then(|| handle.clone());
+        if let Some(mut chunk) = pass.chunk() {
+            handle.exchange().wrote(now, pass.position());
+            let mut cx = Context::from_waker(task);
+            // Unless nothing panics, the chunk may have been written in part.
+            self.state = State::Failed(ErrorKind::BrokenPipe.into());
+            let written = Pin::new(&mut self.io).poll_write(&mut cx, &chunk);
+            self.state = match written {
+                Poll::Ready(Ok(0)) => State::Failed(ErrorKind::WriteZero.into()),
+                Poll::Ready(Err(error)) => State::Failed(error),
+                Poll::Ready(Ok(count)) if count == chunk.len() => {
+                    // What was written may wait in the IO, if that is TLS.
+                    match Pin::new(&mut self.io).poll_flush(&mut cx) {
+                        Poll::Ready(Ok(())) => State::Asking,
+                        Poll::Ready(Err(error)) => State::Failed(error),
+                        Poll::Pending => {
+                            task.wake_by_ref();
+                            State::Asking
                         }
                     }
-                    Plain::Nothing => break (false, false),
-                    Plain::Other => break (false, true),
                 }
+                Poll::Ready(Ok(count)) => {
+                    chunk.advance(count);
+                    State::Rest(chunk)
+                }
+                Poll::Pending => State::Rest(chunk),
             };
-            let position = pass.position();
-            let now = pass.now();
-            if let Some(chunk) = pass.chunk() {
-                attended.handle.exchange().wrote(now, position);
-                let written = Pin::new(&mut self.io).poll_write(&mut cx, chunk);
-                let rest = match written {
-                    Poll::Ready(Ok(0)) => Err(ErrorKind::WriteZero.into()),
-                    Poll::Ready(Ok(count)) => Ok(&chunk[count..]),
-                    Poll::Ready(Err(error)) => Err(error),
-                    Poll::Pending => Ok(chunk),
-                };
-                match rest {
-                    // What was written may wait in the IO, if that is TLS.
-                    Ok([]) => match Pin::new(&mut self.io).poll_flush(&mut cx) {
-                        Poll::Ready(Ok(())) => {}
-                        Poll::Ready(Err(error)) => self.state = State::Failed(error),
-                        Poll::Pending => task.wake_by_ref(),
-                    },
-                    Ok(rest) => self.state = State::Rest(Bytes::copy_from_slice(rest)),
-                    Err(error) => self.state = State::Failed(error),
-                }
-            }
             if !matches!(self.state, State::Asking) {
                 task.wake_by_ref();
-                return None;
-            }
-            if !is_full {
-                return has_to_look.then(|| attended.handle.clone());
+                left = None;
             }
         }
+        left
     }
 }
 

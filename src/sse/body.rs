@@ -10,9 +10,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
-use http_body::{Body, Frame as Chunk, SizeHint};
+#[cfg(feature = "serve")]
+use http_body::SizeHint;
+use http_body::{Body, Frame as Chunk};
 use tokio::time::Instant;
 
+use super::dequeue::on_dequeue;
 use super::keep_alive::COMMENT;
 use super::shape::Shape;
 use super::silence::Silence;
@@ -24,7 +27,7 @@ use crate::id::EventId;
 use crate::position::Position;
 #[cfg(feature = "serve")]
 use crate::subscription::Exchange;
-use crate::subscription::{ConnectionGuard, Subscription};
+use crate::subscription::Subscription;
 use crate::time::{LONGEST, reconnect_after};
 
 /// The events of a [`Subscription`] as the body of an HTTP response.
@@ -374,7 +377,10 @@ impl SseBody {
 
     /// Whether the client gets every event as it is.
     fn shows_frames(&self) -> bool {
-        self.view.is_none() && self.shape.is_none()
+        let is_filtered = |it: &Subscription| it.is_filtered();
+        self.view.is_none()
+            && self.shape.is_none()
+            && !self.subscription.as_ref().is_some_and(is_filtered)
     }
 
     fn attended(&self) -> Option<&Exchange> {
@@ -432,9 +438,9 @@ impl Body for SseBody {
 
     /// Where an attendant may write events that this body is not asked for, the upper bound is one that no stream will ever
     /// reach, and by which the server sees that no layer in between has a bound of its own or none.
+    #[cfg(feature = "serve")]
     fn size_hint(&self) -> SizeHint {
         let mut hint = SizeHint::default();
-        #[cfg(feature = "serve")]
         if self.exchange.is_some() && self.shows_frames() {
             hint.set_upper(Self::MOST);
         }
@@ -446,19 +452,6 @@ impl Body for SseBody {
         self.subscription.is_none()
             && self.held.is_none()
             && !self.view.as_ref().is_some_and(has_chunks)
-    }
-}
-
-/// Reports the trace of an event that a stream takes to write it, and finishes its sample. Few frames have either.
-pub(super) fn on_dequeue(frame: &Frame, guard: &ConnectionGuard) {
-    let Some(aside) = frame.aside() else {
-        return;
-    };
-    if let Some(parent) = &aside.trace_parent {
-        tracing::debug!(parent: guard.span(), traceparent = parent.as_str(), "event");
-    }
-    if let Some(sample) = &aside.sample {
-        sample.written(guard.age());
     }
 }
 

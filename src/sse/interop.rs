@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::response::sse;
 use futures_core::Stream;
 
-use super::body::on_dequeue;
+use super::dequeue::on_dequeue;
 use super::keep_alive::Form;
 use super::{HEARTBEAT_INTERVAL, KeepAlive};
 use crate::frame::Frame;

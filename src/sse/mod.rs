@@ -6,6 +6,7 @@
 
 mod body;
 mod cursor;
+mod dequeue;
 #[cfg(all(feature = "axum", not(loom)))]
 mod interop;
 mod keep_alive;
@@ -22,6 +23,9 @@ mod view;
 pub(crate) use body::JOINED;
 pub use body::SseBody;
 pub use cursor::Cursor;
+#[cfg(feature = "serve")]
+#[allow(unused_imports, reason = "for the server, which loom leaves out")]
+pub(crate) use dequeue::{finish_sample, is_plain};
 pub use keep_alive::{
     AGENT_HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL, HEARTBEAT_JSON, KeepAlive, standard_keep_alive,
 };

@@ -73,7 +73,7 @@ impl Silence {
 
     /// Something was sent.
     pub(super) fn broken(&mut self, now: Instant) {
-        self.since = Some(now);
+        self.since = self.since.max(Some(now));
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Form> {

@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Context;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -20,15 +21,15 @@ use crate::position::Position;
 /// It keeps neither the connection registered nor its events.
 pub(crate) struct StreamHandle<T = Arc<Frame>> {
     connection: Arc<Connection<T>>,
-    roster: Arc<Roster<T>>,
+    roster: Weak<Roster<T>>,
     exchange: Arc<Exchange>,
 }
 
 impl<T: Clone + Send + 'static> StreamHandle<T> {
-    pub(super) fn new(connection: Arc<Connection<T>>, roster: Arc<Roster<T>>) -> Self {
+    pub(super) fn new(connection: Arc<Connection<T>>, roster: &Arc<Roster<T>>) -> Self {
         Self {
             connection,
-            roster,
+            roster: Arc::downgrade(roster),
             exchange: Arc::default(),
         }
     }
@@ -51,7 +52,7 @@ impl<T: Clone + Send + 'static> StreamHandle<T> {
 
     /// How many streams its user has.
     pub(crate) fn siblings(&self) -> usize {
-        self.roster.len()
+        self.roster.upgrade().map_or(0, |roster| roster.len())
     }
 
     /// Has an attendant read for the stream. `None` if that has ended.
@@ -73,6 +74,11 @@ impl<T: Clone + Send + 'static> StreamHandle<T> {
         self.connection.next_plain(plain)
     }
 
+    /// For how long the stream has been open.
+    pub(crate) fn age(&self) -> Duration {
+        self.connection.age()
+    }
+
     /// Wakes the stream, as an event would.
     pub(crate) fn wake(&self) {
         self.connection.wake();
@@ -83,7 +89,7 @@ impl<T> Clone for StreamHandle<T> {
     fn clone(&self) -> Self {
         Self {
             connection: Arc::clone(&self.connection),
-            roster: Arc::clone(&self.roster),
+            roster: Weak::clone(&self.roster),
             exchange: Arc::clone(&self.exchange),
         }
     }
@@ -105,8 +111,10 @@ pub(crate) struct Exchange {
 
 #[derive(Debug, Default)]
 struct Words {
-    /// Where the chunk stands that the body has handed out last, and how long it is.
+    /// Where the chunk stands that the body has handed out and that has not arrived, and how long it is.
     chunk: Option<(usize, usize)>,
+    /// Whether each chunk has arrived as it was handed out, before the body was asked again. `None` before the first.
+    is_direct: Option<bool>,
     /// The body waits for an event, and its next bytes are those of that.
     is_plain: bool,
     /// When the attendant has written last, and the position of the last event that has one.
@@ -122,18 +130,27 @@ impl Exchange {
     /// Said by the body.
     pub(crate) fn hand_out(&self, chunk: Option<&[u8]>, is_plain: bool) {
         let mut words = self.lock();
+        if words.chunk.is_some() {
+            // Somebody in between has kept or dropped the one before.
+            words.is_direct = Some(false);
+        }
         words.chunk = chunk.map(identity);
         words.is_plain = is_plain;
     }
 
-    /// Whether these are the very bytes that the body has handed out: nothing between it and the socket has changed or
-    /// copied them.
-    pub(crate) fn has_handed_out(&self, chunk: &[u8]) -> bool {
-        self.lock().chunk == Some(identity(chunk))
+    /// Said by the server, which has got these bytes, if they came in one piece. They are the very ones that the body has handed
+    /// out if nothing between the two has changed or copied them.
+    pub(crate) fn arrived(&self, chunk: Option<&[u8]>) {
+        let mut words = self.lock();
+        let is_same = chunk.is_some() && words.chunk == chunk.map(identity);
+        words.chunk = None;
+        words.is_direct = Some(is_same && words.is_direct != Some(false));
     }
 
+    /// Whether the next bytes are those of the next event, and nothing is in between.
     pub(crate) fn is_plain(&self) -> bool {
-        self.lock().is_plain
+        let words = self.lock();
+        words.is_plain && words.is_direct == Some(true)
     }
 
     /// Said by the attendant.

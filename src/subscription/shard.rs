@@ -6,7 +6,8 @@
 //! them. It writes to those whose next bytes are plain, and wakes the others. A member stays a task of its own, which does
 //! everything else: it begins and ends, notices its client's end, waits for a socket that is full, and keeps itself alive.
 //!
-//! 1. Before the task goes through the members it has itself woken for the next event. So what it does not find will wake it.
+//! 1. Before the task goes through the members, in a *pass*, it has itself woken for the next event. What comes during a pass
+//!    makes it begin another behind it, so a member need not be given more than what was there when the pass began.
 //! 2. A member that it goes by looks by itself later: it is woken, or waits for its socket.
 //! 3. Members have places, which do not change. One that comes while the task goes through is not looked at, but looks
 //!    itself, after it is there.
@@ -15,6 +16,7 @@
 //!    workers share a user with thousands.
 
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -101,15 +103,14 @@ impl<M: ?Sized> Shard<M> {
         self.is_closed()
     }
 
-    /// Takes the members at the next places, of those before `end`. Returns the place behind them, if there are more places.
-    fn collect(&self, next: usize, end: usize, members: &mut Vec<Arc<M>>) -> Option<usize> {
+    /// Takes the members at the next places. Returns the place behind them, if there are more.
+    fn collect(&self, next: usize, members: &mut Vec<Arc<M>>) -> Option<usize> {
         self.0.with(|state| {
-            let end = end.min(state.places.len());
-            let until = end.min(next + TURN);
-            if let Some(places) = state.places.get(next..until) {
+            let end = state.places.len().min(next + TURN);
+            if let Some(places) = state.places.get(next..end) {
                 members.extend(places.iter().flatten().cloned());
             }
-            (until < end).then_some(until)
+            (end < state.places.len()).then_some(end)
         })
     }
 }
@@ -119,13 +120,10 @@ pub(crate) struct Attendant<T, M: ?Sized, P> {
     shard: Arc<Shard<M>>,
     bell: Bell<T>,
     pass: P,
-    /// The next place to look at. Behind the last comes the first.
-    next: usize,
-    /// Up to where places have to be looked at since the last event: first all up to the last, then all before the one that
-    /// was next when it came. `None` if that is done.
-    end: Option<usize>,
-    /// That one.
-    first: usize,
+    /// The next place to look at, in a pass.
+    next: Option<usize>,
+    /// An event has come during this pass: another follows.
+    again: bool,
     members: Vec<Arc<M>>,
 }
 
@@ -135,9 +133,8 @@ impl<T, M: ?Sized, P: Default> Attendant<T, M, P> {
             shard,
             bell,
             pass: P::default(),
-            next: 0,
-            end: None,
-            first: 0,
+            next: None,
+            again: false,
             members: Vec::new(),
         }
     }
@@ -153,30 +150,26 @@ impl<T, M: Member<P> + ?Sized, P: Default + Unpin> Future for Attendant<T, M, P>
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
         if this.bell.wait(this.number(), cx.waker()) {
-            this.first = this.next;
-            this.end = Some(usize::MAX);
+            match this.next {
+                Some(_) => this.again = true,
+                None => this.next = Some(0),
+            }
         }
-        if let Some(end) = this.end {
-            let next = this.shard.collect(this.next, end, &mut this.members);
+        if let Some(next) = this.next {
+            this.next = this.shard.collect(next, &mut this.members);
             for member in this.members.drain(..) {
                 contain(|| member.attend(&mut this.pass));
             }
-            this.end = match next {
-                Some(_) => Some(end),
-                None if end == usize::MAX && this.first > 0 => Some(this.first),
-                None => None,
-            };
-            this.next = next.unwrap_or(match end {
-                usize::MAX => 0,
-                first => first,
-            });
+            if this.next.is_none() {
+                // What was written is not kept for the next event.
+                this.pass = P::default();
+                this.next = mem::take(&mut this.again).then_some(0);
+            }
         }
-        if this.end.is_some() {
+        if this.next.is_some() {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        // What was written is not kept for the next event.
-        this.pass = P::default();
         match this.shard.close(cx.waker()) {
             true => Poll::Ready(()),
             false => Poll::Pending,

@@ -234,9 +234,16 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         self.guard.is_behind()
     }
 
+    /// Whether something other than its connection decides what it yields, as long as it lives.
+    #[cfg(feature = "serve")]
+    pub(crate) fn is_filtered(&self) -> bool {
+        self.filter.is_some()
+    }
+
     /// Whether what it yields next is the next event of its connection, if that has one.
+    #[cfg(feature = "serve")]
     pub(crate) fn is_plain(&self) -> bool {
-        self.filter.is_none() && self.gap.is_none() && !self.is_told
+        !self.is_filtered() && self.gap.is_none() && !self.is_told
     }
 
     pub(crate) fn is_strict(&self) -> bool {

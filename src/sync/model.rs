@@ -454,10 +454,10 @@ impl<T: Clone + Send + 'static> Receiver<T> {
         inside(|| receiver.poll_next(cx))
     }
 
-    pub(crate) fn try_next(&mut self) -> Poll<Option<Result<T, u64>>> {
+    pub(crate) fn try_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, u64>>> {
         self.token.enter();
         let receiver = self.receiver.as_mut().expect("taken only by drop");
-        inside(|| receiver.try_next())
+        inside(|| receiver.try_next(cx))
     }
 }
 

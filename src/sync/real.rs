@@ -144,4 +144,5 @@ pub(crate) const SHARDS: usize = 64;
 pub(crate) const STRIPES: usize = 8;
 
 /// How many streams a task that attends to many looks at between two yields.
+#[cfg(feature = "serve")]
 pub(crate) const TURN: usize = 64;

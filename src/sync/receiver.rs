@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
 use tokio::sync::broadcast::{self, error::TryRecvError};
+use tokio::task::coop;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
@@ -29,7 +30,7 @@ impl<T: Clone + Send + 'static> Receiver<T> {
     /// and everything it sent has been read.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, u64>>> {
         if let Reading::Looking(_) = self.0 {
-            let next = self.try_next();
+            let next = self.try_next(cx);
             if next.is_ready() {
                 return next;
             }
@@ -45,16 +46,21 @@ impl<T: Clone + Send + 'static> Receiver<T> {
         })
     }
 
-    /// The same, but leaves no waker.
-    pub(crate) fn try_next(&mut self) -> Poll<Option<Result<T, u64>>> {
-        match &mut self.0 {
-            Reading::Looking(receiver) => match receiver.try_recv() {
-                Ok(event) => Poll::Ready(Some(Ok(event))),
-                Err(TryRecvError::Lagged(missed)) => Poll::Ready(Some(Err(missed))),
-                Err(TryRecvError::Closed) => Poll::Ready(None),
-                Err(TryRecvError::Empty) => Poll::Pending,
-            },
-            _ => self.poll_next(&mut Context::from_waker(Waker::noop())),
+    /// The same, but leaves no waker, and may be asked when the task's turn is over.
+    pub(crate) fn try_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, u64>>> {
+        let Reading::Looking(receiver) = &mut self.0 else {
+            return self.poll_next(&mut Context::from_waker(Waker::noop()));
+        };
+        let next = match receiver.try_recv() {
+            Ok(event) => Some(Ok(event)),
+            Err(TryRecvError::Lagged(missed)) => Some(Err(missed)),
+            Err(TryRecvError::Closed) => None,
+            Err(TryRecvError::Empty) => return Poll::Pending,
+        };
+        // It counts as a part of the turn, as it would if it had waited.
+        if let Poll::Ready(turn) = coop::poll_proceed(cx) {
+            turn.made_progress();
         }
+        Poll::Ready(next)
     }
 }

@@ -361,3 +361,96 @@ async fn a_time_limit_between_frames_is_not_passed_by() {
     });
     assert!(timeout(BOUND, gone).await.is_ok());
 }
+
+/// Passes on a frame when its body has nothing more, behind a comment of its own.
+struct Late {
+    body: Body,
+    held: Option<Bytes>,
+}
+
+impl http_body::Body for Late {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Chunk<Bytes>, axum::Error>>> {
+        loop {
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    let data = frame.into_data().expect("there are no trailers");
+                    if let Some(earlier) = self.held.replace(data) {
+                        return Poll::Ready(Some(Ok(Chunk::data(earlier))));
+                    }
+                }
+                Poll::Pending => {
+                    return match self.held.take() {
+                        Some(held) => Poll::Ready(Some(Ok(Chunk::data(held)))),
+                        None => Poll::Pending,
+                    };
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[tokio::test]
+async fn a_layer_that_holds_frames_back_is_not_passed_by() {
+    let site = Site::new();
+    let app = around(site.app(), |body| Body::new(Late { body, held: None }));
+    let (addr, _server) = start(app).await;
+    let mut clients = open(&site, addr, MANY).await;
+    for number in 0..20 {
+        site.send("ann", &format!("{number}."));
+    }
+    for client in &mut clients {
+        for number in 0..20 {
+            assert!(
+                client
+                    .until(".\n\n")
+                    .await
+                    .ends_with(&format!("data: {number}"))
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_large_event_that_waits_for_many_clients_is_kept_once() {
+    const SIZE: usize = 4 << 20;
+    let site = Site::new();
+    let (addr, _server) = start(site.app()).await;
+    let mut clients = open(&site, addr, 60).await;
+    let before = resident();
+    site.send("ann", &format!("{}.", "x".repeat(SIZE)));
+    let is_taken = || {
+        site.hub
+            .connection_info_of("ann")
+            .iter()
+            .all(|it| it.behind == 0)
+    };
+    eventually(BOUND, "it is on its way to all", is_taken).await;
+    let grown = resident().saturating_sub(before);
+    // Each stream's own copy would be four megabytes.
+    assert!(grown < 25 * SIZE, "{grown} bytes");
+    for client in &mut clients {
+        client.skip(SIZE).await;
+        client.until(".\n\n").await;
+    }
+}
+
+/// What this process takes of memory, in bytes.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    kilobytes.map_or(0, |kilobytes| {
+        kilobytes.trim().parse::<usize>().expect("a number") * 1024
+    })
+}
