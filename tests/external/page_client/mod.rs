@@ -404,3 +404,43 @@ async fn a_tab_that_takes_the_lead_before_it_hears_of_a_final_refusal_closes_as_
     wait_for_state(&browser, "closed").await;
     server.wait_for_connections(0).await;
 }
+
+#[tokio::test]
+async fn a_frame_that_may_not_use_locks_follows_the_stream_alone() {
+    let server = Server::start(1000).await;
+    let browser = Browser::start().await;
+    server.open(&browser).await;
+    let frame = r#"(() => {
+        addEventListener("message", ({ data }) => {
+            told.push(data);
+            document.querySelector("ol").append("");
+        });
+        const frame = document.createElement("iframe");
+        frame.sandbox = "allow-scripts";
+        frame.srcdoc = `<script type="module">
+            import { Tidings } from "${location.origin}/tidings.js";
+            const tell = (kind, value) => parent.postMessage([kind, value], "*");
+            const { request } = LockManager.prototype;
+            LockManager.prototype.request = function (...args) {
+                const asked = request.apply(this, args);
+                asked.catch(({ name }) => tell("denied", name));
+                return asked;
+            };
+            new Tidings("${location.origin}/stream/ann", {
+                share: true,
+                onEvent: (event) => tell("event", event),
+                onState: (state) => tell("state", state),
+            });
+        <\/script>`;
+        document.body.append(frame);
+    })()"#;
+    browser.eval(frame).await;
+    browser.wait_until("all('state').includes('open')").await;
+    server.send("one");
+    wait_for_texts(&browser, &["one"]).await;
+    assert_eq!(
+        browser.eval("all('denied')").await,
+        json!(["SecurityError"])
+    );
+    assert_eq!(server.asked().len(), 1);
+}

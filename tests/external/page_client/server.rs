@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path as UrlPath, RawQuery, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::map_response;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use futures_util::{StreamExt, stream};
@@ -65,6 +66,7 @@ impl Server {
             .route("/", get(Html(include_str!("page.html"))))
             .route("/tidings.js", get(script))
             .route("/stream/{user}", get(follow))
+            .layer(map_response(allow_all_origins))
             .with_state(server.clone());
         tokio::spawn(async { axum::serve(listener, app).await });
         server
@@ -110,6 +112,15 @@ impl Server {
             .wait_until("document.querySelector('li') !== null")
             .await;
     }
+}
+
+/// A sandboxed frame is of an origin of its own.
+async fn allow_all_origins(mut response: Response) -> Response {
+    let all = HeaderValue::from_static("*");
+    response
+        .headers_mut()
+        .insert(ACCESS_CONTROL_ALLOW_ORIGIN, all);
+    response
 }
 
 async fn follow(
