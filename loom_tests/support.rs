@@ -93,7 +93,10 @@ pub(super) fn unregister(hub: &Hub, user: &str, id: &str) -> bool {
 
 /// Broadcasts an event on this channel, and says how many streams it has reached.
 pub(super) fn append<T: Clone + Send + 'static>(channel: &Channel<T>, event: T) -> usize {
-    let accepted = channel.append(Origin::Here, Label::event(1, None), |_| event);
+    let mut event = Some(event);
+    let accepted = channel.append(Origin::Here, Label::event(1, None), |_| {
+        event.take().expect("it is made once")
+    });
     accepted.reached()
 }
 

@@ -36,7 +36,7 @@ pub fn parse_envelope(bytes: Bytes) -> Option<Parts> {
         What::Event {
             key,
             relay_data,
-            draft,
+            mut draft,
         } => {
             let frame = draft.finish(None);
             let trace = frame.trace_parent();

@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(outbound.len(), bytes.len());
         let cut = bytes.len() - frame.body().len() - 1;
         let envelope = Envelope::parse(bytes.clone().into()).expect("it is whole");
-        let What::Event { draft, .. } = envelope.what else {
+        let What::Event { mut draft, .. } = envelope.what else {
             panic!("it is an event");
         };
         let trace = draft.finish(None).trace_parent().expect("a trace");

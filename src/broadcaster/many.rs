@@ -160,8 +160,8 @@ impl<'e> Encoded<'e> {
     ) -> Result<Self, EncodeError> {
         let is_in_log = hub.is_in_log();
         let has_ids = !is_in_log && hub.registry.retention().gives_ids();
-        // Each user's epoch is written into a copy.
-        let (draft, meta) = Draft::encode(event, has_ids.then_some(0))?;
+        // Each user's id is written into a copy.
+        let (draft, meta) = Draft::encode(event, has_ids)?;
         let sample = match is_in_log {
             true => None,
             false => Sample::take(hub.name),
@@ -169,8 +169,8 @@ impl<'e> Encoded<'e> {
         let is_sampled = sample.is_some();
         let draft = draft.with_sample(sample);
         let weight = draft.weight();
-        let (draft, plain) = match has_ids {
-            true => (Some(draft.copy_for(0)), draft),
+        let (draft, mut plain) = match has_ids {
+            true => (Some(draft.copy()), draft),
             false => (None, draft),
         };
         Ok(Self {
@@ -246,10 +246,10 @@ impl<'e> Many<'e> {
             }
             None => {
                 // Copied here, so that nothing is copied under the user's lock.
-                let own = channel.id_epoch().zip(encoded.draft.as_ref());
-                let own = own.map(|(epoch, draft)| draft.copy_for(epoch));
+                let draft = encoded.draft.as_ref().filter(|_| channel.has_ids());
+                let mut own = draft.map(Draft::copy);
                 let label = Label::event(encoded.weight, meta.key);
-                hub.append(channel, label, meta, None, |id| match own {
+                hub.append(channel, label, meta, None, |id| match &mut own {
                     Some(draft) => Arc::new(draft.finish(id)),
                     None => frame.clone(),
                 })

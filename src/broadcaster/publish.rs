@@ -111,11 +111,11 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         let here = match self.is_in_log() {
             true => None,
             false => self.registry.with_or_keep(user, |channel| {
-                let (draft, meta) = Draft::encode(event, channel.id_epoch())?;
+                let (draft, meta) = Draft::encode(event, channel.has_ids())?;
                 let label = Label::event(draft.weight(), meta.key);
                 let sample = Sample::take(self.name);
                 let is_sampled = sample.is_some();
-                let draft = draft.with_sample(sample);
+                let mut draft = draft.with_sample(sample);
                 let make = |id| Arc::new(draft.finish(id));
                 let sent = self.append(channel, label, &meta, confirm.take(), make);
                 if is_sampled {
@@ -128,7 +128,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             (Some(sent), _) => sent,
             // Nobody is there for it.
             (None, None) => return Ok(0),
-            (None, Some(relay)) => Draft::encode(event, None).map(|(draft, meta)| {
+            (None, Some(relay)) => Draft::encode(event, false).map(|(mut draft, meta)| {
                 let frame = draft.finish(None);
                 let streams = match self.is_in_log() {
                     true => self.registry.with_or_keep(user, |it| it.roster().len()),
@@ -162,8 +162,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         channel: &Channel<Arc<Frame>>,
         label: Label<'_>,
         meta: &Meta<'_>,
-        confirm: Option<Confirm>,
-        make: impl FnOnce(Option<Position>) -> Arc<Frame>,
+        mut confirm: Option<Confirm>,
+        mut make: impl FnMut(Option<Position>) -> Arc<Frame>,
     ) -> Sent {
         let mut sent = Sent::default();
         let accepted = channel.append(Origin::Here, label, |id| {
@@ -173,7 +173,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
                 let roster = channel.roster();
                 let user = (roster.hash(), roster.user().as_str());
                 relay
-                    .push(user, &Outbound::new(meta, &frame), confirm)
+                    .push(user, &Outbound::new(meta, &frame), confirm.take())
                     .err()
             });
             frame

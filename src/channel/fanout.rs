@@ -89,22 +89,22 @@ impl<T: Clone + Send + 'static> Channel<T> {
         &self.roster
     }
 
-    /// The epoch of its events' ids, if they get any.
-    pub(crate) fn id_epoch(&self) -> Option<u64> {
-        self.roster.log()?.id_epoch()
+    /// Whether its events get ids.
+    pub(crate) fn has_ids(&self) -> bool {
+        self.roster.log().is_some_and(|log| log.has_ids())
     }
 
-    /// Appends what `make` makes of its id, and sends it to every connection that is subscribed. With a log, `make` is called
-    /// under its lock, and only if it is its turn.
+    /// Appends what `make` makes of its id, and sends it to every connection that is subscribed. `make` is called once at most:
+    /// with a log under its lock, and only if it is its turn. What it owns is dropped after that.
     pub(crate) fn append(
         &self,
         origin: Origin<T>,
         label: Label<'_>,
-        make: impl FnOnce(Option<Position>) -> T,
+        mut make: impl FnMut(Option<Position>) -> T,
     ) -> Accepted {
         let mut delivery = Delivery::to(&self.roster);
         match (self.roster.log(), origin) {
-            (Some(log), origin) => log.append(origin, label, make, &mut delivery),
+            (Some(log), origin) => log.append(origin, label, &mut make, &mut delivery),
             (None, Origin::Here) => Accepted::Delivered(delivery.send(make(None), label)),
             (None, _) => Accepted::Elsewhere,
         }

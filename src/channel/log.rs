@@ -37,7 +37,6 @@ use crate::sync::Mutex;
 const CHUNK: u64 = 32;
 
 pub(crate) struct Log<T> {
-    epoch: u64,
     retention: Arc<Retention>,
     window: Mutex<Window<T>>,
 }
@@ -61,11 +60,12 @@ pub(super) struct Excerpt<T> {
 
 impl<T: Clone + Send + 'static> Log<T> {
     pub(crate) fn new(retention: Arc<Retention>) -> Arc<Self> {
-        let epoch = Position::new_epoch();
-        let own = Position { epoch, offset: 0 };
+        let own = Position {
+            epoch: Position::new_epoch(),
+            offset: 0,
+        };
         let upstream = retention.upstream.as_ref();
         Arc::new(Self {
-            epoch,
             window: Mutex::new(Window {
                 next: 1,
                 events: VecDeque::new(),
@@ -96,13 +96,9 @@ impl<T: Clone + Send + 'static> Log<T> {
         Some(log)
     }
 
-    /// The epoch of its events' ids, if they get any: its own, or that of the engine's log. While that is being replaced, an
-    /// event may get an id of the other one.
-    pub(super) fn id_epoch(&self) -> Option<u64> {
-        match &self.retention.upstream {
-            Some(upstream) => Some(upstream.horizon().epoch),
-            None => self.retention.history.map(|_| self.epoch),
-        }
+    /// Whether its events get ids: its own, or those of the engine's log.
+    pub(super) fn has_ids(&self) -> bool {
+        self.retention.history.is_some() || !self.is_own()
     }
 
     /// The place of this offset, where ids are sent: only where there is a history that they could be looked up in.
@@ -128,12 +124,10 @@ impl<T: Clone + Send + 'static> Log<T> {
         &self,
         origin: Origin<T>,
         label: Label<'_>,
-        make: impl FnOnce(Option<Position>) -> T,
+        make: &mut dyn FnMut(Option<Position>) -> T,
         delivery: &mut Delivery<'_, T>,
     ) -> Accepted {
         let at = self.retention.age().map(|_| Instant::now());
-        // What is not appended is dropped here and not under the lock: it may hold an attachment of the service.
-        let mut make = Some(make);
         self.with(|window, discarded| {
             if window.complete.is_some() {
                 return window.refuse(origin, discarded);
@@ -183,7 +177,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                     (Stamp::at(horizon.offset), Some(horizon))
                 }
             };
-            let event = make.take().expect("it is made once")(id);
+            let event = make(id);
             window.progress.last = stamp.offset;
             let reached = self.push((window, discarded), label, (at, stamp), event, delivery);
             Accepted::Delivered(reached)

@@ -74,7 +74,7 @@ fn place(offset: u64) -> Position {
     }
 }
 
-fn made(number: u32) -> impl FnOnce(Option<Position>) -> Event {
+fn made(number: u32) -> impl FnMut(Option<Position>) -> Event {
     move |id| (number, id.expect("it has a place"))
 }
 
@@ -326,7 +326,7 @@ fn a_log_of_the_engine_that_is_another_one_begins_anew() {
     let next = Position { offset: 11, ..id };
     assert_eq!(node.take_sized(next, 3, 4, 1), Accepted::Delivered(1));
     assert_eq!(node.back(id), Events(vec![4]));
-    assert_eq!(node.log.id_epoch(), Some(EPOCH + 1));
+    assert_eq!(node.log.place(), Some(next));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A frame that lacks its id.
 
 use std::cell::Cell;
+use std::mem;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
@@ -8,7 +9,7 @@ use bytes::{Buf, Bytes};
 use super::encoded::{
     Aside, Attached, DATA, END, FRAME_OVERHEAD, Frame, MAX_RETRY_MILLIS, retry_millis,
 };
-use super::id_slot::{PREFIX, SLOT, put_number, write_slot};
+use super::id_slot::{SLOT, put_id};
 use crate::error::{EncodeError, Field};
 use crate::event::{Attachment, Data, Meta, ToSse};
 use crate::metrics::Sample;
@@ -21,8 +22,7 @@ pub(crate) struct Draft {
     wire: Vec<u8>,
     data_len: usize,
     attachment: Attached,
-    /// The epoch in the slot, if there is a slot.
-    epoch: Option<u64>,
+    has_slot: bool,
     aside: Option<Arc<Aside>>,
 }
 
@@ -35,60 +35,30 @@ thread_local! {
 }
 
 impl Draft {
-    /// Encodes an event, with a slot for an id of this epoch. Without an epoch the event's own id is written.
+    /// Encodes an event, with a slot for an id if there is to be one. Otherwise the event's own id is written.
     ///
     /// The attachment and the trace go into the draft; the rest of the event's [`Meta`] is returned.
+    #[inline]
     pub(crate) fn encode<E: ToSse + ?Sized>(
         event: &E,
-        epoch: Option<u64>,
+        has_slot: bool,
     ) -> Result<(Self, Meta<'_>), EncodeError> {
         // A thread that is being torn down has no locals any more.
-        let mut wire = SCRATCH.try_with(Cell::take).unwrap_or_default();
-        let encoded = Self::encode_in(&mut wire, event, epoch);
-        if wire.capacity() <= SCRATCH_LEN {
-            wire.clear();
-            let _ = SCRATCH.try_with(|scratch| scratch.set(wire));
+        let mut buffer = SCRATCH.try_with(Cell::take).unwrap_or_default();
+        let written = write(&mut buffer, event, has_slot);
+        // A frame is kept until it is overwritten: with what it needs, not with what the buffer has grown to.
+        let copied = written.map(|data_len| (buffer.as_slice().to_vec(), data_len));
+        if buffer.capacity() <= SCRATCH_LEN {
+            buffer.clear();
+            let _ = SCRATCH.try_with(|scratch| scratch.set(buffer));
         }
-        encoded
-    }
-
-    fn encode_in<'e, E: ToSse + ?Sized>(
-        wire: &mut Vec<u8>,
-        event: &'e E,
-        epoch: Option<u64>,
-    ) -> Result<(Self, Meta<'e>), EncodeError> {
-        if let Some(epoch) = epoch {
-            write_slot(epoch, wire);
-        }
-        if let Some(comment) = event.comment() {
-            EncodeError::check_one_line(Field::Comment, comment)?;
-            push_field(wire, b": ", comment);
-        }
-        if let Some(name) = event.event() {
-            if name.is_empty() {
-                return Err(EncodeError::empty(Field::Event));
-            }
-            EncodeError::check_one_line(Field::Event, name)?;
-            push_field(wire, b"event: ", name);
-        }
-        if let Some(id) = event.id().filter(|_| epoch.is_none()) {
-            push_field(wire, b"id: ", &id);
-        }
-        if let Some(after) = event.retry() {
-            push_field(wire, b"retry: ", &retry_millis(after).to_string());
-        }
-        wire.extend_from_slice(DATA);
-        let start = wire.len();
-        event.data(&mut Data::new(wire))?;
-        split_lines(wire, start);
-        wire.extend_from_slice(END);
+        let (wire, data_len) = copied?;
         let mut meta = event.meta();
         let draft = Self {
-            data_len: wire.len() - start,
-            // A frame is kept until it is overwritten: with what it needs, not with what the buffer has grown to.
-            wire: wire.as_slice().to_vec(),
+            wire,
+            data_len,
             attachment: Attached(meta.attachment.take()),
-            epoch,
+            has_slot,
             aside: None,
         };
         Ok((draft.with_trace(meta.trace_parent), meta))
@@ -121,18 +91,18 @@ impl Draft {
             data_len: body.len() - data_at?,
             wire: body.into(),
             attachment: Attached::default(),
-            epoch: None,
+            has_slot: false,
             aside: None,
         })
     }
 
-    /// The same event with a slot for an id of this epoch, and without the id that it has brought.
-    pub(crate) fn with_epoch(mut self, epoch: Option<u64>) -> Self {
-        let Some(epoch) = epoch else {
+    /// The same event with a slot for an id, if there is to be one, and then without the id that it has brought.
+    pub(crate) fn with_slot(mut self, has_slot: bool) -> Self {
+        if !has_slot {
             return self;
-        };
+        }
         let mut wire = Vec::with_capacity(SLOT + self.wire.len());
-        write_slot(epoch, &mut wire);
+        wire.resize(SLOT, 0);
         let head = self.wire.len() - self.data_len - DATA.len();
         for line in self.wire[..head].split_inclusive(|byte| *byte == b'\n') {
             if !line.starts_with(b"id: ") {
@@ -141,21 +111,17 @@ impl Draft {
         }
         wire.extend_from_slice(&self.wire[head..]);
         self.wire = wire;
-        self.epoch = Some(epoch);
+        self.has_slot = true;
         self
     }
 
-    /// The same event once more, for a history of this epoch. Only of one that has a slot.
-    pub(crate) fn copy_for(&self, epoch: u64) -> Self {
-        debug_assert!(self.epoch.is_some(), "it has a slot");
-        let mut wire = Vec::with_capacity(self.wire.len());
-        write_slot(epoch, &mut wire);
-        wire.extend_from_slice(&self.wire[SLOT..]);
+    /// The same event once more.
+    pub(crate) fn copy(&self) -> Self {
         Self {
-            wire,
+            wire: self.wire.clone(),
             data_len: self.data_len,
             attachment: self.attachment.clone(),
-            epoch: Some(epoch),
+            has_slot: self.has_slot,
             aside: self.aside.clone(),
         }
     }
@@ -172,6 +138,7 @@ impl Draft {
         self
     }
 
+    #[inline]
     pub(crate) fn with_trace(mut self, parent: Option<TraceParent>) -> Self {
         if parent.is_some() {
             self.aside_mut().trace_parent = parent;
@@ -180,6 +147,7 @@ impl Draft {
     }
 
     /// Lets a sample travel with the frame, if there is one.
+    #[inline]
     pub(crate) fn with_sample(mut self, sample: Option<Sample>) -> Self {
         if sample.is_some() {
             self.aside_mut().sample = sample;
@@ -188,6 +156,7 @@ impl Draft {
     }
 
     /// Says under which number streams may have it already.
+    #[inline]
     pub(crate) fn with_shown(mut self, number: Option<u64>) -> Self {
         if number.is_some() {
             self.aside_mut().shown = number;
@@ -200,43 +169,65 @@ impl Draft {
     }
 
     /// How many bytes it counts for in a history.
+    #[inline]
     pub(crate) fn weight(&self) -> usize {
         self.wire.len() + FRAME_OVERHEAD
     }
 
-    /// Writes the id into the slot, if there is one. Without an id the slot is cut off.
-    pub(crate) fn finish(mut self, id: Option<Position>) -> Frame {
-        let mut start = 0;
-        let mut body_start = 0;
-        if let (Some(epoch), Some(id)) = (self.epoch, id) {
-            body_start = SLOT;
-            if epoch != id.epoch {
-                // The engine's log has become another one meanwhile.
-                self.wire.drain(..SLOT);
-                self.epoch = None;
-                return self.with_epoch(Some(id.epoch)).finish(Some(id));
-            }
-            // To the right, so that the id ends where the next line begins. The rest of the slot is cut off.
-            let at = put_number(&mut self.wire, SLOT - 1, id.offset);
-            start = at - PREFIX;
-            self.wire.copy_within(..PREFIX, start);
-        }
-        if self.epoch.is_some() && id.is_none() {
-            (start, body_start) = (SLOT, SLOT);
-        }
-        let mut wire = Bytes::from(self.wire);
+    /// Writes the id into the slot, if there is one. Without an id the slot is cut off. What the draft has goes into the frame.
+    pub(crate) fn finish(&mut self, id: Option<Position>) -> Frame {
+        let (start, body_start) = match (self.has_slot, id) {
+            (false, _) => (0, 0),
+            (true, None) => (SLOT, SLOT),
+            (true, Some(id)) => (put_id(&mut self.wire, id), SLOT),
+        };
+        let mut wire = Bytes::from(mem::take(&mut self.wire));
         // `Bytes` made of a vector allocates its count at the first clone. Let that be now, not at the first delivery.
         drop(wire.clone());
         wire.advance(start);
         Frame {
             wire,
             data_len: self.data_len,
-            attachment: self.attachment,
+            attachment: mem::take(&mut self.attachment),
             body_start: body_start - start,
             place: id,
-            aside: self.aside,
+            aside: self.aside.take(),
         }
     }
+}
+
+/// Writes an event, after a slot for an id if there is to be one, and says how long its data are.
+fn write<E: ToSse + ?Sized>(
+    wire: &mut Vec<u8>,
+    event: &E,
+    has_slot: bool,
+) -> Result<usize, EncodeError> {
+    if has_slot {
+        wire.resize(SLOT, 0);
+    }
+    if let Some(comment) = event.comment() {
+        EncodeError::check_one_line(Field::Comment, comment)?;
+        push_field(wire, b": ", comment);
+    }
+    if let Some(name) = event.event() {
+        if name.is_empty() {
+            return Err(EncodeError::empty(Field::Event));
+        }
+        EncodeError::check_one_line(Field::Event, name)?;
+        push_field(wire, b"event: ", name);
+    }
+    if let Some(id) = event.id().filter(|_| !has_slot) {
+        push_field(wire, b"id: ", &id);
+    }
+    if let Some(after) = event.retry() {
+        push_field(wire, b"retry: ", &retry_millis(after).to_string());
+    }
+    wire.extend_from_slice(DATA);
+    let start = wire.len();
+    event.data(&mut Data::new(wire))?;
+    split_lines(wire, start);
+    wire.extend_from_slice(END);
+    Ok(wire.len() - start)
 }
 
 /// Whether it is what [`retry_millis`] writes.

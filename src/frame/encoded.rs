@@ -84,7 +84,7 @@ impl Frame {
     /// When a field cannot be put on the wire: a name that is empty, a name or comment that holds CR, LF or NUL, or
     /// whatever [`ToSse::data`] reports.
     pub fn encode<E: ToSse + ?Sized>(event: &E) -> Result<Self, EncodeError> {
-        Ok(Draft::encode(event, None)?.0.finish(None))
+        Ok(Draft::encode(event, false)?.0.finish(None))
     }
 
     /// Reads what another node has [sent](Self::body), and keeps nothing of it but one whole event: `None` if it is none.

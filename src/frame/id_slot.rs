@@ -2,32 +2,42 @@
 
 use crate::position::Position;
 
-/// `id: `, the epoch and `-`: the part of the id that is known beforehand.
-pub(super) const PREFIX: usize = b"id: ".len() + Position::EPOCH_LEN + b"-".len();
-
 /// The digits of the largest offset.
 const MAX_DIGITS: usize = 20;
 
-/// The prefix, the longest offset and LF.
-pub(super) const SLOT: usize = PREFIX + MAX_DIGITS + 1;
+/// The longest line of an id: `id: `, the epoch, `-`, the offset and LF.
+pub(super) const SLOT: usize = b"id: ".len() + Position::EPOCH_LEN + b"-".len() + MAX_DIGITS + 1;
 
-pub(super) fn write_slot(epoch: u64, wire: &mut Vec<u8>) {
-    wire.extend_from_slice(b"id: ");
-    wire.extend_from_slice(&hex(epoch));
-    wire.push(b'-');
-    wire.resize(SLOT, b'\n');
+/// Writes the line of the id so that it ends where the slot ends, and says where it begins.
+///
+/// This is done under a log's lock, right after the frame was copied. So it only writes: to read again what was just written in
+/// other pieces, a processor waits until all of it has reached its cache.
+pub(super) fn put_id(slot: &mut [u8], id: Position) -> usize {
+    let mut start = SLOT - 1;
+    slot[start] = b'\n';
+    let mut number = id.offset;
+    loop {
+        start -= 1;
+        // One digit.
+        slot[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    let mut put = |bytes: &[u8]| {
+        let end = start;
+        start -= bytes.len();
+        slot[start..end].copy_from_slice(bytes);
+    };
+    put(b"-");
+    put(&half_hex(id.epoch & 0xFFFF_FFFF).to_be_bytes());
+    put(&half_hex(id.epoch >> 32).to_be_bytes());
+    put(b"id: ");
+    start
 }
 
-/// The number's sixteen digits. Eight at a time, because this is done for each event.
-fn hex(number: u64) -> [u8; Position::EPOCH_LEN] {
-    let mut digits = [0; Position::EPOCH_LEN];
-    let (high, low) = digits.split_at_mut(8);
-    high.copy_from_slice(&half_hex(number >> 32).to_be_bytes());
-    low.copy_from_slice(&half_hex(number & 0xFFFF_FFFF).to_be_bytes());
-    digits
-}
-
-/// Eight digits, the first in the highest byte, of a number of 32 bits.
+/// Eight digits, the first in the highest byte, of a number of 32 bits. All at a time, because this is done for each event.
 fn half_hex(number: u64) -> u64 {
     // A byte for each four bits.
     let spread = (number | number << 16) & 0x0000_FFFF_0000_FFFF;
@@ -38,35 +48,13 @@ fn half_hex(number: u64) -> u64 {
     spread + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'0' - 10)
 }
 
-/// Writes a number so that it ends before `end`, and says where it begins.
-pub(super) fn put_number(wire: &mut [u8], end: usize, number: u64) -> usize {
-    let mut buffer = [0; MAX_DIGITS];
-    let digits = decimal(number, &mut buffer);
-    let start = end - digits.len();
-    wire[start..end].copy_from_slice(digits);
-    start
-}
-
-/// The number's digits, at the end of the buffer.
-fn decimal(mut number: u64, buffer: &mut [u8; MAX_DIGITS]) -> &[u8] {
-    let mut start = buffer.len();
-    loop {
-        start -= 1;
-        // One digit.
-        buffer[start] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return &buffer[start..];
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::hex;
+    use super::{SLOT, put_id};
+    use crate::position::Position;
 
     #[test]
-    fn digits_are_those_of_the_standard_library() {
+    fn the_line_is_what_a_position_displays() {
         let numbers = [
             0,
             1,
@@ -76,9 +64,16 @@ mod tests {
             16,
             0x0123_4567_89ab_cdef,
             0xfedc_ba98_7654_3210,
+            u64::MAX,
+            u64::MAX / 3,
         ];
-        for number in numbers.into_iter().chain([u64::MAX, u64::MAX / 3]) {
-            assert_eq!(hex(number), *format!("{number:016x}").as_bytes());
+        for epoch in numbers {
+            for offset in numbers {
+                let id = Position { epoch, offset };
+                let mut slot = [0; SLOT];
+                let start = put_id(&mut slot, id);
+                assert_eq!(slot[start..], *format!("id: {id}\n").as_bytes());
+            }
         }
     }
 }

@@ -86,7 +86,7 @@ fn what_is_not_one_whole_event_of_another_node_is_nothing() {
 fn a_frame_gets_an_id_in_place_of_the_one_it_brought() {
     let brought = "event: a\nid: 7\nretry: 5\ndata: x\ndata: id: 8\n\n";
     let rest = "event: a\nretry: 5\ndata: x\ndata: id: 8\n\n";
-    let frame = parse(brought).expect("whole").with_epoch(Some(0xabc));
+    let mut frame = parse(brought).expect("whole").with_slot(true);
     assert_eq!(frame.data(), "x\nid: 8");
     let id = place(0xabc, 12);
     let frame = frame.finish(Some(id));
@@ -95,20 +95,17 @@ fn a_frame_gets_an_id_in_place_of_the_one_it_brought() {
     assert_eq!(frame.place(), Some(id));
 
     // None is given: the one it brought stays.
-    let frame = parse(brought).expect("whole").with_epoch(None).finish(None);
+    let frame = parse(brought).expect("whole").with_slot(false).finish(None);
     assert_eq!(text(&frame), brought);
 }
 
 #[test]
-fn an_id_of_another_epoch_gets_another_slot() {
-    for epoch in [1, 2] {
-        for id in [place(1, u64::MAX), place(2, 0), place(1, 10)] {
-            let event = Text::new("x");
-            let (draft, _) = Draft::encode(&event, Some(epoch)).expect("text");
-            let frame = draft.finish(Some(id));
-            assert_eq!(text(&frame), format!("id: {id}\ndata: x\n\n"));
-            assert_eq!(frame.body(), b"data: x\n\n");
-        }
+fn an_id_stands_in_the_slot_right_before_the_event() {
+    for id in [place(1, u64::MAX), place(u64::MAX, 0), place(1, 10)] {
+        let (mut draft, _) = Draft::encode(&Text::new("x"), true).expect("text");
+        let frame = draft.finish(Some(id));
+        assert_eq!(text(&frame), format!("id: {id}\ndata: x\n\n"));
+        assert_eq!(frame.body(), b"data: x\n\n");
     }
 }
 

@@ -156,7 +156,7 @@ impl Relay {
             What::Lost(count) => return note(channel, origin, count),
             What::Complete => return complete(channel, origin),
         };
-        let draft = finish(self.attach(draft.with_epoch(channel.id_epoch()), relay_data));
+        let mut draft = finish(self.attach(draft.with_slot(channel.has_ids()), relay_data));
         let label = Label::event(draft.weight(), key.as_deref());
         channel.append(origin, label, |id| Arc::new(draft.finish(id)))
     }

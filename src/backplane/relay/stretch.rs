@@ -108,7 +108,7 @@ impl Relay {
                 What::Event {
                     relay_data, draft, ..
                 } => {
-                    let draft = self.attach(draft.with_epoch(Some(position.epoch)), relay_data);
+                    let draft = self.attach(draft.with_slot(true), relay_data);
                     Item::Event(Arc::new(draft.with_shown(shown).finish(Some(*position))))
                 }
             };
