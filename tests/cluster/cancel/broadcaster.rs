@@ -118,7 +118,14 @@ async fn what_does_not_wait_is_done_or_not_begun() {
             reached.map(|reached| reached.expect("sent")),
             is_done.then_some(1)
         );
-        assert_eq!(hub.stats().broadcasts, u64::from(is_done));
+        let users = [ann.clone()];
+        let to_many = cut.run(behind_dyn.broadcast_many(&users, &hello)).await;
+        let to_all = cut.run(behind_dyn.broadcast_all(&hello)).await;
+        for reach in [to_many, to_all] {
+            let streams = reach.map(|reach| reach.expect("sent").streams);
+            assert_eq!(streams, is_done.then_some(1));
+        }
+        assert_eq!(hub.stats().broadcasts, if is_done { 3 } else { 0 });
         let one = is_done.then_some(1);
         assert_eq!(cut.run(behind_dyn.connection_count(&ann)).await, one);
         assert_eq!(cut.run(behind_dyn.total_connections()).await, one);
@@ -225,6 +232,12 @@ impl ToSse for Counted {
 
 #[tokio::test]
 async fn an_event_is_handed_over_or_dropped() {
+    for to in ["one", "many", "all"] {
+        handed_over_or_dropped(to).await;
+    }
+}
+
+async fn handed_over_or_dropped(to: &str) {
     at_every_await(1, async |cut| {
         let hub = GenericBroadcaster::<Counted>::new();
         let mut stream = hub.register("ann").expect("room");
@@ -234,7 +247,11 @@ async fn an_event_is_handed_over_or_dropped() {
         publisher
             .try_publish("ann", event(0))
             .expect("room for one");
-        let handed_over = cut.run(publisher.publish("ann", event(1))).await;
+        let handed_over = match to {
+            "one" => cut.run(publisher.publish("ann", event(1))).await,
+            "many" => cut.run(publisher.publish_many(["ann"], event(1))).await,
+            _ => cut.run(publisher.publish_all(event(1))).await,
+        };
         let handed_over = handed_over.map(|handed_over| handed_over.expect("it runs"));
         publisher.publish("ann", event(2)).await.expect("it runs");
         assert!(publisher.flush().await);
@@ -284,8 +301,9 @@ async fn the_pages_of_a_console_end_all_the_same() {
             for page in &mut pages {
                 page.collect_to_end().await;
             }
-            let refused = open().await;
-            refused.expect("what brings it back").expect_end().await;
+            let mut refused = open().await.expect("what brings it back");
+            assert_eq!(refused.next().await.event, "refused");
+            refused.expect_end().await;
         }
         is_over
     })
