@@ -15,8 +15,8 @@ pub enum EndReason {
     /// it. A server that gives up on a client, because it takes nothing for example, drops the stream as well; `Stalls` (feature
     /// `serve`) counts that.
     Dropped,
-    /// `completed`: its channel is [complete](crate::GenericBroadcaster::complete), or its [`View`](crate::sse::View) ended it at an
-    /// event, behind which it had nothing more to show.
+    /// `completed`: its channel is [complete](crate::GenericBroadcaster::complete), or its [`View`](crate::sse::View) or
+    /// [`SseBody::until`](crate::SseBody::until) ended it at an event, behind which there was nothing more to show.
     Completed,
     /// `unregistered`: by [`unregister`](crate::GenericBroadcaster::unregister), or by another connection that
     /// [took over](crate::GenericBroadcaster::take_over) its id.

@@ -47,6 +47,9 @@ use crate::time::{LONGEST, reconnect_after};
 /// - During a [shutdown](crate::GenericBroadcaster::shutdown): a `retry:` line, which spreads the reconnects.
 /// - After its [deadline](Subscription::deadline): a `retry:` line with one to six seconds at random, unless the stream
 ///   began with a [`retry`](Self::retry), which is random already.
+/// - Because the channel is complete, or at the event that [`until`](Self::until) names, where
+///   [`filter_map`](Self::filter_map) left the last event out: its id, in the form of the cursor, so that the client's next request
+///   is after it. Not where the cursor is off.
 /// - Because events were lost and the policy is [`LagPolicy::End`](crate::LagPolicy::End): the
 ///   [id](Subscription::restart_id) with which the client's next request succeeds, in the form of the cursor.
 ///
@@ -202,7 +205,9 @@ impl SseBody {
         let is_late = || self.retry.is_none() && subscription.is_expired();
         let spread = subscription.guard().reconnect_spread();
         let spread = spread.or_else(|| is_late().then_some(DEADLINE_SPREAD));
-        let id = subscription.restart_id().map(|id| match self.cursor {
+        let left_out = || self.shape.as_ref()?.left_out(self.cursor, subscription);
+        let id = subscription.restart_id().or_else(left_out);
+        let id = id.map(|id| match self.cursor {
             Cursor::Off | Cursor::Block => Cursor::Block.bytes(&id),
             Cursor::Event => Cursor::Event.bytes(&id),
         });
@@ -257,6 +262,7 @@ impl SseBody {
                 }
                 (Some(Err(gap)), None) => {
                     self.told = gap.position.or(self.told);
+                    self.shape.iter_mut().for_each(|shape| shape.pass(&gap));
                     return Poll::Ready(Some(Frame::gap(&gap).to_bytes()));
                 }
                 (Some(Ok(frame)), Some(view)) => {

@@ -3,8 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::SseBody;
+use super::{Cursor, SseBody};
+use crate::end::EndReason;
 use crate::frame::Frame;
+use crate::gap::Gap;
+use crate::id::EventId;
+use crate::position::Position;
+use crate::subscription::Subscription;
 
 type Map = Box<dyn FnMut(Arc<Frame>) -> Option<Arc<Frame>> + Send + Sync>;
 type Test = Box<dyn FnMut(&Frame) -> bool + Send + Sync>;
@@ -14,6 +19,8 @@ type Test = Box<dyn FnMut(&Frame) -> bool + Send + Sync>;
 pub(super) struct Shape {
     map: Option<Map>,
     is_last: Option<Test>,
+    /// The place of the last event, if the client did not get that.
+    left_out: Option<Position>,
 }
 
 impl Shape {
@@ -24,7 +31,22 @@ impl Shape {
             None => Some(frame.clone()),
             Some(map) => map(frame.clone()).map(|shown| shown.in_place_of(frame)),
         };
+        self.left_out = frame.place().filter(|_| shown.is_none());
         (shown, is_last)
+    }
+
+    /// The client is told of a gap, with the id behind it, if there is one.
+    pub(super) fn pass(&mut self, gap: &Gap) {
+        self.left_out = self.left_out.filter(|_| gap.position.is_none());
+    }
+
+    /// The id of the last event of a stream that is complete, if the client did not get that: so that it does not come back for it.
+    pub(super) fn left_out(&self, cursor: Cursor, ended: &Subscription) -> Option<EventId> {
+        let is_complete = ended.end_reason() == Some(EndReason::Completed);
+        let left_out = self
+            .left_out
+            .filter(|_| is_complete && cursor != Cursor::Off);
+        left_out.map(EventId::from)
     }
 }
 
@@ -43,7 +65,9 @@ impl SseBody {
     /// needs a beginning or an end of its own is a [`View`](super::View).
     ///
     /// An event that is left out has no effect on the id that the client has. When the client comes back, the closure of the new
-    /// stream is called for such events again. Keep-alives carry [newer ids](crate::KeepAlive#ids).
+    /// stream is called for such events again. Keep-alives carry [newer ids](crate::KeepAlive#ids), and so does
+    /// [the end](SseBody#the-end) of a stream that is complete, unless the [cursor](Self::cursor) is off: then a client whose last
+    /// event was left out reconnects for ever.
     ///
     /// Called for each event and stream, where the stream is polled: it must not block. An event that passes is not copied.
     ///

@@ -47,10 +47,42 @@ async fn viewed(
     Ok(SseResponse::new(stream).view(Farewell))
 }
 
+/// Without the events that are `b`, until one that is `b`.
+async fn filtered(
+    State(hub): State<Hub>,
+    Path(run): Path<String>,
+    last_event_id: LastEventId,
+) -> Result<SseResponse, RegisterError> {
+    let stream = hub.resume(run, &last_event_id.or_from_start())?;
+    Ok(SseResponse::new(stream).filter_map(|frame| (frame.data() != "b").then_some(frame)))
+}
+
+async fn until(
+    State(hub): State<Hub>,
+    Path(run): Path<String>,
+    last_event_id: LastEventId,
+) -> Result<SseResponse, RegisterError> {
+    let stream = hub.resume(run, &last_event_id.or_from_start())?;
+    let response = SseResponse::new(stream).until(|frame| frame.data() == "b");
+    Ok(response.filter_map(|frame| (frame.data() != "b").then_some(frame)))
+}
+
+async fn without_a_cursor(
+    State(hub): State<Hub>,
+    Path(run): Path<String>,
+    last_event_id: LastEventId,
+) -> Result<SseResponse, RegisterError> {
+    let response = filtered(State(hub), Path(run), last_event_id).await?;
+    Ok(response.cursor(false))
+}
+
 async fn ask(hub: &Hub, path: &str, id: Option<&str>) -> Response {
     let app = Router::new()
         .route("/runs/{run}", get(stream))
         .route("/viewed/{run}", get(viewed))
+        .route("/filtered/{run}", get(filtered))
+        .route("/until/{run}", get(until))
+        .route("/off/{run}", get(without_a_cursor))
         .with_state(hub.clone());
     let mut request = Request::get(path);
     if let Some(id) = id {
@@ -108,6 +140,24 @@ async fn a_run_that_was_complete_without_an_event_is_204_at_once() {
     let hub = run_of(&[]);
     let response = ask(&hub, "/runs/1", None).await;
     assert_eq!(response.status(), StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
+async fn a_client_that_is_not_shown_the_last_event_gets_204_next() {
+    for path in ["/filtered/1", "/until/1"] {
+        let hub = run_of(&["a", "b"]);
+        let body = text(ask(&hub, path, None).await).await;
+        assert_eq!(body.matches("data: ").count(), 1, "{body}");
+        let response = ask(&hub, path, Some(last_id(&body))).await;
+        assert_eq!(response.status(), StatusCode::NO_CONTENT, "{path}");
+    }
+    // The last event has an id of its own.
+    let hub = run_of(&["b", "a"]);
+    let body = text(ask(&hub, "/filtered/1", None).await).await;
+    assert!(body.ends_with("data: a\n\n"), "{body}");
+    let hub = run_of(&["a", "b"]);
+    let body = text(ask(&hub, "/off/1", None).await).await;
+    assert!(body.ends_with("data: a\n\n"), "{body}");
 }
 
 #[tokio::test]
