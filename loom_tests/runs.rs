@@ -261,6 +261,33 @@ fn hold_meets_the_last_drop() {
     });
 }
 
+/// A user is disconnected just when somebody holds the channel: it is there afterwards, with what was broadcast.
+///
+/// Fails: a_disconnect_closes_what_is_held.
+#[test]
+fn hold_meets_disconnect() {
+    model(50, || {
+        let history = History::new(8).linger(Duration::ZERO);
+        let hub = hub_with(Limits {
+            history: Some(history.linger_completed(Duration::ZERO)),
+            ..limits()
+        });
+        let one = register(&hub, "u", "a");
+        let other = {
+            let hub = hub.clone();
+            thread::spawn(move || hub.disconnect("u"))
+        };
+        let held = hold(&hub);
+        publish(&hub, "u", 1);
+        assert_eq!(other.join().unwrap(), 1);
+        let mut late = resume(&hub, "u", "b", Resume::Start);
+        assert_eq!(read(&mut late).events, [1]);
+        drop((one, held, late));
+        assert_empty(&hub);
+        assert_eq!(hub.retention().away(), 0);
+    });
+}
+
 /// A hold ends while somebody comes: who is in is reached, and the channel is closed if nobody is.
 ///
 /// Fails: a_deserted_channel_is_closed_whoever_came, a_released_channel_stays.

@@ -2,7 +2,6 @@
 
 use super::GenericBroadcaster;
 use crate::backplane::Level;
-use crate::channel::Accepted;
 use crate::error::{HoldError, RegisterError};
 use crate::id::{LastEventId, UserId};
 use crate::subscription::{Hold, Subscription};
@@ -58,7 +57,10 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     /// What is broadcast from now on is kept, also before the first connection. A hold is no connection, takes no place of
     /// the caps, and its channel is no user in [`Stats::users`](crate::Stats::users). It costs what a connected user costs, and
     /// takes one of the places of [`History::away_users`](crate::History::away_users). [`forget`](Self::forget) and a
-    /// [`shutdown`](Self::shutdown) close the channel nevertheless.
+    /// [`shutdown`](Self::shutdown) close the channel nevertheless; [`disconnect_user`](Self::disconnect_user) does not.
+    ///
+    /// After the hold is dropped, a [sweep](super::Builder::sweep_every) gives its place back once the history has lingered.
+    /// Without sweeps, places of runs that are over are never given back, and `hold` fails in the end.
     ///
     /// # Errors
     ///
@@ -79,7 +81,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         Ok(hold)
     }
 
-    /// Says that no event of a user comes any more. Returns how many streams here end by it. Again, it changes nothing.
+    /// Says that no event of a user comes any more. Returns how many streams here end by it. A second call
+    /// changes nothing here.
     ///
     /// - Streams yield what was broadcast before, and end, with the reason [`Completed`](crate::EndReason::Completed).
     /// - Whoever connects later gets what is kept, or of that what comes after the event that it names, and then the end. A
@@ -88,6 +91,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     ///
     /// All of this is forgotten, and the channel with it, [some time](crate::History::linger_completed) later, or by
     /// [`forget`](Self::forget). After that the user is like any other who is not there. So give each run a name of its own.
+    /// [Sweeps](super::Builder::sweep_every) do the forgetting: without them a complete channel keeps its place of
+    /// [`History::away_users`](crate::History::away_users) for ever.
     ///
     /// With a [backplane](super::Builder::backplane) other nodes learn it as they learn of events, and so does this one at
     /// [`Level::Replayable`]: the channel is complete when the engine's log has said so. Until then a node takes events, which are
@@ -120,7 +125,9 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     /// # Errors
     ///
     /// Without a history. When nobody is connected and there is no room to remember it. With a backplane, when it does not go to
-    /// other nodes; at [`Level::Replayable`] it is then complete nowhere.
+    /// other nodes: at [`Level::Replayable`] the channel is then complete nowhere, at [`Level::AtMostOnce`] on this node alone.
+    /// After [`QueueFull`](crate::RelayError::QueueFull) call it again: each call tells the other nodes, also when the channel is
+    /// complete here.
     pub fn complete(&self, user: &str) -> Result<usize, HoldError> {
         let cap = self
             .registry
@@ -137,8 +144,9 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             return Ok(self.connection_count(user));
         }
         let completed = self.registry.complete(user);
-        // Events that came before have been handed over by now, and none comes behind.
-        if let Some(relay) = relay.filter(|_| completed != Some(Accepted::Complete)) {
+        // Events that came before have been handed over by now, and none comes behind. Also if the channel was complete: an
+        // earlier call may have found no room in the queue.
+        if let Some(relay) = relay {
             relay.complete(hashed).map_err(HoldError::NotRelayed)?;
         }
         let completed = completed.ok_or(HoldError::Full { cap })?;

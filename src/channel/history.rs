@@ -84,7 +84,8 @@ impl History {
     }
 
     /// For how long the history of a [complete](crate::GenericBroadcaster::complete) channel is kept, counted from its
-    /// completion, whoever connects meanwhile. Default 60 seconds: how late a page may reload and still get the whole run.
+    /// completion, whoever connects meanwhile. Default 60 seconds: how late a page may reload and still get the whole run. Ends
+    /// at a [sweep](crate::Builder::sweep_every).
     pub fn linger_completed(mut self, linger: Duration) -> Self {
         self.completed = linger;
         self
@@ -107,7 +108,7 @@ impl History {
 
     /// Keeps events also for users who have no connection and never had one, within the same bounds and for as long as
     /// after a disconnect, counted from the first such event. The first stream that the user opens without naming an id
-    /// begins with them.
+    /// begins with them, also if somebody [holds](crate::Hold) the channel.
     ///
     /// Each broadcast to a user who is not there then encodes and keeps: whoever may choose the user chooses what the
     /// room for users who are away is spent on.

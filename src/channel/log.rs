@@ -96,6 +96,14 @@ impl<T: Clone + Send + 'static> Log<T> {
         Some(log)
     }
 
+    /// A log of a user who is not in and whose channel is held.
+    pub(crate) fn of_held(retention: Arc<Retention>) -> Arc<Self> {
+        let unclaimed = retention.keeps_for_unconnected();
+        let log = Self::new(retention);
+        log.with(|window, _| window.unclaimed = unclaimed);
+        log
+    }
+
     /// Whether its events get ids: its own, or those of the engine's log.
     pub(super) fn has_ids(&self) -> bool {
         self.retention.history.is_some() || !self.is_own()
@@ -204,7 +212,7 @@ impl<T: Clone + Send + 'static> Log<T> {
 
     /// Takes no event any more from now on. Of the engine's log, if it is the turn of what says so. A client at `last` or behind
     /// it is known to have everything.
-    pub(super) fn complete(&self, place: Option<Place>, last: Option<u64>) -> Accepted {
+    pub(super) fn complete(&self, place: Option<Place>, mut last: Option<u64>) -> Accepted {
         let since = Instant::now();
         self.with(|window, _| {
             if let Some(completion) = &mut window.complete {
@@ -216,6 +224,8 @@ impl<T: Clone + Send + 'static> Log<T> {
                 if let Err(refused) = window.progress.turn(place) {
                     return refused;
                 }
+                // Everything in front of the end has been appended.
+                last = last.or(Some(window.progress.last));
                 window.progress.last = place.position.offset;
             }
             window.complete = Some(Completion { since, last });
@@ -257,7 +267,7 @@ impl<T: Clone + Send + 'static> Log<T> {
 
     /// Where it is in the history, if places have ids.
     pub(super) fn place(&self) -> Option<Position> {
-        self.with(|window, _| self.position(window.progress, window.progress.last))
+        self.with(|window, _| self.position(window.progress, window.last_shown()))
     }
 
     /// Where a stream is that goes on with the event of this number, unless there is one already.
@@ -266,7 +276,7 @@ impl<T: Clone + Send + 'static> Log<T> {
             if window.next != next {
                 return None;
             }
-            self.position(window.progress, window.progress.last)
+            self.position(window.progress, window.last_shown())
         })
     }
 
@@ -296,11 +306,12 @@ impl<T: Clone + Send + 'static> Log<T> {
                 Resume::Unknown => Start::Unknown,
             };
             let last = self.position(progress, progress.last);
+            let shown = self.position(progress, window.last_shown());
             // Who is given everything has yet to get it, and comes back from before it if cut off until then.
             let cursor = match resume {
                 Resume::Fresh if unclaimed => self.position(progress, progress.begun),
                 Resume::Start => self.position(progress, 0),
-                Resume::Fresh | Resume::After(_) | Resume::Unknown => last,
+                Resume::Fresh | Resume::After(_) | Resume::Unknown => shown,
             };
             let from = match resume {
                 Resume::Start => Some(beginning),

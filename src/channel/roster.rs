@@ -9,7 +9,7 @@
 //!   connections. `detach` removes a connection; if it was the last, the same step closes the channel, unless its history
 //!   lingers, and the caller must unlink it. `close` closes.
 //! - Open, without connections, while a history lingers or somebody holds the channel: `attach` adds one. `close_if_deserted`
-//!   closes unless it is held, and `close` closes.
+//!   and `close_unless_kept` close unless it is held, and `close` closes.
 //! - Closed, with connections (after `close`): `attach` is refused. `drain` finds nobody. `detach` removes one; nobody
 //!   unlinks, the closer did.
 //! - Closed, empty: final. `attach` is refused, `detach` finds nobody.
@@ -310,6 +310,12 @@ impl<T: Clone + Send + 'static> Roster<T> {
         self.close_if(|_| true)
     }
 
+    /// The same for a channel that would not stay without connections: its history does not linger, and nobody holds it.
+    pub(crate) fn close_unless_kept(&self) -> Option<Retired<T>> {
+        let lingers = self.lingers();
+        self.close_if(|state| !lingers && state.holds == 0)
+    }
+
     /// Closes the channel if nobody is in; `None` if somebody is, or it was closed already.
     pub(crate) fn close_if_deserted(&self) -> Option<Retired<T>> {
         self.close_if(State::is_empty)
@@ -348,11 +354,8 @@ impl<T: Clone + Send + 'static> Roster<T> {
 
     /// The member of this id.
     pub(crate) fn get(&self, id: &ConnectionId) -> Option<Arc<Connection<T>>> {
-        self.state
-            .load()
-            .members
-            .get(id.as_str())
-            .map(|Member(connection)| connection.clone())
+        let state = self.state.load();
+        state.members.get(id.as_str()).map(|it| it.0.clone())
     }
 
     /// Counts an event, before it is sent.
@@ -385,7 +388,8 @@ impl<T: Clone + Send + 'static> Roster<T> {
 
     /// The members at one moment, in the order of their ids.
     pub(crate) fn members(&self) -> Vec<Arc<Connection<T>>> {
-        connections(&self.state.load().members)
+        let state = self.state.load();
+        state.members.iter().map(|it| it.0.clone()).collect()
     }
 
     /// Calls `f` for each connection of one moment, the leaving ones included, with the number of events that were sent to it.
@@ -430,11 +434,6 @@ impl<T: Clone + Send + 'static> Current<T> {
     pub(super) fn ring(&self) -> Option<&Ring<T>> {
         self.0.ring.as_deref()
     }
-}
-
-fn connections<T: Clone + Send + 'static>(members: &OrdSet<Member<T>>) -> Vec<Arc<Connection<T>>> {
-    let connection = |Member(connection): &Member<T>| connection.clone();
-    members.iter().map(connection).collect()
 }
 
 fn identity<T>(connection: &Arc<Connection<T>>) -> usize {

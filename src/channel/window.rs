@@ -45,7 +45,8 @@ pub(super) struct Window<T> {
 pub(super) struct Completion {
     /// Since when.
     pub(super) since: Instant,
-    /// A client that is at this offset of the engine's log, or behind it, has everything. Where the history is the channel's
+    /// A client that is at this offset of the engine's log, or behind it, has everything: that of the last event, or one between
+    /// that and the end. Where the history is the channel's
     /// own, the window says so.
     pub(super) last: Option<u64>,
 }
@@ -236,6 +237,13 @@ impl<T> Window<T> {
     pub(super) fn is_all(&self, offset: u64) -> bool {
         let last = self.complete.and_then(|completion| completion.last);
         last.is_some_and(|last| offset >= last)
+    }
+
+    /// The offset that a client has which has everything. In an engine's log the end has an offset of its own, and so have
+    /// events behind it: a client with one of these would look for the end behind it, on a node without the channel for ever.
+    pub(super) fn last_shown(&self) -> u64 {
+        let last = self.complete.and_then(|completion| completion.last);
+        last.unwrap_or(self.progress.last)
     }
 
     /// Nothing comes behind the end. What the engine's log has there counts as taken, so that nobody looks for it.

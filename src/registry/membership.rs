@@ -283,7 +283,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         let Some(roster) = self.roster(user) else {
             return 0;
         };
-        self.end_connections(&roster, EndReason::Disconnected, !self.retention.lingers())
+        self.end_connections(&roster, EndReason::Disconnected, Roster::close_unless_kept)
     }
 
     fn roster(&self, user: &str) -> Option<Arc<Roster<T>>> {
@@ -292,16 +292,20 @@ impl<T: Clone + Send + 'static> Registry<T> {
         })
     }
 
-    /// Closes a channel, so that nobody joins it any more; `None` if somebody else has closed it.
-    fn close_channel(&self, roster: &Arc<Roster<T>>) -> Option<Retired<T>> {
-        let closed = roster.close()?;
+    /// Closes a channel by `close`, so that nobody joins it any more; `None` if that does not close it.
+    fn close_channel(
+        &self,
+        roster: &Arc<Roster<T>>,
+        close: impl FnOnce(&Roster<T>) -> Option<Retired<T>>,
+    ) -> Option<Retired<T>> {
+        let closed = close(roster)?;
         self.after_close(roster);
         Some(closed)
     }
 
     /// Closes a channel and has its members end; says how many these are.
     fn finish_channel(&self, roster: &Arc<Roster<T>>) -> usize {
-        let Some(closed) = self.close_channel(roster) else {
+        let Some(closed) = self.close_channel(roster, Roster::close) else {
             return 0;
         };
         closed.finish(EndReason::Forgotten);
@@ -330,13 +334,17 @@ impl<T: Clone + Send + 'static> Registry<T> {
         }
     }
 
-    /// Ends all connections of a channel at once, closes it if that `closes`, and takes the connections out; says how many
-    /// these were.
-    fn end_connections(&self, roster: &Arc<Roster<T>>, reason: EndReason, closes: bool) -> usize {
+    /// Ends all connections of a channel at once, lets `close` close it, and takes the connections out; says how many these were.
+    fn end_connections(
+        &self,
+        roster: &Arc<Roster<T>>,
+        reason: EndReason,
+        close: impl FnOnce(&Roster<T>) -> Option<Retired<T>>,
+    ) -> usize {
         // Before the channel is closed: a stream that finds it closed ends by itself, and such an end is not to be cut.
         roster.for_each(|connection, _| connection.cut(reason));
         // Held until those that have come since are cut, so that their ring does not end before.
-        let _closed = closes.then(|| self.close_channel(roster));
+        let _closed = self.close_channel(roster, close);
         let mut ended = 0;
         roster.for_each(|connection, _| {
             ended += usize::from(self.remove(roster, connection, reason));
@@ -373,7 +381,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
     /// Ends every connection there is at once and takes it out; says how many these were.
     pub(crate) fn disconnect_all(&self) -> usize {
         let rosters = self.users.rosters();
-        let end = |roster| self.end_connections(roster, EndReason::Shutdown, true);
+        let end = |roster| self.end_connections(roster, EndReason::Shutdown, Roster::close);
         rosters.iter().map(end).sum()
     }
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use http_body_util::BodyExt;
 use tidings::backplane::{InProcess, InProcessNode, Level};
+use tidings::sse::SseBody;
 use tidings::{
     BroadcastError, EndReason, GapReason, GenericBroadcaster, History, HoldError, LastEventId,
     RelayError, Subscription, Text,
@@ -168,6 +170,95 @@ async fn a_client_that_has_everything_learns_of_the_end_on_a_node_that_never_had
     assert_eq!(read(&mut page).await, (vec![], true, LastEventId::none()));
     drop(page);
     assert!(b.resume(RUN, &last).expect("room").is_exhausted());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_place_of_a_complete_channel_is_before_the_end_of_the_log() {
+    let engine = InProcess::new(Level::Replayable);
+    let (a, b) = (hub(engine.node()), hub(engine.node()));
+    let _run = a.hold(RUN).expect("there is room");
+    send(&a, 0..3).await;
+    a.complete(RUN).expect("published");
+    // What comes behind the end has a place as well, and so has what others get.
+    let other = Text::new("of somebody else");
+    b.broadcast_confirmed("bob", &other).await.expect("sent");
+    send(&b, 3..5).await;
+    settle().await;
+    // This node finds the end in the log, which goes on behind it.
+    let mut page = from_start(&b);
+    assert!(read(&mut page).await.1);
+    drop(page);
+    for (name, complete) in [("is told", &a), ("reads", &b)] {
+        assert!(complete.is_complete(RUN));
+        let position = complete.position(RUN).expect("there is a log");
+        let unknown = LastEventId::new("0123456789abcdef-7");
+        let mut page = complete.resume(RUN, &unknown).expect("room");
+        let cursor = page.cursor();
+        let gap = page.next().await.expect("a gap").expect_err("a gap");
+        let ids = [Some(position), cursor, gap.id()];
+        for id in ids.into_iter().flatten() {
+            let last = LastEventId::new(&id);
+            assert!(complete.resume(RUN, &last).expect("room").is_exhausted());
+            let elsewhere = hub(engine.node());
+            let mut page = elsewhere.resume(RUN, &last).expect("room");
+            let (said, ended, _) = read(&mut page).await;
+            assert_eq!((said, ended), (vec![], true), "{name}: {id:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_completion_that_found_no_room_reaches_the_others_when_it_is_repeated() {
+    let engine = InProcess::new(Level::AtMostOnce);
+    let a: Hub = GenericBroadcaster::builder()
+        .history(History::new(100))
+        .backplane(engine.node())
+        .backplane_queue(1, 1 << 20)
+        .build()
+        .expect("valid settings");
+    let b: Hub = GenericBroadcaster::builder()
+        .history(History::new(100))
+        .backplane(engine.node())
+        .build()
+        .expect("valid settings");
+    let mut there = b.register_when_ready(RUN).await.expect("room");
+    // The task that publishes has no time in between.
+    a.broadcast(RUN, &Text::new("0")).expect("room for one");
+    let refused = a.complete(RUN).expect_err("no room");
+    assert_eq!(refused, HoldError::NotRelayed(RelayError::QueueFull));
+    settle().await;
+    assert!(a.is_complete(RUN) && !b.is_complete(RUN));
+    assert_eq!(a.complete(RUN), Ok(0));
+    let (said, ended, _) = read(&mut there).await;
+    assert_eq!((said[0].as_str(), ended), ("0", true), "{said:?}");
+    assert!(b.is_complete(RUN));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_ends_behind_a_gap_does_not_go_back_to_what_it_left_out() {
+    let engine = InProcess::new(Level::AtMostOnce);
+    let build = |queue| -> Hub {
+        let built = GenericBroadcaster::builder()
+            .history(History::new(100))
+            .backplane(engine.node())
+            .backplane_queue(queue, 1 << 20);
+        built.build().expect("valid settings")
+    };
+    let (a, b) = (build(1), build(100));
+    let there = b.register_when_ready(RUN).await.expect("room");
+    let body = SseBody::new(there).filter_map(|_| None);
+    a.broadcast(RUN, &Text::new("0")).expect("room for one");
+    a.complete(RUN).expect_err("no room");
+    settle().await;
+    a.complete(RUN).expect("room for one");
+    let body = timeout(Duration::from_secs(5), body.collect()).await;
+    let body = body.expect("it ends").expect("it cannot fail").to_bytes();
+    let body = String::from_utf8(body.to_vec()).expect("UTF-8");
+    let end = body.rsplit("event: gap").next().expect("a gap");
+    assert!(
+        body.contains("event: gap") && !end.contains("id: "),
+        "{body}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -349,6 +349,38 @@ fn a_hold_keeps_a_channel_that_would_not_linger() {
 }
 
 #[test]
+fn a_disconnect_leaves_what_is_held() {
+    let hub = hub(History::new(10)
+        .linger(Duration::ZERO)
+        .linger_completed(Duration::ZERO));
+    let run = hub.hold(RUN).expect("room");
+    send(&hub, 0..3);
+    let mut tab = from_start(&hub);
+    assert_eq!(hub.disconnect_user(RUN), 1);
+    assert!(read(&mut tab).ended);
+    drop(tab);
+    send(&hub, 3..4);
+    let mut page = from_start(&hub);
+    assert_eq!(read(&mut page).numbers, [0, 1, 2, 3]);
+    drop(run);
+    assert_eq!(hub.disconnect_user(RUN), 1);
+    drop(page);
+    let stats = hub.stats();
+    assert_eq!((stats.users, stats.away, stats.history_bytes), (0, 0, 0));
+}
+
+#[test]
+fn the_first_stream_of_a_held_user_begins_with_what_is_kept_for_the_unconnected() {
+    let hub = hub(History::new(10).keep_for_unconnected());
+    let _run = hub.hold(RUN).expect("room");
+    send(&hub, 0..2);
+    let mut first = hub.register(RUN).expect("room");
+    assert_eq!(read(&mut first).numbers, [0, 1]);
+    let mut second = hub.register(RUN).expect("room");
+    assert_eq!(read(&mut second), Had::default());
+}
+
+#[test]
 fn what_is_forgotten_is_forgotten_although_it_is_held_or_complete() {
     let hub = hub(History::new(10));
     let run = hub.hold(RUN).expect("room");

@@ -18,7 +18,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
                 return Change::Leave(channel.roster().clone());
             }
             let channel = fresh.get_or_insert_with(|| {
-                let log = Log::new(self.retention.clone());
+                let log = Log::of_held(self.retention.clone());
                 let channel = self.open(user, hash, Some(log), None);
                 channel.roster().hold();
                 channel
