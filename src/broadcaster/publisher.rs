@@ -90,13 +90,13 @@ impl<E: ToSse + Send + 'static> GenericBroadcaster<E> {
     async fn broadcast_whatever(&self, to: To, event: E) {
         match to {
             To::User(user) => {
-                survive(|| drop(self.broadcast(&user, &event)));
+                survive(Some(&user), || drop(self.broadcast(&user, &event)));
             }
             To::Users(users) => {
                 let mut many = Many::default();
                 let mut sent = Some(Ok(()));
                 for part in users.chunks(PART) {
-                    sent = survive(|| {
+                    sent = survive(None, || {
                         part.iter()
                             .try_for_each(|user| many.send_to_user(self, user, &event))
                     });
@@ -111,7 +111,7 @@ impl<E: ToSse + Send + 'static> GenericBroadcaster<E> {
                 let mut many = Many::default();
                 let mut sent = Some(Ok(()));
                 for shard in 0..SHARDS {
-                    sent = survive(|| many.send_to_shard(self, shard, &event));
+                    sent = survive(None, || many.send_to_shard(self, shard, &event));
                     if !matches!(sent, Some(Ok(()))) {
                         break;
                     }
@@ -124,11 +124,14 @@ impl<E: ToSse + Send + 'static> GenericBroadcaster<E> {
 }
 
 /// Runs what broadcasts an event, whose [`ToSse`] may panic. What cannot be encoded, the broadcast itself counts and logs.
-fn survive<R>(broadcast: impl FnOnce() -> R) -> Option<R> {
+fn survive<R>(user: Option<&UserId>, broadcast: impl FnOnce() -> R) -> Option<R> {
     // The event is only read, and not used again.
     let result = catch_unwind(AssertUnwindSafe(broadcast));
     if result.is_err() {
-        tracing::error!("the event of a publisher panicked");
+        tracing::error!(
+            user = user.map(UserId::as_str),
+            "the event of a publisher panicked"
+        );
     }
     result.ok()
 }
