@@ -37,8 +37,9 @@
 //! # Many streams of one user
 //!
 //! As soon as a user has eight streams, an event is written to further ones by a task that serves up to 256 of them, instead of
-//! by the task of each. It puts the same bytes on each socket, and costs less than half of what a task for each does where
-//! several events wait. A client that does not read is waited for by the task of its own stream, and holds up nobody.
+//! by the task of each. It puts the same bytes on each socket, so that an event costs little more than the system calls which send
+//! it, and no stream waits for its turn until the ring has overwritten what it was woken for. A client that does not read is
+//! waited for by the task of its own stream, and holds up nobody.
 //!
 //! This applies to HTTP/1.1 streams whose clients get every event as it is: not to those with a [view](crate::sse::View) or a
 //! closure, and not where there is a [backplane](crate::backplane). Nor does it apply where a layer of yours changes, limits or times
