@@ -237,6 +237,12 @@ impl<T: Clone + Send + 'static> Log<T> {
         self.with(|window, _| window.complete.is_some())
     }
 
+    /// Whether it stays for a while when nobody is in any more.
+    pub(super) fn would_linger(&self) -> bool {
+        let linger = self.with(|window, _| self.retention.linger(window.complete.is_some()));
+        !linger.is_zero()
+    }
+
     /// The engine's log has nothing up to this place that is not here, or known to be missing.
     pub(super) fn catch_up(&self, place: Position) {
         self.with(|window, _| {

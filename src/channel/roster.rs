@@ -312,7 +312,7 @@ impl<T: Clone + Send + 'static> Roster<T> {
 
     /// The same for a channel that would not stay without connections: its history does not linger, and nobody holds it.
     pub(crate) fn close_unless_kept(&self) -> Option<Retired<T>> {
-        let lingers = self.lingers();
+        let lingers = self.log.as_ref().is_some_and(|log| log.would_linger());
         self.close_if(|state| !lingers && state.holds == 0)
     }
 

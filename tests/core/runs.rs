@@ -370,6 +370,19 @@ fn a_disconnect_leaves_what_is_held() {
 }
 
 #[test]
+fn a_disconnect_closes_what_does_not_linger_unless_it_is_complete() {
+    let hub = hub(History::new(10)
+        .linger(Duration::ZERO)
+        .keep_for_unconnected());
+    send(&hub, 0..1);
+    let away = || hub.stats().away;
+    assert_eq!((away(), hub.disconnect_user(RUN), away()), (1, 0, 0));
+    send(&hub, 0..1);
+    hub.complete(RUN).expect("it is there");
+    assert_eq!((away(), hub.disconnect_user(RUN), away()), (1, 0, 1));
+}
+
+#[test]
 fn the_first_stream_of_a_held_user_begins_with_what_is_kept_for_the_unconnected() {
     let hub = hub(History::new(10).keep_for_unconnected());
     let _run = hub.hold(RUN).expect("room");
