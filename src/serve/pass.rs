@@ -80,6 +80,8 @@ impl Pass {
             return None;
         }
         if self.is_stale || self.len < self.frames.len() {
+            // Whoever had these frames had more.
+            self.is_settled &= self.len == self.frames.len();
             self.frames.truncate(self.len);
             let length = Length::of(self.size);
             let mut chunk = Vec::with_capacity(length.line().len() + self.size + 2);
@@ -98,5 +100,74 @@ impl Pass {
     pub(super) fn position(&self) -> Option<Position> {
         let frames = &self.frames[..self.len];
         frames.iter().rev().find_map(|frame| frame.place())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Text;
+
+    fn frames() -> [Arc<Frame>; 3] {
+        ["a", "b", "c"].map(|data| Arc::new(Frame::encode(&Text::new(data)).expect("text")))
+    }
+
+    /// Reads until that is enough, or there is no more.
+    fn read(pass: &mut Pass, frames: &[Arc<Frame>]) -> String {
+        pass.begin();
+        for frame in frames {
+            assert!(pass.push(frame.clone()), "there is room");
+            if pass.is_enough() {
+                return text(pass);
+            }
+        }
+        pass.settle();
+        text(pass)
+    }
+
+    fn text(pass: &mut Pass) -> String {
+        let chunk = pass.chunk().expect("something was added");
+        String::from_utf8(chunk.to_vec()).expect("text")
+    }
+
+    const ALL: &str = "1B\r\ndata: a\n\ndata: b\n\ndata: c\n\n\r\n";
+
+    #[test]
+    fn streams_that_are_at_the_same_event_share_a_chunk_and_get_no_more_than_the_first() {
+        let frames = frames();
+        let mut pass = Pass::default();
+        assert_eq!(
+            read(&mut pass, &frames[..2]),
+            "12\r\ndata: a\n\ndata: b\n\n\r\n"
+        );
+        let shared = pass.chunk().expect("it was made").as_ptr();
+        // What has come since is for the next pass.
+        assert_eq!(read(&mut pass, &frames), "12\r\ndata: a\n\ndata: b\n\n\r\n");
+        assert_eq!(pass.chunk().expect("it was made").as_ptr(), shared);
+    }
+
+    #[test]
+    fn a_stream_behind_or_ahead_of_the_others_gets_what_it_lacks() {
+        let frames = frames();
+        let mut pass = Pass::default();
+        assert_eq!(
+            read(&mut pass, &frames[1..]),
+            "12\r\ndata: b\n\ndata: c\n\n\r\n"
+        );
+        assert_eq!(read(&mut pass, &frames), ALL);
+        assert_eq!(read(&mut pass, &frames[2..]), "9\r\ndata: c\n\n\r\n");
+        assert_eq!(read(&mut pass, &frames), ALL);
+    }
+
+    #[test]
+    fn a_stream_that_stops_half_way_is_no_measure_for_others() {
+        let frames = frames();
+        let mut pass = Pass::default();
+        assert_eq!(read(&mut pass, &frames), ALL);
+        // It is cut while it is read from: nothing says that there was no more.
+        pass.begin();
+        assert!(pass.push(frames[0].clone()));
+        assert_eq!(text(&mut pass), "9\r\ndata: a\n\n\r\n");
+        assert_eq!(read(&mut pass, &frames), ALL);
     }
 }
