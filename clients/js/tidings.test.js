@@ -39,7 +39,7 @@ const stream = (bytes, end = false) => (response) => {
   if (end) response.end();
 };
 
-// A client that keeps what it is told, and can be waited for.
+// A client that records what its handlers get, and that a test can wait for.
 function follow(t, url, options = {}) {
   const told = [];
   let look = () => {};
@@ -189,7 +189,7 @@ test("a stream that ends with nothing but a pause is a refusal, and not one to m
   assert.deepEqual(heard, ["open", 200, "connecting", "open", "a", "connecting", "reconnect", "open", "b"]);
 });
 
-test("a refusal that is an event is told", async (t) => {
+test("a refusal that comes as an event is reported", async (t) => {
   const refused = `event: refused\ndata: {"reason":"user_full","cap":10}\n\n`;
   const server = await serve(t, stream(`retry: 5\n\n${refused}`, true), stream("data: a\n\n"));
   const { all, until, texts } = follow(t, server.url);
@@ -299,7 +299,7 @@ test("a handler that throws loses no event", async (t) => {
   assert.deepEqual([seen, errors, server.requests.length], [["a", "b"], ["from a", "from b"], 1]);
 });
 
-test("after close nothing is told, and the connection ends", async (t) => {
+test("close ends the connection, and no handler is called after it", async (t) => {
   let ended;
   const gone = new Promise((resolve) => (ended = resolve));
   const server = await serve(t, (response) => {

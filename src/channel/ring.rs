@@ -42,6 +42,7 @@ impl<T: Clone + Send + 'static> Ring<T> {
             queue: sender.leaf(VecDeque::with_capacity(FIRST)),
             is_any: AtomicBool::new(false),
             attendants: sender.leaf(Vec::new()),
+            is_attended: AtomicBool::new(false),
         }));
         Self { sender, deferred }
     }
@@ -121,6 +122,9 @@ pub(super) struct Deferred<T> {
     is_any: AtomicBool,
     /// The tasks that read for feeds which do not wait by themselves. Each is here until an event comes.
     attendants: Leaf<Vec<(usize, Waker)>>,
+    /// Whether there is one. Relaxed, and asked after an event was sent: an attendant sets it before it looks into the feeds. If it
+    /// misses the event there, tokio's lock has put its look before the sending, and what it set is seen.
+    is_attended: AtomicBool,
 }
 
 enum Owed<T> {
@@ -139,7 +143,13 @@ impl<T> Deferred<T> {
 
     /// Called under the log's lock.
     fn wake_attendants(&self) {
-        let woken = self.attendants.with_inside(std::mem::take);
+        if !self.is_attended.load(Ordering::Relaxed) {
+            return;
+        }
+        let woken = self.attendants.with_inside(|attendants| {
+            self.is_attended.store(false, Ordering::Relaxed);
+            std::mem::take(attendants)
+        });
         for (_, waker) in woken {
             self.push(Owed::Wake(waker));
         }
@@ -290,6 +300,7 @@ impl<T> Bell<T> {
             let is_there = attendants.iter().any(|(there, _)| *there == attendant);
             if !is_there {
                 attendants.extend(new.take());
+                self.0.is_attended.store(true, Ordering::Relaxed);
             }
             !is_there
         });
