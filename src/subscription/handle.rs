@@ -1,8 +1,7 @@
 //! A stream, as whoever holds its socket sees it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Context;
 use std::time::Duration;
 
@@ -58,9 +57,9 @@ impl<T: Clone + Send + 'static> StreamHandle<T> {
     /// Has an attendant read for the stream. `None` if that has ended.
     pub(crate) fn attend(&self) -> Option<Bell<T>> {
         let bell = self.connection.attend();
-        self.exchange
-            .is_attended
-            .store(bell.is_some(), Ordering::Relaxed);
+        if bell.is_some() {
+            self.exchange.words.get_or_init(Box::default);
+        }
         bell
     }
 
@@ -105,8 +104,8 @@ impl<T> fmt::Debug for StreamHandle<T> {
 /// take turns.
 #[derive(Debug, Default)]
 pub(crate) struct Exchange {
-    is_attended: AtomicBool,
-    words: Mutex<Words>,
+    /// There as soon as the stream has an attendant; most never have.
+    words: OnceLock<Box<Mutex<Words>>>,
 }
 
 #[derive(Debug, Default)]
@@ -124,7 +123,7 @@ struct Words {
 
 impl Exchange {
     pub(crate) fn is_attended(&self) -> bool {
-        self.is_attended.load(Ordering::Relaxed)
+        self.words.get().is_some()
     }
 
     /// Said by the body.
@@ -167,8 +166,9 @@ impl Exchange {
     }
 
     fn lock(&self) -> MutexGuard<'_, Words> {
+        let words = self.words.get_or_init(Box::default);
         // Nothing in here panics half-way.
-        self.words.lock().unwrap_or_else(PoisonError::into_inner)
+        words.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
