@@ -95,10 +95,14 @@ impl Page {
         self.browser
             .devtools("HeapProfiler.collectGarbage", json!({}))
             .await;
-        let heap = self.eval("performance.memory.usedJSHeapSize").await;
+        // What the page itself is told is rounded, and as old as twenty minutes.
+        let heap = self
+            .browser
+            .devtools("Runtime.getHeapUsage", json!({}))
+            .await;
         let nodes = self.eval("document.querySelectorAll('*').length").await;
         (
-            heap.as_u64().expect("bytes"),
+            heap["usedSize"].as_f64().expect("bytes") as u64,
             nodes.as_u64().expect("a number"),
         )
     }
