@@ -128,6 +128,46 @@ async fn under_tls_who_does_not_read_for_the_stall_limit_is_reset() {
     assert_eq!(site.hub.total_connections(), 0);
 }
 
+/// More streams than it takes for one task to write to them, and more bytes than all buffers hold.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_tls_many_streams_of_one_user_get_every_event_in_order() {
+    const EVENTS: usize = 40;
+    let site = Site::new();
+    let tls = Tls::start(LONG, site.app()).await;
+    let mut clients = Vec::new();
+    for number in 1..=20 {
+        let mut client = tls.connect(b"http/1.1").await;
+        let request = b"GET /events/ann HTTP/1.1\r\nhost: test\r\n\r\n";
+        client.write_all(request).await.expect("the server reads");
+        let connections = || site.hub.connection_count("ann");
+        eventually(BOUND, "it is there", || connections() == number).await;
+        // The head, and the comment behind it.
+        let mut seen = Vec::new();
+        while !seen.ends_with(b":\n\r\n") {
+            soon(client.read_buf(&mut seen)).await.expect("a head");
+        }
+        clients.push(client);
+    }
+    let filling = "x".repeat(20_000);
+    for number in 0..EVENTS {
+        site.send("ann", &format!("{number}:{filling}."));
+    }
+    for client in &mut clients {
+        let mut seen = Vec::new();
+        let last = format!("data: {}:{filling}.\n\n\r\n", EVENTS - 1);
+        while !seen.ends_with(last.as_bytes()) {
+            let read = soon(client.read_buf(&mut seen)).await.expect("it works");
+            assert_ne!(read, 0, "it goes on");
+        }
+        let text = String::from_utf8(seen).expect("text");
+        let numbers = text.split("data: ").skip(1);
+        let numbers = numbers.map(|event| event.split(':').next().expect("a number"));
+        let expected = (0..EVENTS).map(|number| number.to_string());
+        assert!(numbers.eq(expected), "each once and in order");
+        assert_eq!(text.matches('x').count(), EVENTS * filling.len());
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_tls_a_connection_of_http2_that_is_not_read_is_reset_with_its_last_stream() {
