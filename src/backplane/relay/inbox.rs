@@ -10,7 +10,7 @@ use tokio_stream::StreamExt;
 
 use super::Relay;
 use super::reads::Reads;
-use super::stretch::Asked;
+use super::stretch::Request;
 use crate::backplane::{Cause, Envelope, Event, Level, Place, Received, What};
 use crate::channel::{Accepted, Channel, Label, Origin};
 use crate::frame::{Draft, Frame};
@@ -30,9 +30,9 @@ pub(super) async fn run(
     relay: Arc<Relay>,
     registry: Weak<Users>,
     mut events: Pin<Box<dyn Stream<Item = Event> + Send>>,
-    asks: mpsc::UnboundedReceiver<Asked>,
+    requests: mpsc::UnboundedReceiver<Request>,
 ) {
-    let mut reads = Reads::new(relay.clone(), asks);
+    let mut reads = Reads::new(relay.clone(), requests);
     loop {
         let (event, done) = tokio::select! {
             event = events.next() => (event, None),

@@ -22,7 +22,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 use super::Relay;
 use super::calls::{LONGEST_PAUSE, guarded, longer};
 use super::inbox::{Users, tell_missing, users_of};
-use super::stretch::{Asked, Items, Stretch, Waiting};
+use super::stretch::{Items, Request, Stretch, Waiting};
 use crate::backplane::{
     BackplaneError, Envelope, Fetched, Head, Level, MAX_HEADS, Missing, Place, Position,
 };
@@ -43,7 +43,7 @@ const SILENCE: Duration = Duration::from_secs(5);
 
 pub(super) struct Reads {
     relay: Arc<Relay>,
-    asks: mpsc::UnboundedReceiver<Asked>,
+    incoming: mpsc::UnboundedReceiver<Request>,
     ticks: Interval,
     tasks: JoinSet<Done>,
     /// Users to compare, in order.
@@ -85,19 +85,19 @@ struct Read {
 /// What is to be done next.
 pub(super) enum Done {
     Tick,
-    Asked(Asked),
+    Request(Request),
     Heads(Vec<UserId>, Result<Vec<Head>, BackplaneError>),
     Read(Key, Position, Result<(Fetched, Items), BackplaneError>),
     Rested(Key),
 }
 
 impl Reads {
-    pub(super) fn new(relay: Arc<Relay>, asks: mpsc::UnboundedReceiver<Asked>) -> Self {
+    pub(super) fn new(relay: Arc<Relay>, incoming: mpsc::UnboundedReceiver<Request>) -> Self {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             relay,
-            asks,
+            incoming,
             ticks,
             tasks: JoinSet::new(),
             to_compare: VecDeque::new(),
@@ -118,7 +118,7 @@ impl Reads {
         tokio::select! {
             // None of them panics: what may is guarded inside.
             Some(Ok(done)) = self.tasks.join_next() => done,
-            Some(asked) = self.asks.recv() => Done::Asked(asked),
+            Some(request) = self.incoming.recv() => Done::Request(request),
             _ = self.ticks.tick(), if has_log => Done::Tick,
             else => std::future::pending().await,
         }
@@ -171,9 +171,9 @@ impl Reads {
     }
 
     /// Reads what a stream lacks.
-    fn ask(&mut self, asked: Asked) {
-        let read = self.read((asked.user.clone(), Reader::Streams));
-        read.waiting.push(asked);
+    fn ask(&mut self, request: Request) {
+        let read = self.read((request.user.clone(), Reader::Streams));
+        read.waiting.push(request);
     }
 
     fn read(&mut self, key: Key) -> &mut Read {
@@ -236,7 +236,7 @@ impl Reads {
                 }
                 self.tick(registry);
             }
-            Done::Asked(asked) => self.ask(asked),
+            Done::Request(request) => self.ask(request),
             Done::Rested(key) => self.turns.push_back(key),
             Done::Heads(users, heads) => {
                 self.requests -= 1;
@@ -296,7 +296,7 @@ impl Reads {
             }
             (Ok((fetched, _)), Reader::Streams) if fetched.head.epoch != after.epoch => {
                 read.waiting
-                    .answer(None, |asked| asked.after.epoch == after.epoch);
+                    .answer(None, |request| request.after.epoch == after.epoch);
                 read.waiting.is_empty()
             }
             (Err(_), reader) => {
@@ -335,11 +335,12 @@ impl Reads {
                             missing: fetched.missing,
                             items,
                         });
-                        read.waiting
-                            .answer(Some(stretch.clone()), |asked| stretch.serves(asked.after));
+                        read.waiting.answer(Some(stretch.clone()), |request| {
+                            stretch.serves(request.after)
+                        });
                         if !read.pause.is_zero() {
                             read.waiting
-                                .answer(None, |asked| asked.since.elapsed() >= patience);
+                                .answer(None, |request| request.since.elapsed() >= patience);
                         }
                         read.waiting.is_empty()
                     }
@@ -391,8 +392,9 @@ impl Read {
     /// last one came at `answered`.
     fn lose_patience(&mut self, answered: Instant, patience: Duration) {
         let renewed = self.renewed.unwrap_or(answered);
-        self.waiting
-            .answer(None, |asked| asked.since.max(renewed).elapsed() >= patience);
+        self.waiting.answer(None, |request| {
+            request.since.max(renewed).elapsed() >= patience
+        });
     }
 
     /// It has failed, and the last answer to anybody came at `answered`. Returns for how long it has failed while others were

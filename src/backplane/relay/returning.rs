@@ -66,14 +66,14 @@ struct Reader {
     /// The last event, once the log has said that no other comes.
     last: Option<u64>,
     /// What is being read.
-    asked: Option<oneshot::Receiver<Option<Arc<Stretch>>>>,
+    answer: Option<oneshot::Receiver<Option<Arc<Stretch>>>>,
 }
 
 impl Returning {
     pub(crate) fn new(relay: Arc<Relay>, user: UserId, welcome: &Welcome) -> Self {
         let reader = welcome.log.map(|(from, joined)| {
             let seam = Seam::new(from, joined);
-            let asked = (!seam.is_closed()).then(|| relay.ask(&user, from));
+            let answer = (!seam.is_closed()).then(|| relay.ask(&user, from));
             Box::new(Reader {
                 relay,
                 user,
@@ -81,7 +81,7 @@ impl Returning {
                 gap: None,
                 stretch: None,
                 last: None,
-                asked,
+                answer,
             })
         });
         Self {
@@ -103,7 +103,7 @@ impl Reader {
     fn has_all(&self) -> bool {
         let stretch = self.stretch.as_ref();
         let is_read = stretch.is_none_or(|(stretch, at)| *at >= stretch.items.len());
-        self.asked.is_none() && self.gap.is_none() && is_read
+        self.answer.is_none() && self.gap.is_none() && is_read
     }
 
     fn next(&mut self) -> Option<Result<Arc<Frame>, Gap>> {
@@ -119,7 +119,7 @@ impl Reader {
             Some(Item::End) => {
                 let before = (*at).checked_sub(2).map(|at| stretch.items[at].0);
                 self.last = Some(before.unwrap_or(stretch.after.offset));
-                self.asked = None;
+                self.answer = None;
             }
             None => {}
         }
@@ -142,7 +142,7 @@ impl Reader {
         let is_read = |(offset, _): &(u64, _)| *offset <= after.offset;
         let at = stretch.items.partition_point(is_read);
         if self.seam.read(stretch.through) != Reading::Done {
-            self.asked = Some(self.relay.ask(&self.user, self.seam.after()));
+            self.answer = Some(self.relay.ask(&self.user, self.seam.after()));
         }
         self.stretch = Some((stretch, at));
     }
@@ -164,13 +164,13 @@ impl ResumeFilter<Arc<Frame>> for Returning {
                 number.map(|number| self.shown.note(number, false));
                 return Poll::Ready(Some(item));
             }
-            let Some(asked) = &mut reader.asked else {
+            let Some(receiver) = &mut reader.answer else {
                 return Poll::Ready(None);
             };
-            let Poll::Ready(answer) = Pin::new(asked).poll(cx) else {
+            let Poll::Ready(answer) = Pin::new(receiver).poll(cx) else {
                 return Poll::Pending;
             };
-            reader.asked = None;
+            reader.answer = None;
             // Nobody answers when the broadcaster has gone.
             reader.read(answer.ok().flatten());
         }

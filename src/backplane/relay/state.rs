@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use super::calls::{caught, guarded_until, lock};
 use super::interest::{self, Interests};
 use super::outbox::{Confirm, Outbox};
-use super::stretch::{Asked, Stretch};
+use super::stretch::{Request, Stretch};
 use super::{inbox, publish};
 use crate::backplane::{self, Backplane, BackplaneError, Cause, Level, Outbound};
 use crate::error::{RelayError, with_causes};
@@ -81,7 +81,7 @@ pub(crate) struct Relay {
     /// What was warned of: once for each cause.
     warned: Mutex<HashSet<&'static str>>,
     /// Streams that lack what the log has. Of each stream there is at most one request.
-    asks: mpsc::UnboundedSender<Asked>,
+    requests: mpsc::UnboundedSender<Request>,
     messages: AtomicU64,
     /// Since when something has been waiting without an answer of the engine, about.
     behind: Mutex<Option<Instant>>,
@@ -100,7 +100,7 @@ impl Relay {
         runtime: Handle,
     ) -> Arc<Self> {
         let (stop, stopped) = watch::channel(None);
-        let (asks, asked) = mpsc::unbounded_channel();
+        let (requests, incoming) = mpsc::unbounded_channel();
         let relay = Arc::new(Self {
             name,
             level: backplane.level(),
@@ -120,7 +120,7 @@ impl Relay {
             has_lost: Notify::new(),
             is_connected: watch::Sender::new(true),
             warned: Mutex::default(),
-            asks,
+            requests,
             messages: AtomicU64::new(0),
             behind: Mutex::new(None),
             stop,
@@ -129,7 +129,7 @@ impl Relay {
         });
         let registry: Weak<_> = Arc::downgrade(registry);
         let events = relay.backplane.events();
-        let inbox = inbox::run(relay.clone(), registry.clone(), events, asked);
+        let inbox = inbox::run(relay.clone(), registry.clone(), events, incoming);
         runtime.spawn(inbox);
         let publish = publish::run(relay.clone(), registry.clone(), stopped.clone());
         let mut publishing = relay.publishing.try_lock().expect("nobody closes it yet");
@@ -215,7 +215,7 @@ impl Relay {
     ) -> oneshot::Receiver<Option<Arc<Stretch>>> {
         let (answer, answered) = oneshot::channel();
         // If nobody takes it, nobody answers.
-        drop(self.asks.send(Asked {
+        drop(self.requests.send(Request {
             user: user.clone(),
             after,
             since: Instant::now(),

@@ -13,7 +13,7 @@ use crate::gap::{Gap, GapReason};
 use crate::id::UserId;
 
 /// A stream that waits for what the log has after a place.
-pub(super) struct Asked {
+pub(super) struct Request {
     pub(super) user: UserId,
     pub(super) after: Position,
     pub(super) since: Instant,
@@ -57,11 +57,11 @@ impl Stretch {
 
 /// The streams of one user that wait.
 #[derive(Default)]
-pub(super) struct Waiting(Vec<Asked>);
+pub(super) struct Waiting(Vec<Request>);
 
 impl Waiting {
-    pub(super) fn push(&mut self, asked: Asked) {
-        self.0.push(asked);
+    pub(super) fn push(&mut self, request: Request) {
+        self.0.push(request);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -70,9 +70,9 @@ impl Waiting {
 
     /// Where the first of them is, of those that still wait.
     pub(super) fn first(&mut self) -> Option<Position> {
-        self.0.retain(|asked| !asked.answer.is_closed());
+        self.0.retain(|request| !request.answer.is_closed());
         let epoch = self.0.first()?.after.epoch;
-        let places = self.0.iter().map(|asked| asked.after);
+        let places = self.0.iter().map(|request| request.after);
         let places = places.filter(|place| place.epoch == epoch);
         places.min_by_key(|place| place.offset)
     }
@@ -81,14 +81,14 @@ impl Waiting {
     pub(super) fn answer(
         &mut self,
         stretch: Option<Arc<Stretch>>,
-        is_meant: impl Fn(&Asked) -> bool,
+        is_meant: impl Fn(&Request) -> bool,
     ) {
-        let asked = std::mem::take(&mut self.0).into_iter();
-        let (meant, left): (Vec<_>, Vec<_>) = asked.partition(is_meant);
+        let requests = std::mem::take(&mut self.0).into_iter();
+        let (meant, left): (Vec<_>, Vec<_>) = requests.partition(is_meant);
         self.0 = left;
-        for asked in meant {
+        for request in meant {
             // The client may have gone.
-            drop(asked.answer.send(stretch.clone()));
+            drop(request.answer.send(stretch.clone()));
         }
     }
 }
