@@ -123,8 +123,9 @@
 //! - "Lock-free" is said of what is: look-up, [`register`], [`unregister`] and `drop` are loads and compare-and-swap loops
 //!   on `ArcSwap` and atomics. The cell of one connection's receiving side is a mutex taken only with `try_lock`. A user's
 //!   ring, tokio's, takes mutexes of its own for each send and receive, and one of ours in there. With a history, or keys to
-//!   coalesce by, one more lock per user orders the offsets. Users do not meet in these, and no code of the service runs under
-//!   them: an event is encoded before, streams are woken and old events dropped after.
+//!   coalesce by, one more lock per user orders the offsets; with streams that share a writer, one more lists who is to be
+//!   woken. Users do not meet in these, and no code of the service runs under them: an event is encoded before, streams are
+//!   woken and old events dropped after.
 //! - Without a [`backplane`](Builder::backplane), users of another process are not reached. With one, [levels](backplane::Level)
 //!   say what that means.
 //!

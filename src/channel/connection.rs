@@ -14,8 +14,10 @@
 //! 1. Ended is final. It is set before the feed is taken, so whoever finds the feed gone or taken finds it set.
 //! 2. The feed is dropped as soon as the connection ends, whether or not its stream is ever polled again: an event that
 //!    nobody will read must not be kept in the ring for it.
-//! 3. Nobody waits for the reader. Two parties meet there, the stream that polls and the call that ends it; whoever
-//!    comes second leaves the rest to the first. So whoever has used the feed looks at the phase after letting go of it.
+//! 3. Nobody waits for the reader. The stream that polls meets there the call that ends it, and the attendant that reads in
+//!    its place; whoever comes second leaves the rest to the first. So whoever has used the feed looks at the phase after
+//!    letting go of it. A lock that is waited for would be simpler, and no faster where it was measured. But a poll clones and
+//!    drops wakers, which is code of the executor: if that ended this very connection, it would wait for itself.
 //! 4. Two wakers, for two waits. A stream that waits for an event leaves one with the reader; a request to finish takes it,
 //!    and the stream leaves another when it waits again. Whoever waits for the client to take what the stream has yielded
 //!    polls no stream, and leaves one of its own, which only a cut takes.
