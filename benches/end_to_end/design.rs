@@ -15,17 +15,19 @@ pub(crate) enum Design {
     Serve,
     AxumServe,
     Locked,
+    Bounded,
     ByHand,
     Nchan,
 }
 
 impl Design {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Bare,
         Self::Tasks,
         Self::Serve,
         Self::AxumServe,
         Self::Locked,
+        Self::Bounded,
         Self::ByHand,
         Self::Nchan,
     ];
@@ -37,6 +39,7 @@ impl Design {
             Self::Serve => "tidings, serve",
             Self::AxumServe => "tidings, axum::serve",
             Self::Locked => "RwLock map, Sse",
+            Self::Bounded => "RwLock map, bounded, Sse",
             Self::ByHand => "broadcast by hand, Sse",
             Self::Nchan => "nginx, nchan",
         }

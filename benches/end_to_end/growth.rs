@@ -81,9 +81,9 @@ fn cost(point: Point, mode: Mode) -> io::Result<f64> {
     let (mut clients, _) = Generator::open(&server, users, point.each, OPENING)?;
     let window = if point.rate > 0 { u64::MAX } else { WINDOW };
     clients.run((events / 10).max(1), point.size, window, 0)?;
-    let before = kernel::cpu_seconds(server.pid());
+    let before = kernel::cpu_nanos(server.pid());
     clients.run(events, point.size, window, point.rate)?;
-    Ok((kernel::cpu_seconds(server.pid()) - before) * 1e6 / events as f64)
+    Ok((kernel::cpu_nanos(server.pid()) - before) / 1e3 / events as f64)
 }
 
 pub(crate) fn table(mode: Mode, rounds: usize) -> io::Result<()> {

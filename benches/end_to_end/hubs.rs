@@ -20,18 +20,16 @@ use tidings::{GenericBroadcaster, RegisterError, serve};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Builder;
-use tokio::sync::broadcast;
-use tokio_stream::wrappers::BroadcastStream;
+use tokio::sync::{broadcast, mpsc};
+use tokio_stream::wrappers::{BroadcastStream, ReceiverStream};
 
+use crate::RING;
 use crate::design::Design;
 use crate::publish::Progress;
 use crate::stamped::Stamped;
 use crate::support::LockedHub;
 use crate::support::process::answer;
 use crate::tasks;
-
-/// Slots of a ring, where they are chosen by hand; axum's chat example has 100.
-const RING: usize = 100;
 
 /// What one writes by hand: a map of tokio's channels.
 #[derive(Clone, Default)]
@@ -54,10 +52,36 @@ impl ByHand {
     }
 }
 
+/// Slots of a channel for each connection, as the crate that this one replaces had them in its last version.
+const QUEUE: usize = 1024;
+
+/// The map behind a lock, with a bounded channel for each connection: what finds it full is lost, and nobody is told.
+#[derive(Clone, Default)]
+struct Bounded(Arc<tokio::sync::RwLock<HashMap<String, Vec<mpsc::Sender<Event>>>>>);
+
+impl Bounded {
+    async fn register(&self, user: String) -> mpsc::Receiver<Event> {
+        let (tx, rx) = mpsc::channel(QUEUE);
+        let mut users = self.0.write().await;
+        let connections = users.entry(user).or_default();
+        connections.retain(|tx| !tx.is_closed());
+        connections.push(tx);
+        rx
+    }
+
+    async fn broadcast(&self, user: &str, event: Event) {
+        let users = self.0.read().await;
+        for tx in users.get(user).into_iter().flatten() {
+            let _ = tx.try_send(event.clone());
+        }
+    }
+}
+
 #[derive(Clone)]
 enum Hub {
     Tidings(GenericBroadcaster<Stamped>),
     Locked(LockedHub),
+    Bounded(Bounded),
     ByHand(ByHand),
 }
 
@@ -66,7 +90,7 @@ impl Hub {
     fn left(&self) -> usize {
         match self {
             Self::Tidings(hub) => hub.total_connections() + hub.stats().users,
-            Self::Locked(_) | Self::ByHand(_) => 0,
+            Self::Locked(_) | Self::Bounded(_) | Self::ByHand(_) => 0,
         }
     }
 
@@ -77,6 +101,10 @@ impl Hub {
                 sent.expect("text can be encoded");
             }
             Self::Locked(hub) => {
+                let event = Event::default().data(event.data());
+                hub.broadcast(user, event).await;
+            }
+            Self::Bounded(hub) => {
                 let event = Event::default().data(event.data());
                 hub.broadcast(user, event).await;
             }
@@ -91,6 +119,7 @@ impl Hub {
         Ok(match hub {
             Self::Tidings(hub) => hub.register(user)?.into_response(),
             Self::Locked(hub) => hub.stream(user.into()).await,
+            Self::Bounded(hub) => sse(ReceiverStream::new(hub.register(user).await).map(Ok)),
             Self::ByHand(hub) => {
                 let events = BroadcastStream::new(hub.register(user));
                 sse(events.filter_map(async |event| event.ok().map(Ok)))
@@ -122,10 +151,12 @@ pub(crate) fn be_server(design: Design, users: usize, workers: usize) -> io::Res
 async fn serve_all(design: Design, users: usize) -> io::Result<()> {
     let hub = match design {
         Design::Locked => Hub::Locked(LockedHub::default()),
+        Design::Bounded => Hub::Bounded(Bounded::default()),
         Design::ByHand => Hub::ByHand(ByHand::default()),
         _ => Hub::Tidings(
             GenericBroadcaster::builder()
                 .connections_per_user(None)
+                .ring_capacity(RING)
                 .build()
                 .expect("the settings are valid"),
         ),

@@ -89,16 +89,17 @@ impl Traffic {
         let mut run = |events| clients.run(events, self.size, self.window, 0);
         // Buffers and tables have their size after that.
         run((self.events / 10).max(1))?;
-        let before = kernel::cpu_seconds(server.pid());
+        let before = kernel::cpu_nanos(server.pid());
         let Outcome {
             took,
             deliveries,
             latency,
+            ..
         } = run(self.events)?;
-        let cpu = kernel::cpu_seconds(server.pid()) - before;
+        let cpu = kernel::cpu_nanos(server.pid()) - before;
         let micros = |q| latency.value_at_quantile(q) as f64 / 1e3;
         Ok(Sample {
-            cpu: cpu * 1e6 / deliveries as f64,
+            cpu: cpu / 1e3 / deliveries as f64,
             rate: deliveries as f64 / took.as_secs_f64(),
             latency: [0.5, 0.99, 0.999].map(micros),
         })

@@ -9,6 +9,7 @@
 //! - `tidings, serve`: a handler that returns a `Subscription`, under `tidings::serve::serve`.
 //! - `tidings, axum::serve`: the same on `tidings::serve::listener` under `axum::serve`.
 //! - `RwLock map, Sse`: the baseline of `benches/support` with axum's `Sse`, a clone of the `Event` per connection.
+//! - `RwLock map, bounded, Sse`: the same with `mpsc(1024)` for each connection, which loses what it has no room for.
 //! - `broadcast by hand, Sse`: a `RwLock<HashMap<_, broadcast::Sender<Event>>>`, `BroadcastStream` and `Sse`.
 //! - `nginx, nchan`: if it is installed (`apt install nginx libnginx-mod-nchan`). Its publisher posts, from outside.
 //!
@@ -26,6 +27,8 @@
 //!   50 ms and go: p99 with them and without. The limits cannot.
 //! - W5, 200 streams of one user, 20 of which are not read, 4 KB at 400 a second for ten seconds: what the memory of the
 //!   server and that of all sockets grow by. The limits cannot.
+//! - lag: one user with 1,000 streams, 128 events in flight, twice what every ring holds: what part of the events did not
+//!   arrive, and what part of them streams were told of. Of ours, both must be equal. The bare loop cannot lag.
 //! - growth: the cost of an event as one thing grows tenfold and all others stay, of `tidings, serve` alone.
 //!
 //! Medians of five rounds, of W3 and what is derived from others three; `x` is the median of each round's ratio to the bare
@@ -44,6 +47,7 @@ mod generator;
 mod growth;
 mod hubs;
 mod idle;
+mod lag;
 mod load;
 mod nchan;
 mod plot;
@@ -63,6 +67,7 @@ use std::process::ExitCode;
 use churn::Churn;
 use design::Design;
 use idle::Idle;
+use lag::Lag;
 use load::Traffic;
 use nchan::Nchan;
 use plot::Plot;
@@ -72,6 +77,9 @@ use support::{Mode, kernel, option, word};
 
 /// Of everybody's listener: more than clients that open at once.
 pub(crate) const BACKLOG: u32 = 4096;
+
+/// Slots of everybody's ring.
+pub(crate) const RING: usize = 64;
 
 fn designs(mode: Mode) -> Vec<Design> {
     let only = option("only", usize::MAX);
@@ -166,6 +174,12 @@ fn main() -> ExitCode {
         let measure = |design| slow.measure(design);
         let samples = table::rounds(&servers, rounds[1], &mut faults, measure);
         table::slow(&slow, &servers, &samples);
+    }
+    if is_wanted("lag") {
+        let lag = Lag::of(mode);
+        let measure = |design| lag.measure(design);
+        let samples = table::rounds(&servers, rounds[1], &mut faults, measure);
+        table::lag(&lag, &servers, &samples);
     }
     if is_wanted("growth") {
         if let Err(error) = growth::table(mode, rounds[1]) {

@@ -235,6 +235,7 @@ fn colour(design: Design) -> &'static str {
         Design::AxumServe => "#79b4ee",
         Design::Locked => "#d9822b",
         Design::ByHand => "#a07cd6",
+        Design::Bounded => "#c9a227",
         Design::Nchan => "#3fa46b",
     }
 }

@@ -39,6 +39,12 @@ impl ToSse for Stamped {
     }
 }
 
+/// How many events are missing, if this is the data of a gap that says so.
+pub(crate) fn gap(data: &[u8]) -> Option<u64> {
+    let gap: serde_json::Value = serde_json::from_slice(data).ok()?;
+    gap.get("missed")?.as_u64()
+}
+
 /// The number and the time in an event's data, if it is whole.
 pub(crate) fn parse(data: &[u8], size: usize) -> Option<(u64, u64)> {
     let whole = data.len() == size.max(LEAST) && data[10] == b':' && data[31] == b':';

@@ -2,9 +2,11 @@
 
 use std::io;
 
+use crate::RING;
 use crate::churn::{Churn, Latencies};
 use crate::design::Design;
 use crate::idle::{Idle, Memory};
+use crate::lag::{Lag, Missed};
 use crate::load::{Sample, Traffic};
 use crate::slow::{Cost, Slow};
 use crate::support::median;
@@ -130,6 +132,29 @@ pub(crate) fn churn(churn: &Churn, designs: &[Design], rounds: &[Round<Latencies
             middle(rounds, n, |latencies| latencies.busy) / 1e3,
             middle(rounds, n, |latencies| latencies.busy / latencies.calm),
             middle(rounds, n, |latencies| latencies.arrivals),
+        );
+    }
+}
+
+pub(crate) fn lag(lag: &Lag, designs: &[Design], rounds: &[Round<Missed>]) {
+    let Lag {
+        streams,
+        events,
+        size,
+        window,
+    } = lag;
+    println!(
+        "\nlag: 1 user x {streams} streams, {events} events of {size} B, {window} in flight, rings of {RING}\n"
+    );
+    println!("| server | missed | told | p99 |");
+    println!("|---|---|---|---|");
+    for (n, design) in designs.iter().enumerate() {
+        println!(
+            "| {} | {:.1} % | {:.1} % | {:.2} ms |",
+            design.name(),
+            middle(rounds, n, |missed| missed.missed) * 100.0,
+            middle(rounds, n, |missed| missed.told) * 100.0,
+            middle(rounds, n, |missed| missed.p99) / 1e3,
         );
     }
 }

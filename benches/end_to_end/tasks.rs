@@ -10,15 +10,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{self, Sender};
 
+use crate::RING;
 use crate::bare::{HEAD, chunk};
 use crate::publish::Progress;
 use crate::stamped::Stamped;
 use crate::support::process::answer;
-
-/// As many as the other rings have.
-const RING: usize = 64;
 
 type Users = Arc<Vec<Sender<Bytes>>>;
 
@@ -52,10 +51,14 @@ async fn stream(mut tcp: TcpStream, users: Users) -> io::Result<()> {
     };
     drop(users);
     tcp.write_all(HEAD).await?;
-    while let Ok(chunk) = events.recv().await {
-        tcp.write_all(&chunk).await?;
+    loop {
+        match events.recv().await {
+            Ok(chunk) => tcp.write_all(&chunk).await?,
+            // What it cannot tell anybody.
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return Ok(()),
+        }
     }
-    Ok(())
 }
 
 async fn publish(control: TcpListener, users: Users) -> io::Result<()> {

@@ -40,7 +40,7 @@ pub(crate) fn cpu_seconds(pid: u32) -> f64 {
     }
 }
 
-/// The same in nanoseconds, of the threads that the process has now.
+/// The time on a CPU in nanoseconds, of the threads that the process has now. Not rounded to ticks, as that above is.
 pub(crate) fn cpu_nanos(pid: u32) -> f64 {
     let threads = fs::read_dir(format!("/proc/{pid}/task"))
         .into_iter()
