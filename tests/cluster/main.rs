@@ -1,4 +1,5 @@
-//! Several nodes, over an engine in memory and over NATS, which needs a `nats-server`; and every future that is given up.
+//! Several nodes, over an engine in memory and over NATS and Redis, which need a `nats-server` and a
+//! `redis-server`; and every future that is given up.
 //!
 //! What takes minutes and has nothing to do with the default features runs with them only.
 
@@ -14,6 +15,8 @@ mod backplane_nats_behind;
 mod backplane_nats_faults;
 #[cfg(feature = "serve")]
 mod backplane_nats_operator;
+#[cfg(feature = "serve")]
+mod backplane_redis;
 mod backplane_troubles;
 mod cancel;
 mod local_after;
@@ -36,6 +39,8 @@ mod support {
     pub(crate) mod nats_cluster;
     #[cfg(feature = "serve")]
     pub(crate) mod received;
+    #[cfg(feature = "serve")]
+    pub(crate) mod redis;
     #[cfg(feature = "serve")]
     pub(crate) mod seeds;
     pub(crate) mod streams;

@@ -1,0 +1,279 @@
+//! The questions that a node asks the server, and what it learns from the answers.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use redis::aio::MultiplexedConnection;
+use redis::{RedisError, Script};
+use tidings::UserId;
+use tidings::backplane::{Message, Position};
+use tokio::sync::Notify;
+
+use super::known::{Known, random};
+use super::settings::{Log, Settings};
+use super::wire::Heard;
+
+pub(super) struct Server {
+    pub(super) settings: Settings,
+    /// Of the node's own channel.
+    node: u64,
+    /// While there is a connection to a log that has been looked at.
+    connection: Mutex<Option<(u64, MultiplexedConnection)>>,
+    known: Mutex<Known>,
+    scripts: Scripts,
+    /// The connection is of no use, or the log has to be looked at.
+    pub(super) trouble: Notify,
+    /// Messages were dropped, since the broadcaster did not take them.
+    pub(super) is_slow: AtomicBool,
+    /// The connections up to this are of no use.
+    broken: Mutex<u64>,
+}
+
+struct Scripts {
+    append: Script,
+    fetch: Script,
+    heads: Script,
+    look: Script,
+}
+
+/// What a script answers: the log's epoch and head, and the rest.
+pub(super) struct Answer {
+    pub(super) end: Position,
+    /// Whether it is of the log that this node knows.
+    pub(super) is_current: bool,
+    pub(super) rest: Vec<Vec<u8>>,
+}
+
+impl Server {
+    pub(super) fn new(settings: Settings) -> Self {
+        let script = |own| Script::new(&[include_str!("common.lua"), own].concat());
+        Self {
+            settings,
+            node: random(),
+            connection: Mutex::default(),
+            known: Mutex::default(),
+            scripts: Scripts {
+                append: script(include_str!("append.lua")),
+                fetch: script(include_str!("fetch.lua")),
+                heads: script(include_str!("heads.lua")),
+                look: script(include_str!("look.lua")),
+            },
+            trouble: Notify::new(),
+            is_slow: AtomicBool::new(false),
+            broken: Mutex::default(),
+        }
+    }
+
+    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
+        lock(&self.known)
+    }
+
+    pub(super) fn connection(&self) -> Option<(u64, MultiplexedConnection)> {
+        lock(&self.connection).clone()
+    }
+
+    pub(super) fn set_connection(&self, connection: Option<(u64, MultiplexedConnection)>) {
+        *lock(&self.connection) = connection;
+    }
+
+    /// A connection has failed.
+    pub(super) fn give_up(&self, number: u64) {
+        let mut broken = lock(&self.broken);
+        *broken = number.max(*broken);
+        drop(broken);
+        self.trouble.notify_one();
+    }
+
+    pub(super) fn is_broken(&self, number: u64) -> bool {
+        *lock(&self.broken) >= number
+    }
+
+    fn base(&self) -> String {
+        format!("{{{}}}:", self.settings.scope)
+    }
+
+    pub(super) fn channel(&self, user: &UserId) -> Vec<u8> {
+        [self.base().as_bytes(), b"u:", user.as_str().as_bytes()].concat()
+    }
+
+    /// Whose channel it is.
+    pub(super) fn user(&self, channel: &str) -> Option<UserId> {
+        let rest = channel.strip_prefix(&self.base())?;
+        rest.strip_prefix("u:").map(UserId::from)
+    }
+
+    pub(super) fn own_channel(&self) -> String {
+        format!("{}n:{:016x}", self.base(), self.node)
+    }
+
+    fn log(&self) -> Log {
+        self.settings.log.clone().unwrap_or_default()
+    }
+
+    async fn ask<const N: usize>(
+        &self,
+        script: &Script,
+        connection: &mut MultiplexedConnection,
+        renounced: u64,
+        own: [&[u8]; N],
+        users: &[UserId],
+    ) -> Result<Answer, RedisError> {
+        let log = self.log();
+        let (epoch, (offset, id)) = {
+            let known = self.known();
+            (known.horizon().epoch, known.evidence(log.duplicate_window))
+        };
+        let mut call = script.key([self.base().as_bytes(), b"log"].concat());
+        call.arg(self.base())
+            .arg(format!("{:016x}", random()))
+            .arg(format!("{epoch:016x}"))
+            .arg(offset)
+            .arg(id.map(|id| format!("{id:032x}")).unwrap_or_default())
+            .arg(format!("{renounced:016x}"))
+            .arg(log.max_age.as_millis() as u64);
+        for arg in own {
+            call.arg(arg);
+        }
+        for user in users {
+            call.arg(user.as_str());
+        }
+        let mut answer: Vec<Vec<u8>> = call.invoke_async(connection).await?;
+        let odd = || {
+            RedisError::from((
+                redis::ErrorKind::UnexpectedReturnType,
+                "an odd answer of a script",
+            ))
+        };
+        if answer.len() < 2 {
+            return Err(odd());
+        }
+        let rest = answer.split_off(2);
+        let epoch = std::str::from_utf8(&answer[0]).ok();
+        let epoch = epoch.and_then(|epoch| u64::from_str_radix(epoch, 16).ok());
+        let epoch = epoch.filter(|epoch| *epoch > 0).ok_or_else(odd)?;
+        let offset = number(&answer[1]);
+        let end = Position { epoch, offset };
+        let mut known = self.known();
+        let resets = known.resets;
+        let is_current = known.learn(epoch, offset);
+        if known.resets != resets || !is_current {
+            self.trouble.notify_one();
+        }
+        Ok(Answer {
+            end,
+            is_current,
+            rest,
+        })
+    }
+
+    /// Whether the log is still the one that this node knows. If not, or if it is one that is over, it becomes another one.
+    pub(super) async fn look(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<(), RedisError> {
+        let mut renounced = 0;
+        for _ in 0..3 {
+            let answer = self
+                .ask(&self.scripts.look, connection, renounced, [], &[])
+                .await?;
+            if answer.is_current {
+                return Ok(());
+            }
+            renounced = answer.end.epoch;
+        }
+        Ok(())
+    }
+
+    /// Ends the log that there is.
+    pub(super) async fn renounce(
+        &self,
+        connection: &mut MultiplexedConnection,
+    ) -> Result<(), RedisError> {
+        let epoch = self.known().horizon().epoch;
+        self.ask(&self.scripts.look, connection, epoch, [], &[])
+            .await
+            .map(drop)
+    }
+
+    /// Appends and publishes a message. Its place, unless the answer is of a log that is over.
+    pub(super) async fn append(
+        &self,
+        mut connection: MultiplexedConnection,
+        message: &Message,
+    ) -> Result<Option<Position>, RedisError> {
+        let log = self.log();
+        let (max, window) = (
+            log.max_per_user.to_string(),
+            log.duplicate_window.as_millis().to_string(),
+        );
+        let id = format!("{:032x}", message.id);
+        let channel = self.channel(&message.user);
+        let own: [&[u8]; 6] = [
+            max.as_bytes(),
+            window.as_bytes(),
+            id.as_bytes(),
+            message.user.as_str().as_bytes(),
+            &channel,
+            &message.body,
+        ];
+        let answer = self
+            .ask(&self.scripts.append, &mut connection, 0, own, &[])
+            .await?;
+        let place = answer.rest.first().map_or(0, |offset| number(offset));
+        let position = Position {
+            offset: place,
+            ..answer.end
+        };
+        if !answer.is_current || place == 0 {
+            return Ok(None);
+        }
+        self.known().see(position, message.id);
+        Ok(Some(position))
+    }
+
+    /// Publishes a message that is not kept.
+    pub(super) async fn publish(
+        &self,
+        mut connection: MultiplexedConnection,
+        message: &Message,
+    ) -> Result<(), RedisError> {
+        let mut publish = redis::cmd("PUBLISH");
+        publish
+            .arg(self.channel(&message.user))
+            .arg(Heard::plain(&message.body));
+        publish.query_async(&mut connection).await
+    }
+
+    pub(super) async fn fetch(
+        &self,
+        mut connection: MultiplexedConnection,
+        user: &UserId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Answer, RedisError> {
+        let (after, limit) = (after.to_string(), limit.to_string());
+        let own = [user.as_str().as_bytes(), after.as_bytes(), limit.as_bytes()];
+        self.ask(&self.scripts.fetch, &mut connection, 0, own, &[])
+            .await
+    }
+
+    pub(super) async fn heads(
+        &self,
+        mut connection: MultiplexedConnection,
+        users: &[UserId],
+    ) -> Result<Answer, RedisError> {
+        self.ask(&self.scripts.heads, &mut connection, 0, [], users)
+            .await
+    }
+}
+
+/// What a script wrote in digits; zero if it did not.
+pub(super) fn number(text: &[u8]) -> u64 {
+    let text = std::str::from_utf8(text).ok();
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics inside.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,128 @@
+//! How a broadcaster uses Redis.
+
+use std::time::Duration;
+
+use super::error::ConnectError;
+
+/// How one broadcaster uses Redis: under which names, and what is kept.
+///
+/// All nodes of a service give the same, except for the [time-out](Self::timeout), which is each node's own.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidings_redis::{Log, Settings};
+///
+/// let settings = Settings::new("chat").replayable(Log::new().max_age(Duration::from_secs(600)));
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Settings {
+    pub(super) scope: String,
+    pub(super) log: Option<Log>,
+    pub(super) timeout: Duration,
+    pub(super) max_body: usize,
+}
+
+impl Settings {
+    /// What is published reaches the nodes that are there: [`Level::AtMostOnce`](tidings::backplane::Level::AtMostOnce).
+    ///
+    /// All keys and channels begin with the scope in braces, `{chat}:`. Each broadcaster needs one of its own.
+    pub fn new(scope: impl Into<String>) -> Self {
+        Self {
+            scope: scope.into(),
+            log: None,
+            timeout: Duration::from_secs(5),
+            max_body: 1 << 20,
+        }
+    }
+
+    /// What is published is kept: [`Level::Replayable`](tidings::backplane::Level::Replayable).
+    pub fn replayable(mut self, log: Log) -> Self {
+        self.log = Some(log);
+        self
+    }
+
+    /// How long the server may take to answer. Default: 5 seconds. One that takes longer counts as gone.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The longest body of a message, in bytes. Default: 1 MiB. Redis itself takes 512 MB, and serves nobody else meanwhile.
+    pub fn max_body(mut self, bytes: usize) -> Self {
+        self.max_body = bytes;
+        self
+    }
+
+    pub(super) fn check(&self) -> Result<(), ConnectError> {
+        let is_odd = |c: char| c.is_whitespace() || c.is_control() || "{}*?[]\\".contains(c);
+        if self.scope.is_empty() || self.scope.len() > 255 || self.scope.contains(is_odd) {
+            return Err(ConnectError::Settings(
+                "a scope is one word of at most 255 bytes, without braces and wildcards",
+            ));
+        }
+        if self.timeout.is_zero() {
+            return Err(ConnectError::Settings("a server needs time to answer"));
+        }
+        match &self.log {
+            Some(log) if log.max_per_user == 0 => {
+                Err(ConnectError::Settings("a log keeps a message of each user"))
+            }
+            Some(log) if log.max_age < SHORTEST || log.duplicate_window < SHORTEST => Err(
+                ConnectError::Settings("a log keeps messages and their ids for a second or more"),
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// What Redis keeps of each user's messages.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Log {
+    pub(super) max_per_user: u32,
+    pub(super) max_age: Duration,
+    pub(super) duplicate_window: Duration,
+}
+
+impl Log {
+    /// A log that keeps 256 messages of each user for an hour.
+    pub fn new() -> Self {
+        Self {
+            max_per_user: 256,
+            max_age: Duration::from_secs(3600),
+            duplicate_window: Duration::from_secs(120),
+        }
+    }
+
+    /// How many messages of each user are kept. Default: 256.
+    pub fn max_per_user(mut self, messages: u32) -> Self {
+        self.max_per_user = messages;
+        self
+    }
+
+    /// How long a message is kept: so long at least, unless newer ones push it out, and a sixteenth longer at most if its user
+    /// gets no other. Default: an hour.
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = age.min(LONGEST);
+        self
+    }
+
+    /// For how long a message is recognized that is published a second time. Default: two minutes. It costs a small key for each
+    /// message.
+    pub fn duplicate_window(mut self, window: Duration) -> Self {
+        self.duplicate_window = window.min(LONGEST);
+        self
+    }
+}
+
+/// So that no time overflows.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+impl Default for Log {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,375 @@
+//! The backplane over Redis, with a server of its own for each test.
+//!
+//! The seeds of random faults are fixed, and few. `TIDINGS_SEEDS=0..200 cargo test --test cluster backplane_redis` runs others.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use tidings::UserId;
+use tidings::backplane::{Backplane, Cause, Event, Level, Message, Published};
+use tidings_redis::{ConnectError, Log, Redis, Settings};
+use tidings_testkit::backplane::{self, Cluster, Faults};
+use tokio::time::timeout;
+
+use crate::support::cluster::Plan;
+use crate::support::nats::Network;
+use crate::support::redis::{ALWAYS, Real, Server, url};
+use crate::support::seeds::{run_each, seeds};
+
+const KEPT: u32 = 40;
+/// Nothing that has to happen takes so long.
+const BOUND: Duration = Duration::from_secs(30);
+
+fn once() -> Settings {
+    Settings::new("test")
+}
+
+fn kept() -> Settings {
+    once().replayable(Log::new().max_per_user(KEPT))
+}
+
+/// Nodes of one server, each with a network of its own.
+struct Nodes {
+    server: Mutex<Server>,
+    settings: Settings,
+    networks: Mutex<HashMap<usize, Network>>,
+}
+
+impl Nodes {
+    fn new(settings: Settings, options: &'static [&'static str]) -> Self {
+        Self {
+            server: Mutex::new(Server::start(options)),
+            settings,
+            networks: Mutex::default(),
+        }
+    }
+
+    fn with_network(&self, node: &Arc<dyn Backplane>, what: impl FnOnce(&Network)) {
+        what(&self.networks.lock().unwrap()[&id(node)]);
+    }
+}
+
+fn id(node: &Arc<dyn Backplane>) -> usize {
+    Arc::as_ptr(node).cast::<()>() as usize
+}
+
+#[async_trait]
+impl Cluster for Nodes {
+    async fn node(&self) -> Arc<dyn Backplane> {
+        let address = self.server.lock().unwrap().address();
+        let network = Network::to(address).await;
+        let node = Redis::connect(url(network.address), self.settings.clone()).await;
+        let node: Arc<dyn Backplane> = Arc::new(node.expect("it connects"));
+        self.networks.lock().unwrap().insert(id(&node), network);
+        node
+    }
+
+    fn max_per_user(&self) -> Option<usize> {
+        Some(KEPT as usize)
+    }
+}
+
+#[async_trait]
+impl Faults for Nodes {
+    async fn stop(&self) {
+        self.server.lock().unwrap().kill();
+    }
+
+    async fn start(&self) {
+        self.server.lock().unwrap().restart();
+    }
+
+    async fn cut(&self, node: &Arc<dyn Backplane>) {
+        self.with_network(node, Network::cut);
+    }
+
+    async fn mend(&self, node: &Arc<dyn Backplane>) {
+        self.with_network(node, Network::mend);
+    }
+}
+
+/// The conformance suite.
+macro_rules! conforms {
+    ($name:ident, $settings:expr, $options:expr) => {
+        mod $name {
+            use super::*;
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn does_what_every_backplane_does() {
+                backplane::every_level(&Nodes::new($settings, $options)).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn tells_of_failures() {
+                backplane::failures(&Nodes::new($settings, $options)).await;
+            }
+        }
+    };
+}
+
+conforms!(once_only, once(), &[]);
+conforms!(in_files, kept(), ALWAYS);
+conforms!(in_memory, kept(), &[]);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_is_a_log() {
+    backplane::replayable(&Nodes::new(kept(), &[])).await;
+}
+
+type Events = Pin<Box<dyn Stream<Item = Event> + Send>>;
+
+async fn node(server: &Server, settings: Settings) -> (Redis, Events) {
+    let node = Redis::connect(url(server.address()), settings).await;
+    let node = node.expect("it connects");
+    let events = node.events();
+    (node, events)
+}
+
+async fn until(events: &mut Events, awaited: &str, is_it: impl Fn(&Event) -> bool) -> Event {
+    let found = async {
+        loop {
+            let event = events.next().await.expect("the events go on");
+            if is_it(&event) {
+                return event;
+            }
+        }
+    };
+    let found = timeout(BOUND, found).await;
+    found.unwrap_or_else(|_| panic!("{awaited}: not within {BOUND:?}"))
+}
+
+fn message(number: u128) -> Message {
+    Message {
+        user: UserId::from("ann"),
+        id: number,
+        body: Bytes::from(number.to_string()),
+    }
+}
+
+async fn publish(node: &Redis, number: u128) -> Published {
+    let published = node.publish(&[message(number)]).await;
+    published.expect("there is a connection").remove(0)
+}
+
+fn is_reset(event: &Event) -> bool {
+    matches!(event, Event::Reset(_))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_was_flushed_is_another_one() {
+    let server = Server::start(&[]);
+    let (one, mut events) = node(&server, kept()).await;
+    assert!(matches!(publish(&one, 1).await, Published::Accepted(_)));
+    let before = one.horizon().unwrap();
+    server.command(&["FLUSHALL"]).await;
+    let reset = until(&mut events, "it is told", is_reset).await;
+    let now = one.horizon().unwrap();
+    assert_eq!(reset, Event::Reset(now));
+    assert_ne!(now.epoch, before.epoch);
+    assert_eq!(now.offset, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_promoted_replica_that_was_behind_has_another_log() {
+    for grows in [0, 10] {
+        let primary = Server::start(&[]);
+        let replica = Server::start(&[]);
+        let port = primary.address().port().to_string();
+        let (one, mut events) = node(&primary, kept()).await;
+        assert!(matches!(publish(&one, 1).await, Published::Accepted(_)));
+        let before = one.horizon().unwrap();
+        // A copy as it is now, which is then cut off and made the primary, at an address that nodes follow.
+        replica.command(&["REPLICAOF", "127.0.0.1", &port]).await;
+        let copied = async {
+            let mut connection = replica.connection().await;
+            loop {
+                let mut exists = redis::cmd("EXISTS");
+                exists.arg("{test}:log");
+                if exists.query_async(&mut connection).await == Ok(1) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(BOUND, copied).await.expect("it is copied");
+        replica.command(&["REPLICAOF", "NO", "ONE"]).await;
+        for number in 2..5 {
+            assert!(matches!(
+                publish(&one, number).await,
+                Published::Accepted(_)
+            ));
+        }
+        // A node that knew less lets the copy grow past what the other one knows.
+        let (other, _) = node(&replica, kept()).await;
+        for number in 100..100 + grows {
+            assert!(matches!(
+                publish(&other, number).await,
+                Published::Accepted(_)
+            ));
+        }
+        drop(primary);
+        // It listens where the old one did.
+        replica.command(&["CONFIG", "SET", "port", &port]).await;
+        until(&mut events, "it is told", is_reset).await;
+        assert_ne!(
+            one.horizon().unwrap().epoch,
+            before.epoch,
+            "grown by {grows}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_server_refuses_for_a_while() {
+    let server = Server::start(&[]);
+    let (one, _events) = node(&server, kept()).await;
+    server.command(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let refused = publish(&one, 1).await;
+    assert!(
+        matches!(
+            refused,
+            Published::Refused {
+                permanent: false,
+                ..
+            }
+        ),
+        "{refused:?}"
+    );
+    server.command(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    let accepted = publish(&one, 1).await;
+    assert!(
+        matches!(accepted, Published::Accepted(Some(_))),
+        "{accepted:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_drops_keys_gets_no_log() {
+    let server = Server::start(&["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"]);
+    let refused = Redis::connect(url(server.address()), kept()).await;
+    assert!(matches!(refused, Err(ConnectError::Evicts(policy)) if policy == "allkeys-lru"));
+    Redis::connect(url(server.address()), once())
+        .await
+        .expect("there is nothing to drop");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_becomes_a_replica_is_left_until_it_leads_again() {
+    let server = Server::start(&[]);
+    let (one, mut events) = node(&server, kept()).await;
+    // Of nobody: it keeps what it has.
+    server.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    until(&mut events, "it is left", |event| {
+        *event == Event::Interrupted
+    })
+    .await;
+    assert!(one.publish(&[message(1)]).await.is_err());
+    server.command(&["REPLICAOF", "NO", "ONE"]).await;
+    let is_restored = |event: &Event| matches!(event, Event::Restored { .. });
+    until(&mut events, "it is used again", is_restored).await;
+    assert!(matches!(
+        publish(&one, 1).await,
+        Published::Accepted(Some(_))
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_permitted_is_told() {
+    for settings in [once(), kept()] {
+        let server = Server::start(&[]);
+        // To Bob only, and to the node's own channel.
+        let rules = [
+            "ACL",
+            "SETUSER",
+            "default",
+            "resetchannels",
+            "&{test}:u:bob",
+            "&{test}:n:*",
+        ];
+        server.command(&rules).await;
+        let (one, mut events) = node(&server, settings).await;
+        let (ann, bob) = (UserId::from("ann"), UserId::from("bob"));
+        one.set_interest(&[ann.clone(), bob.clone()], &[])
+            .await
+            .unwrap();
+        until(&mut events, "bob is ready", |event| {
+            *event == Event::Ready(vec![bob.clone()])
+        })
+        .await;
+        let unheard = until(&mut events, "ann is not", |event| {
+            matches!(event, Event::Unheard { .. })
+        });
+        let Event::Unheard { users, cause, .. } = unheard.await else {
+            unreachable!()
+        };
+        assert_eq!((users, cause), (vec![ann.clone()], Cause::Denied));
+        let refused = publish(&one, 1).await;
+        assert!(
+            matches!(
+                refused,
+                Published::Refused {
+                    permanent: true,
+                    ..
+                }
+            ),
+            "{refused:?}"
+        );
+        server
+            .command(&["ACL", "SETUSER", "default", "allchannels"])
+            .await;
+        until(&mut events, "ann is ready", |event| {
+            *event == Event::Ready(vec![ann.clone()])
+        })
+        .await;
+        assert!(matches!(publish(&one, 2).await, Published::Accepted(_)));
+    }
+}
+
+fn run(level: Level, options: &'static [&'static str], plan: impl Fn(u64) -> Plan) {
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime")
+    };
+    let engine = |_| Real::start(level, options);
+    let seen = run_each(seeds().unwrap_or(0..2), runtime, engine, plan);
+    assert!(seen.events > 0 && seen.deliveries > 0 && seen.faults > 0);
+}
+
+fn plan(seed: u64) -> Plan {
+    Plan {
+        clients: 12,
+        steps: 300,
+        longest: Duration::from_millis(400),
+        settle: Duration::from_secs(2),
+        ..Plan::new(seed)
+    }
+}
+
+#[test]
+fn replayable_delivers_everything_once() {
+    run(Level::Replayable, ALWAYS, plan);
+}
+
+#[test]
+fn a_log_in_memory_tells_what_is_missing() {
+    run(Level::Replayable, &[], |seed| Plan {
+        replaces: true,
+        ..plan(seed)
+    });
+}
+
+#[test]
+fn at_most_once_tells_what_is_missing() {
+    run(Level::AtMostOnce, &[], |seed| Plan {
+        history: 5_000,
+        ..plan(seed)
+    });
+}
