@@ -10,6 +10,7 @@
 
 pub mod a2a;
 pub mod agui;
+pub mod aisdk;
 pub mod analytics;
 pub mod context;
 pub mod system;

@@ -14,6 +14,8 @@ mod agent_hub_site;
 mod agent_streams;
 #[cfg(feature = "agents")]
 mod agui;
+#[cfg(feature = "agents")]
+mod aisdk;
 #[cfg(all(feature = "serve", feature = "agents"))]
 mod last_event_id;
 #[cfg(feature = "agents")]

@@ -1,0 +1,69 @@
+//! A run's stream ends as the client of the AI SDK expects.
+
+use http_body_util::BodyExt;
+use serde_json::Value;
+use tidings::protocol::aisdk::*;
+use tidings::sse::SseBody;
+use tidings::{GenericBroadcaster, History, Subscription};
+
+async fn shown(subscription: Subscription) -> String {
+    let body = SseBody::new(subscription).view(ChunkView::default());
+    // Time is paused: this passes only when nothing else happens.
+    let whole = tokio::time::timeout(std::time::Duration::from_secs(1), body.collect());
+    let whole = whole.await.expect("the stream ends");
+    let body = whole.expect("it does not fail").to_bytes();
+    String::from_utf8(body.to_vec()).expect("UTF-8")
+}
+
+fn hub(events: usize) -> GenericBroadcaster<Chunk> {
+    let built = GenericBroadcaster::builder().history(History::new(events));
+    built.build().expect("valid settings")
+}
+
+fn say(hub: &GenericBroadcaster<Chunk>, chunk: impl Into<Chunk>) {
+    hub.broadcast("run", &chunk.into()).expect("a chunk");
+}
+
+fn data(text: &str) -> Vec<&str> {
+    let lines = text.lines();
+    lines
+        .filter_map(|line| line.strip_prefix("data: "))
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_ends_with_done_and_steps_do_not_end_it() {
+    let hub = hub(100);
+    let _held = hub.hold("run").expect("there is room");
+    say(&hub, Start::new());
+    say(&hub, FinishStep::new());
+    say(&hub, Finish::new());
+    let text = shown(hub.resume_from_start("run").expect("there is room")).await;
+    assert_eq!(
+        data(&text),
+        [
+            r#"{"type":"start"}"#,
+            r#"{"type":"finish-step"}"#,
+            r#"{"type":"finish"}"#,
+            "[DONE]"
+        ]
+    );
+    assert!(!text.contains("event:"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gap_is_an_error_chunk_and_the_end() {
+    let hub = hub(2);
+    let _held = hub.hold("run").expect("there is room");
+    for delta in ["a", "b", "c"] {
+        say(&hub, TextDelta::new("t", delta));
+    }
+    let text = shown(hub.resume_from_start("run").expect("there is room")).await;
+    let [error, done] = data(&text)[..] else {
+        panic!("{text}");
+    };
+    let error: Value = serde_json::from_str(error).expect("JSON");
+    assert_eq!(error["type"], "error");
+    assert_eq!(done, "[DONE]");
+    assert!(!text.contains("event:"), "{text}");
+}
