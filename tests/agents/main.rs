@@ -16,6 +16,8 @@ mod agent_streams;
 mod agui;
 #[cfg(feature = "agents")]
 mod aisdk;
+#[cfg(feature = "agents")]
+mod aisdk_schema;
 #[cfg(all(feature = "serve", feature = "agents"))]
 mod last_event_id;
 #[cfg(feature = "agents")]
@@ -35,6 +37,9 @@ mod support {
     pub(crate) mod example;
     #[cfg(all(feature = "serve", feature = "agents"))]
     pub(crate) mod hub;
+    #[allow(dead_code, reason = "other programs use the rest")]
+    #[cfg(feature = "agents")]
+    pub(crate) mod official;
     #[cfg(all(feature = "serve", feature = "agents"))]
     pub(crate) mod process;
     #[cfg(all(feature = "serve", feature = "agents", feature = "metrics"))]
