@@ -15,6 +15,7 @@
 //! - [`migration`]: from a map of senders behind a lock, call by call.
 //! - [`comparison`]: what else there is, and when that is the better choice.
 //! - [`assurance`]: how each promise is kept, and what was tried against it.
+//! - [`glossary`]: the words that all of these use.
 
 pub mod agents;
 pub mod assurance;
@@ -23,6 +24,7 @@ pub mod capacity;
 pub mod cluster;
 pub mod comparison;
 pub mod getting_started;
+pub mod glossary;
 pub mod http;
 pub mod migration;
 pub mod operations;

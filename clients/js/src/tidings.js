@@ -2,7 +2,7 @@
 //
 // Comments stand on lines of their own: build.js drops them.
 
-// How far one id is after another; NaN if they cannot be compared. An id is `<epoch>-<position>`, and `~` may follow.
+// How far one id is after another; NaN if they cannot be compared. An id is `<epoch>-<offset>`, and `~` may follow.
 const distance = (a, b) => {
   const number = /\d+~?$/;
   return a.replace(number, "") === b.replace(number, "") ? parseInt(a.match(number)) - parseInt(b.match(number)) : NaN;

@@ -1,0 +1,2 @@
+#![doc = include_str!("links.md")]
+#![doc = include_str!("../../docs/glossary.md")]
