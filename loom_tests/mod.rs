@@ -29,6 +29,8 @@ mod membership;
 mod node;
 #[cfg(not(shuttle))]
 mod outbox;
+#[cfg(not(shuttle))]
+mod presence;
 #[cfg(shuttle)]
 mod random;
 #[cfg(not(shuttle))]

@@ -74,6 +74,7 @@
 //! | [`Gap`], [`LagPolicy`] | what a client is told that it missed, and what its stream does then |
 //! | [`RegisterError`], [`RefusalForm`] | a full cap, and what browsers make of it |
 //! | [`EndReason`] | why a stream ended |
+//! | [`Presence`] | which users come and leave |
 //! | `serve` | a server that stalled and vanished clients cannot hold up |
 //! | [`backplane`] | several nodes |
 //! | `guide` | a page for each question, from the first steps to assurance |
@@ -203,8 +204,8 @@ mod trace;
 pub use self::metrics::{BackplaneStats, Stats};
 #[cfg(not(all(test, loom)))]
 pub use broadcaster::{
-    Broadcaster, Builder, ConnectionInfo, EventSender, GenericBroadcaster, Hub, PublishError,
-    Publisher, Reach,
+    Broadcaster, Builder, ConnectionInfo, EventSender, GenericBroadcaster, Hub, Presence,
+    PresenceStream, PublishError, Publisher, Reach,
 };
 pub use channel::History;
 pub use end::EndReason;

@@ -6,6 +6,7 @@ mod dyn_broadcaster;
 mod generic;
 mod many;
 mod observe;
+mod presence;
 mod publish;
 mod publisher;
 #[cfg(feature = "metrics")]
@@ -19,6 +20,7 @@ pub use connections::ConnectionInfo;
 pub use dyn_broadcaster::Broadcaster;
 pub use generic::GenericBroadcaster;
 pub use many::Reach;
+pub use presence::{Presence, PresenceStream};
 pub use publisher::{PublishError, Publisher};
 
 use std::sync::Arc;

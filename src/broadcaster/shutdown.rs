@@ -79,6 +79,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             sleep(LOOK.min(deadline.saturating_duration_since(Instant::now()))).await;
         }
         let cut = registry.disconnect_all();
+        registry.end_watches();
         if cut > 0 {
             tracing::warn!(connections = cut, "cut at the end of the shutdown");
         }

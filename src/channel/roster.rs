@@ -140,10 +140,7 @@ impl<T: Clone + Send + 'static> Roster<T> {
         log: Option<Arc<Log<T>>>,
         first: Option<&Arc<Connection<T>>>,
     ) -> Self {
-        let members = first
-            .map(|first| Member(first.clone()))
-            .into_iter()
-            .collect();
+        let members = first.into_iter().map(|it| Member(it.clone())).collect();
         Self {
             user,
             hash,
@@ -174,8 +171,7 @@ impl<T: Clone + Send + 'static> Roster<T> {
 
     /// Lets the history linger, if nobody is in; `false` if there is no room for that, and the channel is to be closed.
     pub(crate) fn linger(&self) -> bool {
-        self.log
-            .as_ref()
+        self.log()
             .is_some_and(|log| log.linger(|| self.is_deserted()))
     }
 
@@ -188,9 +184,7 @@ impl<T: Clone + Send + 'static> Roster<T> {
 
     /// Whether the channel stays open when its last member leaves.
     fn lingers(&self) -> bool {
-        self.log
-            .as_ref()
-            .is_some_and(|log| log.retention().lingers())
+        self.log().is_some_and(|log| log.retention().lingers())
     }
 
     /// Adds a member, and says which ring it is to read from.
@@ -352,6 +346,12 @@ impl<T: Clone + Send + 'static> Roster<T> {
         self.state.load().members.len()
     }
 
+    /// Whether the channel is open and has a member that is the user's own.
+    pub(crate) fn is_occupied(&self) -> bool {
+        let state = self.state.load();
+        !state.is_closed() && state.counts(1)
+    }
+
     /// The member of this id.
     pub(crate) fn get(&self, id: &ConnectionId) -> Option<Arc<Connection<T>>> {
         let state = self.state.load();
@@ -418,11 +418,10 @@ impl<T: Clone + Send + 'static> Retired<T> {
 
     /// Asks all of them to finish.
     pub(crate) fn finish(&self, reason: EndReason) {
-        let State {
-            members, leaving, ..
-        } = &self.0;
-        members.iter().for_each(|it| it.0.finish(reason));
-        leaving.values().for_each(|it| it.connection.finish(reason));
+        let state = &self.0;
+        state.members.iter().for_each(|it| it.0.finish(reason));
+        let leaving = state.leaving.values();
+        leaving.for_each(|it| it.connection.finish(reason));
     }
 }
 

@@ -11,6 +11,9 @@ use crate::sync::AtomicUsize;
 /// Set beside the count once the registry is closed; final.
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
+/// Set beside the count while somebody watches who comes and leaves.
+const WATCHED: usize = CLOSED >> 1;
+
 pub(crate) struct Admission {
     taken: AtomicUsize,
     cap: usize,
@@ -27,7 +30,7 @@ impl Admission {
     pub(crate) fn new(cap: usize) -> Self {
         Self {
             taken: AtomicUsize::new(0),
-            cap: cap.min(CLOSED - 1),
+            cap: cap.min(WATCHED - 1),
         }
     }
 
@@ -38,7 +41,7 @@ impl Admission {
             if taken & CLOSED != 0 {
                 return Err(Refused::Closed);
             }
-            if taken >= self.cap {
+            if taken & !WATCHED >= self.cap {
                 return Err(Refused::Full);
             }
             // Pairs with the release in `give_back`: who gets the place of a connection that left sees that it has left
@@ -76,7 +79,31 @@ impl Admission {
     }
 
     pub(crate) fn taken(&self) -> usize {
-        self.taken.load(Ordering::Relaxed) & !CLOSED
+        self.taken.load(Ordering::Relaxed) & !(CLOSED | WATCHED)
+    }
+
+    /// Says whether somebody watches. Not by two threads at a time.
+    pub(crate) fn set_watched(&self, is_watched: bool) {
+        let was_watched = self.taken.load(Ordering::Relaxed) & WATCHED != 0;
+        match (was_watched, is_watched) {
+            // Acquires what whoever met the count before has done.
+            (false, true) => _ = self.taken.fetch_or(WATCHED, Ordering::AcqRel),
+            (true, false) => _ = self.taken.fetch_sub(WATCHED, Ordering::Release),
+            _ => {}
+        }
+    }
+
+    /// Whether somebody watches, for a thread that has changed the membership and then met the count in a read-modify-write: that
+    /// of `give_back`, `is_closed` or `meet`. What that read, this load sees too; and if it came before the flag, whoever set the
+    /// flag acquires the change.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) & WATCHED != 0
+    }
+
+    /// Meets the count without a change.
+    pub(crate) fn meet(&self) {
+        // Pairs with the acquire in `set_watched`.
+        self.taken.fetch_or(0, Ordering::AcqRel);
     }
 
     pub(crate) fn cap(&self) -> usize {

@@ -9,6 +9,7 @@
 //! 3. Whoever removed a connection from its roster gives its place back: once, and after the removal.
 //! 4. A registration that is refused gives its place back.
 //! 5. A connection that was let in is counted under its reason to end, once, by whoever removed it.
+//! 6. Whoever has changed a user's members then marks the user for the watches (`presence`).
 
 mod runs;
 
@@ -20,7 +21,7 @@ use tokio::time::Instant;
 
 use super::admission::Refused;
 use super::users::Change;
-use super::{Admission, Patience, Users};
+use super::{Admission, Patience, Users, Watches};
 use crate::channel::{
     Channel, Connection, Detached, History, Log, Refusal, Resume, Retention, Retired, Roster,
     Upstream, Welcome,
@@ -60,8 +61,9 @@ pub(crate) struct Admitted<T> {
 const NO_SHUTDOWN: u64 = u64::MAX;
 
 pub(crate) struct Registry<T> {
-    users: Users<T>,
-    admission: Admission,
+    pub(super) users: Users<T>,
+    pub(super) admission: Admission,
+    pub(super) watches: Watches,
     limits: Limits,
     counters: Arc<Counters>,
     retention: Arc<Retention>,
@@ -78,6 +80,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         Self {
             users: Users::new(),
             admission: Admission::new(limits.total),
+            watches: Watches::new(),
             limits,
             counters,
             retention: Arc::new(retention),
@@ -133,6 +136,9 @@ impl<T: Clone + Send + 'static> Registry<T> {
                     if self.take_out(&roster, &connection) {
                         return Err(closed);
                     }
+                }
+                if !connection.is_observer() {
+                    self.mark(roster.user());
                 }
                 Ok(Admitted {
                     roster,
@@ -231,6 +237,9 @@ impl<T: Clone + Send + 'static> Registry<T> {
         }
         self.admission.give_back();
         self.settle(roster, detached);
+        if !connection.is_observer() {
+            self.mark(roster.user());
+        }
         true
     }
 
@@ -274,6 +283,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         let Some(drained) = roster.drain(self.limits.capacity) else {
             return 0;
         };
+        self.meet_and_mark(roster.user());
         drained.finish(EndReason::Drained);
         drained.len()
     }
@@ -300,6 +310,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
     ) -> Option<Retired<T>> {
         let closed = close(roster)?;
         self.after_close(roster);
+        self.meet_and_mark(roster.user());
         Some(closed)
     }
 

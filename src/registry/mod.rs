@@ -2,14 +2,17 @@
 //!
 //! [`Users`] is the map: shards of a persistent hash map, each behind an `ArcSwap`. [`Admission`] counts all connections
 //! against their cap. [`Registry`] is the protocol between them and the channels: register, leave, drain,
-//! disconnect, close; and the sweep that finds who does not keep up.
+//! disconnect, close; the sweep that finds who does not keep up; and the watches that say who comes and leaves.
 
 mod admission;
 mod membership;
+mod presence;
 mod sweep;
 mod users;
 
 use admission::Admission;
 pub(crate) use membership::{Admitted, Limits, Registry};
+pub(crate) use presence::Watch;
+use presence::Watches;
 pub(crate) use sweep::Patience;
 use users::Users;

@@ -52,5 +52,5 @@ fn each_promise_has_an_owner_a_test_and_whatever_else_its_row_names() {
         }
         assert!(!soak.is_empty(), "{row}");
     }
-    assert_eq!(number, 11);
+    assert_eq!(number, 12);
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tidings::{
     BroadcastError, Broadcaster, Builder, ConfigError, ConnectionGuard, ConnectionId,
     ConnectionInfo, Data, EncodeError, EventId, EventSender, Field, Frame, Gap, GapReason,
-    GenericBroadcaster, History, Hold, JsonEvent, KeepAlive, LastEventId, RegisterError, SseBody,
-    Stats, Subscription, Text, ToSse, TraceParent, UserId,
+    GenericBroadcaster, History, Hold, JsonEvent, KeepAlive, LastEventId, Presence, PresenceStream,
+    RegisterError, SseBody, Stats, Subscription, Text, ToSse, TraceParent, UserId,
 };
 
 fn all<T: Send + Sync + Unpin + 'static>() {}
@@ -44,6 +44,8 @@ fn types_go_wherever_a_service_needs_them() {
     all::<Subscription>();
     all::<ConnectionGuard>();
     all::<Hold>();
+    all::<Presence>();
+    all::<PresenceStream>();
     all::<ConnectionInfo>();
     all::<EventSender>();
     all::<SseBody>();

@@ -22,6 +22,7 @@ mod metrics;
 mod own_ids;
 mod pairs;
 mod panics;
+mod presence;
 mod primitives;
 mod publisher;
 mod runs;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-const OPERATIONS: [&str; 17] = [
+const OPERATIONS: [&str; 18] = [
     "register",
     "resume",
     "broadcast",
@@ -22,6 +22,7 @@ const OPERATIONS: [&str; 17] = [
     "complete",
     "hold",
     "attend",
+    "watch",
 ];
 
 /// How many pairs have neither a model nor a reason. It only ever goes down.
