@@ -4,6 +4,8 @@
 mod drain;
 #[cfg(feature = "serve")]
 mod recipes;
+#[cfg(feature = "serve")]
+mod services;
 
 #[cfg(feature = "serve")]
 #[allow(dead_code, reason = "benchmarks use all of it")]
