@@ -17,7 +17,7 @@ const MOST_NAME: usize = 256;
 const MOST_TEXT: usize = 16 * 1024;
 
 /// Every route that takes a body, and what it is asked for beyond its path.
-const POSTS: [&[&str]; 8] = [
+const POSTS: [&[&str]; 9] = [
     &["users", "ann", "events", "text"],
     &["users", "ann", "events", "agui"],
     &["users", "ann", "events", "a2a"],
@@ -26,10 +26,11 @@ const POSTS: [&[&str]; 8] = [
     &["agui", "ann"],
     &["a2a", "ann", "rpc"],
     &["a2a", "ann", "message:stream"],
+    &["aisdk", "ann", "chat"],
 ];
 
 /// Every route that takes none.
-const OTHERS: [(Method, &[&str], u16); 9] = [
+const OTHERS: [(Method, &[&str], u16); 10] = [
     (Method::GET, &[], 200),
     (Method::GET, &["stats"], 200),
     (Method::POST, &["users", "ann", "drop"], 200),
@@ -47,6 +48,11 @@ const OTHERS: [(Method, &[&str], u16); 9] = [
         200,
     ),
     (Method::GET, &["users", "ann", "streams", "none"], 404),
+    (
+        Method::GET,
+        &["aisdk", "ann", "chat", "none", "stream"],
+        204,
+    ),
 ];
 
 async fn send(

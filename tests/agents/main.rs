@@ -16,6 +16,8 @@ mod agent_streams;
 mod agui;
 #[cfg(feature = "agents")]
 mod aisdk;
+#[cfg(all(feature = "serve", feature = "agents"))]
+mod aisdk_chat;
 #[cfg(feature = "agents")]
 mod aisdk_schema;
 #[cfg(all(feature = "serve", feature = "agents"))]

@@ -12,6 +12,7 @@ use std::time::Duration;
 use axum::middleware::from_fn_with_state;
 use tidings::protocol::a2a::A2aEvent;
 use tidings::protocol::agui::AgUiEvent;
+use tidings::protocol::aisdk::Chunk;
 use tidings::serve::{bind, serve};
 use tidings::{Builder, EventRouter, GenericBroadcaster, History, LagPolicy, Text};
 use tidings_console::Console;
@@ -94,10 +95,11 @@ async fn run(settings: &Settings) -> io::Result<()> {
     let retry = history.map(|_| Duration::from_secs(1));
     let hub = Hub::new(text.clone(), events.clone(), settings.heartbeat, retry)
         .site(settings.site.clone());
+    let runs = hub.runs().clone();
 
     // What scrapes is no browser, but a page could ask for the figures as well.
     let guard = from_fn_with_state(settings.site.clone(), site::guard);
-    let figures = scrape::router(text.clone(), events.clone())?.layer(guard);
+    let figures = scrape::router(text.clone(), events.clone(), runs.clone())?.layer(guard);
     let routes = app::router(hub).merge(figures);
 
     // Before the address is printed: whoever reads it may stop us from then on.
@@ -106,7 +108,7 @@ async fn run(settings: &Settings) -> io::Result<()> {
     let base = format!("http://{}", listener.local_addr()?);
     print_what_to_try(&base);
     let mut app = routes;
-    let console = console(&text, &events)
+    let console = console(&text, &events, &runs)
         .hosts(settings.site.hosts())
         .read_only(settings.read_only);
     if settings.console {
@@ -128,6 +130,7 @@ async fn run(settings: &Settings) -> io::Result<()> {
                 events.a2a().shutdown(drain),
                 events.context().shutdown(drain),
                 events.analytics().shutdown(drain),
+                runs.shutdown(drain),
             );
         })
         .drain(STOP_LIMIT)
@@ -169,13 +172,18 @@ impl Opening {
 }
 
 /// A page for operators, over all broadcasters.
-fn console(text: &GenericBroadcaster<Text>, events: &EventRouter) -> Console {
+fn console(
+    text: &GenericBroadcaster<Text>,
+    events: &EventRouter,
+    runs: &GenericBroadcaster<Chunk>,
+) -> Console {
     Console::new()
         .broadcaster_with("text", text, |text| Text::new(text).event("text"))
         .broadcaster("agui", events.agui())
         .broadcaster("a2a", events.a2a())
         .broadcaster("context", events.context())
         .broadcaster("analytics", events.analytics())
+        .broadcaster("aisdk", runs)
 }
 
 /// What Ctrl-C or SIGTERM resolves. They are caught from now on, not from when it is first polled.
@@ -213,13 +221,16 @@ Open it in a browser, or open a stream and send an event from another terminal:
   curl -N {base}/users/ann/streams/text
   curl --json '{{\"text\":\"hello\"}}' {base}/users/ann/events/text
 
-A small agent, for clients of AG-UI and of A2A:
+A small agent, for clients of AG-UI, of A2A and of the AI SDK:
 
   curl -N --json '{{\"threadId\":\"t\",\"runId\":\"r\",\"messages\":[{{\"id\":\"m\",\"role\":\"user\",\"content\":\"hello\"}}]}}' \\
     '{base}/agui/ann?agent=echo'
   curl -N --json '{{\"message\":{{\"messageId\":\"m\",\"role\":\"ROLE_USER\",\"parts\":[{{\"text\":\"hello\"}}]}}}}' \\
     {base}/a2a/ann/message:stream
   curl {base}/a2a/ann/.well-known/agent-card.json
+  curl -N --json '{{\"id\":\"c\",\"messages\":[{{\"role\":\"user\",\"parts\":[{{\"type\":\"text\",\"text\":\"hello\"}}]}}]}}' \\
+    {base}/aisdk/ann/chat
+  curl -N -i {base}/aisdk/ann/chat/c/stream
 
 Then end the stream, break it as a crash would, and see what was counted:
 

@@ -7,6 +7,7 @@ use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tidings::protocol::aisdk::Chunk;
 use tidings::{EventRouter, GenericBroadcaster, Text};
 
 /// Seconds, for the time from a broadcast to the write: from what a quiet machine takes to what nobody waits for.
@@ -16,7 +17,11 @@ const TIMES: [f64; 10] = [
 const STREAMS: [f64; 6] = [1.0, 2.0, 5.0, 10.0, 100.0, 1000.0];
 
 /// Installs the recorder of this process, and serves what it has.
-pub(crate) fn router(text: GenericBroadcaster<Text>, events: EventRouter) -> io::Result<Router> {
+pub(crate) fn router(
+    text: GenericBroadcaster<Text>,
+    events: EventRouter,
+    runs: GenericBroadcaster<Chunk>,
+) -> io::Result<Router> {
     let page = install().map_err(io::Error::other)?;
     tidings::metrics::describe();
     // What is recorded between two scrapes would otherwise be kept one by one, also if nobody ever comes.
@@ -29,12 +34,13 @@ pub(crate) fn router(text: GenericBroadcaster<Text>, events: EventRouter) -> io:
         }
     });
     let render = move || {
-        // Five broadcasters, each under its name. Asked for now, so that the page is as it is now.
+        // Six broadcasters, each under its name. Asked for now, so that the page is as it is now.
         text.report_metrics();
         events.agui().report_metrics();
         events.a2a().report_metrics();
         events.context().report_metrics();
         events.analytics().report_metrics();
+        runs.report_metrics();
         let text = page.render();
         async { ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text) }
     };

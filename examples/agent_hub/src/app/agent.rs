@@ -2,6 +2,7 @@
 //! that it shares with the client.
 //!
 //! It works for the clients of both protocols at once: what it does is a run of AG-UI and a task of A2A, under the same id.
+//! For the AI SDK, `aisdk` translates the run.
 
 use std::time::Duration;
 

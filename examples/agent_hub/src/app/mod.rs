@@ -4,7 +4,7 @@
 //! whoever names a user here gets that user's events.
 //!
 //! - `streams` opens streams of events, `events` sends some, both one kind at a time.
-//! - `agui` and `a2a` are what the official clients of these protocols talk to.
+//! - `agui`, `a2a` and `aisdk` are what the official clients of AG-UI, of A2A and of the AI SDK talk to.
 //! - `agent` is an agent for them, a small one, and `work` how much it does at a time.
 //! - `site` is which hosts it answers to, and which pages may ask.
 //! - `limits` is what a request may be at the most. It is served behind `tidings::serve`, which bounds its head.
@@ -22,6 +22,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tidings::protocol::a2a::A2aEvent;
 use tidings::protocol::agui::AgUiEvent;
+use tidings::protocol::aisdk::Chunk;
 use tidings::{
     BroadcastError, EventRouter, GenericBroadcaster, KeepAlive, RefusalForm, RegisterError, Routed,
     Text,
@@ -30,6 +31,7 @@ use tidings::{
 mod a2a;
 mod agent;
 mod agui;
+mod aisdk;
 mod body;
 mod cut;
 mod events;
@@ -40,6 +42,7 @@ mod work;
 
 use a2a::tasks::Tasks;
 use agent::{Job, Outlet};
+use aisdk::Chats;
 use body::Refusal;
 use cut::Cuts;
 use site::Site;
@@ -51,6 +54,7 @@ pub(crate) struct Hub {
     text: GenericBroadcaster<Text>,
     events: EventRouter,
     tasks: Arc<Tasks>,
+    chats: Chats,
     work: Work,
     /// How long a stream may be silent, if not as long as its kind may by default.
     heartbeat: Option<Duration>,
@@ -71,6 +75,7 @@ impl Hub {
             text,
             events,
             tasks: Arc::default(),
+            chats: Chats::new(),
             work: Work::default(),
             heartbeat,
             retry,
@@ -92,13 +97,19 @@ impl Hub {
         self
     }
 
+    /// The runs of the AI SDK's chats, each a channel.
+    #[allow(dead_code, reason = "tests serve the routes without the program")]
+    pub(crate) fn runs(&self) -> &GenericBroadcaster<Chunk> {
+        self.chats.runs()
+    }
+
     /// Sends an A2A event, and keeps its task up to date; `None` if the task has ended.
     fn publish_a2a(&self, user: &str, event: &A2aEvent) -> Result<Option<Routed>, BroadcastError> {
         self.tasks
             .update(user, event, |event| self.events.route_a2a(user, event))
     }
 
-    /// Lets the agent work. It goes on whether or not somebody listens.
+    /// Lets the agent work for the clients of AG-UI and A2A.
     fn start_agent(&self, place: Place, user: String, job: Job) {
         let outlet = UserOutlet {
             hub: self.clone(),
@@ -106,6 +117,11 @@ impl Hub {
             task: job.id.clone(),
             _place: place,
         };
+        self.start(job, outlet);
+    }
+
+    /// Lets the agent work. It goes on whether or not somebody listens.
+    fn start(&self, job: Job, outlet: impl Outlet + Send + Sync + 'static) {
         tokio::spawn(async move {
             if let Err(error) = agent::work(job, outlet).await {
                 tracing::warn!(error = error.to_string(), "the agent has failed");
@@ -165,6 +181,8 @@ pub(crate) fn router(hub: Hub) -> Router {
         .route("/users/{user}/end", post(end_connections))
         .route("/agui/{user}", post(agui::run))
         .merge(a2a::router())
+        .route("/aisdk/{user}/chat", post(aisdk::send))
+        .route("/aisdk/{user}/chat/{id}/stream", get(aisdk::resume))
         .fallback(unknown_path)
         .layer(DefaultBodyLimit::max(limits::MOST_BODY))
         .layer(from_fn(limits::uri))
@@ -178,7 +196,10 @@ fn typed(content_type: &'static str, text: &'static str) -> impl IntoResponse + 
 
 /// Ends the user's connections as a server ends a response: clients see that it is complete.
 async fn end_connections(State(hub): State<Hub>, Path(user): Path<String>) -> Json<Value> {
-    let ended = hub.text.drain_user(&user)
+    let runs = hub.chats.runs_of(&user);
+    let ended_runs = runs.iter().map(|run| hub.chats.runs().drain_user(run));
+    let ended = ended_runs.sum::<usize>()
+        + hub.text.drain_user(&user)
         + hub.events.agui().drain_user(&user)
         + hub.events.a2a().drain_user(&user)
         + hub.events.context().drain_user(&user)
@@ -188,7 +209,10 @@ async fn end_connections(State(hub): State<Hub>, Path(user): Path<String>) -> Js
 
 /// Ends the user's connections as a crash would: clients see that the response is not complete.
 async fn cut_connections(State(hub): State<Hub>, Path(user): Path<String>) -> Json<Value> {
-    let dropped = hub.cuts.cut(&hub.text, &user)
+    let runs = hub.chats.runs_of(&user);
+    let cut_runs = runs.iter().map(|run| hub.cuts.cut(hub.chats.runs(), run));
+    let dropped = cut_runs.sum::<usize>()
+        + hub.cuts.cut(&hub.text, &user)
         + hub.cuts.cut(hub.events.agui(), &user)
         + hub.cuts.cut(hub.events.a2a(), &user)
         + hub.cuts.cut(hub.events.context(), &user)
@@ -203,6 +227,7 @@ async fn stats(State(hub): State<Hub>) -> Json<Value> {
     stats["a2a"] = json!(hub.events.a2a().stats());
     stats["context"] = json!(hub.events.context().stats());
     stats["analytics"] = json!(hub.events.analytics().stats());
+    stats["aisdk"] = json!(hub.chats.runs().stats());
     Json(stats)
 }
 

@@ -1,0 +1,179 @@
+//! The AI SDK's chats at the example `agent_hub`: the SDK's own transport under node, and the bytes.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, request};
+use axum::response::Response;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tokio::process::Command;
+use tower::ServiceExt;
+
+use crate::support::hub::{Hub, within};
+use crate::support::official::{INSTALL, place};
+
+/// What the agent is sent in a chat.
+fn message(chat: &str, text: &str) -> Value {
+    json!({
+        "id": chat,
+        "messages": [{"id": "m", "role": "user", "parts": [{"type": "text", "text": text}]}],
+        "trigger": "submit-message",
+    })
+}
+
+/// A hub without a server, so that time can be paused: a run goes on only while everybody waits for it.
+struct Routes(Router);
+
+impl Routes {
+    fn new() -> Self {
+        Self(Hub::router())
+    }
+
+    async fn call(&self, request: request::Builder, body: String) -> Response {
+        let request = request.header("host", "localhost").body(Body::from(body));
+        let response = self.0.clone().oneshot(request.expect("a request"));
+        response.await.expect("it never fails")
+    }
+
+    /// Has the agent answer in a chat of a user.
+    async fn send(&self, user: &str, chat: &str, text: &str) -> Response {
+        let request = Request::post(format!("/aisdk/{user}/chat"));
+        self.call(request, message(chat, text).to_string()).await
+    }
+
+    async fn resume(&self, user: &str, chat: &str) -> Response {
+        let request = Request::get(format!("/aisdk/{user}/chat/{chat}/stream"));
+        self.call(request, String::new()).await
+    }
+}
+
+async fn whole(response: Response) -> String {
+    let body = within("the end", response.into_body().collect()).await;
+    let body = body.expect("a clean end").to_bytes();
+    String::from_utf8(body.to_vec()).expect("UTF-8")
+}
+
+fn is_chunks(headers: &HeaderMap) -> bool {
+    headers["x-vercel-ai-ui-message-stream"] == "v1"
+        && headers["content-type"]
+            .as_bytes()
+            .starts_with(b"text/event-stream")
+}
+
+/// The chunks of a stream that ends with `[DONE]`.
+fn chunks(text: &str) -> Vec<Value> {
+    let chunks = text.strip_suffix("data: [DONE]\n\n");
+    let chunks = chunks.unwrap_or_else(|| panic!("no end: {text}"));
+    let lines = chunks
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "));
+    lines
+        .map(|json| serde_json::from_str(json).expect("JSON"))
+        .collect()
+}
+
+/// The text of these chunks.
+fn said(chunks: &[Value]) -> String {
+    let deltas = chunks.iter().filter(|chunk| chunk["type"] == "text-delta");
+    deltas
+        .map(|chunk| chunk["delta"].as_str().expect("a string"))
+        .collect()
+}
+
+#[tokio::test]
+async fn the_ai_sdks_transport_resumes_a_run_that_was_cut() {
+    let hub = Hub::start().await;
+    let words: Vec<String> = (0..200).map(|n| format!("word{n}")).collect();
+    let text = words.join(" ");
+    let client = Command::new("node")
+        .arg(place("aisdk_chat.mjs", "cut"))
+        .arg(hub.url(&["aisdk", "ann", "chat"]).as_str())
+        .arg(hub.url(&["users", "ann", "drop"]).as_str())
+        .arg(&text)
+        // Only the hub is talked to, and that is near.
+        .env("NO_PROXY", "*")
+        .stderr(Stdio::inherit())
+        .kill_on_drop(true)
+        .output();
+    let output = within("the client", client).await.expect(INSTALL);
+    assert!(output.status.success());
+    let seen: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+
+    let pieces = seen["pieces"].as_u64().expect("a number");
+    assert!((50..200).contains(&pieces), "{pieces}");
+    assert!(seen["cut"].is_string(), "{}", seen["cut"]);
+
+    let chunks = seen["whole"].as_array().expect("chunks");
+    assert_eq!(chunks[0]["type"], "start");
+    assert_eq!(chunks[chunks.len() - 1]["type"], "finish");
+    assert_eq!(said(chunks), text);
+
+    // What the SDK's own reader makes of it.
+    let parts = seen["message"]["parts"].as_array().expect("parts");
+    let kinds: Vec<&str> = parts.iter().filter_map(|it| it["type"].as_str()).collect();
+    let steps = ["step-start", "reasoning", "step-start"];
+    assert_eq!(kinds, [&steps[..], &["tool-count_words", "text"]].concat());
+    assert_eq!(parts[3]["state"], "output-available");
+    assert_eq!(parts[3]["input"], json!({ "text": text }));
+    assert_eq!(parts[3]["output"], "200");
+    assert_eq!(parts[4]["text"], text);
+    assert_eq!(parts[4]["state"], "done");
+    assert_eq!(seen["message"]["id"], chunks[0]["messageId"]);
+
+    assert_eq!(seen["ended"], json!(null));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chat_is_resumed_from_its_start_until_its_run_has_ended() {
+    let hub = Routes::new();
+    assert_eq!(hub.resume("ann", "c").await.status(), 204);
+    let first = hub.send("ann", "c", "one two three").await;
+    // In the middle of it.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let second = hub.resume("ann", "c").await;
+    for response in [&first, &second] {
+        assert_eq!(response.status(), 200);
+        assert!(is_chunks(response.headers()), "{:?}", response.headers());
+    }
+    // Neither another chat of this user nor the same of another one.
+    assert_eq!(hub.resume("ann", "d").await.status(), 204);
+    assert_eq!(hub.resume("bob", "c").await.status(), 204);
+    let (first, second) = (whole(first).await, whole(second).await);
+    assert_eq!(hub.resume("ann", "c").await.status(), 204);
+    assert_eq!(chunks(&first), chunks(&second));
+    assert_eq!(said(&chunks(&first)), "one two three");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chat_is_resumed_with_its_newest_run() {
+    let hub = Routes::new();
+    let old = hub.send("ann", "c", "old").await;
+    let new = hub.send("ann", "c", "this is the new one").await;
+    assert_eq!(said(&chunks(&whole(old).await)), "old");
+    // The old one's end has not made the chat forget the new one.
+    let resumed = hub.resume("ann", "c").await;
+    assert_eq!(resumed.status(), 200);
+    let (resumed, new) = (whole(resumed).await, whole(new).await);
+    assert_eq!(chunks(&resumed), chunks(&new));
+    assert_eq!(said(&chunks(&new)), "this is the new one");
+    assert_eq!(hub.resume("ann", "c").await.status(), 204);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_none_is_refused_with_a_sentence() {
+    let hub = Routes::new();
+    for body in [
+        json!([]),
+        json!({"id": "c"}),
+        json!({"id": "c", "messages": [{"role": "user"}]}),
+        message(&"c".repeat(257), "hello"),
+    ] {
+        let request = Request::post("/aisdk/ann/chat");
+        let response = hub.call(request, body.to_string()).await;
+        assert_eq!(response.status(), 400, "{body}");
+        assert!(whole(response).await.ends_with('.'));
+    }
+}
