@@ -15,6 +15,8 @@ mod gone;
 mod heads;
 #[cfg(feature = "axum")]
 mod http;
+#[cfg(feature = "serve")]
+mod merged;
 #[cfg(feature = "axum")]
 mod responses;
 #[cfg(feature = "axum")]
