@@ -15,6 +15,7 @@ mod frame;
 mod history;
 mod ids;
 mod layers;
+mod linear;
 mod many;
 mod membership;
 mod memory;
