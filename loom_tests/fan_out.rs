@@ -133,6 +133,40 @@ fn broadcast_meets_last_drop() {
     });
 }
 
+/// A user is forgotten during a broadcast: does the stream read the event exactly if the broadcast counted it, then end?
+///
+/// Fails: a_forgotten_stream_ends_before_it_has_read.
+#[test]
+fn broadcast_meets_forget() {
+    model(5, || broadcast_and_forget(&hub()));
+}
+
+/// The same beside a history, which a stream reads after it has ended.
+///
+/// Fails: a_forgotten_stream_ends_before_it_has_read.
+#[test]
+fn broadcast_meets_forget_beside_a_history() {
+    model(5, || broadcast_and_forget(&hub_with(remembering(8))));
+}
+
+fn broadcast_and_forget(hub: &Hub) {
+    let mut one = register(hub, "u", "a");
+    assert_eq!(publish(hub, "u", 1), 1);
+    let publisher = {
+        let hub = hub.clone();
+        thread::spawn(move || publish(&hub, "u", 2))
+    };
+    assert_eq!(hub.forget("u"), 1);
+    let reached = publisher.join().unwrap();
+    let read = read(&mut one);
+    assert!(read.ended);
+    let before = if reached == 1 { &[1, 2][..] } else { &[1] };
+    assert_eq!(read.events, before, "counted as reached is delivered");
+    assert_eq!(publish(hub, "u", 3), 0, "nobody is in");
+    drop(one);
+    assert_forgotten(hub);
+}
+
 /// Does one who stays get every event, whoever else leaves?
 ///
 /// Fails: end_keeps_the_feed, the_count_goes_before_the_feed, not_subscribed_when_register_returns.
