@@ -39,7 +39,7 @@ use crate::end::EndReason;
 use crate::gap::GapReason;
 use crate::id::ConnectionId;
 use crate::position::Position;
-use crate::sync::{AtomicUsize, Mutex, TryCell, contain, has_turn, spin_loop};
+use crate::sync::{self, AtomicUsize, Mutex, TryCell, contain, has_turn, spin_loop};
 
 /// Bits of the phase. Ended outweighs finishing; cut says that it was ended from outside, and never stands without ended.
 const FINISHING: usize = 1;
@@ -56,8 +56,8 @@ pub(crate) struct Connection<T> {
     /// Events lost to lag. Written by the stream alone, read by whoever asks; it decides nothing, so it is relaxed.
     lagged: AtomicU64,
     /// How many of the channel's events it has read or lost; the largest number as long as it does not read yet, so that
-    /// it is not behind. Relaxed like the above.
-    position: AtomicU64,
+    /// it is not behind. Relaxed like the above, but for the step from there (`begin_at`).
+    position: sync::AtomicU64,
     /// The position where a stream that finishes ends at the latest; the largest number before it knows. Written and read by
     /// the stream alone.
     last: AtomicU64,
@@ -78,7 +78,7 @@ impl<T: Clone + Send + 'static> Connection<T> {
             id,
             since: Instant::now(),
             lagged: AtomicU64::new(0),
-            position: AtomicU64::new(u64::MAX),
+            position: sync::AtomicU64::new(u64::MAX),
             last: AtomicU64::new(u64::MAX),
             expires: OnceLock::new(),
             behind_since: AtomicU64::new(0),

@@ -24,7 +24,7 @@ const EXCEPTIONS: &[(&str, &[&str], &str)] = &[
     (
         "channel/connection.rs",
         &["AtomicU64", "OnceLock"],
-        "counters, where a stream begins (argued at the place), and a deadline that is set once",
+        "counters, and a deadline that is set once",
     ),
     (
         "channel/ring.rs",
