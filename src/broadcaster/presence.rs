@@ -165,6 +165,12 @@ impl Stream for PresenceStream {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Presence>> {
         let this = self.get_mut();
+        if this.rest.is_none() {
+            // First, or a reader who is slower than users come would never learn who has left.
+            if let Poll::Ready(left) = this.poll_due(cx) {
+                return Poll::Ready(Some(left));
+            }
+        }
         loop {
             if let Some(rest) = &mut this.rest {
                 return Poll::Ready(rest.next().map(Presence::Left));

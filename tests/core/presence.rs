@@ -64,6 +64,26 @@ async fn a_user_comes_with_the_first_connection_and_leaves_with_the_last() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reader_who_is_slower_than_users_come_learns_who_has_left() {
+    let hub = Hub::new();
+    let mut presence = hub.presence(GRACE);
+    let ann = hub.register("ann").unwrap();
+    assert_eq!(now(&mut presence), [came("ann")]);
+    drop(ann);
+    assert_eq!(now(&mut presence), []);
+    advance(GRACE * 2).await;
+    let mut here = Vec::new();
+    let mut said = Vec::new();
+    for n in 0..20 {
+        for part in ["a", "b"] {
+            here.push(hub.register(format!("{part}-{n}")).unwrap());
+        }
+        said.extend(presence.next().now_or_never().flatten());
+    }
+    assert!(said.contains(&left("ann")), "{said:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reload_within_the_grace_time_is_not_reported() {
     let hub = Hub::new();
     let mut presence = hub.presence(GRACE);
