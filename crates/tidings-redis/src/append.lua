@@ -3,25 +3,35 @@ local at = base .. epoch .. ':i:' .. id
 local before = redis.call('GET', at)
 if before then return { epoch, text(head), before } end
 local key = base .. epoch .. ':l:' .. user
-local low = floor()
-local previous = text(newest(user) or low)
+local aged = aged_out()
+local previous = text(newest(user) or floor())
 local offset = text(head + 1)
--- The first to write: a server that is full or takes no writes refuses it, and nothing has happened. What is published is seen
--- by others only after the whole script.
-redis.call('HSET', meta, 'head', offset, 'last', text(now))
-local told = redis.pcall('PUBLISH', channel, 'm ' .. epoch .. ' ' .. offset .. ' ' .. previous .. ' ' .. id .. '\n' .. body)
-if type(told) == 'table' and told.err then return told end
-redis.call('XADD', key, 'MAXLEN', max, offset .. '-0', 'p', previous, 'b', body)
-if low > 0 then redis.call('XTRIM', key, 'MINID', text(low + 1) .. '-0') end
-redis.call('SET', at, offset, 'PX', window)
--- How far the log was at which time, in steps of a 64th of the age. A key lives for two steps longer than that.
-local step = math.ceil(age / 64)
-redis.call('PEXPIRE', key, age + 2 * step)
-local sampled = redis.call('ZREVRANGE', times, 0, 0, 'WITHSCORES')[2]
-if not sampled or now - tonumber(sampled) >= step then
-  if last > 0 then redis.call('ZADD', times, last, text(head)) end
-  redis.call('ZADD', times, now, offset)
-  redis.call('ZREMRANGEBYRANK', times, 0, -257)
-  redis.call('PEXPIRE', times, age * 4)
+-- Another age: what was appended before may be dropped before or after it.
+local low = kept == age and dropped or head
+-- The first to write: a server that is full or takes no writes refuses it, and nothing has happened.
+redis.call('HSET', meta, 'head', offset, 'last', text(math.max(now, last)), 'age', text(age), 'low', text(low))
+local function append()
+  redis.call('XADD', key, 'MAXLEN', max, offset .. '-0', 'p', previous, 'b', body)
+  if aged > 0 then redis.call('XTRIM', key, 'MINID', text(aged + 1) .. '-0') end
+  redis.call('SET', at, offset, 'PX', window)
+  -- How far the log was at which time. A key lives for two steps longer than the age.
+  redis.call('PEXPIRE', key, age + 2 * step)
+  local sampled = redis.call('ZREVRANGE', times, 0, 0, 'WITHSCORES')[2]
+  if not sampled or now - tonumber(sampled) >= step then
+    if last > 0 then redis.call('ZADD', times, last, text(head)) end
+    redis.call('ZADD', times, now, offset)
+    redis.call('ZREMRANGEBYRANK', times, 0, -257)
+    redis.call('PEXPIRE', times, age * 4)
+  end
+  -- Last, since it cannot be undone: streams have nothing that the log lacks.
+  redis.call('PUBLISH', channel, 'm ' .. epoch .. ' ' .. offset .. ' ' .. previous .. ' ' .. id .. '\n' .. body)
+end
+local appended, refusal = pcall(append)
+if not appended then
+  -- A command is not permitted to this node. The log keeps nothing that the node is told was refused.
+  redis.pcall('XDEL', key, offset .. '-0')
+  redis.pcall('DEL', at)
+  if type(refusal) == 'table' then refusal = refusal.err end
+  return redis.error_reply(refusal)
 end
 return { epoch, offset, offset }

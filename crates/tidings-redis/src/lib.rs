@@ -27,13 +27,14 @@
 //! # Replayable
 //!
 //! A script counts one up in the log, appends to the user's stream (`XADD`) and publishes, in one step that nobody else sees half of.
+//! If one of its commands is not permitted, it takes back what it has appended, for which it needs `XDEL` and `DEL`.
 //! A message names the user's message before it. Of each user the newest [`max_per_user`](Log::max_per_user) are kept for
 //! [`max_age`](Log::max_age).
 //!
 //! The epoch is drawn when a node finds no log: at first, after `FLUSHALL`, after a restart without files. With each question
 //! a node says how far it has seen the log and which message was the newest; if the server has less, or another message there
-//! (an older copy was restored, a replica was promoted that was behind), the same script gives the log a new epoch before anything is
-//! appended, and every stream gets a gap. Limit: a node that has seen no message for half the
+//! (an older copy was restored, a replica was promoted that was behind), or its clock went back by more than a 64th of the age, the
+//! same script gives the log a new epoch before anything is appended, and every stream gets a gap. Limit: a node that has seen no message for half the
 //! [duplicate window](Log::duplicate_window) compares only how far the log is.
 //!
 //! A log is refused on a server with `maxmemory` that drops keys ([`ConnectError::Evicts`]). If it drops some later, the log begins anew.
@@ -51,7 +52,7 @@
 //! | what happens | what is seen |
 //! |---|---|
 //! | `OOM`, or files cannot be written | events wait, and are published again |
-//! | `NOPERM` on publishing | that event is lost, and its user's streams get a gap |
+//! | `NOPERM` on publishing or appending | that event is lost, and its user's streams get a gap |
 //! | `READONLY` (it has become a replica), `LOADING` | the connection is made again until the server takes writes |
 //! | a server hangs | it counts as gone after the [time-out](Settings::timeout) |
 //! | a restart with `appendonly yes`, `appendfsync always` | nothing is lost |
