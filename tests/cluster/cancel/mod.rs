@@ -115,6 +115,11 @@ const COVERED: &[(&str, &str, &str)] = &[
         "a_shared_connection_to_nats_ends_with_its_future",
     ),
     (
+        "broadcaster/presence.rs",
+        "PresenceStream",
+        "presence_loses_nothing",
+    ),
+    (
         "broadcaster/dyn_broadcaster.rs",
         "register",
         "a_registration_leaves_nothing",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::response::{IntoResponse, Sse};
 use futures_util::stream;
 use http_body_util::BodyExt;
-use tidings::{GenericBroadcaster, KeepAlive, SseBody, Subscription, Text};
+use tidings::{GenericBroadcaster, KeepAlive, Presence, SseBody, Subscription, Text};
 use tidings_testkit::{Decoder, Item};
 use tokio::time::{Instant, sleep};
 use tokio_stream::{Stream, StreamExt};
@@ -97,6 +97,48 @@ async fn a_stream_loses_nothing() {
         });
         assert_eq!(data.collect::<Vec<_>>(), EVENTS);
         assert_eq!(hub.total_connections(), 0);
+        is_there
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn presence_loses_nothing() {
+    let (came, left) = (Presence::Came("ann".into()), Presence::Left("ann".into()));
+    let grace = Duration::from_secs(5);
+    at_every_await(1, async |cut| {
+        let hub = Hub::new();
+        let mut presence = hub.presence(grace);
+        let come = async {
+            sleep(Duration::from_secs(40)).await;
+            hub.register("ann").expect("room")
+        };
+        let (first, ann) = tokio::join!(cut.run(presence.next()), come);
+        let is_there = first.is_some();
+        let first = match first {
+            Some(first) => first,
+            None => presence.next().await,
+        };
+        assert_eq!(first.as_ref(), Some(&came));
+        drop(ann);
+        assert_eq!(presence.next().await.as_ref(), Some(&left));
+        is_there
+    })
+    .await;
+
+    at_every_await(1, async |cut| {
+        let hub = Hub::new();
+        let mut presence = hub.presence(grace);
+        let ann = hub.register("ann").expect("room");
+        assert_eq!(presence.next().await.as_ref(), Some(&came));
+        drop(ann);
+        let first = cut.run(presence.next()).await;
+        let is_there = first.is_some();
+        let first = match first {
+            Some(first) => first,
+            None => presence.next().await,
+        };
+        assert_eq!(first.as_ref(), Some(&left));
         is_there
     })
     .await;
