@@ -22,6 +22,7 @@ use crate::support::redis::{ALWAYS, Real, Server, url};
 use crate::support::seeds::{Totals, run_each, seeds};
 
 mod dropped;
+mod older;
 
 const KEPT: u32 = 40;
 /// Nothing that has to happen takes so long.
@@ -33,6 +34,11 @@ fn once() -> Settings {
 
 fn kept() -> Settings {
     once().replayable(Log::new().max_per_user(KEPT))
+}
+
+/// Of a server with [`ALWAYS`].
+fn kept_in_files() -> Settings {
+    once().replayable(Log::new().max_per_user(KEPT).durable())
 }
 
 /// Nodes of one server, each with a network of its own.
@@ -115,7 +121,7 @@ macro_rules! conforms {
 }
 
 conforms!(once_only, once(), &[]);
-conforms!(in_files, kept(), ALWAYS);
+conforms!(in_files, kept_in_files(), ALWAYS);
 conforms!(in_memory, kept(), &[]);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -262,22 +268,59 @@ async fn a_server_that_drops_keys_gets_no_log() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_becomes_a_replica_is_left_until_it_leads_again() {
+    for settings in [once(), kept()] {
+        let server = Server::start(&[]);
+        let (one, mut events) = node(&server, settings.clone()).await;
+        // Of nobody: it keeps what it has.
+        server.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
+        until(&mut events, "it is left", |event| {
+            *event == Event::Interrupted
+        })
+        .await;
+        assert!(one.publish(&[message(1)]).await.is_err());
+        let refused = Redis::connect(url(server.address()), settings).await;
+        assert!(matches!(refused, Err(ConnectError::Replica)));
+        server.command(&["REPLICAOF", "NO", "ONE"]).await;
+        let is_restored = |event: &Event| matches!(event, Event::Restored { .. });
+        until(&mut events, "it is used again", is_restored).await;
+        assert!(matches!(publish(&one, 1).await, Published::Accepted(_)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_messages_of_one_call_keep_their_order() {
     let server = Server::start(&[]);
-    let (one, mut events) = node(&server, kept()).await;
-    // Of nobody: it keeps what it has.
-    server.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
-    until(&mut events, "it is left", |event| {
-        *event == Event::Interrupted
+    let settings = once().max_body(3);
+    let (one, _ones) = node(&server, settings.clone()).await;
+    let (other, mut events) = node(&server, settings).await;
+    let ann = UserId::from("ann");
+    let interest = other.set_interest(std::slice::from_ref(&ann), &[]);
+    interest.await.unwrap();
+    until(&mut events, "ann is ready", |event| {
+        *event == Event::Ready(vec![ann.clone()])
     })
     .await;
-    assert!(one.publish(&[message(1)]).await.is_err());
-    server.command(&["REPLICAOF", "NO", "ONE"]).await;
-    let is_restored = |event: &Event| matches!(event, Event::Restored { .. });
-    until(&mut events, "it is used again", is_restored).await;
-    assert!(matches!(
-        publish(&one, 1).await,
-        Published::Accepted(Some(_))
-    ));
+    // Tasks on two threads have to meet in a bad moment for messages to overtake each other.
+    for _ in 0..30 {
+        // The first one is too long, and each has an answer of its own.
+        let numbers = std::iter::once(1_000).chain(1..=300);
+        let messages: Vec<Message> = numbers.map(message).collect();
+        let published = one.publish(&messages).await.expect("it is connected");
+        assert_eq!(published.len(), messages.len());
+        let is_accepted = |published: &Published| matches!(published, Published::Accepted(None));
+        assert!(!is_accepted(&published[0]) && published[1..].iter().all(is_accepted));
+        let mut heard = Vec::new();
+        while heard.len() < 300 {
+            let event = until(&mut events, "the next one", |event| {
+                matches!(event, Event::Message(_))
+            });
+            let Event::Message(received) = event.await else {
+                unreachable!()
+            };
+            heard.push(received.body);
+        }
+        assert!(messages[1..].iter().map(|message| &message.body).eq(&heard));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

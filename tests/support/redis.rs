@@ -131,6 +131,7 @@ fn run(folder: &PathBuf, port: u16, options: &[&str]) -> Option<Child> {
 pub(crate) struct Real {
     server: Server,
     level: Level,
+    is_durable: bool,
     networks: Vec<Network>,
 }
 
@@ -139,6 +140,7 @@ impl Real {
         Self {
             server: Server::start(options),
             level,
+            is_durable: options == ALWAYS,
             networks: Vec::new(),
         }
     }
@@ -154,7 +156,10 @@ impl Engine for Real {
         let network = Network::to(self.server.address()).await;
         let settings = Settings::new("faults").timeout(Duration::from_secs(2));
         let settings = match self.level {
-            Level::Replayable => settings.replayable(Log::new().max_per_user(1_000_000)),
+            Level::Replayable => {
+                let log = Log::new().max_per_user(1_000_000);
+                settings.replayable(if self.is_durable { log.durable() } else { log })
+            }
             _ => settings,
         };
         let node = Redis::connect(url(network.address), settings).await;

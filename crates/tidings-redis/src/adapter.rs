@@ -104,8 +104,51 @@ impl Redis {
         fault
     }
 
-    async fn publish_one(&self, message: &Message) -> Published {
-        let (number, connection) = match self.connection() {
+    fn is_long(&self, message: &Message) -> bool {
+        message.body.len() > self.server.settings.max_body
+    }
+
+    /// What an answer says of a message.
+    fn outcome(&self, connection: u64, answer: Result<Option<Position>, RedisError>) -> Published {
+        match answer {
+            Ok(place) => Published::Accepted(place),
+            Err(error) => match self.hear(connection, &error) {
+                Fault::Gone => Published::Unknown(failed(error)),
+                fault => Published::Refused {
+                    permanent: fault == Fault::Denied,
+                    reason: failed(error),
+                },
+            },
+        }
+    }
+
+    /// Without a log, users may have several messages in a call, which keep their order.
+    async fn publish_in_order(
+        &self,
+        messages: &[Message],
+    ) -> Result<Vec<Published>, BackplaneError> {
+        let (connection, handle) = self.connection()?;
+        let short = messages.iter().filter(|message| !self.is_long(message));
+        let answers = self.server.publish(handle, short).await;
+        let answers = answers.map_err(|error| {
+            self.hear(connection, &error);
+            failed(error)
+        })?;
+        let mut answers = answers.into_iter();
+        let published = messages.iter().map(|message| {
+            if self.is_long(message) {
+                return too_long();
+            }
+            match answers.next() {
+                Some(answer) => self.outcome(connection, answer.map(|_| None)),
+                None => Published::Unknown(BackplaneError::other("Redis did not answer")),
+            }
+        });
+        Ok(published.collect())
+    }
+
+    async fn append(&self, message: &Message) -> Published {
+        let (connection, handle) = match self.connection() {
             Ok(connection) => connection,
             Err(reason) => {
                 return Published::Refused {
@@ -114,36 +157,20 @@ impl Redis {
                 };
             }
         };
-        if message.body.len() > self.server.settings.max_body {
-            let reason = BackplaneError::other("the message is too long");
-            return Published::Refused {
-                permanent: true,
-                reason,
-            };
+        if self.is_long(message) {
+            return too_long();
         }
-        let published = match self.level() {
-            Level::AtMostOnce => self
-                .server
-                .publish(connection, message)
-                .await
-                .map(|()| None),
-            _ => match self.server.append(connection, message).await {
-                Ok(None) => {
-                    return Published::Unknown(BackplaneError::other("the log is another one"));
-                }
-                appended => appended,
-            },
-        };
-        match published {
-            Ok(place) => Published::Accepted(place),
-            Err(error) => match self.hear(number, &error) {
-                Fault::Gone => Published::Unknown(failed(error)),
-                fault => Published::Refused {
-                    permanent: fault == Fault::Denied,
-                    reason: failed(error),
-                },
-            },
+        match self.server.append(handle, message).await {
+            Ok(None) => Published::Unknown(BackplaneError::other("the log is another one")),
+            answer => self.outcome(connection, answer),
         }
+    }
+}
+
+fn too_long() -> Published {
+    Published::Refused {
+        permanent: true,
+        reason: BackplaneError::other("the message is too long"),
     }
 }
 
@@ -172,10 +199,13 @@ impl Backplane for Redis {
 
     async fn publish(&self, messages: &[Message]) -> Result<Vec<Published>, BackplaneError> {
         self.connection()?;
-        // All go over one connection, in this order, and none waits for another's answer.
-        let mut published =
-            join_all(messages.iter().map(|message| self.publish_one(message))).await;
+        let published = match self.level() {
+            Level::AtMostOnce => self.publish_in_order(messages).await,
+            // None waits for another's answer. Each is of another user.
+            _ => Ok(join_all(messages.iter().map(|message| self.append(message))).await),
+        };
         self.check_open()?;
+        let mut published = published?;
         let is_unknown = |published: &Published| matches!(published, Published::Unknown(_));
         if published.iter().all(is_unknown) {
             if let Some(Published::Unknown(error)) = published.pop() {

@@ -1,7 +1,9 @@
-local max, window, id, user, channel, body = ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[13]
+local max, window, id, user, channel, body = ARGV[11], ARGV[12], ARGV[13], ARGV[14], ARGV[15], ARGV[16]
 local at = base .. epoch .. ':i:' .. id
 local before = redis.call('GET', at)
-if before then return { epoch, text(head), before } end
+if before then return { epoch, text(head), string.match(before, '^(%d+) (%d+)$') } end
+-- Until then, the log must recognize the message. For how long it does so beyond that is a margin.
+local until_time = text(now + math.floor(window / 2))
 local key = base .. epoch .. ':l:' .. user
 local aged = aged_out()
 local previous = text(newest(user) or floor())
@@ -13,7 +15,7 @@ redis.call('HSET', meta, 'head', offset, 'last', text(math.max(now, last)), 'age
 local function append()
   redis.call('XADD', key, 'MAXLEN', max, offset .. '-0', 'p', previous, 'b', body)
   if aged > 0 then redis.call('XTRIM', key, 'MINID', text(aged + 1) .. '-0') end
-  redis.call('SET', at, offset, 'PX', window)
+  redis.call('SET', at, offset .. ' ' .. until_time, 'PX', window)
   -- How far the log was at which time. A key lives for two steps longer than the age.
   redis.call('PEXPIRE', key, age + 2 * step)
   local sampled = redis.call('ZREVRANGE', times, 0, 0, 'WITHSCORES')[2]
@@ -24,7 +26,7 @@ local function append()
     redis.call('PEXPIRE', times, age * 4)
   end
   -- Last, since it cannot be undone: streams have nothing that the log lacks.
-  redis.call('PUBLISH', channel, 'm ' .. epoch .. ' ' .. offset .. ' ' .. previous .. ' ' .. id .. '\n' .. body)
+  redis.call('PUBLISH', channel, 'm ' .. epoch .. ' ' .. offset .. ' ' .. previous .. ' ' .. id .. ' ' .. until_time .. '\n' .. body)
 end
 local appended, refusal = pcall(append)
 if not appended then
@@ -34,4 +36,4 @@ if not appended then
   if type(refusal) == 'table' then refusal = refusal.err end
   return redis.error_reply(refusal)
 end
-return { epoch, offset, offset }
+return { epoch, offset, offset, until_time }

@@ -56,7 +56,7 @@ impl Ears {
                 body,
                 place: None,
             }),
-            (Some(Heard::Logged(place, id, body)), Some(user)) if is_log => {
+            (Some(Heard::Logged(place, seen, body)), Some(user)) if is_log => {
                 let mut known = self.server.known();
                 if known.is_past(place.position.epoch) {
                     // The streams have been told that the log is another one.
@@ -65,7 +65,7 @@ impl Ears {
                 if known.horizon().epoch != place.position.epoch {
                     self.server.trouble.notify_one();
                 }
-                known.see(place.position, id);
+                known.see(place.position.epoch, seen);
                 Event::Message(Received {
                     user,
                     body,

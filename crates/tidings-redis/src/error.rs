@@ -16,7 +16,7 @@ pub enum ConnectError {
     Connect(RedisError),
     /// The server did not answer in time.
     NotInTime,
-    /// The server is a replica, which takes no messages for a log.
+    /// The server is a replica. It takes no messages for a log, and what it publishes does not reach its primary.
     Replica,
     /// The server would drop keys of the log when its memory is full: `maxmemory-policy` must be `noeviction`.
     Evicts(String),

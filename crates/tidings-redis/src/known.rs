@@ -2,23 +2,30 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::time::Duration;
 
 use tidings::backplane::Position;
-use tokio::time::Instant;
 
-/// The log as this node knows it. It learns from answers to its own questions only, never from what was published.
+/// The log as this node knows it. It learns the epoch from answers to its own questions only. How far the log of that epoch reaches,
+/// it also learns from the messages that arrive.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     epoch: u64,
     /// The log reaches up to here at least.
     head: u64,
-    /// The newest message that this node has seen, and when.
-    newest: Option<(u64, u128, Instant)>,
+    newest: Option<Seen>,
     /// Epochs that are over: an answer with one of them is late, or the log was restored from an older copy.
     past: Vec<u64>,
     /// How often the log has become another one.
     pub(super) resets: u64,
+}
+
+/// A message that the log has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) offset: u64,
+    pub(super) id: u128,
+    /// Until then, the log must recognize its id. By the server's clock, in milliseconds.
+    pub(super) until: u64,
 }
 
 impl Known {
@@ -33,13 +40,9 @@ impl Known {
         self.past.contains(&epoch)
     }
 
-    /// The newest message that the log must have, and still recognizes by its id.
-    pub(super) fn evidence(&self, window: Duration) -> (u64, Option<u128>) {
-        match self.newest {
-            // Half the window, since the two clocks are not one.
-            Some((offset, id, at)) if at.elapsed() < window / 2 => (offset, Some(id)),
-            _ => (self.head, None),
-        }
+    /// The newest message that this node has seen.
+    pub(super) fn newest(&self) -> Option<Seen> {
+        self.newest
     }
 
     /// Takes over what the server has answered. Whether it is of this log.
@@ -59,17 +62,14 @@ impl Known {
         true
     }
 
-    /// A message that the log has.
-    pub(super) fn see(&mut self, position: Position, id: u128) {
-        if position.epoch != self.epoch {
+    /// Takes over that the log of an epoch has a message.
+    pub(super) fn see(&mut self, epoch: u64, seen: Seen) {
+        if epoch != self.epoch {
             return;
         }
-        self.head = self.head.max(position.offset);
-        if self
-            .newest
-            .is_none_or(|(newest, ..)| newest < position.offset)
-        {
-            self.newest = Some((position.offset, id, Instant::now()));
+        self.head = self.head.max(seen.offset);
+        if self.newest.is_none_or(|newest| newest.offset < seen.offset) {
+            self.newest = Some(seen);
         }
     }
 }
@@ -84,8 +84,8 @@ pub(super) fn random() -> u64 {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn an_epoch_that_is_over_does_not_come_back() {
+    #[test]
+    fn an_epoch_that_is_over_does_not_come_back() {
         let mut known = Known::default();
         assert!(known.learn(1, 10));
         assert!(known.learn(2, 3));
@@ -94,20 +94,23 @@ mod tests {
         assert_eq!(known.resets, 1);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_message_is_evidence_while_its_id_is_recognized() {
-        let window = Duration::from_secs(120);
+    #[test]
+    fn the_newest_message_of_the_epoch_is_evidence() {
         let mut known = Known::default();
         known.learn(1, 10);
-        assert_eq!(known.evidence(window), (10, None));
-        let at = |epoch, offset| Position { epoch, offset };
-        known.see(at(1, 12), 7);
-        known.see(at(1, 11), 6);
-        known.see(at(2, 90), 5);
-        assert_eq!(known.evidence(window), (12, Some(7)));
+        assert_eq!(known.newest(), None);
+        let seen = |offset| Seen {
+            offset,
+            id: u128::from(offset),
+            until: 1_000 + offset,
+        };
+        known.see(1, seen(12));
+        known.see(1, seen(11));
+        known.see(2, seen(90));
+        assert_eq!((known.newest(), known.head), (Some(seen(12)), 12));
         known.learn(1, 20);
-        assert_eq!(known.evidence(window), (12, Some(7)), "by what it has seen");
-        tokio::time::advance(window / 2).await;
-        assert_eq!(known.evidence(window), (20, None));
+        assert_eq!((known.newest(), known.head), (Some(seen(12)), 20));
+        known.learn(2, 3);
+        assert_eq!((known.newest(), known.head), (None, 3), "of another log");
     }
 }

@@ -32,17 +32,19 @@
 //! [`max_age`](Log::max_age).
 //!
 //! The epoch is drawn when a node finds no log: at first, after `FLUSHALL`, after a restart without files. With each question
-//! a node says how far it has seen the log and which message was the newest; if the server has less, or another message there
+//! a node says how far it has seen the log and which message was the newest. If the server has less, or another message there
 //! (an older copy was restored, a replica was promoted that was behind), or its clock went back by more than a 64th of the age, the
-//! same script gives the log a new epoch before anything is appended, and every stream gets a gap. Limit: a node that has seen no message for half the
-//! [duplicate window](Log::duplicate_window) compares only how far the log is.
+//! same script gives the log a new epoch before anything is appended, and every stream gets a gap. It does so too whenever the
+//! server is another process than before (its `run_id`), since no node may be left that had seen more than an older copy has.
+//! [`Log::durable`] states that there is no older copy: then a restart causes no gap.
 //!
 //! A log is refused on a server with `maxmemory` that drops keys ([`ConnectError::Evicts`]). If it drops some later, the log begins anew.
 //!
 //! # Permissions
 //!
-//! The keys `{chat}:*`, the channels `{chat}:*`, and the commands `HELLO`, `CLIENT`, `PING`, `PUBLISH`, `SUBSCRIBE`, `UNSUBSCRIBE`,
-//! with a log also `INFO`, `EVALSHA`, `SCRIPT LOAD` and those that the scripts call, `src/*.lua`.
+//! The keys `{chat}:*`, the channels `{chat}:*`, and the commands `HELLO`, `CLIENT`, `PING`, `INFO`, `PUBLISH`, `SUBSCRIBE`, `UNSUBSCRIBE`,
+//! with a log also `EVALSHA`, `SCRIPT LOAD` and those that the scripts call, `src/*.lua`. Without `INFO` a node logs a warning and
+//! does not notice that the server becomes a replica, is another process or drops keys.
 //!
 //! A user is ready when Redis has confirmed the subscription and something that was published after it has come back. One that is
 //! refused is [`Unheard`](tidings::backplane::Event::Unheard), and tried again after one second, then two, up to thirty.
@@ -53,11 +55,24 @@
 //! |---|---|
 //! | `OOM`, or files cannot be written | events wait, and are published again |
 //! | `NOPERM` on publishing or appending | that event is lost, and its user's streams get a gap |
-//! | `READONLY` (it has become a replica), `LOADING` | the connection is made again until the server takes writes |
+//! | it becomes a replica (each node asks once a second), `LOADING` | the connection is made again until the server takes writes |
 //! | a server hangs | it counts as gone after the [time-out](Settings::timeout) |
-//! | a restart with `appendonly yes`, `appendfsync always` | nothing is lost |
+//! | a restart with `appendonly yes`, `appendfsync always` | nothing is lost; with [`Log::durable`] no gap, else one for every stream |
 //! | the same with `everysec` | up to two seconds of events, with the machine's power; then a gap for every stream |
 //! | snapshots only, or no files | what came after the last one; then a gap for every stream |
+//! | a replica is promoted | what it had not yet; then a gap for every stream |
+//!
+//! # Known limits
+//!
+//! - With [`Log::durable`], or without the permission for `INFO`, a server that loads an older copy is noticed only by nodes that have
+//!   seen more than it has. A node that has seen no message for half the [duplicate window](Log::duplicate_window) compares only
+//!   how far the log is.
+//! - A copy that is loaded into a running process (`DEBUG RELOAD`, a replica that copies its primary anew) has the same `run_id`.
+//! - A node stays with the server that it is connected to while that one leads. Promote a replica only when the old primary is
+//!   stopped or demoted: nodes of two primaries do not receive each other's events, and nothing reports it.
+//! - At most once, events that nodes publish to a primary between its demotion and the next look at it, a second at most, reach
+//!   only nodes of the same server. Every stream then gets a gap.
+//! - A [`max_age`](Log::max_age) below two minutes can give streams of quiet users a gap although they have missed nothing.
 
 // The program on the README compiles.
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]

@@ -11,7 +11,7 @@ use redis::{AsyncConnectionConfig, Client, RedisError};
 use tidings::UserId;
 use tidings::backplane::{Cause, Event};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
 use super::ears::{ENDED, Ears};
 use super::error::{ConnectError, Fault, fault};
@@ -159,22 +159,20 @@ impl Link {
         Ok(session)
     }
 
-    /// Whether this server can keep a log, and has kept it.
+    /// Whether this server leads, can keep a log, and has kept it.
     async fn inspect(
         &mut self,
         connection: &mut MultiplexedConnection,
     ) -> Result<(), ConnectError> {
-        if self.server.settings.log.is_none() {
-            return Ok(());
-        }
         let info: String = match redis::cmd("INFO").query_async(connection).await {
             Ok(info) => info,
             Err(error) if fault(&error) == Fault::Denied => {
                 if !std::mem::replace(&mut self.is_warned, true) {
                     tracing::warn!(
-                        "this node may not ask INFO: if Redis drops keys of the log, nobody is told"
+                        "this node may not ask INFO: it does not notice if Redis becomes a replica, restarts from an older copy or drops keys"
                     );
                 }
+                self.server.set_run("");
                 return Ok(());
             }
             Err(error) => return Err(ConnectError::Connect(error)),
@@ -186,11 +184,15 @@ impl Link {
         if field("role") == Some("slave") {
             return Err(ConnectError::Replica);
         }
+        if self.server.settings.log.is_none() {
+            return Ok(());
+        }
         let policy = field("maxmemory_policy").unwrap_or("noeviction");
         if field("maxmemory").is_some_and(|max| max != "0") && policy != "noeviction" {
             return Err(ConnectError::Evicts(policy.to_owned()));
         }
         let run = field("run_id").unwrap_or_default().to_owned();
+        self.server.set_run(&run);
         let evicted = field("evicted_keys")
             .and_then(|keys| keys.parse().ok())
             .unwrap_or(0);
@@ -229,7 +231,9 @@ impl Link {
                         Ok(session) => break session,
                         Err(error) => tracing::debug!(%error, "Redis cannot be used yet"),
                     }
-                    sleep(pause).await;
+                    if self.pause(pause).await.is_none() {
+                        return;
+                    }
                     pause = (pause * 2).min(PAUSES[1]);
                 };
             }
@@ -239,6 +243,15 @@ impl Link {
             _ = closing.wait_for(|closing| *closing) => {}
         }
         self.server.set_connection(None);
+    }
+
+    /// Waits before it connects again. Meanwhile the broadcaster goes on telling whose events it needs, which must not pile up.
+    async fn pause(&mut self, pause: Duration) -> Option<()> {
+        let end = Instant::now() + pause;
+        while let Ok(interest) = timeout_at(end, self.interest.recv()).await {
+            self.note(interest?);
+        }
+        Some(())
     }
 
     /// Until the session is over; `None` when nobody listens any more.
@@ -268,9 +281,10 @@ impl Link {
                 interest = self.interest.recv() => self.change(session, interest?).await,
                 () = server.trouble.notified() => self.check(session).await,
                 _ = ticks.tick() => self.tick(session).await,
-                _ = session.fences.changed() => match *session.fences.borrow_and_update() {
-                    ENDED => Err(Over),
-                    _ => Ok(Some(())),
+                changed = session.fences.changed() => match changed {
+                    Ok(()) if *session.fences.borrow_and_update() != ENDED => Ok(Some(())),
+                    // The connection has ended, whether its driver has told so or not.
+                    _ => Err(Over),
                 },
             };
             match passed {
@@ -302,7 +316,7 @@ impl Link {
         self.inspect(&mut session.connection)
             .await
             .map_err(|error| {
-                tracing::warn!(%error, "Redis cannot keep the log");
+                tracing::warn!(%error, "Redis is left");
                 Over
             })?;
         if self.check(session).await?.is_none() {
@@ -442,5 +456,31 @@ impl Link {
             return Some(());
         }
         self.events.send(Event::Reset(horizon)).await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Settings;
+
+    #[tokio::test(start_paused = true)]
+    async fn interest_does_not_pile_up_while_there_is_no_server() {
+        let client = Client::open("redis://127.0.0.1:1").unwrap();
+        let server = Arc::new(Server::new(Settings::new("test")));
+        let (interest, told) = mpsc::unbounded_channel();
+        let (events, _events) = mpsc::channel(1);
+        let (_closing, closing) = watch::channel(false);
+        let mut link = Link::new(client, server, told, events, closing);
+        let (ann, bob) = (UserId::from("ann"), UserId::from("bob"));
+        for (add, remove) in [(&ann, &bob), (&bob, &ann)] {
+            let (add, remove) = (vec![add.clone()], vec![remove.clone()]);
+            interest.send(Interest { add, remove }).ok().unwrap();
+        }
+        assert!(link.pause(PAUSES[1]).await.is_some());
+        assert!(link.interest.is_empty());
+        assert_eq!(link.channels.keys().collect::<Vec<_>>(), [&bob]);
+        drop(interest);
+        assert!(link.pause(PAUSES[1]).await.is_none(), "the node is dropped");
     }
 }

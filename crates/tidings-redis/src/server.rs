@@ -4,12 +4,12 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redis::aio::MultiplexedConnection;
-use redis::{RedisError, Script};
+use redis::{RedisError, RedisResult, Script, Value};
 use tidings::UserId;
 use tidings::backplane::{Message, Position};
 use tokio::sync::Notify;
 
-use super::known::{Known, random};
+use super::known::{Known, Seen, random};
 use super::settings::{Log, Settings};
 use super::wire::Heard;
 
@@ -20,6 +20,8 @@ pub(super) struct Server {
     /// While there is a connection to a log that has been looked at.
     connection: Mutex<Option<(u64, MultiplexedConnection)>>,
     known: Mutex<Known>,
+    /// Redis draws it when its process starts. Empty if this node may not ask for it.
+    run: Mutex<String>,
     scripts: Scripts,
     /// The connection is of no use, or the log has to be looked at.
     pub(super) trouble: Notify,
@@ -52,6 +54,7 @@ impl Server {
             node: random(),
             connection: Mutex::default(),
             known: Mutex::default(),
+            run: Mutex::default(),
             scripts: Scripts {
                 append: script(include_str!("append.lua")),
                 fetch: script(include_str!("fetch.lua")),
@@ -74,6 +77,10 @@ impl Server {
 
     pub(super) fn set_connection(&self, connection: Option<(u64, MultiplexedConnection)>) {
         *lock(&self.connection) = connection;
+    }
+
+    pub(super) fn set_run(&self, run: &str) {
+        *lock(&self.run) = run.to_owned();
     }
 
     /// A connection has failed.
@@ -119,18 +126,31 @@ impl Server {
         users: &[UserId],
     ) -> Result<Answer, RedisError> {
         let log = self.log();
-        let (epoch, (offset, id)) = {
+        let (end, newest) = {
             let known = self.known();
-            (known.horizon().epoch, known.evidence(log.duplicate_window))
+            (known.horizon(), known.newest())
+        };
+        // Of no time: the script compares nothing.
+        let newest = newest.unwrap_or(Seen {
+            offset: 0,
+            id: 0,
+            until: 0,
+        });
+        let run = match log.is_durable {
+            true => String::new(),
+            false => lock(&self.run).clone(),
         };
         let mut call = script.key([self.base().as_bytes(), b"log"].concat());
         call.arg(self.base())
             .arg(format!("{:016x}", random()))
-            .arg(format!("{epoch:016x}"))
-            .arg(offset)
-            .arg(id.map(|id| format!("{id:032x}")).unwrap_or_default())
             .arg(format!("{renounced:016x}"))
-            .arg(log.max_age.as_millis() as u64);
+            .arg(run)
+            .arg(log.max_age.as_millis() as u64)
+            .arg(format!("{:016x}", end.epoch))
+            .arg(end.offset)
+            .arg(newest.offset)
+            .arg(format!("{:032x}", newest.id))
+            .arg(newest.until);
         for arg in own {
             call.arg(arg);
         }
@@ -219,28 +239,43 @@ impl Server {
         let answer = self
             .ask(&self.scripts.append, &mut connection, 0, own, &[])
             .await?;
-        let place = answer.rest.first().map_or(0, |offset| number(offset));
-        let position = Position {
-            offset: place,
-            ..answer.end
+        let at = |index| {
+            answer
+                .rest
+                .get(index)
+                .map_or(0, |text: &Vec<u8>| number(text))
         };
-        if !answer.is_current || place == 0 {
+        let (offset, until) = (at(0), at(1));
+        if !answer.is_current || offset == 0 {
             return Ok(None);
         }
-        self.known().see(position, message.id);
-        Ok(Some(position))
+        let id = message.id;
+        self.known()
+            .see(answer.end.epoch, Seen { offset, id, until });
+        Ok(Some(Position {
+            offset,
+            ..answer.end
+        }))
     }
 
-    /// Publishes a message that is not kept.
+    /// Publishes messages that are not kept, in this order. The answer to each.
     pub(super) async fn publish(
         &self,
         mut connection: MultiplexedConnection,
-        message: &Message,
-    ) -> Result<(), RedisError> {
-        let mut publish = redis::cmd("PUBLISH");
-        publish
-            .arg(self.channel(&message.user))
-            .arg(Heard::plain(&message.body));
+        messages: impl Iterator<Item = &Message>,
+    ) -> Result<Vec<RedisResult<Value>>, RedisError> {
+        // The client takes a pipeline as one. Commands of their own wait for room in its queue, and overtake each other there.
+        let mut publish = redis::pipe();
+        publish.ignore_errors();
+        for message in messages {
+            publish
+                .cmd("PUBLISH")
+                .arg(self.channel(&message.user))
+                .arg(Heard::plain(&message.body));
+        }
+        if publish.is_empty() {
+            return Ok(Vec::new());
+        }
         publish.query_async(&mut connection).await
     }
 

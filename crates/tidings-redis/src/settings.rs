@@ -85,6 +85,7 @@ pub struct Log {
     pub(super) max_per_user: u32,
     pub(super) max_age: Duration,
     pub(super) duplicate_window: Duration,
+    pub(super) is_durable: bool,
 }
 
 impl Log {
@@ -94,6 +95,7 @@ impl Log {
             max_per_user: 256,
             max_age: Duration::from_secs(3600),
             duplicate_window: Duration::from_secs(120),
+            is_durable: false,
         }
     }
 
@@ -105,6 +107,9 @@ impl Log {
 
     /// How long a message is kept: so long at least, unless newer ones push it out, and a sixteenth longer at most if its user
     /// gets no other. Default: an hour.
+    ///
+    /// Do not choose less than two minutes. A stream whose user has had no message for longer than this can get a gap, `evicted`,
+    /// although it has missed nothing.
     pub fn max_age(mut self, age: Duration) -> Self {
         self.max_age = age.min(LONGEST);
         self
@@ -114,6 +119,17 @@ impl Log {
     /// message.
     pub fn duplicate_window(mut self, window: Duration) -> Self {
         self.duplicate_window = window.min(LONGEST);
+        self
+    }
+
+    /// States that the server never loses a message that it has accepted: `appendonly yes` with `appendfsync always`, and no replica
+    /// is ever promoted. Then a restart of the server causes no gap.
+    ///
+    /// Without it, the log gets a new epoch and every stream a gap whenever the server is another process than before, since it may
+    /// have loaded an older copy. With it, a server that loads an older copy after all, while no node is running that has seen
+    /// more, uses offsets a second time, and clients that come back miss events without a gap.
+    pub fn durable(mut self) -> Self {
+        self.is_durable = true;
         self
     }
 }

@@ -3,13 +3,15 @@
 use bytes::Bytes;
 use tidings::backplane::{Place, Position};
 
+use super::known::Seen;
+
 /// What arrived on a channel: a line that says what it is, and a body.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Heard {
     /// A message of no log.
     Plain(Bytes),
-    /// A message of the log, and its id.
-    Logged(Place, u128, Bytes),
+    /// A message of the log.
+    Logged(Place, Seen, Bytes),
     /// What a node has sent itself.
     Fence(u64),
 }
@@ -29,9 +31,11 @@ impl Heard {
                 let offset = words.next()?.parse().ok()?;
                 let previous = words.next()?.parse().ok()?;
                 let id = u128::from_str_radix(words.next()?, 16).ok()?;
+                let until = words.next()?.parse().ok()?;
                 let position = Position { epoch, offset };
                 (epoch > 0 && previous < offset).then_some(())?;
-                Self::Logged(Place { position, previous }, id, body)
+                let seen = Seen { offset, id, until };
+                Self::Logged(Place { position, previous }, seen, body)
             }
             _ => return None,
         };
@@ -66,8 +70,13 @@ mod tests {
             },
             previous: 1,
         };
-        let logged = b"m 000000000000000a 3 1 ff\na\nb".to_vec();
-        assert_eq!(Heard::parse(logged), Some(Heard::Logged(place, 255, body)));
+        let seen = Seen {
+            offset: 3,
+            id: 255,
+            until: 99,
+        };
+        let logged = b"m 000000000000000a 3 1 ff 99\na\nb".to_vec();
+        assert_eq!(Heard::parse(logged), Some(Heard::Logged(place, seen, body)));
         for odd in [
             "",
             "\n",
@@ -76,10 +85,11 @@ mod tests {
             "p 1\n",
             "f\n",
             "f x\n",
-            "m 1 2 3 4\n",
-            "m 0 2 1 4\n",
+            "m 1 2 3 4 9\n",
+            "m 0 2 1 4 9\n",
             "m 1 2\n",
-            "m 1 3 1 f 9\n",
+            "m 1 3 1 f\n",
+            "m 1 3 1 f 9 9\n",
             "\u{fc}\n",
         ] {
             assert_eq!(Heard::parse(odd.into()), None, "{odd:?}");
