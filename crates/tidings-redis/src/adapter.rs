@@ -276,7 +276,7 @@ impl Backplane for Redis {
         // The first names the one before it. If there is none, and none that the log has dropped for its age, nothing is missing.
         let is_missing = match before {
             Some(previous) => previous > after.offset,
-            None => newest <= after.offset && after.offset < floor && newest == 0,
+            None => newest == 0 && after.offset < floor,
         };
         Ok(Fetched {
             messages,
