@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
 use std::slice::from_ref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -107,6 +108,27 @@ async fn logged(node: &Arc<dyn Backplane>, user: &UserId) -> Vec<Bytes> {
     let fetched = node.fetch(user, beginning(node), 100).await;
     let fetched = fetched.expect("an answer");
     fetched.messages.into_iter().map(|(_, body)| body).collect()
+}
+
+/// All of these for nodes of an engine behind a socket.
+pub(crate) async fn everything_twice(node: impl AsyncFn() -> Arc<dyn Backplane>) {
+    let number = AtomicU32::new(0);
+    // A user of its own for each: the log stays.
+    let next = || UserId::from(format!("user {}", number.fetch_add(1, Ordering::Relaxed)));
+    let asked = node().await;
+    at_every_await(1, async |cut| publish_twice(&asked, &next(), cut).await).await;
+    at_every_await(1, async |cut| ask_twice(&asked, &next(), cut).await).await;
+    let mut events = asked.events();
+    at_every_await(0, async |cut| {
+        interest_twice(&asked, &mut events, &next(), cut).await
+    })
+    .await;
+    at_every_await(1, async |cut| {
+        let node = node().await;
+        let mut events = node.events();
+        close_twice(&node, &mut events, cut).await
+    })
+    .await;
 }
 
 /// What is published again after it was given up is in the log once.

@@ -8,6 +8,7 @@ mod backplane;
 mod broadcaster;
 mod client;
 mod nats;
+mod redis;
 #[cfg(feature = "serve")]
 mod serve;
 mod streams;
@@ -15,11 +16,15 @@ mod streams;
 use std::collections::BTreeSet;
 use std::fs;
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 /// A future that is polled so often, and then dropped.
@@ -67,6 +72,27 @@ pub(crate) async fn at_every_await(at_least: usize, mut scenario: impl AsyncFnMu
     panic!("it is never ready");
 }
 
+/// A way to a server that says how many connections are open.
+async fn counted(server: SocketAddr) -> (SocketAddr, watch::Receiver<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let (open, count) = watch::channel(0);
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            open.send_modify(|open| *open += 1);
+            let open = open.clone();
+            tokio::spawn(async move {
+                if let Ok(mut server) = TcpStream::connect(server).await {
+                    // However it ends, it is over.
+                    let _ = copy_bidirectional(&mut client, &mut server).await;
+                }
+                open.send_modify(|open| *open -= 1);
+            });
+        }
+    });
+    (address, count)
+}
+
 /// What waits, by file and name (of a method, or of a type that is polled), and the test that gives it up.
 const COVERED: &[(&str, &str, &str)] = &[
     (
@@ -93,6 +119,11 @@ const COVERED: &[(&str, &str, &str)] = &[
         "backplane/contract.rs",
         "close",
         "a_close_is_asked_for_again",
+    ),
+    (
+        "redis/adapter.rs",
+        "connect",
+        "a_connection_to_redis_ends_with_its_future",
     ),
     (
         "nats/adapter.rs",
@@ -392,7 +423,7 @@ fn nothing_that_waits_is_left_out() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = BTreeSet::new();
     let mut sources = files(&root.join("src"));
-    for name in ["console", "nats", "testkit"] {
+    for name in ["console", "nats", "redis", "testkit"] {
         let files = files(&root.join(format!("crates/tidings-{name}/src"))).into_iter();
         sources.extend(files.map(|(path, code)| (format!("{name}/{path}"), code)));
     }

@@ -1,18 +1,14 @@
 //! NATS: the same for an engine behind sockets.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_nats::ConnectOptions;
-use tidings::UserId;
 use tidings::backplane::Backplane;
 use tidings_nats::{ConnectError, Connection, Log, Nats, Settings, Storage};
-use tokio::io::copy_bidirectional;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::at_every_await;
-use super::backplane::{ask_twice, close_twice, interest_twice, publish_twice};
+use super::backplane::everything_twice;
 use crate::support::nats::Server;
 use crate::support::within::within;
 
@@ -32,24 +28,8 @@ async fn node(server: &Server) -> Arc<dyn Backplane> {
 
 /// A way to a server that says how many connections are open.
 async fn counted(server: &Server) -> (String, watch::Receiver<usize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let url = format!("nats://{}", listener.local_addr().expect("an address"));
-    let (open, count) = watch::channel(0);
-    let server = server.address();
-    tokio::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            open.send_modify(|open| *open += 1);
-            let open = open.clone();
-            tokio::spawn(async move {
-                if let Ok(mut server) = TcpStream::connect(server).await {
-                    // However it ends, it is over.
-                    let _ = copy_bidirectional(&mut client, &mut server).await;
-                }
-                open.send_modify(|open| *open -= 1);
-            });
-        }
-    });
-    (url, count)
+    let (address, open) = super::counted(server.address()).await;
+    (format!("nats://{address}"), open)
 }
 
 #[tokio::test]
@@ -117,21 +97,5 @@ async fn a_node_over_a_shared_connection_leaves_nothing_behind() {
 #[tokio::test]
 async fn what_was_asked_of_nats_can_be_asked_again() {
     let server = Server::start();
-    let number = AtomicU32::new(0);
-    // A user of its own for each: the log stays.
-    let next = || UserId::from(format!("user {}", number.fetch_add(1, Ordering::Relaxed)));
-    let asked = node(&server).await;
-    at_every_await(1, async |cut| publish_twice(&asked, &next(), cut).await).await;
-    at_every_await(1, async |cut| ask_twice(&asked, &next(), cut).await).await;
-    let mut events = asked.events();
-    at_every_await(0, async |cut| {
-        interest_twice(&asked, &mut events, &next(), cut).await
-    })
-    .await;
-    at_every_await(1, async |cut| {
-        let node = node(&server).await;
-        let mut events = node.events();
-        close_twice(&node, &mut events, cut).await
-    })
-    .await;
+    everything_twice(async || node(&server).await).await;
 }
