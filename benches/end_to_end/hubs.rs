@@ -55,7 +55,7 @@ impl ByHand {
 /// Slots of a channel for each connection, as the crate that this one replaces had them in its last version.
 const QUEUE: usize = 1024;
 
-/// The map behind a lock, with a bounded channel for each connection: what finds it full is lost, and nobody is told.
+/// The map behind a lock, with a bounded channel for each connection. An event that finds it full is lost without a sign.
 #[derive(Clone, Default)]
 struct Bounded(Arc<tokio::sync::RwLock<HashMap<String, Vec<mpsc::Sender<Event>>>>>);
 

@@ -1,7 +1,7 @@
-//! More events at once than a ring holds: who misses some, and is told so?
+//! More events at once than a ring holds: which streams miss some, and do they learn of it?
 //!
-//! Every ring has 64 slots, and the publisher sends 128 events before it waits for those who read. What is bounded must lose some
-//! of them then. Whoever misses events must miss them in a known number, and go on with the newest.
+//! Every ring has 64 slots, and the publisher sends 128 events before it waits for the readers, so bounded rings must lose some.
+//! A stream that misses events should be told how many, and go on with the newest.
 
 use std::io;
 

@@ -6,7 +6,7 @@
 //! - [`slow_clients`]: clients that read slowly, stop reading, or vanish.
 //! - [`shutdown`]: how a process ends with streams open.
 //! - [`capacity`]: how large the ring, the history and the caps should be, and what that costs.
-//! - [`cluster`]: several nodes, over NATS.
+//! - [`cluster`]: several nodes, over NATS or Redis.
 //! - [`agents`]: AG-UI and A2A.
 //! - [`http`]: HTTP/1.1 or HTTP/2, TLS, CORS, compression, cookies.
 //! - [`proxies`]: nginx and Caddy in front.
