@@ -8,6 +8,7 @@ mod backplane;
 mod broadcaster;
 mod client;
 mod nats;
+#[cfg(feature = "serve")]
 mod redis;
 #[cfg(feature = "serve")]
 mod serve;
