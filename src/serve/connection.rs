@@ -101,56 +101,89 @@ impl Protocols {
     }
 
     /// Serves an HTTP/1 connection. The grace period is that of its IO, and the time for its first head has begun.
-    pub(super) async fn http1<I: Io, A: App>(
+    pub(super) fn http1<I: Io, A: App>(
         self: Arc<Self>,
-        mut io: Rewind<I>,
+        io: Rewind<I>,
         app: A,
         grace_period: Arc<GracePeriod>,
-        mut phase: Watcher,
-        mut head_by: Instant,
-    ) {
-        loop {
-            if !has_begun(&mut io, &mut phase, head_by).await {
-                return;
+        phase: Watcher,
+        head_by: Instant,
+    ) -> impl Future<Output = ()> + Send {
+        let session = Session {
+            protocols: self,
+            app,
+            grace_period,
+            phase,
+        };
+        // Each step is in a box of its own size, which is given back before the next one begins: most connections are idle
+        // streams, and what a request needs would stay with each of them.
+        let mut requests = Box::pin(session.requests(io, head_by));
+        async move {
+            while let Some(stream) = requests.await {
+                let Some((session, io)) = stream.await else {
+                    return;
+                };
+                let head_by = session.protocols.head_by();
+                requests = Box::pin(session.requests(io, head_by));
             }
-            // In a box, which is given back before the stream begins.
-            let requests =
-                Box::pin(self.until_stream(io, app.clone(), &grace_period, &mut phase, head_by));
-            let Some(stream) = requests.await else {
-                return;
-            };
-            let mut stream = match (&self.crowds, grace_period.watched()) {
-                (Some(crowds), Some(handle)) => crowds.admit(stream, handle),
-                _ => Driven::Alone(stream),
-            };
-            if phase.now() != Phase::Open {
-                stream.close_at_end();
-            }
-            let is_reusable = drive(&mut stream, &mut phase, Driven::close_at_end).await;
+        }
+    }
+}
+
+/// What an HTTP/1 connection keeps from one request to the next.
+struct Session<A> {
+    protocols: Arc<Protocols>,
+    app: A,
+    grace_period: Arc<GracePeriod>,
+    phase: Watcher,
+}
+
+impl<A: App> Session<A> {
+    /// Serves requests, until the connection is over or an event stream takes it.
+    async fn requests<I: Io>(
+        mut self,
+        mut io: Rewind<I>,
+        head_by: Instant,
+    ) -> Option<Pin<Box<impl Future<Output = Option<(Self, Rewind<I>)>> + Send + use<I, A>>>> {
+        if !has_begun(&mut io, &mut self.phase, head_by).await {
+            return None;
+        }
+        let stream = self.until_stream(io, head_by).await?;
+        Some(Box::pin(self.stream(stream)))
+    }
+
+    /// Sends an event stream. Returns the IO if it may serve another request.
+    ///
+    /// A block keeps what it captures once; an `async fn` would keep its parameters beside the variables they become.
+    fn stream<I: Io>(
+        mut self,
+        stream: Stream<I, A::Body>,
+    ) -> impl Future<Output = Option<(Self, Rewind<I>)>> + Send {
+        let mut stream = match (&self.protocols.crowds, self.grace_period.watched()) {
+            (Some(crowds), Some(handle)) => crowds.admit(stream, handle),
+            _ => Driven::Alone(stream),
+        };
+        if self.phase.now() != Phase::Open {
+            stream.close_at_end();
+        }
+        async move {
+            let is_reusable = drive(&mut stream, &mut self.phase, Driven::close_at_end).await;
             if is_reusable != Some(true) {
-                return;
+                return None;
             }
-            grace_period.watch(None);
-            let Some(rest) = stream.into_io() else {
-                return;
-            };
-            io = rest;
-            head_by = self.head_by();
+            self.grace_period.watch(None);
+            Some((self, stream.into_io()?))
         }
     }
 
-    /// Serves requests, until the connection is over or an event stream takes it.
-    async fn until_stream<I: Io, A: App>(
-        &self,
+    async fn until_stream<I: Io>(
+        &mut self,
         io: Rewind<I>,
-        app: A,
-        grace_period: &Arc<GracePeriod>,
-        phase: &mut Watcher,
         head_by: Instant,
     ) -> Option<Stream<I, A::Body>> {
         let slot = Arc::<Slot<A::Body>>::default();
-        let (kept, grace_period) = (Arc::clone(&slot), Arc::clone(grace_period));
-        let app = TowerToHyperService::new(app);
+        let (kept, grace_period) = (Arc::clone(&slot), Arc::clone(&self.grace_period));
+        let app = TowerToHyperService::new(self.app.clone());
         let service = service_fn(move |request| {
             let asked = kept.begin(&request);
             let response = app.call(request);
@@ -165,7 +198,7 @@ impl Protocols {
         let (io, leash) = leash(io.observed(Arc::clone(&slot)));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(self.header_read_timeout)
+            .header_read_timeout(self.protocols.header_read_timeout)
             .max_buf_size(BUFFER)
             // By itself hyper takes a longer head if it comes at once.
             .max_header_size(BUFFER)
@@ -176,13 +209,13 @@ impl Protocols {
             slot: &slot,
             head_by: pin!(sleep_until(head_by)),
         };
-        let handed = drive(&mut until_handed, phase, |until_handed| {
+        let handed = drive(&mut until_handed, &mut self.phase, |until_handed| {
             Pin::new(&mut until_handed.connection).graceful_shutdown();
         });
         let Some(handed) = handed.await.flatten() else {
             // The IO goes with the connection, unless an upgrade has it.
             drop(until_handed);
-            leash.hold(phase).await;
+            leash.hold(&mut self.phase).await;
             return None;
         };
         let parts = until_handed.connection.into_parts()?;

@@ -65,7 +65,7 @@ pub struct SseBody {
     /// Gone once it has ended, so that the connection leaves even if the body is kept.
     subscription: Option<Subscription>,
     /// What the client is shown of it; everything if there is none.
-    view: Option<Viewed>,
+    view: Option<Box<Viewed>>,
     /// What it leaves out, and where it ends.
     shape: Option<Box<Shape>>,
     /// As it was asked for.
@@ -140,10 +140,10 @@ impl SseBody {
     #[must_use]
     pub fn view(mut self, view: impl View) -> Self {
         self.cursor = Cursor::Off;
-        self.view = Some(Viewed {
+        self.view = Some(Box::new(Viewed {
             view: Box::new(view),
             chunks: Chunks::default(),
-        });
+        }));
         self.with_keep_alive()
     }
 
@@ -335,7 +335,7 @@ impl SseBody {
     /// Whether it is worth polling for another piece: cheaper to ask than to find out.
     fn has_more(&self) -> bool {
         let has_chunks = |view: &Viewed| !view.chunks.is_empty();
-        self.view.as_ref().is_some_and(has_chunks)
+        self.view.as_deref().is_some_and(has_chunks)
             || self
                 .subscription
                 .as_ref()
@@ -457,7 +457,7 @@ impl Body for SseBody {
         let has_chunks = |view: &Viewed| !view.chunks.is_empty();
         self.subscription.is_none()
             && self.held.is_none()
-            && !self.view.as_ref().is_some_and(has_chunks)
+            && !self.view.as_deref().is_some_and(has_chunks)
     }
 }
 

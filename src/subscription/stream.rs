@@ -45,7 +45,7 @@ pub struct Subscription<T: Clone + Send + 'static = Arc<Frame>> {
     lag_policy: LagPolicy,
     deadline: Option<Deadline>,
     /// What the client is to be told first.
-    gap: Option<Gap>,
+    gap: Option<Box<Gap>>,
     /// Where it begins, if the client named no event that it had seen.
     cursor: Option<Position>,
     /// The id that the client came with, if there is nothing that it has been told beyond it.
@@ -110,7 +110,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
             guard: ConnectionGuard::new(registry.clone(), roster, connection),
             lag_policy: LagPolicy::default(),
             deadline: None,
-            gap: welcome.gap,
+            gap: welcome.gap.map(Box::new),
         }
     }
 
@@ -302,7 +302,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
             }
         }
         if let Some(gap) = self.gap.take() {
-            return Poll::Ready(Some(Err(gap)));
+            return Poll::Ready(Some(Err(*gap)));
         }
         if let Some(filter) = &mut self.filter {
             match filter.poll_before(cx) {
