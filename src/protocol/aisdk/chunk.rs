@@ -42,6 +42,8 @@ chunks! {
     "start-step" => StartStep,
     /// A step ends.
     "finish-step" => FinishStep,
+    /// What the current step has said is withdrawn.
+    "reset-step" => ResetStep,
     /// The message is finished.
     "finish" => Finish,
     /// The run was given up.
@@ -72,6 +74,8 @@ chunks! {
     "tool-input-error" => ToolInputError,
     /// A tool may run only if the user approves.
     "tool-approval-request" => ToolApprovalRequest,
+    /// The user's answer to that.
+    "tool-approval-response" => ToolApprovalResponse,
     /// The output of a tool.
     "tool-output-available" => ToolOutputAvailable,
     /// A tool failed.
@@ -84,6 +88,12 @@ chunks! {
     "source-document" => SourceDocument,
     /// A file.
     "file" => FilePart,
+    /// A file that belongs to the reasoning.
+    "reasoning-file" => ReasoningFile,
+    /// Content that only its provider knows.
+    "custom" => Custom,
+    /// A message that the user added to the run.
+    "steering-message" => SteeringMessage,
 }
 
 /// Data of the application's own.

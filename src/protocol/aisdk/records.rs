@@ -1,8 +1,73 @@
 //! What each type of chunk says.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use tidings_agui::{Metadata, record};
+use tidings_agui::{Metadata, from_json_by_serde, read_by_tag, record};
+
+/// Why a message is finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum FinishReason {
+    /// The model had nothing to add.
+    Stop,
+    /// The most tokens that the model may say were reached.
+    Length,
+    /// A filter stopped the model.
+    ContentFilter,
+    /// The model waits for the results of tools.
+    ToolCalls,
+    /// The model failed.
+    Error,
+    /// The run was interrupted. The client sends nothing automatically after it.
+    Interrupted,
+    /// Another reason.
+    Other,
+}
+
+/// What the pieces of a tool's input are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum InputEncoding {
+    /// Pieces of JSON, also where the field is absent.
+    Json,
+    /// Pieces of a text.
+    Text,
+}
+
+from_json_by_serde!(FinishReason, InputEncoding);
+
+/// A part of a message that the user added to the run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum SteeringPart {
+    /// A text.
+    Text(SteeringText),
+    /// A file.
+    File(SteeringFile),
+}
+
+read_by_tag! {
+    SteeringPart by "type" {
+        "text" => Text(SteeringText),
+        "file" => File(SteeringFile),
+    }
+}
+
+impl From<SteeringText> for SteeringPart {
+    fn from(part: SteeringText) -> Self {
+        Self::Text(part)
+    }
+}
+
+impl From<SteeringFile> for SteeringPart {
+    fn from(part: SteeringFile) -> Self {
+        Self::File(part)
+    }
+}
 
 record! {
     /// The message begins.
@@ -19,10 +84,13 @@ record! {
     /// A step ends.
     struct FinishStep {} optional {}
 
+    /// What the current step has said is withdrawn.
+    struct ResetStep {} optional {}
+
     /// The message is finished.
     struct Finish {} optional {
-        /// Why: `stop`, `length`, `content-filter`, `tool-calls`, `error` or `other`.
-        finish_reason: String,
+        /// Why.
+        finish_reason: FinishReason,
         /// Metadata of the application's own.
         message_metadata: Value,
     }
@@ -70,6 +138,8 @@ record! {
         /// The text's id.
         id: String,
     } optional {
+        /// Sources of the text, each a `Citation` of the AI SDK.
+        citations: Vec<Value>,
         /// By provider.
         provider_metadata: Metadata,
     }
@@ -110,8 +180,14 @@ record! {
         /// The tool.
         tool_name: String,
     } optional {
+        /// What the pieces of the input are.
+        input_encoding: InputEncoding,
         /// Whether the provider runs the tool.
         provider_executed: bool,
+        /// By provider.
+        provider_metadata: Metadata,
+        /// Of the tool itself.
+        tool_metadata: Metadata,
         /// Whether the client does not know the tool.
         dynamic: bool,
         /// A title for people.
@@ -139,6 +215,8 @@ record! {
         provider_executed: bool,
         /// By provider.
         provider_metadata: Metadata,
+        /// Of the tool itself.
+        tool_metadata: Metadata,
         /// Whether the client does not know the tool.
         dynamic: bool,
         /// A title for people.
@@ -160,6 +238,8 @@ record! {
         provider_executed: bool,
         /// By provider.
         provider_metadata: Metadata,
+        /// Of the tool itself.
+        tool_metadata: Metadata,
         /// Whether the client does not know the tool.
         dynamic: bool,
         /// A title for people.
@@ -172,7 +252,33 @@ record! {
         approval_id: String,
         /// The call's id.
         tool_call_id: String,
-    } optional {}
+    } optional {
+        /// What the user is asked about, as the application has it.
+        approval_descriptor: Value,
+        /// The input as the tool's schema read it.
+        input_schema_input: Value,
+        /// Why the user is asked.
+        reason: String,
+        /// Whether the application answers without the user.
+        is_automatic: bool,
+        /// A signature that comes back with the answer.
+        signature: String,
+    }
+
+    /// The user's answer to that.
+    struct ToolApprovalResponse {
+        /// The request's id.
+        approval_id: String,
+        /// Whether the tool may run.
+        approved: bool,
+    } optional {
+        /// Why.
+        reason: String,
+        /// Whether the provider runs the tool.
+        provider_executed: bool,
+        /// By provider.
+        provider_metadata: Metadata,
+    }
 
     /// The output of a tool.
     struct ToolOutputAvailable {
@@ -183,6 +289,10 @@ record! {
     } optional {
         /// Whether the provider ran the tool.
         provider_executed: bool,
+        /// By provider.
+        provider_metadata: Metadata,
+        /// Of the tool itself.
+        tool_metadata: Metadata,
         /// Whether the client does not know the tool.
         dynamic: bool,
         /// Whether another output follows and replaces this one.
@@ -198,6 +308,10 @@ record! {
     } optional {
         /// Whether the provider ran the tool.
         provider_executed: bool,
+        /// By provider.
+        provider_metadata: Metadata,
+        /// Of the tool itself.
+        tool_metadata: Metadata,
         /// Whether the client does not know the tool.
         dynamic: bool,
     }
@@ -243,6 +357,58 @@ record! {
         /// Its media type.
         media_type: String,
     } optional {
+        /// By provider.
+        provider_metadata: Metadata,
+    }
+
+    /// A file that belongs to the reasoning.
+    struct ReasoningFile {
+        /// Where it is, also as a `data:` URL.
+        url: String,
+        /// Its media type.
+        media_type: String,
+    } optional {
+        /// By provider.
+        provider_metadata: Metadata,
+    }
+
+    /// Content that only its provider knows.
+    struct Custom {
+        /// Its kind, `<provider>.<kind>`.
+        kind: String,
+    } optional {
+        /// By provider.
+        provider_metadata: Metadata,
+    }
+
+    /// A message that the user added to the run. The AI SDK calls it experimental.
+    struct SteeringMessage {
+        /// The message's id.
+        id: String,
+        /// What it says.
+        parts: Vec<SteeringPart>,
+    } optional {}
+
+    /// A text in a message that the user added to the run.
+    struct SteeringText {
+        /// The text.
+        text: String,
+    } optional {
+        /// By provider.
+        provider_metadata: Metadata,
+    }
+
+    /// A file in a message that the user added to the run.
+    struct SteeringFile {
+        /// Its media type.
+        media_type: String,
+        /// Where it is, also as a `data:` URL.
+        url: String,
+    } optional {
+        /// Its file name.
+        filename: String,
+        /// The provider's own id of it, by provider.
+        provider_reference: Metadata,
         /// By provider.
         provider_metadata: Metadata,
     }

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use tidings::protocol::a2a::A2aEvent;
 use tidings::protocol::agui::{AgUiEvent, Body};
 use tidings::protocol::aisdk::{
-    self, Abort, Chunk, ChunkView, Finish, FinishStep, ReasoningDelta, ReasoningEnd,
+    self, Abort, Chunk, ChunkView, Finish, FinishReason, FinishStep, ReasoningDelta, ReasoningEnd,
     ReasoningStart, Start, StartStep, TextDelta, TextEnd, TextStart, ToolInputAvailable,
     ToolInputDelta, ToolInputStart, ToolOutputAvailable,
 };
@@ -219,7 +219,7 @@ impl Run {
         let mut call = self.call.lock().expect("nothing panics while it is held");
         Some(match event {
             Body::RunStarted(_) => Start::new().message_id(&*self.id).into(),
-            Body::RunFinished(_) => Finish::new().finish_reason("stop").into(),
+            Body::RunFinished(_) => Finish::new().finish_reason(FinishReason::Stop).into(),
             Body::RunError(error) => Abort::new().reason(&*error.message).into(),
             Body::StepStarted(_) => StartStep::new().into(),
             Body::StepFinished(_) => FinishStep::new().into(),
