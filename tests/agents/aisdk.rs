@@ -1,5 +1,6 @@
 //! A run's stream ends as the client of the AI SDK expects.
 
+use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tidings::protocol::aisdk::*;
@@ -66,4 +67,49 @@ async fn a_gap_is_an_error_chunk_and_the_end() {
     assert_eq!(error["type"], "error");
     assert_eq!(done, "[DONE]");
     assert!(!text.contains("event:"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_ended_before_its_run_ends_with_an_error_chunk() {
+    type End = fn(&GenericBroadcaster<Chunk>);
+    let ends: [(&str, End); 3] = [
+        ("the service ends it", |hub| {
+            assert_eq!(hub.drain_user("run"), 1);
+        }),
+        ("the hub shuts down", |hub| {
+            let _ = hub.shutdown(std::time::Duration::ZERO).now_or_never();
+        }),
+        ("the run is complete without a last chunk", |hub| {
+            hub.complete("run").expect("it is held");
+        }),
+    ];
+    for (name, end) in ends {
+        let hub = hub(100);
+        let _held = hub.hold("run").expect("there is room");
+        say(&hub, TextDelta::new("t", "half"));
+        let stream = hub.resume_from_start("run").expect("there is room");
+        end(&hub);
+        let text = shown(stream).await;
+        let [.., error, "[DONE]"] = data(&text)[..] else {
+            panic!("{name}: {text}");
+        };
+        let error: Value = serde_json::from_str(error).expect("JSON");
+        assert_eq!(error["type"], "error", "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_chunk_of_the_service_ends_the_run() {
+    let hub = hub(100);
+    let _held = hub.hold("run").expect("there is room");
+    say(&hub, Failure::new("the model is gone"));
+    say(&hub, TextDelta::new("t", "the client would not read it"));
+    let text = shown(hub.resume_from_start("run").expect("there is room")).await;
+    assert_eq!(
+        data(&text),
+        [
+            r#"{"type":"error","errorText":"the model is gone"}"#,
+            "[DONE]"
+        ]
+    );
 }
