@@ -38,10 +38,19 @@ impl Routes {
         response.await.expect("it never fails")
     }
 
+    async fn post(&self, user: &str, message: &Value) -> Response {
+        let request = Request::post(format!("/aisdk/{user}/chat"));
+        self.call(request, message.to_string()).await
+    }
+
     /// Has the agent answer in a chat of a user.
     async fn send(&self, user: &str, chat: &str, text: &str) -> Response {
-        let request = Request::post(format!("/aisdk/{user}/chat"));
-        self.call(request, message(chat, text).to_string()).await
+        self.post(user, &message(chat, text)).await
+    }
+
+    async fn stop(&self, user: &str, chat: &str) -> Response {
+        let request = Request::post(format!("/aisdk/{user}/chat/{chat}/stop"));
+        self.call(request, String::new()).await
     }
 
     async fn resume(&self, user: &str, chat: &str) -> Response {
@@ -148,28 +157,81 @@ async fn a_chat_is_resumed_from_its_start_until_its_run_has_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_chat_is_resumed_with_its_newest_run() {
+async fn a_chat_under_way_takes_no_other_message_and_starts_no_second_run() {
     let hub = Routes::new();
-    let old = hub.send("ann", "c", "old").await;
-    let new = hub.send("ann", "c", "this is the new one").await;
-    assert_eq!(said(&chunks(&whole(old).await)), "old");
-    // The old one's end has not made the chat forget the new one.
-    let resumed = hub.resume("ann", "c").await;
-    assert_eq!(resumed.status(), 200);
-    let (resumed, new) = (whole(resumed).await, whole(new).await);
-    assert_eq!(chunks(&resumed), chunks(&new));
-    assert_eq!(said(&chunks(&new)), "this is the new one");
+    let first = hub.send("ann", "c", "one two three").await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let mut again = message("c", "one two three");
+    again["trigger"] = json!("regenerate-message");
+    let mut anonymous = message("c", "one two three");
+    anonymous["messages"][0]["id"].take();
+    let edited = message("c", "one two four");
+    for other in [again, anonymous, edited] {
+        let refused = hub.post("ann", &other).await;
+        assert_eq!(refused.status(), 409, "{other}");
+        assert!(whole(refused).await.ends_with('.'));
+    }
+    // Other chats do not wait for it.
+    let other = hub.send("ann", "d", "else").await;
+    assert_eq!(said(&chunks(&whole(other).await)), "else");
+    assert_eq!(said(&chunks(&whole(first).await)), "one two three");
     assert_eq!(hub.resume("ann", "c").await.status(), 204);
+    let next = hub.send("ann", "c", "next").await;
+    assert_eq!(said(&chunks(&whole(next).await)), "next");
+}
+
+/// As a browser does when the connection that it sent the request on turns out to be closed.
+#[tokio::test(start_paused = true)]
+async fn the_same_request_again_joins_the_run() {
+    let hub = Routes::new();
+    let first = hub.send("ann", "c", "one two three").await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let second = hub.send("ann", "c", "one two three").await;
+    assert!(is_chunks(second.headers()), "{:?}", second.headers());
+    let (first, second) = (whole(first).await, whole(second).await);
+    assert_eq!(said(&chunks(&first)), "one two three");
+    assert_eq!(chunks(&first), chunks(&second));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_stopped_ends_for_all_and_the_chat_takes_the_next_message() {
+    let hub = Routes::new();
+    // Nothing to stop.
+    assert_eq!(hub.stop("ann", "c").await.status(), 204);
+    let first = hub.send("ann", "c", &"word ".repeat(1000)).await;
+    let second = hub.resume("ann", "c").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(hub.stop("bob", "c").await.status(), 204);
+    assert_eq!(hub.resume("ann", "c").await.status(), 200);
+    assert_eq!(hub.stop("ann", "c").await.status(), 204);
+    assert_eq!(hub.resume("ann", "c").await.status(), 204);
+    let next = hub.send("ann", "c", "next").await;
+    for response in [first, second] {
+        let chunks = chunks(&whole(response).await);
+        assert_eq!(chunks[chunks.len() - 1]["type"], "abort");
+        let words = said(&chunks).split_whitespace().count();
+        assert!((1..100).contains(&words), "{words}");
+    }
+    // The agent has noticed, and does not end the run that it is not asked about.
+    let next = chunks(&whole(next).await);
+    assert_eq!(said(&next), "next");
+    assert_eq!(next[next.len() - 1]["type"], "finish");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_none_is_refused_with_a_sentence() {
     let hub = Routes::new();
+    let named = |id: &str| {
+        let mut message = message("c", "hello");
+        message["messages"][0]["id"] = json!(id);
+        message
+    };
     for body in [
         json!([]),
         json!({"id": "c"}),
         json!({"id": "c", "messages": [{"role": "user"}]}),
         message(&"c".repeat(257), "hello"),
+        named(&"m".repeat(257)),
     ] {
         let request = Request::post("/aisdk/ann/chat");
         let response = hub.call(request, body.to_string()).await;

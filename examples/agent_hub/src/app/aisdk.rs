@@ -1,6 +1,8 @@
-//! What `useChat` of the AI SDK talks to: a POST that is answered with a run of the agent, and a GET that resumes it.
+//! What `useChat` of the AI SDK talks to: a POST that is answered with a run of the agent, a GET that resumes it, and a POST
+//! that stops it.
 //!
-//! Each run is a channel of its own, in a broadcaster of its own. A chat can be resumed on the hub that runs its agent.
+//! Each run is a channel of its own, in a broadcaster of its own. A chat has at most one run at a time, and can be resumed on
+//! the hub that runs its agent.
 
 use std::collections::HashMap;
 use std::mem;
@@ -16,9 +18,9 @@ use serde_json::{Map, Value};
 use tidings::protocol::a2a::A2aEvent;
 use tidings::protocol::agui::{AgUiEvent, Body};
 use tidings::protocol::aisdk::{
-    self, Abort, Chunk, ChunkView, Finish, FinishReason, FinishStep, ReasoningDelta, ReasoningEnd,
-    ReasoningStart, Start, StartStep, TextDelta, TextEnd, TextStart, ToolInputAvailable,
-    ToolInputDelta, ToolInputStart, ToolOutputAvailable,
+    self, Abort, Chunk, ChunkView, Failure, Finish, FinishReason, FinishStep, ReasoningDelta,
+    ReasoningEnd, ReasoningStart, Start, StartStep, TextDelta, TextEnd, TextStart,
+    ToolInputAvailable, ToolInputDelta, ToolInputStart, ToolOutputAvailable,
 };
 use tidings::sse::SseResponse;
 use tidings::{
@@ -44,9 +46,23 @@ type ChatKey = (String, String);
 #[derive(Clone)]
 pub(super) struct Chats {
     runs: GenericBroadcaster<Chunk>,
-    /// The newest run of each chat, until it ends. Its last chunk is sent, and its stream opened, under this lock: a client
-    /// that resumes gets the whole run, or learns that none is under way, also right after the last chunk.
-    under_way: Arc<Mutex<HashMap<ChatKey, String>>>,
+    /// The run of each chat, until it ends. It begins, its last chunk is sent, and its streams are opened under this lock: a
+    /// client that resumes gets the whole run, or learns that none is under way, also right after the last chunk.
+    under_way: Arc<Mutex<HashMap<ChatKey, UnderWay>>>,
+}
+
+/// A run that has not ended.
+struct UnderWay {
+    run: String,
+    asked: Asked,
+}
+
+/// What a run answers. A client that sends the same again, because a connection broke before the response, means this run.
+#[derive(PartialEq)]
+struct Asked {
+    trigger: String,
+    message: Option<String>,
+    text: String,
 }
 
 impl Chats {
@@ -70,17 +86,36 @@ impl Chats {
     pub(super) fn runs_of(&self, user: &str) -> Vec<String> {
         let under_way = self.lock();
         let of_user = under_way.iter().filter(|((owner, _), _)| owner == user);
-        of_user.map(|(_, run)| run.clone()).collect()
+        of_user.map(|(_, it)| it.run.clone()).collect()
     }
 
     /// A stream of the chat's run, from its start; `None` if no run is under way.
     fn resume(&self, chat: &ChatKey) -> Option<Result<Subscription, RegisterError>> {
         let under_way = self.lock();
-        let run = under_way.get(chat)?;
+        let UnderWay { run, .. } = under_way.get(chat)?;
         Some(self.runs.resume_from_start(&**run))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ChatKey, String>> {
+    /// Ends the chat's run for the client, if one is under way. The agent finds out by itself.
+    fn stop(&self, chat: &ChatKey) {
+        let mut under_way = self.lock();
+        if let Some(UnderWay { run, .. }) = under_way.remove(chat) {
+            let last = Abort::new().reason("the user has stopped it");
+            if let Err(error) = self.finish(&run, &last.into()) {
+                tracing::warn!(error = error.to_string(), "the end of a run was not sent");
+            }
+        }
+    }
+
+    fn finish(&self, run: &str, last: &Chunk) -> Result<(), BroadcastError> {
+        let sent = self.runs.broadcast(run, last);
+        if let Err(error) = self.runs.complete(run) {
+            tracing::warn!(error = error.to_string(), "a run did not end");
+        }
+        sent.map(drop)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ChatKey, UnderWay>> {
         self.under_way
             .lock()
             .expect("nothing panics while it is held")
@@ -92,10 +127,14 @@ struct Request {
     /// The chat.
     id: String,
     messages: Vec<Message>,
+    /// Whether the message is new or shall be answered again.
+    #[serde(default)]
+    trigger: String,
 }
 
 #[derive(Deserialize)]
 struct Message {
+    id: Option<String>,
     role: String,
     parts: Vec<Part>,
 }
@@ -110,7 +149,8 @@ enum Part {
     Other,
 }
 
-/// `POST /aisdk/{user}/chat`: the agent answers the user's last message.
+/// `POST /aisdk/{user}/chat`: the agent answers the user's last message. While it does, another message is refused, and the same
+/// one joins the run.
 pub(super) async fn send(
     State(hub): State<Hub>,
     Path(user): Path<String>,
@@ -118,47 +158,70 @@ pub(super) async fn send(
     Posted(body): Posted,
 ) -> Result<Response, Refusal> {
     let request: Request = body::json(&headers, &body, "request of the AI SDK")?;
-    limits::names([&*request.id])?;
-    let text = text_of(&request.messages);
-    let place = hub.work.take(&user, &text)?;
+    let asked = asked(request.messages, request.trigger);
+    let message = asked.message.as_deref().unwrap_or_default();
+    limits::names([&*request.id, &*asked.trigger, message])?;
+    let chat = (user, request.id);
+    let runs = &hub.chats.runs;
+
+    let mut under_way = hub.chats.lock();
+    if let Some(it) = under_way.get(&chat) {
+        if it.asked != asked || asked.message.is_none() {
+            let sentence = "This chat is being answered. Ask again after that, or stop it first.";
+            return Err((StatusCode::CONFLICT, sentence.into()));
+        }
+        return Ok(respond(&hub, runs.resume_from_start(&*it.run)));
+    }
+    let place = hub.work.take(&chat.0, &asked.text)?;
     let id = new_message_id();
-    let hold = hub.chats.runs.hold(&*id).map_err(|error| {
+    let hold = runs.hold(&*id).map_err(|error| {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         (status, format!("The run cannot be kept: {error}."))
     })?;
-    let stream = match hub.chats.runs.resume_from_start(&*id) {
+    let stream = match runs.resume_from_start(&*id) {
         Ok(stream) => stream,
         Err(error) => return Ok(refused(error)),
     };
+    let job = Job {
+        conversation: chat.1.clone(),
+        id: id.clone(),
+        text: asked.text.clone(),
+        state: Map::new(),
+    };
+    let run = id.clone();
+    under_way.insert(chat.clone(), UnderWay { run, asked });
+    drop(under_way);
     let run = Run {
         chats: hub.chats.clone(),
-        chat: (user, request.id),
+        chat,
         id,
         call: Mutex::default(),
         _hold: hold,
         _place: place,
     };
-    run.begin();
-    let job = Job {
-        conversation: run.chat.1.clone(),
-        id: run.id.clone(),
-        text,
-        state: Map::new(),
-    };
     hub.start(job, run);
-    Ok(respond(&hub, stream))
+    Ok(respond(&hub, Ok(stream)))
 }
 
 /// `GET /aisdk/{user}/chat/{id}/stream`
-pub(super) async fn resume(State(hub): State<Hub>, Path(chat): Path<(String, String)>) -> Response {
+pub(super) async fn resume(State(hub): State<Hub>, Path(chat): Path<ChatKey>) -> Response {
     match hub.chats.resume(&chat) {
         None => StatusCode::NO_CONTENT.into_response(),
-        Some(Ok(stream)) => respond(&hub, stream),
-        Some(Err(error)) => refused(error),
+        Some(stream) => respond(&hub, stream),
     }
 }
 
-fn respond(hub: &Hub, stream: Subscription) -> Response {
+/// `POST /aisdk/{user}/chat/{id}/stop`: `stop` of `useChat` ends the response alone, since the page may come back.
+pub(super) async fn stop(State(hub): State<Hub>, Path(chat): Path<ChatKey>) -> StatusCode {
+    hub.chats.stop(&chat);
+    StatusCode::NO_CONTENT
+}
+
+fn respond(hub: &Hub, stream: Result<Subscription, RegisterError>) -> Response {
+    let stream = match stream {
+        Ok(stream) => stream,
+        Err(error) => return refused(error),
+    };
     let connection = stream.guard().connection_id().clone();
     let response = SseResponse::new(stream)
         .keep_alive(&hub.keep_alive(KeepAlive::comment()))
@@ -166,14 +229,18 @@ fn respond(hub: &Hub, stream: Subscription) -> Response {
     ([aisdk::HEADER], hub.cuts.watch(connection, response)).into_response()
 }
 
-fn text_of(messages: &[Message]) -> String {
-    let asked = messages.iter().rfind(|message| message.role == "user");
-    let parts = asked.map_or(&[][..], |message| &message.parts);
-    let texts = parts.iter().filter_map(|part| match part {
-        Part::Text { text } => Some(&**text),
+fn asked(messages: Vec<Message>, trigger: String) -> Asked {
+    let last = messages.into_iter().rfind(|message| message.role == "user");
+    let (message, parts) = last.map_or_else(Default::default, |last| (last.id, last.parts));
+    let texts = parts.into_iter().filter_map(|part| match part {
+        Part::Text { text } => Some(text),
         Part::Other => None,
     });
-    texts.collect()
+    Asked {
+        trigger,
+        message,
+        text: texts.collect(),
+    }
 }
 
 /// A run of the agent, which ends when it is dropped.
@@ -196,22 +263,15 @@ struct Call {
 }
 
 impl Run {
-    fn begin(&self) {
-        let mut under_way = self.chats.lock();
-        under_way.insert(self.chat.clone(), self.id.clone());
-    }
-
+    /// Ends the run, unless it was stopped.
     fn end(&self, last: &Chunk) -> Result<(), BroadcastError> {
         let mut under_way = self.chats.lock();
-        // The chat may have a newer run.
-        if under_way.get(&self.chat) == Some(&self.id) {
-            under_way.remove(&self.chat);
+        // After a stop the chat may have another run.
+        if under_way.get(&self.chat).is_none_or(|it| it.run != self.id) {
+            return Ok(());
         }
-        let sent = self.chats.runs.broadcast(&self.id, last);
-        if let Err(error) = self.chats.runs.complete(&self.id) {
-            tracing::warn!(error = error.to_string(), "a run did not end");
-        }
-        sent.map(drop)
+        under_way.remove(&self.chat);
+        self.chats.finish(&self.id, last)
     }
 
     /// What the AI SDK calls this; `None` for what it does not know.
@@ -220,7 +280,7 @@ impl Run {
         Some(match event {
             Body::RunStarted(_) => Start::new().message_id(&*self.id).into(),
             Body::RunFinished(_) => Finish::new().finish_reason(FinishReason::Stop).into(),
-            Body::RunError(error) => Abort::new().reason(&*error.message).into(),
+            Body::RunError(error) => Failure::new(&*error.message).into(),
             Body::StepStarted(_) => StartStep::new().into(),
             Body::StepFinished(_) => FinishStep::new().into(),
             Body::ReasoningMessageStart(it) => ReasoningStart::new(&*it.message_id).into(),
@@ -255,25 +315,31 @@ impl Run {
 
 impl Outlet for Run {
     fn agui(&self, event: &AgUiEvent) -> Result<(), BroadcastError> {
-        match self.chunk(&event.event.body) {
-            None => Ok(()),
-            Some(last @ (Chunk::Finish(_) | Chunk::Abort(_))) => self.end(&last),
+        let sent = match self.chunk(&event.event.body) {
+            None => return Ok(()),
+            Some(last @ (Chunk::Finish(_) | Chunk::Failure(_))) => self.end(&last),
             Some(chunk) => self.chats.runs.broadcast(&self.id, &chunk).map(drop),
+        };
+        match sent {
+            // It was stopped, which the agent asks about.
+            Err(BroadcastError::Complete) => Ok(()),
+            sent => sent,
         }
     }
 
     fn a2a(&self, _: &A2aEvent) -> Result<(), BroadcastError> {
         Ok(())
     }
+
+    fn is_canceled(&self) -> bool {
+        self.chats.runs.is_complete(&self.id)
+    }
 }
 
 impl Drop for Run {
     /// An agent that failed, or panicked, has sent no last chunk.
     fn drop(&mut self) {
-        if !self.chats.runs.is_complete(&self.id) {
-            let last = Abort::new().reason("the agent has failed");
-            // Only a hub that stops refuses it, and that ends the streams as well.
-            let _ = self.end(&last.into());
-        }
+        // Only a hub that stops refuses it, and that ends the streams as well.
+        let _ = self.end(&Failure::new("The agent has failed.").into());
     }
 }

@@ -183,6 +183,7 @@ pub(crate) fn router(hub: Hub) -> Router {
         .merge(a2a::router())
         .route("/aisdk/{user}/chat", post(aisdk::send))
         .route("/aisdk/{user}/chat/{id}/stream", get(aisdk::resume))
+        .route("/aisdk/{user}/chat/{id}/stop", post(aisdk::stop))
         .fallback(unknown_path)
         .layer(DefaultBodyLimit::max(limits::MOST_BODY))
         .layer(from_fn(limits::uri))
