@@ -19,6 +19,8 @@ mod html_example;
 mod nginx;
 mod page_client;
 #[cfg(feature = "agents")]
+mod react;
+#[cfg(feature = "agents")]
 mod reconnect;
 mod runs;
 
