@@ -1,6 +1,5 @@
 //! What an engine between nodes must do.
 
-use std::cmp::Ordering;
 use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
@@ -11,6 +10,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use tokio::time::Instant;
 
+use super::{Fetched, Head};
 use crate::id::UserId;
 use crate::position::{Place, Position};
 
@@ -119,7 +119,7 @@ pub trait Backplane: Send + Sync + 'static {
     ) -> Result<Fetched, BackplaneError>;
 
     /// At [`Level::Replayable`]: where the log of each of these users ends, in the order of `users`. At most
-    /// [`MAX_HEADS`] users are asked for at a time.
+    /// [`MAX_HEADS`](super::MAX_HEADS) users are asked for at a time.
     ///
     /// # Errors
     ///
@@ -133,9 +133,6 @@ pub trait Backplane: Send + Sync + 'static {
 
 /// How long a call to a [`Backplane`] may take.
 pub const CALL_LIMIT: Duration = Duration::from_secs(10);
-
-/// The most users that [`Backplane::heads`] is asked for at a time.
-pub const MAX_HEADS: usize = 256;
 
 /// What becomes of messages when nodes or the engine fail.
 ///
@@ -151,17 +148,6 @@ pub enum Level {
     /// there before it goes on, and a client may resume on any node with the id that it got from another. A gap is what the
     /// engine no longer has.
     Replayable,
-}
-
-/// Where the log of one user ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Head {
-    /// The place of the user's newest message; offset 0 if the log has none.
-    pub newest: Position,
-    /// The user has no message after `newest` up to this offset, and none will get an offset up to here. At least that of
-    /// `newest`. A quiet user's place moves on by it, so that the log still knows the place when it has dropped everything
-    /// older. An engine that does not know more repeats the offset of `newest`.
-    pub through: u64,
 }
 
 /// Something to publish.
@@ -294,43 +280,6 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
-}
-
-/// What the log has of a user after a place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fetched {
-    /// The messages, oldest first.
-    pub messages: Vec<(Position, Bytes)>,
-    /// Every message of the user up to here is among `messages`, or was dropped (`missing`), or is not after the place asked
-    /// for. At least the [horizon](Backplane::horizon) from before the call, if it is the whole answer of a server that is
-    /// not behind: a broadcaster that knows of a later place takes the answer for unfinished.
-    pub through: Position,
-    /// Where the user's log ends, as far as the answering server knows. The answer is [complete](Self::is_complete) when it
-    /// reaches that.
-    pub head: Position,
-    /// Whether something is missing before the first of them.
-    pub missing: Missing,
-}
-
-impl Fetched {
-    /// Whether the answer reaches the end of the user's log.
-    #[must_use]
-    pub fn is_complete(&self) -> bool {
-        let reached = self.through.compare(self.head);
-        reached.is_some_and(Ordering::is_ge)
-    }
-}
-
-/// Whether a log lacks messages that it had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Missing {
-    /// It has all of them.
-    Nothing,
-    /// It has dropped so many.
-    Messages(u64),
-    /// It may have dropped some.
-    Unknown,
 }
 
 /// An engine did not do what was asked of it.

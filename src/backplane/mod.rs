@@ -7,14 +7,15 @@
 mod contract;
 mod envelope;
 mod in_process;
+mod log;
 pub(crate) mod relay;
 
 pub use crate::position::{Place, Position};
 pub use contract::{
-    Backplane, BackplaneError, CALL_LIMIT, Cause, Event, Fetched, Head, Level, MAX_HEADS, Message,
-    Missing, Published, Received,
+    Backplane, BackplaneError, CALL_LIMIT, Cause, Event, Level, Message, Published, Received,
 };
 pub(crate) use envelope::{
     Envelope, HEAD, Outbound, SHOWN, What, complete, is_complete, lost, shown,
 };
 pub use in_process::{InProcess, InProcessNode};
+pub use log::{Fetched, Head, MAX_HEADS, Missing};

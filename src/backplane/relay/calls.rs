@@ -6,21 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
 use crate::backplane::{BackplaneError, CALL_LIMIT};
-
-/// The pauses between attempts of whatever is tried again: each twice as long as the one before, from the first to the
-/// longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-
-/// The pause that follows this one.
-pub(super) fn longer(pause: Duration) -> Duration {
-    (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE)
-}
 
 /// Locks a value that each holder sets in one go, or a map: no panic leaves it half done.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -13,7 +13,8 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
 use super::Relay;
-use super::calls::{guarded, lock, longer};
+use super::calls::{guarded, lock};
+use super::pause::longer;
 use crate::error::with_causes;
 use crate::frame::Frame;
 use crate::id::UserId;

@@ -14,6 +14,7 @@ mod calls;
 mod inbox;
 mod interest;
 mod outbox;
+mod pause;
 mod publish;
 mod reads;
 mod returning;

@@ -33,9 +33,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::Relay;
-use super::calls::{Guarded, LONGEST_PAUSE, guarded, longer};
+use super::calls::{Guarded, guarded};
 use super::inbox::Users;
 use super::outbox::{Drained, Outgoing};
+use super::pause::{LONGEST_PAUSE, longer};
 use crate::backplane::{self, BackplaneError, Level, Message, Published};
 use crate::error::{RelayError, with_causes};
 use crate::id::UserId;

@@ -20,8 +20,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 
 use super::Relay;
-use super::calls::{LONGEST_PAUSE, guarded, longer};
+use super::calls::guarded;
 use super::inbox::{Users, tell_missing, users_of};
+use super::pause::{LONGEST_PAUSE, longer};
 use super::stretch::{Items, Request, Stretch, Waiting};
 use crate::backplane::{
     BackplaneError, Envelope, Fetched, Head, Level, MAX_HEADS, Missing, Place, Position,
