@@ -24,7 +24,7 @@ use super::discarded::Discarded;
 use super::fanout::{Delivery, Welcome};
 use super::latest::Latest;
 use super::origin::{Accepted, Label, Origin};
-use super::progress::{Progress, Stamp};
+use super::progress::{Found, Progress, Stamp};
 use super::ring::{Feed, Ring};
 use super::shared::Standing;
 use super::window::{Completion, Retained, Window};
@@ -245,12 +245,7 @@ impl<T: Clone + Send + 'static> Log<T> {
 
     /// The engine's log has nothing up to this place that is not here, or known to be missing.
     pub(super) fn catch_up(&self, place: Position) {
-        self.with(|window, _| {
-            let progress = &mut window.progress;
-            if place.epoch == progress.epoch {
-                progress.last = progress.last.max(place.offset);
-            }
-        });
+        self.with(|window, _| window.progress.catch_up(place));
     }
 
     /// Compares itself with the end of the user's log, which has nothing between `newest` and `through`.
@@ -259,15 +254,7 @@ impl<T: Clone + Send + 'static> Log<T> {
             if window.complete.is_some() {
                 return Standing::Level;
             }
-            let progress = &mut window.progress;
-            if newest.epoch != progress.epoch {
-                return Standing::Elsewhere;
-            }
-            if newest.offset > progress.last {
-                return Standing::Behind;
-            }
-            progress.last = progress.last.max(through);
-            Standing::Level
+            window.progress.compare(newest, through)
         })
     }
 
@@ -358,14 +345,21 @@ impl<T: Clone + Send + 'static> Log<T> {
         if epoch != progress.epoch || self.retention.history.is_none() {
             return Start::Unknown;
         }
-        match self.is_own() {
-            // Nobody can have seen what comes only now.
-            true if offset > progress.last => Start::Unknown,
-            // Offsets are the numbers of the channel's events. What the window has dropped is told when it is read.
-            true => Start::At(offset + 1),
-            false if window.is_all(offset) => Start::At(window.next),
-            false if offset < progress.dropped => Start::Log,
-            false => Start::At(window.first_after(offset)),
+        if self.is_own() {
+            return match offset > progress.last {
+                // Nobody can have seen what comes only now.
+                true => Start::Unknown,
+                // Offsets are the numbers of the channel's events. What the window has dropped is told when it is read.
+                false => Start::At(offset + 1),
+            };
+        }
+        if window.is_all(offset) {
+            return Start::At(window.next);
+        }
+        match progress.find(position) {
+            Found::Window => Start::At(window.first_after(offset)),
+            Found::Log => Start::Log,
+            Found::Nowhere => Start::Unknown,
         }
     }
 

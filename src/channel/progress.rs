@@ -1,10 +1,10 @@
 //! Where a log is in the history that its ids are of: its own, or that of an engine's log.
 
-use super::Accepted;
+use super::{Accepted, Standing};
 use crate::position::{Place, Position};
 
 /// Offsets, all of one epoch. The log's own history has an epoch of the log's and counts its events from 1.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Progress {
     pub(super) epoch: u64,
     /// Everything up to here was appended, or is known to be missing.
@@ -40,6 +40,45 @@ impl Progress {
         }
         Ok(())
     }
+
+    /// Goes on to this place of the engine's log, up to which nothing is left to append.
+    pub(super) fn catch_up(&mut self, place: Position) {
+        if place.epoch == self.epoch {
+            self.last = self.last.max(place.offset);
+        }
+    }
+
+    /// Where a client that comes back to an engine's log finds what it lacks.
+    pub(super) fn find(&self, from: Position) -> Found {
+        match from.epoch == self.epoch {
+            false => Found::Nowhere,
+            true if from.offset < self.dropped => Found::Log,
+            true => Found::Window,
+        }
+    }
+
+    /// Compares itself with the end of the user's log, which has nothing between `newest` and `through`.
+    pub(super) fn compare(&mut self, newest: Position, through: u64) -> Standing {
+        if newest.epoch != self.epoch {
+            return Standing::Elsewhere;
+        }
+        if newest.offset > self.last {
+            return Standing::Behind;
+        }
+        self.last = self.last.max(through);
+        Standing::Level
+    }
+}
+
+/// Where what a client lacks is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// The window has all of it.
+    Window,
+    /// The engine's log has what the window has dropped.
+    Log,
+    /// The client comes from another history.
+    Nowhere,
 }
 
 /// Where an event stands in the history: at an offset, or between that one and the next.

@@ -53,7 +53,7 @@ pub(crate) enum Standing {
 ///
 /// The stream joined the channel first. So the log has to be read only up to the place where the channel was then: the
 /// channel sends the rest. The log may return more than that, which the channel sends as well, and the stream skips there.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Seam {
     /// The client has everything up to here.
     reached: Position,
