@@ -9,19 +9,16 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 
 use super::Relay;
-use super::reads::Reads;
-use super::stretch::Request;
-use crate::backplane::{Cause, Envelope, Event, Level, Place, Received, What};
-use crate::channel::{Accepted, Channel, Label, Origin};
+use super::reads::{Reads, Request, for_everyone};
+use super::signals::{Copies, Input, LogCopy};
+use crate::backplane::{Cause, Envelope, Event, Head, Level, Place, Received, What};
+use crate::channel::{Accepted, Channel, Label, Origin, Standing};
 use crate::frame::{Draft, Frame};
 use crate::gap::{Gap, GapReason};
 use crate::id::UserId;
 use crate::metrics::{Sample, fanned_out};
 use crate::position::Position;
 use crate::registry::Registry;
-
-/// Users between two moments at which others may run.
-const BREATH: usize = 256;
 
 pub(super) type Users = Registry<Arc<Frame>>;
 
@@ -42,16 +39,83 @@ pub(super) async fn run(
             return;
         };
         match (event, done) {
-            (Some(Event::Message(received)), _) => relay.receive(&registry, &mut reads, received),
+            (Some(Event::Message(received)), _) => {
+                relay.receive(&registry, &mut reads, received).await;
+            }
             (Some(event), _) => relay.note(&registry, &mut reads, event).await,
-            (None, Some(done)) => reads.finish(&registry, done),
+            (None, Some(done)) => reads.handle(&registry, done).await,
             (None, None) => return,
         }
     }
 }
 
+/// The channels, as the [`Reader`](super::reader::Reader) sees them.
+pub(super) struct Copied<'a> {
+    pub(super) relay: &'a Relay,
+    pub(super) registry: &'a Users,
+    /// What is appended was read from the log.
+    pub(super) is_read: bool,
+}
+
+impl Copies<UserId, Envelope> for Copied<'_> {
+    fn users(&self) -> Vec<UserId> {
+        users_of(self.registry)
+    }
+
+    fn with<R>(
+        &mut self,
+        user: &UserId,
+        f: impl FnOnce(&mut dyn LogCopy<Envelope>) -> R,
+    ) -> Option<R> {
+        let Self { relay, is_read, .. } = *self;
+        self.registry.with(user, |channel| {
+            f(&mut Copy {
+                relay,
+                channel,
+                is_read,
+            })
+        })
+    }
+}
+
+struct Copy<'a> {
+    relay: &'a Relay,
+    channel: &'a Channel<Arc<Frame>>,
+    is_read: bool,
+}
+
+impl LogCopy<Envelope> for Copy<'_> {
+    fn place(&self) -> Option<Position> {
+        self.channel.place()
+    }
+
+    fn compare(&mut self, head: Head) -> Standing {
+        self.channel.compare(head.newest, head.through)
+    }
+
+    fn append(&mut self, envelope: Envelope, place: Place) -> Accepted {
+        let accepted = self.relay.take(self.channel, envelope, place);
+        if self.is_read && matches!(accepted, Accepted::Delivered(_)) {
+            self.relay.counters.fetched.add(1);
+        }
+        accepted
+    }
+
+    fn tell_missing(&mut self, missed: Option<u64>, place: Place) {
+        note(self.channel, Origin::Upstream(place), missed);
+    }
+
+    fn catch_up(&mut self, place: Position) {
+        self.channel.catch_up(place);
+    }
+
+    fn follow(&mut self) {
+        note(self.channel, Origin::Reset, None);
+    }
+}
+
 impl Relay {
-    fn receive(&self, registry: &Users, reads: &mut Reads, received: Received) {
+    async fn receive(&self, registry: &Users, reads: &mut Reads, received: Received) {
         let Received { user, body, place } = received;
         let Some(envelope) = Envelope::parse(body) else {
             self.counters.foreign.add(1);
@@ -59,51 +123,26 @@ impl Relay {
             return;
         };
         self.counters.received.add(1);
-        let found = match (self.level, place) {
-            (Level::AtMostOnce, _) if envelope.node == self.node => {
-                self.counters.echoes.add(1);
-                return;
-            }
+        match (self.level, place) {
+            (Level::AtMostOnce, _) if envelope.node == self.node => self.counters.echoes.add(1),
             (Level::AtMostOnce, _) => {
                 let append = |channel: &_| {
                     self.append(channel, envelope.what, Origin::Here, |draft| draft);
                 };
-                registry.with(&user, append).is_some()
-            }
-            (Level::Replayable, None) => {
-                self.counters.foreign.add(1);
-                return;
-            }
-            (Level::Replayable, Some(place)) => {
-                let taken = registry.with(&user, |channel| self.take(channel, envelope, place));
-                match taken {
-                    Some(Accepted::OutOfOrder) => {
-                        self.counters.holes.add(1);
-                        reads.repair(registry, &user, place.position);
-                    }
-                    Some(Accepted::Elsewhere) => {
-                        // Behind that place there may be this message.
-                        self.follow(registry, &user);
-                        reads.compare(vec![user]);
-                    }
-                    Some(Accepted::Delivered(_) | Accepted::Duplicate | Accepted::Complete)
-                    | None => {}
+                if registry.with(&user, append).is_none() {
+                    self.counters.unwanted.add(1);
                 }
-                taken.is_some()
             }
-        };
-        if !found {
-            self.counters.unwanted.add(1);
+            (Level::Replayable, None) => self.counters.foreign.add(1),
+            (Level::Replayable, Some(place)) => {
+                let message = Input::Message(user, place, envelope);
+                reads.handle(registry, message).await;
+            }
         }
     }
 
     /// Appends what the log has at this place, if it is its turn.
-    pub(super) fn take(
-        &self,
-        channel: &Channel<Arc<Frame>>,
-        envelope: Envelope,
-        place: Place,
-    ) -> Accepted {
+    fn take(&self, channel: &Channel<Arc<Frame>>, envelope: Envelope, place: Place) -> Accepted {
         let shown = self.shown(&envelope);
         let sample = match &envelope.what {
             What::Event { .. } => Sample::take(self.name),
@@ -177,8 +216,8 @@ impl Relay {
             Event::Ready(users) => {
                 let noted = self.interests.note_ready(users);
                 if self.level == Level::Replayable {
-                    reads.compare(noted.into_iter().map(|(user, _)| user).collect());
-                    return;
+                    let users = noted.into_iter().map(|(user, _)| user).collect();
+                    return reads.handle(registry, Input::Behind(users)).await;
                 }
                 for (user, _) in noted.into_iter().filter(|(_, had_early)| *had_early) {
                     registry.with(&user, |channel| tell(channel, None));
@@ -190,7 +229,7 @@ impl Relay {
                 detail,
             } => self.unheard(registry, users, cause, detail).await,
             Event::Lost { users, detail } => self.note_lost(users, &detail),
-            Event::Behind(users) => reads.compare(users),
+            Event::Behind(users) => reads.handle(registry, Input::Behind(users)).await,
             Event::Restored { maybe_lost } => {
                 self.set_connected(true);
                 tracing::info!(maybe_lost, "the backplane is restored");
@@ -202,9 +241,7 @@ impl Relay {
             }
             Event::Reset(_) => {
                 tracing::warn!("the backplane's log is another one");
-                self.for_everyone(registry, |user| self.follow(registry, user))
-                    .await;
-                reads.compare_all(registry);
+                reads.handle(registry, Input::Reset).await;
             }
         }
     }
@@ -212,13 +249,13 @@ impl Relay {
     async fn may_have_lost(&self, registry: &Users, reads: &mut Reads, maybe_lost: bool) {
         match self.level {
             Level::AtMostOnce if maybe_lost => {
-                self.for_everyone(registry, |user| {
+                let tell = |user: &UserId| {
                     registry.with(user, |channel| tell(channel, None));
-                })
-                .await;
+                };
+                for_everyone(registry, tell).await;
             }
             Level::AtMostOnce => {}
-            Level::Replayable => reads.compare_all(registry),
+            Level::Replayable => reads.handle(registry, Input::Changed).await,
         }
     }
 
@@ -235,13 +272,6 @@ impl Relay {
             for user in &users {
                 registry.with(user, |channel| tell(channel, None));
             }
-        }
-    }
-
-    async fn for_everyone(&self, registry: &Users, each: impl Fn(&UserId)) {
-        for users in users_of(registry).chunks(BREATH) {
-            users.iter().for_each(&each);
-            tokio::task::yield_now().await;
         }
     }
 }
@@ -267,11 +297,6 @@ fn complete(channel: &Channel<Arc<Frame>>, origin: Origin<Arc<Frame>>) -> Accept
 /// Tells all streams of a user that events of other nodes are missing.
 fn tell(channel: &Channel<Arc<Frame>>, missed: Option<u64>) {
     note(channel, Origin::Here, missed);
-}
-
-/// Tells them that the log lacks what should come next, up to this place.
-pub(super) fn tell_missing(channel: &Channel<Arc<Frame>>, missed: Option<u64>, until: Position) {
-    note(channel, Origin::Upstream(Place::up_to(until)), missed);
 }
 
 fn note(

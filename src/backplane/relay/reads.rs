@@ -1,95 +1,68 @@
-//! What is asked of the engine's log: where users' logs end, what channels lack, and what streams lack that come back.
-//!
-//! A channel learns of a message when it arrives, and of a missing one when the next one does. Nothing announces a last
-//! message that does not arrive; so the end of each user's log is asked for, of all users within about a minute, and
-//! immediately when messages may have been lost.
-//!
-//! Whatever is read is read here. Of each user at most two reads go on, one for the channel and one for the streams, and
-//! users take turns. A read for streams begins where the first of them is, and all that are within it get it: ten thousand
-//! screens of one user that come back cost as much as one.
-//!
-//! While a channel is repaired, what arrives for it and is not next in line is dropped, and the log is read up to that as
-//! well. So nothing has to be kept, and the last thing that arrived is never missed.
+//! Does what the [`Reader`] orders: asks the engine for the ends of users' logs, reads from them, waits, and answers streams.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 
 use super::Relay;
 use super::calls::guarded;
-use super::inbox::{Users, tell_missing, users_of};
-use super::pause::{LONGEST_PAUSE, longer};
-use super::stretch::{Items, Request, Stretch, Waiting};
-use crate::backplane::{
-    BackplaneError, Envelope, Fetched, Head, Level, MAX_HEADS, Missing, Place, Position,
-};
-use crate::channel::{Accepted, Standing};
+use super::inbox::{Copied, Users, users_of};
+use super::reader::Reader;
+use super::signals::{Counted, Failure, Input, Order, Part, Purpose};
+use super::stretch::{self, Stretch, Ticket};
+use crate::backplane::{BackplaneError, Envelope, Fetched, Level, Position, What};
+use crate::frame::Frame;
+use crate::gap::{Gap, GapReason};
 use crate::id::UserId;
 
-/// Reads at the same time.
-const READS: usize = 64;
-/// Messages in one of them.
+/// Messages in one read.
 const CHUNK: usize = 256;
-/// Requests for the ends of logs at the same time.
-const REQUESTS: usize = 4;
-/// How often some of the users are compared with the log, and how many times until all were.
+/// How often some of the users are compared with the log.
 const TICK: Duration = Duration::from_secs(1);
-const ROUND: usize = 45;
-/// An engine that has answered nobody for so long is away.
-const SILENCE: Duration = Duration::from_secs(5);
+/// Users between two moments at which others may run.
+const BREATH: usize = 256;
+
+/// A stream that waits for what the log has after a place.
+pub(super) struct Request {
+    pub(super) user: UserId,
+    pub(super) after: Position,
+    pub(super) since: Instant,
+    pub(super) answer: Answer,
+}
+
+/// Nothing if the log is another one, or has not answered for too long.
+type Answer = oneshot::Sender<Option<Arc<Stretch<Item>>>>;
+
+impl<T> Ticket for oneshot::Sender<T> {
+    fn is_closed(&self) -> bool {
+        oneshot::Sender::is_closed(self)
+    }
+}
+
+/// What a stream gets.
+#[derive(Clone)]
+pub(super) enum Item {
+    Event(Arc<Frame>),
+    Gap(Gap),
+    /// Nothing comes behind it.
+    End,
+}
+
+/// Something has happened.
+pub(super) type Happened = Input<UserId, Envelope, Answer, Item>;
 
 pub(super) struct Reads {
     relay: Arc<Relay>,
+    reader: Reader<UserId, Answer, Item>,
+    /// What the times of the reader count from.
+    begun: Instant,
     incoming: mpsc::UnboundedReceiver<Request>,
     ticks: Interval,
-    tasks: JoinSet<Done>,
-    /// Users to compare, in order.
-    to_compare: VecDeque<UserId>,
-    requests: usize,
-    /// Users that are left of this round.
-    round: Vec<UserId>,
-    per_tick: usize,
-    /// What has to be read. Each is in `turns`, is being read, or rests before it is read again.
-    reads: HashMap<Key, Read>,
-    turns: VecDeque<Key>,
-    running: usize,
-    /// When the engine has answered last, and when it has last answered a read.
-    answered: Instant,
-    read_answered: Instant,
-}
-
-type Key = (UserId, Reader);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Reader {
-    Channel,
-    Streams,
-}
-
-struct Read {
-    /// For the channel: its log is known to have something up to here.
-    until: Option<Position>,
-    /// Since when it has made no progress although the engine answers.
-    since: Instant,
-    /// For streams: those that wait.
-    waiting: Waiting,
-    /// Once it has begun, and until it is answered: when the engine had last answered a read before.
-    renewed: Option<Instant>,
-    /// Before it is read again.
-    pause: Duration,
-}
-
-/// What is to be done next.
-pub(super) enum Done {
-    Tick,
-    Request(Request),
-    Heads(Vec<UserId>, Result<Vec<Head>, BackplaneError>),
-    Read(Key, Position, Result<(Fetched, Items), BackplaneError>),
-    Rested(Key),
+    tasks: JoinSet<Happened>,
 }
 
 impl Reads {
@@ -97,345 +70,154 @@ impl Reads {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
+            reader: Reader::new(Duration::ZERO, relay.patience),
+            begun: Instant::now(),
             relay,
             incoming,
             ticks,
             tasks: JoinSet::new(),
-            to_compare: VecDeque::new(),
-            requests: 0,
-            round: Vec::new(),
-            per_tick: 0,
-            reads: HashMap::new(),
-            turns: VecDeque::new(),
-            running: 0,
-            answered: Instant::now(),
-            read_answered: Instant::now(),
         }
     }
 
-    /// What is to be done next. May be dropped without losing anything.
-    pub(super) async fn next(&mut self) -> Done {
+    /// What happens next. May be dropped without losing anything.
+    pub(super) async fn next(&mut self) -> Happened {
         let has_log = self.relay.level == Level::Replayable;
         tokio::select! {
             // None of them panics: what may is guarded inside.
-            Some(Ok(done)) = self.tasks.join_next() => done,
-            Some(request) = self.incoming.recv() => Done::Request(request),
-            _ = self.ticks.tick(), if has_log => Done::Tick,
+            Some(Ok(happened)) = self.tasks.join_next() => happened,
+            Some(request) = self.incoming.recv() => Input::Request(request.user, stretch::Request {
+                after: request.after,
+                since: request.since.saturating_duration_since(self.begun),
+                ticket: request.answer,
+            }),
+            _ = self.ticks.tick(), if has_log => Input::Tick,
             else => std::future::pending().await,
         }
     }
 
-    /// Compares a part of all users.
-    fn tick(&mut self, registry: &Users) {
-        // The engine is slower than that, or silent.
-        if !self.to_compare.is_empty() || self.requests > 0 {
-            return;
-        }
-        if self.round.is_empty() {
-            self.round = users_of(registry);
-            self.per_tick = self.round.len().div_ceil(ROUND);
-        }
-        let left = self.round.len().saturating_sub(self.per_tick);
-        let users = self.round.split_off(left);
-        self.compare(users);
-    }
-
-    /// Compares these users' channels with the log.
-    pub(super) fn compare(&mut self, users: Vec<UserId>) {
-        self.to_compare.extend(users);
-        while self.requests < REQUESTS && !self.to_compare.is_empty() {
-            let count = self.to_compare.len().min(MAX_HEADS);
-            let users: Vec<UserId> = self.to_compare.drain(..count).collect();
-            self.requests += 1;
-            let backplane = self.relay.backplane.clone();
-            self.tasks.spawn(async move {
-                let heads = guarded(|| backplane.heads(&users)).await;
-                if heads.is_err() {
-                    sleep(LONGEST_PAUSE).await;
-                }
-                Done::Heads(users, heads)
-            });
-        }
-    }
-
-    /// Compares all channels with the log.
-    pub(super) fn compare_all(&mut self, registry: &Users) {
-        // Those who wait already are among them.
-        self.to_compare.clear();
-        self.compare(users_of(registry));
-    }
-
-    /// Reads what a user's channel lacks, at least up to there.
-    pub(super) fn repair(&mut self, registry: &Users, user: &UserId, until: Position) {
-        self.read((user.clone(), Reader::Channel)).reach(until);
-        self.start(registry);
-    }
-
-    /// Reads what a stream lacks.
-    fn ask(&mut self, request: Request) {
-        let read = self.read((request.user.clone(), Reader::Streams));
-        read.waiting.push(request);
-    }
-
-    fn read(&mut self, key: Key) -> &mut Read {
-        let turns = &mut self.turns;
-        self.reads.entry(key).or_insert_with_key(|key| {
-            turns.push_back(key.clone());
-            Read {
-                until: None,
-                since: Instant::now(),
-                waiting: Waiting::default(),
-                renewed: None,
-                pause: Duration::ZERO,
-            }
-        })
-    }
-
-    fn start(&mut self, registry: &Users) {
-        while self.running < READS {
-            let Some(key) = self.turns.pop_front() else {
-                return;
-            };
-            let read = self.reads.get_mut(&key).expect("it is in `turns`");
-            let after = match key.1 {
-                Reader::Channel => {
-                    let place = registry.with(&key.0, |channel| channel.place()).flatten();
-                    // Offsets of the log before say nothing of this one, which the channel is compared with anyway.
-                    place.filter(|place| read.until.is_some_and(|until| until.epoch == place.epoch))
-                }
-                Reader::Streams => read.waiting.first(),
-            };
-            let Some(after) = after else {
-                // Nobody is there any more, or the log is another one.
-                self.reads.remove(&key);
-                continue;
-            };
-            self.running += 1;
-            read.renewed.get_or_insert(self.read_answered);
-            let relay = self.relay.clone();
-            self.tasks.spawn(async move {
-                // What panics in opening messages is a fault of ours or of the service's, and a failed read as well.
-                let answer = guarded(|| async {
-                    let fetched = relay.backplane.fetch(&key.0, after, CHUNK).await?;
-                    let items = match key.1 {
-                        Reader::Channel => Items::new(),
-                        Reader::Streams => relay.open(&fetched),
-                    };
-                    Ok((fetched, items))
-                });
-                let answer = answer.await;
-                Done::Read(key, after, answer)
-            });
-        }
-    }
-
-    pub(super) fn finish(&mut self, registry: &Users, done: Done) {
-        match done {
-            Done::Tick => {
-                for read in self.reads.values_mut() {
-                    read.lose_patience(self.read_answered, self.relay.patience);
-                }
-                self.tick(registry);
-            }
-            Done::Request(request) => self.ask(request),
-            Done::Rested(key) => self.turns.push_back(key),
-            Done::Heads(users, heads) => {
-                self.requests -= 1;
-                match heads {
-                    Ok(heads) => {
-                        self.answered = Instant::now();
-                        for (user, head) in users.into_iter().zip(heads) {
-                            self.compared(registry, user, head);
-                        }
-                        self.compare(Vec::new());
-                    }
-                    Err(error) if error.is_closed() => {}
-                    Err(_) => self.compare(users),
-                }
-            }
-            Done::Read(key, after, answer) => {
-                self.running -= 1;
-                self.has_read(registry, key, after, answer);
-            }
-        }
-        self.start(registry);
-    }
-
-    fn compared(&mut self, registry: &Users, user: UserId, head: Head) {
-        let standing = registry.with(&user, |channel| channel.compare(head.newest, head.through));
-        match standing {
-            Some(Standing::Behind) => {
-                self.relay.counters.holes.add(1);
-                self.repair(registry, &user, head.newest);
-            }
-            Some(Standing::Elsewhere) => self.relay.follow(registry, &user),
-            Some(Standing::Level) | None => {}
-        }
-    }
-
-    fn has_read(
-        &mut self,
-        registry: &Users,
-        key: Key,
-        after: Position,
-        answer: Result<(Fetched, Items), BackplaneError>,
-    ) {
-        let read = self.reads.get_mut(&key).expect("it was being read");
-        let user = &key.0;
-        let patience = self.relay.patience;
-        let is_done = match (answer, key.1) {
-            (Err(error), _) if error.is_closed() => true,
-            // The channel has gone over to another log meanwhile, and lacks something of that one.
-            (Ok(_), Reader::Channel)
-                if read.until.is_some_and(|until| until.epoch != after.epoch) =>
-            {
-                false
-            }
-            (Ok((fetched, _)), Reader::Channel) if fetched.head.epoch != after.epoch => {
-                self.relay.follow(registry, user);
-                true
-            }
-            (Ok((fetched, _)), Reader::Streams) if fetched.head.epoch != after.epoch => {
-                read.waiting
-                    .answer(None, |request| request.after.epoch == after.epoch);
-                read.waiting.is_empty()
-            }
-            (Err(_), reader) => {
-                let is_over = read.fail(self.answered) >= patience;
-                match reader {
-                    Reader::Channel => {
-                        if let Some(until) = read.until.filter(|_| is_over) {
-                            registry.with(user, |channel| tell_missing(channel, None, until));
-                        }
-                        is_over
-                    }
-                    Reader::Streams => {
-                        read.lose_patience(self.read_answered, patience);
-                        read.waiting.is_empty()
-                    }
-                }
-            }
-            (Ok((fetched, items)), reader) => {
-                self.answered = Instant::now();
-                self.read_answered = self.answered;
-                read.renewed = None;
-                let through = fetched.through;
-                if through.offset > after.offset {
-                    read.since = Instant::now();
-                    read.pause = Duration::ZERO;
-                } else {
-                    // Not yet: there is more, and the server that answered does not have it.
-                    read.pause = longer(read.pause);
-                }
-                match reader {
-                    Reader::Streams => {
-                        self.relay.counters.fetched.add(items.len() as u64);
-                        let stretch = Arc::new(Stretch {
-                            after,
-                            through,
-                            missing: fetched.missing,
-                            items,
-                        });
-                        read.waiting.answer(Some(stretch.clone()), |request| {
-                            stretch.serves(request.after)
-                        });
-                        if !read.pause.is_zero() {
-                            read.waiting
-                                .answer(None, |request| request.since.elapsed() >= patience);
-                        }
-                        read.waiting.is_empty()
-                    }
-                    Reader::Channel => {
-                        let until = read.reach(fetched.head);
-                        self.relay.append_fetched(registry, user, fetched);
-                        let is_over = read.since.elapsed() >= patience;
-                        if through.offset < until.offset && is_over {
-                            // Promised and not given: the log has dropped it, perhaps.
-                            registry.with(user, |channel| tell_missing(channel, None, until));
-                        }
-                        through.offset >= until.offset || is_over
-                    }
-                }
-            }
+    /// Takes in what has happened, and does what follows from it.
+    pub(super) async fn handle(&mut self, registry: &Users, input: Happened) {
+        let mut copies = Copied {
+            relay: &self.relay,
+            registry,
+            is_read: matches!(input, Input::Repaired(..)),
         };
-        let pause = read.pause;
-        if is_done {
-            self.reads.remove(&key);
-        } else if pause.is_zero() {
-            // Behind those who wait already.
-            self.turns.push_back(key);
-        } else {
-            self.tasks.spawn(async move {
-                sleep(pause).await;
-                Done::Rested(key)
-            });
+        let orders = self.reader.handle(self.begun.elapsed(), input, &mut copies);
+        for order in orders {
+            match order {
+                Order::Compare(users) => self.compare(users),
+                Order::Read(user, purpose, after) => self.read(user, purpose, after),
+                // The client may have gone.
+                Order::Answer(stream, stretch) => drop(stream.send(stretch)),
+                Order::Follow => {
+                    let follow = |user: &UserId| self.relay.follow(registry, user);
+                    for_everyone(registry, follow).await;
+                }
+                Order::Delay(pause, delayed) => {
+                    self.tasks.spawn(async move {
+                        sleep(pause).await;
+                        Input::Due(delayed)
+                    });
+                }
+                Order::Count(Counted::Hole) => self.relay.counters.holes.add(1),
+                Order::Count(Counted::Unwanted) => self.relay.counters.unwanted.add(1),
+            }
+        }
+    }
+
+    fn compare(&mut self, users: Vec<UserId>) {
+        let backplane = self.relay.backplane.clone();
+        self.tasks.spawn(async move {
+            let heads = guarded(|| backplane.heads(&users)).await;
+            Input::Heads(users, heads.map_err(Failure::from))
+        });
+    }
+
+    fn read(&mut self, user: UserId, purpose: Purpose, after: Position) {
+        let relay = self.relay.clone();
+        self.tasks.spawn(async move {
+            // What panics in opening messages is a fault of ours or of the service's, and a failed read as well.
+            match purpose {
+                Purpose::Repair => {
+                    let read = || relay.read(&user, after, |relay, _, body| relay.parse(body));
+                    let part = guarded(read).await.map_err(Failure::from);
+                    Input::Repaired(user, after, part)
+                }
+                Purpose::Resume => {
+                    let part = guarded(|| relay.read(&user, after, Relay::open)).await;
+                    if let Ok(part) = &part {
+                        relay.counters.fetched.add(part.messages.len() as u64);
+                    }
+                    Input::Resumed(user, after, part.map_err(Failure::from))
+                }
+            }
+        });
+    }
+}
+
+impl From<BackplaneError> for Failure {
+    fn from(error: BackplaneError) -> Self {
+        match error.is_closed() {
+            true => Self::Closed,
+            false => Self::Failed,
         }
     }
 }
 
-impl Read {
-    /// The channel's log has something up to here. Returns up to where it is known to have something.
-    fn reach(&mut self, until: Position) -> Position {
-        let known = self.until.filter(|known| known.epoch == until.epoch);
-        if known.is_none() {
-            self.since = Instant::now();
-        }
-        let furthest = known.map_or(until, |known| Position {
-            offset: known.offset.max(until.offset),
-            ..until
-        });
-        *self.until.insert(furthest)
-    }
-
-    /// Answers streams that have waited for too long, be it for their turn, for an answer, or for one that does not fail.
-    ///
-    /// It may be slow because very many ask: until this user's turn, each answer to a read renews the patience of all. The
-    /// last one came at `answered`.
-    fn lose_patience(&mut self, answered: Instant, patience: Duration) {
-        let renewed = self.renewed.unwrap_or(answered);
-        self.waiting.answer(None, |request| {
-            request.since.max(renewed).elapsed() >= patience
-        });
-    }
-
-    /// It has failed, and the last answer to anybody came at `answered`. Returns for how long it has failed while others were
-    /// answered: if the engine is silent, nothing is missing yet.
-    fn fail(&mut self, answered: Instant) -> Duration {
-        if self.pause.is_zero() || answered.elapsed() >= SILENCE {
-            self.since = Instant::now();
-        }
-        self.pause = longer(self.pause);
-        answered.saturating_duration_since(self.since)
+pub(super) async fn for_everyone(registry: &Users, each: impl Fn(&UserId)) {
+    for users in users_of(registry).chunks(BREATH) {
+        users.iter().for_each(&each);
+        tokio::task::yield_now().await;
     }
 }
 
 impl Relay {
-    /// Appends what the log has after a channel's place.
-    fn append_fetched(&self, registry: &Users, user: &UserId, fetched: Fetched) {
-        let first = fetched.messages.first();
-        // Up to here it is missing, if it is.
-        let missing = Position {
-            offset: first.map_or(fetched.through.offset, |(first, _)| first.offset - 1),
-            ..fetched.through
-        };
-        registry.with(user, |channel| {
-            match fetched.missing {
-                Missing::Nothing => {}
-                Missing::Messages(count) => tell_missing(channel, Some(count), missing),
-                Missing::Unknown => tell_missing(channel, None, missing),
+    async fn read<M>(
+        &self,
+        user: &UserId,
+        after: Position,
+        open: impl Fn(&Self, Position, Bytes) -> Option<M>,
+    ) -> Result<Part<M>, BackplaneError> {
+        let Fetched {
+            messages,
+            through,
+            head,
+            missing,
+        } = self.backplane.fetch(user, after, CHUNK).await?;
+        let messages = messages.into_iter();
+        let open = |(position, body)| Some((position, open(self, position, body)?));
+        Ok(Part {
+            messages: messages.filter_map(open).collect(),
+            through,
+            head,
+            missing,
+        })
+    }
+
+    fn parse(&self, body: Bytes) -> Option<Envelope> {
+        let envelope = Envelope::parse(body);
+        if envelope.is_none() {
+            self.counters.foreign.add(1);
+        }
+        envelope
+    }
+
+    /// What a message of the log is for streams that read it there.
+    fn open(&self, position: Position, body: Bytes) -> Option<Item> {
+        // What is none of ours was counted when it came.
+        let envelope = Envelope::parse(body)?;
+        let shown = self.shown(&envelope);
+        Some(match envelope.what {
+            What::Lost(missed) => {
+                Item::Gap(Gap::new(GapReason::Backplane, missed).at(Some(position)))
             }
-            for (position, body) in fetched.messages {
-                let Some(envelope) = Envelope::parse(body) else {
-                    self.counters.foreign.add(1);
-                    continue;
-                };
-                // What comes before it is here: the log was read from where the channel is.
-                let place = Place::up_to(position);
-                if let Accepted::Delivered(_) = self.take(channel, envelope, place) {
-                    self.counters.fetched.add(1);
-                }
+            What::Complete => Item::End,
+            What::Event {
+                relay_data, draft, ..
+            } => {
+                let draft = self.attach(draft.with_slot(true), relay_data);
+                Item::Event(Arc::new(draft.with_shown(shown).finish(Some(position))))
             }
-            channel.catch_up(fetched.through);
-        });
+        })
     }
 }

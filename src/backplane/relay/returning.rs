@@ -10,9 +10,10 @@ use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 
 use super::Relay;
-use super::stretch::{Item, Stretch};
-use crate::backplane::Missing;
-use crate::channel::{Reading, Seam, Welcome};
+use super::reads::Item;
+use super::resumption::{Entry, Lack, Resumption};
+use super::stretch::Stretch;
+use crate::channel::Welcome;
 use crate::frame::Frame;
 use crate::gap::{Gap, GapReason};
 use crate::id::UserId;
@@ -58,31 +59,29 @@ impl Shown {
 struct Reader {
     relay: Arc<Relay>,
     user: UserId,
-    seam: Seam,
-    /// What comes first.
-    gap: Option<Gap>,
-    /// What was read, and how much of it the client has.
-    stretch: Option<(Arc<Stretch>, usize)>,
-    /// The last event, once the log has said that no other comes.
-    last: Option<u64>,
+    resumption: Resumption<Item>,
     /// What is being read.
-    answer: Option<oneshot::Receiver<Option<Arc<Stretch>>>>,
+    answer: Option<oneshot::Receiver<Option<Arc<Stretch<Item>>>>>,
+}
+
+impl Entry for Item {
+    fn is_end(&self) -> bool {
+        matches!(self, Self::End)
+    }
 }
 
 impl Returning {
     pub(crate) fn new(relay: Arc<Relay>, user: UserId, welcome: &Welcome) -> Self {
         let reader = welcome.log.map(|(from, joined)| {
-            let seam = Seam::new(from, joined);
-            let answer = (!seam.is_closed()).then(|| relay.ask(&user, from));
-            Box::new(Reader {
+            let resumption = Resumption::new(from, joined);
+            let mut reader = Box::new(Reader {
                 relay,
                 user,
-                seam,
-                gap: None,
-                stretch: None,
-                last: None,
-                answer,
-            })
+                resumption,
+                answer: None,
+            });
+            reader.ask();
+            reader
         });
         Self {
             notices: welcome.notices,
@@ -94,61 +93,30 @@ impl Returning {
     /// Whether the client has what is at this place.
     fn has(&self, place: Option<Position>) -> bool {
         let reader = self.reader.as_ref().zip(place);
-        reader.is_some_and(|(reader, place)| !reader.seam.is_before(place))
+        reader.is_some_and(|(reader, place)| reader.resumption.has(place))
     }
 }
 
 impl Reader {
-    /// Whether the client has everything that was to be read.
-    fn has_all(&self) -> bool {
-        let stretch = self.stretch.as_ref();
-        let is_read = stretch.is_none_or(|(stretch, at)| *at >= stretch.items.len());
-        self.answer.is_none() && self.gap.is_none() && is_read
+    /// Asks for what is to be read, if something is.
+    fn ask(&mut self) {
+        let after = self.resumption.asks();
+        self.answer = after.map(|after| self.relay.ask(&self.user, after));
     }
 
     fn next(&mut self) -> Option<Result<Arc<Frame>, Gap>> {
-        if let Some(gap) = self.gap.take() {
-            return Some(Err(gap));
-        }
-        let (stretch, at) = self.stretch.as_mut()?;
-        let next = stretch.items.get(*at).map(|(_, item)| item.clone());
-        *at += 1;
-        match next {
-            Some(Item::Event(frame)) => return Some(Ok(frame)),
-            Some(Item::Gap(gap)) => return Some(Err(gap)),
-            Some(Item::End) => {
-                let before = (*at).checked_sub(2).map(|at| stretch.items[at].0);
-                self.last = Some(before.unwrap_or(stretch.after.offset));
-                self.answer = None;
-            }
-            None => {}
-        }
-        self.stretch = None;
-        None
-    }
-
-    fn read(&mut self, stretch: Option<Arc<Stretch>>) {
-        let Some(stretch) = stretch else {
-            return self.tell(GapReason::Backplane, None);
+        let gap = |reason, missed| Some(Err(Gap::new(reason, missed)));
+        let next = match self.resumption.next() {
+            Some(Ok(Item::Event(frame))) => Some(Ok(frame)),
+            Some(Ok(Item::Gap(gap))) => Some(Err(gap)),
+            Some(Err(Lack::Dropped(missed))) => gap(GapReason::Evicted, missed),
+            Some(Err(Lack::Unanswered)) => gap(GapReason::Backplane, None),
+            Some(Ok(Item::End)) | None => None,
         };
-        let after = self.seam.after();
-        match stretch.missing {
-            Missing::Messages(missed) if stretch.after == after => {
-                self.tell(GapReason::Evicted, Some(missed));
-            }
-            Missing::Unknown if stretch.after == after => self.tell(GapReason::Evicted, None),
-            Missing::Nothing | Missing::Messages(_) | Missing::Unknown => {}
+        if self.resumption.asks().is_none() {
+            self.answer = None;
         }
-        let is_read = |(offset, _): &(u64, _)| *offset <= after.offset;
-        let at = stretch.items.partition_point(is_read);
-        if self.seam.read(stretch.through) != Reading::Done {
-            self.answer = Some(self.relay.ask(&self.user, self.seam.after()));
-        }
-        self.stretch = Some((stretch, at));
-    }
-
-    fn tell(&mut self, reason: GapReason, missed: Option<u64>) {
-        self.gap = Some(Gap::new(reason, missed));
+        next
     }
 }
 
@@ -170,14 +138,14 @@ impl ResumeFilter<Arc<Frame>> for Returning {
             let Poll::Ready(answer) = Pin::new(receiver).poll(cx) else {
                 return Poll::Pending;
             };
-            reader.answer = None;
             // Nobody answers when the broadcaster has gone.
-            reader.read(answer.ok().flatten());
+            reader.resumption.answer(answer.ok().flatten());
+            reader.ask();
         }
     }
 
     fn last(&self) -> Option<u64> {
-        self.reader.as_ref()?.last
+        self.reader.as_ref()?.resumption.last()
     }
 
     fn widen(&mut self, gap: Gap, notices: u64) -> Option<Gap> {
@@ -196,10 +164,10 @@ impl ResumeFilter<Arc<Frame>> for Returning {
     }
 
     fn place(&self, channel: Position) -> Option<Position> {
-        let Some(reader) = &self.reader else {
-            return Some(channel);
-        };
-        reader.has_all().then(|| reader.seam.or(channel))
+        match &self.reader {
+            Some(reader) => reader.resumption.place(channel),
+            None => Some(channel),
+        }
     }
 
     fn pass(&mut self, frame: Arc<Frame>) -> Verdict<Arc<Frame>> {
@@ -221,7 +189,10 @@ impl ResumeFilter<Arc<Frame>> for Returning {
 impl fmt::Debug for Returning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Returning")
-            .field("seam", &self.reader.as_ref().map(|reader| &reader.seam))
+            .field(
+                "place",
+                &self.reader.as_ref().map(|reader| reader.resumption.asks()),
+            )
             .finish_non_exhaustive()
     }
 }

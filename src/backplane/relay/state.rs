@@ -14,7 +14,8 @@ use tokio::time::{Instant, timeout_at};
 use super::calls::{caught, guarded_until, lock};
 use super::interest::{self, Interests};
 use super::outbox::{Confirm, Outbox};
-use super::stretch::{Request, Stretch};
+use super::reads::{Item, Request};
+use super::stretch::Stretch;
 use super::{inbox, publish};
 use crate::backplane::{self, Backplane, BackplaneError, Cause, Level, Outbound};
 use crate::error::{RelayError, with_causes};
@@ -212,7 +213,7 @@ impl Relay {
         &self,
         user: &UserId,
         after: Position,
-    ) -> oneshot::Receiver<Option<Arc<Stretch>>> {
+    ) -> oneshot::Receiver<Option<Arc<Stretch<Item>>>> {
         let (answer, answered) = oneshot::channel();
         // If nobody takes it, nobody answers.
         drop(self.requests.send(Request {
