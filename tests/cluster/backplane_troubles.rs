@@ -67,6 +67,8 @@ struct Odd {
     published: Arc<Mutex<Vec<Instant>>>,
     /// Reads that go on at the same time, the most there were, and all.
     reads: Arc<[AtomicUsize; 3]>,
+    /// It counts each user's messages, as far as it says: new channels begin at the start of the log.
+    counts_users: bool,
     /// What it says besides.
     said: Mutex<Option<UnboundedReceiver<Event>>>,
 }
@@ -86,6 +88,7 @@ impl Odd {
             unheard: None,
             published: Arc::default(),
             reads: Arc::default(),
+            counts_users: false,
             said: Mutex::default(),
         }
     }
@@ -119,7 +122,14 @@ impl Backplane for Odd {
     }
 
     fn horizon(&self) -> Option<Position> {
-        self.node.horizon()
+        let horizon = self.node.horizon();
+        horizon.map(|horizon| match self.counts_users {
+            true => Position {
+                offset: 0,
+                ..horizon
+            },
+            false => horizon,
+        })
     }
 
     fn max_body(&self) -> usize {
@@ -613,6 +623,41 @@ async fn a_repair_that_outlives_its_log_does_not_make_the_channel_deaf() {
     sleep(Duration::from_secs(35)).await;
     hub.broadcast("ann", &text("new")).expect("kept");
     assert_eq!(data(&mut tab).await, "new");
+}
+
+/// The channel is opened again behind the place after which the log is being read.
+#[tokio::test(start_paused = true)]
+async fn a_repair_that_outlives_its_channel_leaves_nothing_out() {
+    let engine = InProcess::new(Level::Replayable);
+    let node = Odd {
+        counts_users: true,
+        ..Odd::new(engine.node())
+    };
+    let hub: Hub = GenericBroadcaster::builder()
+        .backplane(node)
+        .history(History::new(100).linger(Duration::ZERO))
+        .build()
+        .expect("valid settings");
+    let mut tab = hub.register_when_ready("ann").await.expect("room");
+    let mut ids = Vec::new();
+    for number in 1..=3 {
+        hub.broadcast("ann", &text(&number.to_string()))
+            .expect("kept");
+        let event = item(&mut tab).await.expect("nothing is lost");
+        ids.push(id(&event));
+    }
+    engine.lose_sends(1);
+    for number in 4..=5 {
+        hub.broadcast("ann", &text(&number.to_string()))
+            .expect("kept");
+    }
+    // The last one shows that one is missing, and a read takes 20 ms.
+    sleep(Duration::from_millis(15)).await;
+    drop(tab);
+    let mut tab = hub.resume("ann", &ids[0]).expect("room");
+    for number in 2..=5 {
+        assert_eq!(data(&mut tab).await, number.to_string());
+    }
 }
 
 /// The engine answers others meanwhile.

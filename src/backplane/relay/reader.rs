@@ -14,6 +14,7 @@
 //! [`Reads`](super::reads::Reads) says what has happened and when, and does what follows from it. `tests/relay_model` drives
 //! the same code through every order of faults, up to a bound.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -272,12 +273,6 @@ impl<U: Clone + Ord, T: Ticket, I> Reader<U, T, I> {
         let patience = self.patience;
         let is_done = match answer {
             Err(Failure::Closed) => true,
-            // The channel has gone over to another log meanwhile, and lacks something of that one.
-            Ok(_) if read.until.is_some_and(|until| until.epoch != after.epoch) => false,
-            Ok(part) if part.head.epoch != after.epoch => {
-                copies.with(&key.0, |copy| copy.follow());
-                true
-            }
             Err(Failure::Failed) => {
                 let is_over = read.fail(now, self.answered) >= patience;
                 if let Some(until) = read.until.filter(|_| is_over) {
@@ -290,19 +285,26 @@ impl<U: Clone + Ord, T: Ticket, I> Reader<U, T, I> {
             }
             Ok(part) => {
                 (self.answered, self.read_answered) = (now, now);
-                read.answer(now, part.through.offset > after.offset);
-                let through = part.through.offset;
-                let until = read.reach(now, part.head);
-                copies.with(&key.0, |copy| append(copy, part));
-                let is_over = now.saturating_sub(read.since) >= patience;
-                if through < until.offset && is_over {
-                    // Promised and not given: the log has dropped it, perhaps.
-                    let lacks = |copy: &mut dyn LogCopy<M>| {
-                        copy.tell_missing(None, Place::up_to(until));
-                    };
-                    copies.with(&key.0, lacks);
+                let (through, head) = (part.through.offset, part.head);
+                let is_here = copies.with(&key.0, |copy| append(copy, after, part));
+                if is_here != Some(true) {
+                    // It is read again from where the channel is, if there is one.
+                    false
+                } else if head.epoch != after.epoch {
+                    true
+                } else {
+                    read.answer(now, through > after.offset);
+                    let until = read.reach(now, head);
+                    let is_over = now.saturating_sub(read.since) >= patience;
+                    if through < until.offset && is_over {
+                        // Promised and not given: the log has dropped it, perhaps.
+                        let lacks = |copy: &mut dyn LogCopy<M>| {
+                            copy.tell_missing(None, Place::up_to(until));
+                        };
+                        copies.with(&key.0, lacks);
+                    }
+                    through >= until.offset || is_over
                 }
-                through >= until.offset || is_over
             }
         };
         self.go_on(key, is_done);
@@ -415,8 +417,17 @@ impl<T: Ticket> Read<T> {
     }
 }
 
-/// Appends what the log has after a channel's place.
-fn append<M>(copy: &mut dyn LogCopy<M>, part: Part<M>) {
+/// Appends what the log has after a place, or goes over to the log that there is. `false` if the channel is not there: it has
+/// gone over to another log, or was closed and opened again further back. It would leave out what is in between.
+fn append<M>(copy: &mut dyn LogCopy<M>, after: Position, part: Part<M>) -> bool {
+    let place = copy.place().and_then(|place| place.compare(after));
+    if place.is_none_or(Ordering::is_lt) {
+        return false;
+    }
+    if part.head.epoch != after.epoch {
+        copy.follow();
+        return true;
+    }
     let first = part.messages.first();
     // Up to here it is missing, if it is.
     let missing = Position {
@@ -433,6 +444,7 @@ fn append<M>(copy: &mut dyn LogCopy<M>, part: Part<M>) {
         copy.append(message, Place::up_to(position));
     }
     copy.catch_up(part.through);
+    true
 }
 
 /// Answers streams.
