@@ -1,16 +1,16 @@
-//! The end of a channel's events: streams end behind the last of them, and who comes later gets what is kept, then the end.
+//! The end of a channel's events: streams end after the last one, and a later stream gets what is kept, then the end.
 //!
-//! That it is complete stands in the log, under whose lock events are appended: so what is appended is in front of the end. And
-//! each connection finishes: those that have begun by then are told by whoever completes the channel, the others find it out
-//! when they begin. One that has begun has its feed installed, so being told to finish cannot cost it what it has to read.
+//! The log has the mark of completion, under the lock that events are appended under: so every appended event is before the
+//! end. Then each connection finishes: `complete` asks those that have begun, and the others find the mark when they begin. A
+//! connection that has begun has its feed installed, so finishing costs it nothing that it has to read.
 
 use super::{Accepted, Roster};
 use crate::end::EndReason;
 use crate::position::Place;
 
 impl<T: Clone + Send + 'static> Roster<T> {
-    /// Takes no event any more from now on, and ends the streams behind the last one; says how many these are. The engine's log
-    /// says so at this place, if it is one of that. See [`Log::complete`](super::Log).
+    /// Refuses events from now on, and ends the streams after the last event; the result says how many these are. `place` is
+    /// where the engine's log has the end, if it does. See [`Log::complete`](super::Log).
     pub(crate) fn complete(&self, place: Option<Place>, last: Option<u64>) -> Accepted {
         let Some(log) = self.log() else {
             return Accepted::Elsewhere;
@@ -27,7 +27,7 @@ impl<T: Clone + Send + 'static> Roster<T> {
         Accepted::Delivered(self.len())
     }
 
-    /// Whether no event comes any more.
+    /// Whether no more events are taken.
     pub(crate) fn is_complete(&self) -> bool {
         self.log().is_some_and(|log| log.is_complete())
     }

@@ -1,30 +1,31 @@
-//! One connection: its receiving side, and how it is brought to an end from outside.
+//! One connection: its receiving side, and how other threads end it.
 //!
-//! Its phase only ever moves on:
+//! Its phase only moves forward:
 //!
 //! - Open: the stream yields what is broadcast, and waits for more.
-//! - Finishing: the stream yields what was broadcast before, and ends where it would wait, or behind as many later events
-//!   as the ring holds. Somebody asked it to.
-//! - Ended: the stream yields nothing more. Somebody ended it, or it has finished, or it was dropped.
+//! - Finishing, asked for by `finish`: the stream yields what was broadcast before. It ends where it would wait for more, at
+//!   the latest after as many further events as the ring holds.
+//! - Ended, by `end`, `cut` or `conclude`: the stream yields nothing more.
 //!
-//! Whatever first moves it on from Open also sets the reason, in the same step.
+//! The call that first moves it out of Open also sets the reason, in the same step.
 //!
 //! Invariants:
 //!
-//! 1. Ended is final. It is set before the feed is taken, so whoever finds the feed gone or taken finds it set.
-//! 2. The feed is dropped as soon as the connection ends, whether or not its stream is ever polled again: an event that
-//!    nobody will read must not be kept in the ring for it.
-//! 3. Nobody waits for the reader. The stream that polls meets there the call that ends it, and the attendant that reads in
-//!    its place; whoever comes second leaves the rest to the first. So whoever has used the feed looks at the phase after
-//!    letting go of it. A lock that is waited for would be simpler, and no faster where it was measured. But a poll clones and
-//!    drops wakers, which is code of the executor: if that ended this very connection, it would wait for itself.
-//! 4. Two wakers, for two waits. A stream that waits for an event leaves one with the reader; a request to finish takes it,
-//!    and the stream leaves another when it waits again. Whoever waits for the client to take what the stream has yielded
-//!    polls no stream, and leaves one of its own, which only a cut takes.
-//! 5. A stream that finishes looks into the feed after it learned that it shall, so that it misses nothing from before. Nor
-//!    does it take "not yet" for the end when its task has had its turn: the feed says so then whatever there is.
-//! 6. A phase other than Open has a reason, which is final. Its ring ends only after that: whoever takes the ring away first
-//!    finishes or cuts the connections that read from it.
+//! 1. Ended is final. It is set before the feed is taken out, so a stream that finds its feed taken out finds it set.
+//! 2. The feed is dropped as soon as the connection ends, whether or not its stream is ever polled again: the ring must not
+//!    keep an event for a stream that will not read it.
+//! 3. No thread waits for the reader. Three kinds meet in its cell: the stream that polls, an attendant that reads in its
+//!    place, and a call that ends the connection. One that finds the cell taken leaves its work to the holder, so each holder
+//!    looks at the phase after letting go (`look_again`). A blocking lock would be simpler, and was measured to be no faster.
+//!    It could also deadlock: a poll clones and drops wakers, which runs code of the executor, and that may end this very
+//!    connection.
+//! 4. Two wakers, for two waits. A stream that waits for an event leaves its waker in the reader; a request to finish takes
+//!    it, and the stream leaves another when it waits again. A server task that waits for the client to take what the stream
+//!    has yielded does not poll the stream; it leaves its own waker in `watcher`, which only a cut takes.
+//! 5. A stream looks into the feed after it has seen Finishing, so that it misses nothing sent before. And it does not take
+//!    `Pending` for the end when its task has no coop budget left: the feed is then pending whatever it holds.
+//! 6. A phase other than Open has a reason, which is final. The ring ends only after that: the call that retires the ring
+//!    first finishes or cuts the connections that read from it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -41,33 +42,32 @@ use crate::id::ConnectionId;
 use crate::position::Position;
 use crate::sync::{self, AtomicUsize, Mutex, TryCell, contain, has_turn, spin_loop};
 
-/// Bits of the phase. Ended outweighs finishing; cut says that it was ended from outside, and never stands without ended.
+/// Bits of the phase. Ended outweighs finishing. Cut means ended from outside, and is never set without ended.
 const FINISHING: usize = 1;
 pub(super) const ENDED: usize = 2;
 const CUT: usize = 4;
-/// The reason stands above these, as its number plus one.
+/// The bits above these hold the reason, as its number plus one.
 const REASON: u32 = 3;
 
 pub(crate) struct Connection<T> {
-    /// Whether the user's cap leaves it out.
+    /// Whether the user's cap does not count it.
     is_observer: bool,
     id: ConnectionId,
     since: Instant,
-    /// Events lost to lag. Written by the stream alone, read by whoever asks; it decides nothing, so it is relaxed.
+    /// Events lost to lag. Only the stream writes it. Relaxed: it decides nothing.
     lagged: AtomicU64,
-    /// How many of the channel's events it has read or lost; the largest number as long as it does not read yet, so that
-    /// it is not behind. Relaxed like the above, but for the step from there (`begin_at`).
+    /// How many of the channel's events it has read or lost; `u64::MAX` until it begins to read, so that it is not behind.
+    /// Relaxed like the above, but for the store that begins (`begin_at`).
     position: sync::AtomicU64,
-    /// The position where a stream that finishes ends at the latest; the largest number before it knows. Written and read by
-    /// the stream alone.
+    /// The position where a finishing stream ends at the latest; `u64::MAX` until that is known. Only the stream uses it.
     last: AtomicU64,
-    /// When it is to end, if ever. Set before its stream is first polled.
+    /// Its deadline, if it has one. Set before its stream is first polled.
     expires: OnceLock<Instant>,
-    /// When it was first seen to be too far behind, on the clock of whoever sweeps; zero if it is not.
+    /// When a sweep first saw it too far behind, on the sweep's clock; zero if it is not.
     behind_since: AtomicU64,
     pub(super) phase: AtomicUsize,
     pub(super) reader: TryCell<Reader<T>>,
-    /// The task that waits for the client, and gives that up when it learns of a cut (invariant 4).
+    /// The server task that waits for the client until a cut wakes it (invariant 4).
     watcher: Mutex<Option<Waker>>,
 }
 
@@ -93,7 +93,7 @@ impl<T: Clone + Send + 'static> Connection<T> {
         }
     }
 
-    /// One that looks on and is not the user's own: the user's cap does not count it.
+    /// An observer, which is not the user's own: the user's cap does not count it.
     pub(crate) fn observer(id: ConnectionId) -> Self {
         Self {
             is_observer: true,
@@ -117,7 +117,7 @@ impl<T: Clone + Send + 'static> Connection<T> {
         self.lagged.load(Ordering::Relaxed)
     }
 
-    /// Says when it is to end, and answers when it will: the first call decides.
+    /// Sets its deadline, and returns the one that holds: the first call decides.
     pub(crate) fn expire_at(&self, at: Instant) -> Instant {
         *self.expires.get_or_init(|| at)
     }
@@ -131,7 +131,8 @@ impl<T: Clone + Send + 'static> Connection<T> {
         head.saturating_sub(self.position.load(Ordering::Relaxed))
     }
 
-    /// Counts what the stream has read or lost. Nobody else writes the position once there is a stream.
+    /// Counts what the stream, or an attendant in its place, has read or lost. Only these write the position once there is a
+    /// stream.
     pub(super) fn advance(&self, events: u64) {
         let position = self.position.load(Ordering::Relaxed);
         self.position.store(position + events, Ordering::Relaxed);
@@ -150,9 +151,10 @@ impl<T: Clone + Send + 'static> Connection<T> {
         }
     }
 
-    /// Whether it reads from the channel.
+    /// Whether it has begun to read from the channel.
     pub(super) fn has_begun(&self) -> bool {
-        // Pairs with the release in `begin_at`: the feed of one that has begun is installed, and nobody is in the reader for that.
+        // Pairs with the release in `begin_at`: the feed of a connection that has begun is installed, and `install` has left
+        // the reader.
         self.position.load(Ordering::Acquire) != u64::MAX
     }
 
@@ -161,13 +163,13 @@ impl<T: Clone + Send + 'static> Connection<T> {
         self.position.store(head, Ordering::Release);
     }
 
-    /// Notes whether it is too far behind, and answers for how long it has been, in the unit of `now`, which begins at 1.
+    /// Notes whether it is too far behind, and returns for how long it has been, in the unit of `now`, which begins at 1.
     pub(crate) fn note_behind(&self, too_far: bool, now: u64) -> u64 {
         if !too_far {
             self.behind_since.store(0, Ordering::Relaxed);
             return 0;
         }
-        // One sweep at a time is usual; two at once would at worst note the later of two moments.
+        // Sweeps usually run one at a time; two in parallel would at worst note the later of two moments.
         match self.behind_since.load(Ordering::Relaxed) {
             0 => {
                 self.behind_since.store(now, Ordering::Relaxed);
@@ -179,8 +181,8 @@ impl<T: Clone + Send + 'static> Connection<T> {
 
     /// Gives the connection what it will read from. Done by the call that registers it, before its stream exists.
     pub(super) fn install(&self, feed: Feed<T>, replay: Option<Box<Replay<T>>>) {
-        // If the cell is taken, the connection is being ended already, or asked to finish before it began: the feed is not
-        // needed, and dropped here. Its stream ends at the first poll.
+        // If the cell is taken, another call is ending the connection, or asking it to finish before it began: the feed is
+        // not needed, and dropped here. The stream ends at its first poll.
         let replaced = self.reader.try_with(|reader| {
             reader.replay = replay;
             reader.feed.replace(feed)
@@ -191,7 +193,7 @@ impl<T: Clone + Send + 'static> Connection<T> {
 
     /// Sets whether the newest event of each key stands for those before it that were lost.
     pub(crate) fn coalesce(&self, coalesces: bool) {
-        // Called before its stream is first polled. If somebody else is in there, it is to end that.
+        // Called before its stream is first polled. If the cell is taken, another call is ending the stream.
         self.reader.try_with(|reader| {
             if let Some(replay) = &mut reader.replay {
                 replay.coalesce(coalesces);
@@ -200,9 +202,9 @@ impl<T: Clone + Send + 'static> Connection<T> {
         self.look_again();
     }
 
-    /// Where its stream is in the history, if that has read everything. For the stream itself.
+    /// The stream's position in the history, if it has read everything. Called by the stream.
     pub(crate) fn place(&self) -> Option<Position> {
-        // If somebody else is in there, it is to end that.
+        // If the cell is taken, another call is ending the stream.
         let place = self.reader.try_with(|reader| match reader.left {
             Some(_) => None,
             None => reader.replay.as_ref()?.place(),
@@ -211,8 +213,8 @@ impl<T: Clone + Send + 'static> Connection<T> {
         place.flatten()
     }
 
-    /// The next event, from a ring of this capacity. `None` once the connection has ended, or the ring has and all of it has
-    /// been read. `head` says how many events have been sent; it is asked after the phase.
+    /// The next event, from a ring of this capacity. `None` once the connection has ended, or the ring has ended and been
+    /// read. `head` returns how many events have been sent; it is called after the phase is loaded.
     pub(crate) fn poll_next(
         &self,
         cx: &mut Context<'_>,
@@ -259,19 +261,19 @@ impl<T: Clone + Send + 'static> Connection<T> {
                     }
                     return Poll::Ready(Some(Err(lost)));
                 }
-                // Somebody is in there for an instant, to wake us for a request to finish: come back when that is done.
+                // Another call holds the cell for an instant, to wake us for a request to finish: poll again.
                 None if phase & ENDED == 0 => {
                     spin_loop();
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                // The ring has ended, and why stands in the phase (invariant 6).
+                // The ring has ended, and the phase has the reason (invariant 6).
                 Some(Poll::Ready(None)) => {
                     self.conclude();
                     return Poll::Ready(None);
                 }
                 None => return Poll::Ready(None),
-                // With no turn left it is woken at once, and looks again (invariant 5).
+                // Without coop budget the task is woken immediately, and polls again (invariant 5).
                 Some(Poll::Pending) if phase == 0 || !has_turn() => return Poll::Pending,
                 Some(Poll::Pending) if finishes => {
                     self.conclude();
@@ -283,20 +285,19 @@ impl<T: Clone + Send + 'static> Connection<T> {
         }
     }
 
-    /// Whether a stream that does not read yet is to end, or to end once it has read what there is. If not, it is woken when
-    /// it is.
+    /// Whether a stream that does not read yet has ended or is asked to finish. If not, its task is woken when that changes.
     pub(crate) fn is_told_to_end(&self, cx: &mut Context<'_>) -> bool {
         let kept = self.reader.try_with(|reader| reader.keep(cx));
         if kept.is_none() {
-            // Somebody is in there for an instant, to end it or to wake it: come back when that is done.
+            // Another call holds the cell for an instant, to end the stream or to wake it: poll again.
             cx.waker().wake_by_ref();
         }
         let phase = self.look_again();
-        // A channel that is complete ends its streams behind everything, also behind what they read elsewhere.
+        // A complete channel ends its streams after everything, also after what they read elsewhere.
         phase & ENDED != 0 || (phase != 0 && self.end_reason() != Some(EndReason::Completed))
     }
 
-    /// Moves the phase on. The reason is set unless there is one already.
+    /// Sets flags of the phase, and the reason unless there is one already.
     ///
     /// Open is zero, so only the first exchange can succeed, and every later caller finds a reason (invariant 6). In either case
     /// the phase is touched by a read-modify-write, which `look_again` relies on.
@@ -310,8 +311,8 @@ impl<T: Clone + Send + 'static> Connection<T> {
         }
     }
 
-    /// Why it ends or has ended; `None` while it is open. Final, and nothing else is read on account of it, so it is relaxed:
-    /// whoever has seen the end has seen this value or moved on from it.
+    /// Why it ends or has ended; `None` while it is open. Final. Relaxed: no other memory is read because of it, and a thread
+    /// that has seen the end reads that value of the phase or a later one, which has the same reason.
     pub(crate) fn end_reason(&self) -> Option<EndReason> {
         let number = self.phase.load(Ordering::Relaxed) >> REASON;
         EndReason::ALL.get(number.checked_sub(1)?).copied()
@@ -319,31 +320,31 @@ impl<T: Clone + Send + 'static> Connection<T> {
 
     /// Asks the stream to end once it has yielded what was broadcast before this call.
     pub(crate) fn finish(&self, reason: EndReason) {
-        // Whoever sees that it shall finish finds in the ring what was broadcast before.
+        // Pairs with the acquire in `poll_next`: a stream that sees Finishing finds in the ring what was broadcast before.
         self.advance_to(FINISHING, reason);
         let waker = self.reader.try_with(|reader| reader.waker.take());
-        // The stream may have seen it, and have ended while we were in there (invariant 3).
+        // The stream may have seen Finishing, and have ended while we held the cell (invariant 3).
         self.look_again();
         if let Some(waker) = waker.flatten() {
             contain(|| waker.wake());
         }
     }
 
-    /// Ends the connection: its stream yields `None` from now on. For the stream itself, whose last words are worth
-    /// waiting for.
+    /// Ends the connection: its stream yields `None` from now on. Called by the stream: the server still waits until the
+    /// client has what it has yielded.
     pub(crate) fn end(&self, reason: EndReason) {
         self.advance_to(ENDED, reason);
         self.release();
     }
 
-    /// The same for a stream that was asked to finish, and has.
+    /// Ends a connection that has its reason: its stream has finished, or its ring has ended.
     pub(crate) fn conclude(&self) {
         self.phase.fetch_or(ENDED, Ordering::AcqRel);
         self.release();
     }
 
-    /// Ends the connection from outside: nor is what its stream has yielded already waited for much longer. Wakes the
-    /// stream's task, and the one that [watches](Self::watch). May be called at any time, again and again.
+    /// Ends the connection from outside: the server does not wait much longer for the client to take what the stream has
+    /// yielded. Wakes the stream's task and the one that [watches](Self::watch). May be called at any time, and repeatedly.
     pub(crate) fn cut(&self, reason: EndReason) {
         self.advance_to(ENDED | CUT, reason);
         self.release();
@@ -353,8 +354,8 @@ impl<T: Clone + Send + 'static> Connection<T> {
         }
     }
 
-    /// Has a task woken when the connection is cut. Ask [`is_over`](Self::is_over) afterwards: a cut that came before is
-    /// seen there, since either this finds the lock that the cut let go of, or the cut finds the waker.
+    /// Wakes this task when the connection is cut. Ask [`is_over`](Self::is_over) afterwards: either `cut` locks after us and
+    /// finds the waker, or it locks before us and `is_over` sees the cut.
     #[allow(dead_code, reason = "asked by the server, which is a feature")]
     pub(crate) fn watch(&self, waker: &Waker) {
         let is_kept =
@@ -362,26 +363,27 @@ impl<T: Clone + Send + 'static> Connection<T> {
         if self.watcher.with(is_kept) {
             return;
         }
-        // What clones and drops a waker is the executor's: it does not run under the lock.
+        // Cloning and dropping a waker runs the executor's code: not under the lock.
         let waker = waker.clone();
         let replaced = self.watcher.with(|kept| kept.replace(waker));
         drop(replaced);
     }
 
-    /// Whether what its stream has yielded is worth waiting for no more: it was cut, or its time is up. A stream that ends
-    /// by itself is not over in this sense, for its last words may still be on their way.
+    /// Whether the server no longer waits for the client to take what the stream has yielded: the connection was cut, or its
+    /// deadline has passed. A stream that ends by itself is not over in this sense: its last events may still be on their
+    /// way.
     #[allow(dead_code, reason = "asked by the server, which is a feature")]
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         // Pairs with the release in `cut`.
         self.phase.load(Ordering::Acquire) & CUT != 0 || self.is_expired(now)
     }
 
-    /// When its time is up, if ever.
+    /// Its deadline, if it has one.
     pub(crate) fn expires(&self) -> Option<Instant> {
         self.expires.get().copied()
     }
 
-    /// Drops the feed and wakes the stream, unless the stream is in there right now.
+    /// Drops the feed and wakes the stream, unless the cell is taken: its holder then does so in `look_again`.
     fn release(&self) {
         let taken = self.reader.try_with(|reader| {
             (
@@ -399,13 +401,13 @@ impl<T: Clone + Send + 'static> Connection<T> {
         }
     }
 
-    /// The phase after having used the reader; drops the feed if the connection has ended meanwhile.
+    /// The phase after the reader was used; drops the feed if the connection has ended meanwhile.
     ///
-    /// Both the stream and whoever moves the phase on do two things, each in its own order: the stream lets go of the
-    /// reader, then looks at the phase; the other sets the phase, then looks into the reader. Neither may miss the
-    /// other, or a feed would stay, or a stream would sleep on. So both touch the phase by a read-modify-write, and
-    /// these stand in one order. Ours after the other: we see the new phase. Ours before: the other reads what we wrote,
-    /// so it sees the reader let go of, and finds there what is to be dropped and woken.
+    /// Two threads each do two things. The stream lets go of the reader, then looks at the phase. The ending call sets the
+    /// phase, then looks into the reader. If each missed the other, a feed would stay, or a stream would sleep on. So both
+    /// access the phase by a read-modify-write, and all of these have one order. If ours is later, we see the new phase. If
+    /// ours is earlier, the ending call reads what we wrote: it sees the reader free, and finds there the feed to drop and
+    /// the waker to wake.
     pub(super) fn look_again(&self) -> usize {
         let phase = self.phase.fetch_or(0, Ordering::AcqRel);
         if phase & ENDED != 0 {
@@ -418,12 +420,12 @@ impl<T: Clone + Send + 'static> Connection<T> {
 /// What a feed yields.
 pub(super) type Item<T> = Option<Result<T, Box<Missed>>>;
 
-/// What the stream reads from, and the task that waits for the next event.
+/// What the stream reads from, and the waker of its task.
 pub(super) struct Reader<T> {
-    /// What an attendant has left to the stream.
+    /// An item that an attendant took from the feed and left to the stream.
     pub(super) left: Option<Box<Item<T>>>,
     pub(super) feed: Option<Feed<T>>,
-    /// Where the channel has a log.
+    /// `Some` where the channel has a log.
     replay: Option<Box<Replay<T>>>,
     pub(super) waker: Option<Waker>,
 }

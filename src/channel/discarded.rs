@@ -2,10 +2,10 @@
 
 use crate::sync::contain;
 
-/// Drops its events one by one; one whose drop panics keeps no other, and no caller, from going on.
+/// Drops its events one by one; a panic in one drop neither stops the others nor reaches the caller.
 ///
-/// Made before the lock is taken. An append takes out two events at most in the usual case, the oldest of the history and
-/// the one that it replaces under its key: these need no allocation.
+/// Made before the lock is taken. An append usually takes out two events at most, the oldest of the history and the one that
+/// it replaces under its key: these need no allocation.
 pub(super) struct Discarded<T> {
     few: [Option<T>; 2],
     many: Vec<T>,

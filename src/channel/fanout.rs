@@ -1,4 +1,4 @@
-//! The channel itself: what is sent to those on its roster.
+//! The channel itself: subscribes connections and sends events to them.
 
 use std::sync::Arc;
 
@@ -16,7 +16,8 @@ pub(crate) struct Channel<T> {
 }
 
 impl<T: Clone + Send + 'static> Channel<T> {
-    /// A channel whose first connection is counted before anybody else can see it. It is [admitted](Self::admit) next.
+    /// A channel with its first connection on the roster, before other threads can see it. [`admit`](Self::admit) is called
+    /// next.
     pub(crate) fn open(
         user: UserId,
         hash: u64,
@@ -29,8 +30,8 @@ impl<T: Clone + Send + 'static> Channel<T> {
         }
     }
 
-    /// Adds a connection. It is counted first and subscribed then: the other way round, an event could be counted as
-    /// having reached a connection that is refused in the end.
+    /// Adds a connection: first to the roster, then to the ring. In the other order, an event could count as having reached a
+    /// connection that is then refused.
     pub(crate) fn join(
         &self,
         connection: &Arc<Connection<T>>,
@@ -41,18 +42,18 @@ impl<T: Clone + Send + 'static> Channel<T> {
         Ok(self.subscribe(connection, resume, &ring))
     }
 
-    /// Subscribes the connection that the channel was opened with, before anybody else can see it.
+    /// Subscribes the connection that the channel was opened with, before other threads can see the channel.
     pub(crate) fn admit(&self, connection: &Connection<T>, resume: Resume) -> Welcome {
         let current = self.roster.current();
         let ring = current.ring().expect("nobody has closed it");
         self.subscribe(connection, resume, ring)
     }
 
-    /// Subscribes a connection that is counted to the ring that it was counted with. A client that comes back from an unknown
-    /// place is told so.
+    /// Subscribes a connection to the ring that `attach` returned for it. A client that resumes from an unknown position gets
+    /// a gap.
     fn subscribe(&self, connection: &Connection<T>, resume: Resume, ring: &Ring<T>) -> Welcome {
-        // Read before subscribing: a notice sent in between counts as not seen, so a later lag may be reported as wider than it
-        // was, never as narrower.
+        // Read before subscribing: a notice sent in between counts as not seen, so a later lag may be reported as larger than
+        // it was, never as smaller.
         let notices = self.roster.notices();
         let Some(log) = self.roster.log() else {
             connection.install(ring.subscribe(), None);
@@ -60,7 +61,8 @@ impl<T: Clone + Send + 'static> Channel<T> {
             connection.begin_at(self.roster.head());
             let gap = match resume {
                 Resume::Fresh => None,
-                // Nothing is kept. Read after subscribing as well: one that is on its way may be taken for gone.
+                // Nothing is kept. Read after subscribing as well: an event sent in between may be reported as evicted, and
+                // still arrive.
                 Resume::Start => (self.roster.head() > 0).then_some(GapReason::Evicted),
                 Resume::After(_) | Resume::Unknown => Some(GapReason::Epoch),
             };
@@ -74,8 +76,8 @@ impl<T: Clone + Send + 'static> Channel<T> {
         let position = joined.replay.position();
         connection.install(joined.feed, Some(Box::new(joined.replay)));
         connection.begin_at(position);
-        // Whoever completes the channel sets that under the log's lock, and then has those finish that have begun. We begin and
-        // then ask under that lock. Before it: the other sees that we have begun. After it: we see that it is complete.
+        // `complete` marks the log under its lock, then asks connections that have begun to finish. We begin, then ask the
+        // log under that lock. If we lock first, `complete` sees that we have begun. If it locks first, we see the mark.
         if log.is_complete() {
             connection.finish(EndReason::Completed);
         }
@@ -94,8 +96,8 @@ impl<T: Clone + Send + 'static> Channel<T> {
         self.roster.log().is_some_and(|log| log.has_ids())
     }
 
-    /// Appends what `make` makes of its id, and sends it to every connection that is subscribed. `make` is called once at most:
-    /// with a log under its lock, and only if it is its turn. What it owns is dropped after that.
+    /// Appends the event that `make` returns for its id, and sends it to every subscribed connection. `make` is called at
+    /// most once: with a log, under its lock, and only if the event's turn has come. What `make` owns is dropped after that.
     pub(crate) fn append(
         &self,
         origin: Origin<T>,
@@ -110,7 +112,7 @@ impl<T: Clone + Send + 'static> Channel<T> {
         }
     }
 
-    /// Where it is in its history, if it has one.
+    /// The channel's position in its history, if it has one.
     pub(crate) fn place(&self) -> Option<Position> {
         self.roster.log()?.place()
     }
@@ -121,7 +123,7 @@ impl<T: Clone + Send + 'static> Channel<T> {
         log.map_or(Standing::Level, |log| log.compare(newest, through))
     }
 
-    /// The engine's log has nothing up to this place that is not here.
+    /// Notes that the channel has all that the engine's log has up to this place.
     pub(crate) fn catch_up(&self, place: Position) {
         if let Some(log) = self.roster.log() {
             log.catch_up(place);
@@ -129,11 +131,11 @@ impl<T: Clone + Send + 'static> Channel<T> {
     }
 }
 
-/// Sends an event, or one and a notice before it, under the log's lock if there is a log. What that does to the service, streams
-/// that wake and other events that are dropped, follows when this is dropped: after the lock was released.
+/// Sends an event, or a notice and then an event, under the log's lock if there is a log. Wakes the streams and drops
+/// overwritten events, which runs code of the service, only when this is dropped: after the lock is released.
 pub(super) struct Delivery<'a, T: Clone + Send + 'static> {
     roster: &'a Roster<T>,
-    /// What was sent to, and the event if nobody is there for it.
+    /// The state that each was sent to, and the event if no stream was there to receive it.
     sent: [Option<(Current<T>, Option<T>)>; 2],
 }
 
@@ -145,7 +147,7 @@ impl<'a, T: Clone + Send + 'static> Delivery<'a, T> {
         }
     }
 
-    /// Sends it to the ring that there is now, and says to how many streams that is.
+    /// Sends it to the current ring, and returns how many streams it reaches.
     pub(super) fn send(&mut self, event: T, label: Label<'_>) -> usize {
         if label.is_notice {
             self.roster.add_notice();
@@ -178,13 +180,13 @@ impl<T: Clone + Send + 'static> Drop for Delivery<'_, T> {
 /// What a connection begins with.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Welcome {
-    /// What its client is to be told first.
+    /// The gap to report to its client first.
     pub(crate) gap: Option<Gap>,
-    /// Where it begins, if positions have ids.
+    /// Its cursor, if events have ids.
     pub(crate) cursor: Option<Position>,
-    /// Where the client is in the engine's log, and up to where it needs what that has. `None` for one that begins with what
-    /// comes.
+    /// The client's position in the engine's log, and the position up to which it has to read that log. `None` for a stream
+    /// that begins with live events.
     pub(crate) log: Option<(Position, Position)>,
-    /// How many notices of gaps are behind it.
+    /// How many gap notices were sent before it began.
     pub(crate) notices: u64,
 }

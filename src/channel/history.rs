@@ -1,14 +1,14 @@
-//! What is kept for clients that come back: the settings.
+//! The settings of what is kept for clients that come back.
 
 use std::time::Duration;
 
-/// How much of each user's events is kept, so that a client that reconnects continues where it was. For
+/// How many of each user's events are kept, so that a client that reconnects continues where it was. For
 /// [`Builder::history`](crate::Builder::history).
 ///
-/// Each event then has an id, `<epoch>-<offset>`, which takes the place of an id that the event brings itself. A client
-/// that names the last one it saw ([`resume`](crate::GenericBroadcaster::resume)) gets what came after it. What the
-/// history has dropped is announced as a [`Gap`](crate::Gap), with its exact size. A stream that falls behind its ring
-/// reads from the history too, so with a history a small ring is safe.
+/// Each event then has an id, `<epoch>-<offset>`, which replaces an id that the event brings itself. A client that names the
+/// last id it saw ([`resume`](crate::GenericBroadcaster::resume)) gets what came after it. Events that the history has
+/// dropped are reported as a [`Gap`](crate::Gap), with their exact number. A stream that falls behind its ring reads from the
+/// history too, so with a history a small ring is safe.
 ///
 /// # Memory
 ///
@@ -19,8 +19,9 @@ use std::time::Duration;
 ///
 /// # Time
 ///
-/// Who has been away for too long, and events that are too old, are found by [sweeps](crate::GenericBroadcaster::sweep):
-/// let the builder [spawn them](crate::Builder::sweep_every) or call them. The bounds in numbers and bytes hold at any time.
+/// [Sweeps](crate::GenericBroadcaster::sweep) remove events that are too old and the histories of users who have been away
+/// for too long: let the builder [spawn them](crate::Builder::sweep_every) or call them. The bounds in numbers and bytes hold
+/// at any time.
 ///
 /// ```
 /// use std::time::Duration;
@@ -64,20 +65,20 @@ impl History {
         }
     }
 
-    /// How many bytes are kept of each user's events. Default 1 MiB. An event that is larger is not kept at all, but sent.
+    /// How many bytes are kept of each user's events. Default 1 MiB. A larger event is sent, but not kept.
     pub fn bytes(mut self, bytes: usize) -> Self {
         self.bytes = bytes;
         self
     }
 
-    /// For how long an event is kept, under its key as well. Default `None`: until it is one too many.
+    /// For how long an event is kept, under its key as well. Default `None`: until another bound removes it.
     pub fn age(mut self, age: impl Into<Option<Duration>>) -> Self {
         self.age = age.into();
         self
     }
 
     /// For how long a user's history is kept after the last of the user's connections has gone. Default 60 seconds. What
-    /// is broadcast meanwhile is kept too. Afterwards a client that comes back is told so, by a gap without a number.
+    /// is broadcast meanwhile is kept too. Afterwards a client that comes back gets a gap without a number.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.linger = linger;
         self
@@ -91,9 +92,9 @@ impl History {
         self
     }
 
-    /// How many users may be away and have a history nevertheless. Default 10,000. Each [`Hold`](crate::Hold) counts as one,
-    /// whether or not somebody is connected, and is refused while there are as many. While there are as many, the history of
-    /// a user who goes is forgotten at once.
+    /// How many users who are away may have a history. Default 10,000. Each [`Hold`](crate::Hold) counts as one, whether or
+    /// not the user is connected. At the limit, a hold is refused, and the history of a user who leaves is forgotten
+    /// immediately.
     pub fn away_users(mut self, users: usize) -> Self {
         self.away_users = users;
         self
@@ -110,8 +111,8 @@ impl History {
     /// after a disconnect, counted from the first such event. The first stream that the user opens without naming an id
     /// begins with them, also if somebody [holds](crate::Hold) the channel.
     ///
-    /// Each broadcast to a user who is not there then encodes and keeps: whoever may choose the user chooses what the
-    /// room for users who are away is spent on.
+    /// Each broadcast to a user who is not connected is then encoded and kept: a caller that may choose the user also decides
+    /// which users fill the room for users who are away.
     pub fn keep_for_unconnected(mut self) -> Self {
         self.unconnected = true;
         self

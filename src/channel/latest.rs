@@ -1,7 +1,7 @@
 //! The newest event of each key, for streams that coalesce what they lost.
 //!
-//! As long as the window of the log has an event, it is held there. When the window drops it, and it is still the newest of
-//! its key, it is held here: so each event is held once, and those held here are older than those in the window.
+//! As long as the log's window has an event, only the window holds it. When the window drops an event that is still the
+//! newest of its key, this holds it: so each event is held once, and those here are older than those in the window.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use super::window::Retained;
 
-/// What a key costs besides its bytes: its places in both maps. These are trees, which grow and shrink bit by bit, and not
-/// all at once under the lock.
+/// What a key costs besides its bytes: its entries in both maps. These are trees: they grow and shrink node by node, so no
+/// resize happens under the lock.
 const KEY_OVERHEAD: usize = 256;
 
 pub(super) struct Latest<T> {
-    /// Of each key the number of its newest event.
+    /// The number of each key's newest event.
     numbers: BTreeMap<Arc<str>, u64>,
     /// The same by number.
     newest: BTreeMap<u64, Newest<T>>,
@@ -77,7 +77,7 @@ impl<T> Latest<T> {
         self.unaccounted = self.unaccounted.max(number);
     }
 
-    /// Takes out a key, whose next event comes.
+    /// Takes out a key, because its next event has come.
     pub(super) fn remove(&mut self, key: &str) -> Option<Removed<T>> {
         let number = self.numbers.remove(key)?;
         self.newest.remove(&number).map(Removed::from)
@@ -132,7 +132,7 @@ impl<T> Latest<T> {
 }
 
 impl<T: Clone> Latest<T> {
-    /// The first of the events that are held of these, in order, at most so many; and where what it says of them ends.
+    /// The first held events in this range, in order, `most` at most; and the number up to which that covers the range.
     pub(super) fn within(&self, numbers: Range<u64>, most: usize) -> (Vec<(u64, T)>, u64) {
         let end = numbers.end;
         let mut held = self.newest.range(numbers).filter_map(|(number, newest)| {

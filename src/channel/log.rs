@@ -1,19 +1,20 @@
 //! What one user was sent: the last events, and the newest of each key.
 //!
-//! One short lock holds together what must not come apart:
+//! One short lock keeps three invariants:
 //!
-//! 1. An event gets its number, is appended and is sent in one step. So the order of the numbers is the order in the ring,
-//!    and there are no holes in it.
-//! 2. A stream takes its receiving side and learns where that begins in one step. What is older is in the log, what is
-//!    newer comes through the ring, and nothing is in both.
-//! 3. A user is away if the log says so. It is set only while nobody is in, and cleared by whoever comes in, who takes the
-//!    lock after having been counted. So the room for those who are away is given back once, and nobody who is in takes any.
+//! 1. An event gets its number, is appended and is sent in one step. So the ring has the events in the order of their
+//!    numbers, without holes.
+//! 2. A stream subscribes to the ring and learns the number of the first event it will get there, in one step. It reads older
+//!    events from the log and newer ones from the ring, and none twice.
+//! 3. A user is away while `away` is set. `linger` sets it only while the roster is empty. A stream that joins clears it, and
+//!    is on the roster before it takes the lock. So the room for users who are away is given back once, and a connected user
+//!    takes none.
 //!
-//! The ring's lock is taken inside it. Under it nothing is encoded and no code of the service runs: an event that is taken out
-//! is handed out ([`Discarded`]), and the streams are woken once it is released, however many these are. A replay takes a
-//! few events at a time. What takes longer moves many events at once, at the price of a few tree operations each: those
-//! that are too old, and those that make room for a large one or for a user who goes. The same user's broadcasts and streams
-//! meet here, users do not meet each other.
+//! The ring's lock is taken inside this one. Under it nothing is encoded and no code of the service runs: an event that is
+//! taken out goes to [`Discarded`], and the streams, however many, are woken after the release. A replay reads a few events
+//! at a time. Only two steps take longer, with a few tree operations for each event they remove: dropping events that are too
+//! old, and making room for a large event or for a user who leaves. Only broadcasts and streams of the same user share this
+//! lock.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ use crate::gap::{Gap, GapReason};
 use crate::position::{Place, Position};
 use crate::sync::Mutex;
 
-/// The most events that a replay takes in one go.
+/// The most events that a replay reads under one lock.
 const CHUNK: u64 = 32;
 
 pub(crate) struct Log<T> {
@@ -41,7 +42,7 @@ pub(crate) struct Log<T> {
     window: Mutex<Window<T>>,
 }
 
-/// A stream that was let in.
+/// A stream that has joined.
 pub(super) struct Joined<T> {
     pub(super) feed: Feed<T>,
     pub(super) replay: Replay<T>,
@@ -52,9 +53,9 @@ pub(super) struct Joined<T> {
 pub(super) struct Excerpt<T> {
     /// Events in order.
     pub(super) events: VecDeque<T>,
-    /// Those that come before these, and are gone.
+    /// The dropped events before these, if any.
     pub(super) missed: Option<Missed>,
-    /// Where to read on, once all of it is read.
+    /// The number to read on from, once all of it is read.
     pub(super) until: u64,
 }
 
@@ -83,7 +84,7 @@ impl<T: Clone + Send + 'static> Log<T> {
         })
     }
 
-    /// A log of a user who is not in and never was; `None` if there is no room for one more.
+    /// A log of a user who never had a connection; `None` if there is no room for one more.
     pub(crate) fn of_unconnected(retention: Arc<Retention>) -> Option<Arc<Self>> {
         if !retention.away_users().take(1) {
             return None;
@@ -96,7 +97,7 @@ impl<T: Clone + Send + 'static> Log<T> {
         Some(log)
     }
 
-    /// A log of a user who is not in and whose channel is held.
+    /// A log of a user without connections whose channel is held.
     pub(crate) fn of_held(retention: Arc<Retention>) -> Arc<Self> {
         let unclaimed = retention.keeps_for_unconnected();
         let log = Self::new(retention);
@@ -127,7 +128,7 @@ impl<T: Clone + Send + 'static> Log<T> {
         self.window.with(|window| f(window, &mut discarded))
     }
 
-    /// Gives its place to what `make` makes of it, appends it, and sends it (invariant 1), if it is its turn.
+    /// Gives an event its position, has `make` make it, appends it and sends it (invariant 1), if the event's turn has come.
     pub(super) fn append(
         &self,
         origin: Origin<T>,
@@ -173,7 +174,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                     let Some(upstream) = &self.retention.upstream else {
                         return Accepted::Elsewhere;
                     };
-                    // Asked under the lock. Outside, a slow caller could bring an answer from before the last change, and lead
+                    // Read under the lock. Outside, a slow caller could bring a horizon from before the last change, and lead
                     // the channel back into the old log.
                     let horizon = upstream.horizon();
                     if horizon.epoch == progress.epoch {
@@ -210,13 +211,13 @@ impl<T: Clone + Send + 'static> Log<T> {
         delivery.send(event, label)
     }
 
-    /// Takes no event any more from now on. Of the engine's log, if it is the turn of what says so. A client at `last` or behind
-    /// it is known to have everything.
+    /// Refuses events from now on. If the end came from the engine's log, `place` is where it stands, and its turn must have
+    /// come. A client at `last` or past it has everything.
     pub(super) fn complete(&self, place: Option<Place>, mut last: Option<u64>) -> Accepted {
         let since = Instant::now();
         self.with(|window, _| {
             if let Some(completion) = &mut window.complete {
-                // Whoever reads the end in the engine's log knows better what is before it.
+                // A caller that has read the end in the engine's log knows better what is before it.
                 completion.last = completion.last.into_iter().chain(last).min();
                 return Accepted::Complete;
             }
@@ -224,7 +225,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                 if let Err(refused) = window.progress.turn(place) {
                     return refused;
                 }
-                // Everything in front of the end has been appended.
+                // Everything before the end has been appended.
                 last = last.or(Some(window.progress.last));
                 window.progress.last = place.position.offset;
             }
@@ -237,18 +238,18 @@ impl<T: Clone + Send + 'static> Log<T> {
         self.with(|window, _| window.complete.is_some())
     }
 
-    /// Whether it stays for a while when nobody is in any more.
+    /// Whether it is kept for a while after the last connection has left.
     pub(super) fn would_linger(&self) -> bool {
         let linger = self.with(|window, _| self.retention.linger(window.complete.is_some()));
         !linger.is_zero()
     }
 
-    /// The engine's log has nothing up to this place that is not here, or known to be missing.
+    /// Notes that all that the engine's log has up to this place is here, or known to be missing.
     pub(super) fn catch_up(&self, place: Position) {
         self.with(|window, _| window.progress.catch_up(place));
     }
 
-    /// Compares itself with the end of the user's log, which has nothing between `newest` and `through`.
+    /// Compares itself with the engine's log: the user's newest event there is at `newest`, and none follows up to `through`.
     pub(super) fn compare(&self, newest: Position, through: u64) -> Standing {
         self.with(|window, _| {
             if window.complete.is_some() {
@@ -258,12 +259,12 @@ impl<T: Clone + Send + 'static> Log<T> {
         })
     }
 
-    /// Where it is in the history, if places have ids.
+    /// Its position in the history, if events have ids.
     pub(super) fn place(&self) -> Option<Position> {
         self.with(|window, _| self.position(window.progress, window.last_shown()))
     }
 
-    /// Where a stream is that goes on with the event of this number, unless there is one already.
+    /// The position of a stream whose next event has this number; `None` if that event is here already.
     pub(super) fn place_before(&self, next: u64) -> Option<Position> {
         self.with(|window, _| {
             if window.next != next {
@@ -273,8 +274,8 @@ impl<T: Clone + Send + 'static> Log<T> {
         })
     }
 
-    /// Lets a stream in, which was counted before: it subscribes to the ring, and where it begins there is noted in the same
-    /// step (invariants 2 and 3). Where the stream comes back with an id that is none of this log, that is said.
+    /// Joins a stream whose connection is on the roster: subscribes it to the ring and notes where it begins there, in one
+    /// step (invariants 2 and 3). An id that is not of this log yields a gap.
     pub(super) fn join(self: &Arc<Self>, resume: Resume, ring: &Ring<T>) -> Joined<T> {
         self.with(|window, _| {
             window.come_back(&self.retention);
@@ -300,7 +301,7 @@ impl<T: Clone + Send + 'static> Log<T> {
             };
             let last = self.position(progress, progress.last);
             let shown = self.position(progress, window.last_shown());
-            // Who is given everything has yet to get it, and comes back from before it if cut off until then.
+            // The cursor of a stream that gets everything stands before all of it, in case the client is cut off.
             let cursor = match resume {
                 Resume::Fresh if unclaimed => self.position(progress, progress.begun),
                 Resume::Start => self.position(progress, 0),
@@ -338,7 +339,7 @@ impl<T: Clone + Send + 'static> Log<T> {
         self.retention.upstream.is_none()
     }
 
-    /// Where a stream goes on that has been here before, or on another node.
+    /// Where a stream goes on whose client was at this position, here or on another node.
     fn find(&self, window: &Window<T>, position: Position) -> Start {
         let progress = window.progress;
         let Position { epoch, offset } = position;
@@ -347,9 +348,10 @@ impl<T: Clone + Send + 'static> Log<T> {
         }
         if self.is_own() {
             return match offset > progress.last {
-                // Nobody can have seen what comes only now.
+                // No client can have seen an event that was not sent yet.
                 true => Start::Unknown,
-                // Offsets are the numbers of the channel's events. What the window has dropped is told when it is read.
+                // Offsets are the numbers of the channel's events. What the window has dropped is reported when the stream
+                // reads there.
                 false => Start::At(offset + 1),
             };
         }
@@ -363,8 +365,8 @@ impl<T: Clone + Send + 'static> Log<T> {
         }
     }
 
-    /// What there is of the events from `next` up to `end`, a few at a time; what is gone is missed for this reason. With
-    /// `coalesce`, the newest of each key stand for what is gone.
+    /// The events that are kept from `next` up to `end`, a few at a time; dropped ones are missed for this reason. With
+    /// `coalesce`, the newest of each key stand for the dropped ones.
     pub(super) fn read(
         &self,
         next: u64,
@@ -384,8 +386,8 @@ impl<T: Clone + Send + 'static> Log<T> {
                 }
                 let progress = window.progress;
                 let before = latest.first().map_or(until, |(number, _)| *number);
-                // Where the events of an engine's log stood that are dropped is not known, but for the last. And a stream that
-                // has read the log up to there lacks events that were shown meanwhile.
+                // Of dropped events of an engine's log, only the last one's offset is known. And a client that has read the
+                // log up to there lacks events that were shown ahead of it.
                 let is_known = before == first && next > window.dropped_between;
                 let place = match self.is_own() {
                     true => Some(before - 1),
@@ -414,8 +416,8 @@ impl<T: Clone + Send + 'static> Log<T> {
         })
     }
 
-    /// Keeps the log of a user who has gone, if `is_deserted` says that nobody is in; `false` if there is no room for it,
-    /// and the channel is to be closed.
+    /// Keeps the log of a user who has left, if `is_deserted` still holds; `false` if there is no room for it, and the caller
+    /// is to close the channel.
     pub(super) fn linger(&self, is_deserted: impl FnOnce() -> bool) -> bool {
         self.with(|window, discarded| {
             if window.away.is_some() || !is_deserted() {
@@ -426,7 +428,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                 return false;
             }
             while !self.retention.away_bytes().take(window.bytes) {
-                // With nothing left it asks for nothing, and gets it.
+                // This ends: an empty window takes zero bytes, which are granted.
                 window.forget_oldest(&self.retention, discarded);
             }
             window.away = Some(Instant::now());
@@ -434,8 +436,8 @@ impl<T: Clone + Send + 'static> Log<T> {
         })
     }
 
-    /// Forgets events that are too old, and lets `close` decide if the user has been away, or the channel complete, for long
-    /// enough. Under the lock: nobody completes the channel between the decision and what comes of it.
+    /// Forgets events that are too old, and calls `close` if the user has been away, or the channel complete, for long
+    /// enough. All under the lock: no other thread completes the channel between the check and the close.
     pub(super) fn if_over<R>(&self, now: Instant, close: impl FnOnce() -> Option<R>) -> Option<R> {
         self.with(|window, discarded| {
             window.forget_old(Some(now), &self.retention, discarded);
@@ -449,7 +451,7 @@ impl<T: Clone + Send + 'static> Log<T> {
         })
     }
 
-    /// Gives back what a user who is away takes. Called by whoever has closed the channel, or holds it, after that.
+    /// Gives back the room that a user who is away takes. Called after the channel was closed or held.
     pub(crate) fn come_back(&self) {
         self.with(|window, _| window.come_back(&self.retention));
     }
@@ -459,8 +461,8 @@ impl<T: Clone + Send + 'static> Log<T> {
 enum Start {
     /// With the event of this number.
     At(u64),
-    /// With what the engine's log has up to here, then with what comes.
+    /// With what the engine's log has up to the channel's position, then with live events.
     Log,
-    /// Nobody can say.
+    /// Unknown.
     Unknown,
 }

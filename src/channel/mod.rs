@@ -1,19 +1,19 @@
-//! One user's fan-out.
+//! One user's channel: fan-out to the user's connections.
 //!
-//! A [`Channel`] sends to its [`Roster`], which holds the sending side of the user's [`Ring`](ring::Ring) and the connections
-//! that are in, together in one copy-on-write cell. Each [`Connection`] holds its own receiving side. Where a [`History`] is
-//! kept, or the newest event of each key, the roster has a [`Log`], and each connection a [`Replay`] of it.
+//! A [`Channel`] sends through its [`Roster`]: one copy-on-write cell with the sending side of the user's
+//! [`Ring`](ring::Ring) and the attached connections. Each [`Connection`] holds its own receiving side. Where a [`History`]
+//! is kept, or the newest event of each key, the roster has a [`Log`], and each connection a [`Replay`] of it.
 //!
-//! The roster is the only owner of the ring's sending side. So closing the channel, or a drain, which replaces the ring,
-//! ends the streams that read from it.
+//! Only the roster keeps the ring's sending side. So closing the channel ends the streams that read from the ring, and so
+//! does a drain, which replaces the ring.
 //!
 //! # Words
 //!
 //! - **Offset**: a number in a sequence. A channel numbers what it sends from 1, and an engine's log numbers its messages.
 //! - **Epoch**: a random number that names a history, so that an offset of one history is not taken for one of another.
-//! - **Position**: an epoch and an offset in it. It is what an event's id says.
-//! - **Head**: how many events the channel has sent. A connection is behind by the head less what it has read or lost.
-//! - **Cursor**: the position after which a stream begins. A client that is cut off before its first event comes back with it.
+//! - **Position**: an epoch and an offset in it. An event's id spells it.
+//! - **Head**: how many events the channel has sent. A connection is behind by the head minus the events it has read or lost.
+//! - **Cursor**: the position after which a stream begins. A client that is cut off before its first event resumes from it.
 //! - **Seen**: the position of the last event that a client says it has.
 
 mod completion;

@@ -2,30 +2,30 @@
 
 use crate::position::Place;
 
-/// Where something that is appended comes from. That decides its place in the history, and its id.
+/// Where an appended event or notice comes from. This decides its place in the history, and its id.
 #[derive(Debug)]
 pub(crate) enum Origin<T> {
-    /// It was broadcast here, or is a notice of this node: the next place in the channel's own history. Not for a channel whose
-    /// history is an engine's log.
+    /// This node broadcast it, or it is this node's notice: it gets the next place in the channel's own history. Not for a
+    /// channel whose history is an engine's log.
     Here,
-    /// The engine's log has it: its place there, if it is its turn.
+    /// The engine's log has it at this place. Appended only if its turn has come.
     Upstream(Place),
-    /// It is shown before the engine's log has it, without an id. The notice, which also counts for so much, tells streams of the
-    /// gap: it stands before the first of such events and after the last.
+    /// Shown before the engine's log has it, without an id. The notice, of this weight, reports the gap to streams: it stands
+    /// before the first of such events and after the last.
     Ahead { notice: T, weight: usize },
-    /// A notice that the engine's log has been replaced, if the channel is still in the old log. What the channel has of that is
-    /// dropped.
+    /// A notice that the engine's log has been replaced, if the channel is still in the old log. The channel drops what it
+    /// has of that log.
     Reset,
 }
 
-/// What is known of something before it is made.
+/// What is known of an event or notice before it is made.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Label<'a> {
-    /// What it counts for in a history.
+    /// Its size in the history's budget of bytes.
     pub(super) weight: usize,
-    /// What a later event replaces it by.
+    /// A later event with the same key replaces it.
     pub(super) key: Option<&'a str>,
-    /// It is no event, but tells of a gap.
+    /// Whether it is a gap notice, not an event.
     pub(super) is_notice: bool,
 }
 
@@ -47,18 +47,18 @@ impl<'a> Label<'a> {
     }
 }
 
-/// What became of it.
+/// The result of appending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Accepted {
-    /// It was sent to so many streams.
+    /// It was sent to this many streams.
     Delivered(usize),
-    /// The channel has it.
+    /// The channel has it already.
     Duplicate,
     /// The channel lacks the one before it.
     OutOfOrder,
     /// The channel is in another log.
     Elsewhere,
-    /// The channel is complete, and takes nothing any more.
+    /// The channel is complete and takes nothing more.
     Complete,
 }
 

@@ -1,4 +1,4 @@
-//! A connection as an [attendant](Bell) reads it, who writes where its stream would have.
+//! How an [attendant](Bell) reads a connection, to write its events in place of the stream.
 
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
@@ -12,14 +12,14 @@ use crate::sync::contain;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Plain<T> {
     Event(T),
-    /// There is no event, and the attendant is waited for.
+    /// There is no event yet.
     Nothing,
-    /// The stream has to look itself.
+    /// The stream has to poll itself.
     Other,
 }
 
 impl<T: Clone + Send + 'static> Connection<T> {
-    /// Has an attendant read for this stream, from its first poll on. `None` if the stream has ended.
+    /// Lets an attendant read for this stream, from its first poll on. `None` if the stream has ended.
     pub(crate) fn attend(&self) -> Option<Bell<T>> {
         let bell = self
             .reader
@@ -28,8 +28,7 @@ impl<T: Clone + Send + 'static> Connection<T> {
         bell.flatten()
     }
 
-    /// The next event, for an attendant that writes it where the stream would have. What is not `plain`, and anything but an
-    /// event, is left to the stream.
+    /// The next event, for an attendant. An event that is not `plain`, and anything but an event, is left to the stream.
     pub(crate) fn next_plain(&self, plain: impl Fn(&T) -> bool) -> Plain<T> {
         if self.phase.load(Ordering::Acquire) != 0 {
             return Plain::Other;
@@ -64,7 +63,7 @@ impl<T: Clone + Send + 'static> Connection<T> {
 }
 
 impl<T: Clone + Send + 'static> Reader<T> {
-    /// Leaves no waker: the task of an attendant is never out of its turn.
+    /// Leaves no waker: the task of an attendant never runs out of coop budget.
     fn next_plain(&mut self, plain: impl Fn(&T) -> bool) -> Plain<T> {
         if self.left.is_some() {
             return Plain::Other;

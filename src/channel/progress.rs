@@ -1,17 +1,17 @@
-//! Where a log is in the history that its ids are of: its own, or that of an engine's log.
+//! How far a log is in its history: its own, or an engine's log.
 
 use super::{Accepted, Standing};
 use crate::position::{Place, Position};
 
-/// Offsets, all of one epoch. The log's own history has an epoch of the log's and counts its events from 1.
+/// Offsets, all of one epoch. A log with a history of its own makes its own epoch and counts events from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Progress {
     pub(super) epoch: u64,
     /// Everything up to here was appended, or is known to be missing.
     pub(super) last: u64,
-    /// Before the log's first event.
+    /// The offset before the log's first event.
     pub(super) begun: u64,
-    /// Everything that came after this is in the window.
+    /// Every event after this one is in the window.
     pub(super) dropped: u64,
 }
 
@@ -26,7 +26,7 @@ impl Progress {
         }
     }
 
-    /// Whether it is the turn of what the engine's log has at this place; if not, why.
+    /// Whether the next event is the one at this place of the engine's log; if not, why.
     pub(super) fn turn(&self, place: Place) -> Result<(), Accepted> {
         let Place { position, previous } = place;
         if position.epoch != self.epoch {

@@ -1,8 +1,8 @@
-//! How one stream reads from the log what it cannot have from the ring.
+//! How one stream reads from the log what it cannot read from the ring.
 //!
-//! A stream is behind the ring when it comes back to where it was, and when it lagged. In both cases there is a stretch
-//! of offsets to read from the log, up to where the ring goes on; the ring is not touched meanwhile. If it overwrites
-//! events in that time, the stretch grows: lag is no loss as long as the log has the events.
+//! A stream has to read from the log after its client resumes, and after it lagged. In both cases it reads a range of events
+//! from the log, up to the next one in the ring, and leaves the ring alone meanwhile. If the ring overwrites events in that
+//! time, the range grows: lag is no loss as long as the log has the events.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use crate::position::Position;
 /// Where a stream begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Resume {
-    /// With what comes from now on; in a channel that is complete, where nothing comes, with what is kept.
+    /// With live events; in a complete channel, where none come, with what is kept.
     Fresh,
     /// With the oldest event that is kept.
     Start,
-    /// Behind the last event that its client saw.
+    /// After the last event that its client saw.
     After(Position),
-    /// Its client saw events, and nobody can say which.
+    /// Its client saw events, but which is unknown.
     Unknown,
 }
 
@@ -30,12 +30,12 @@ pub(crate) enum Resume {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Missed {
     pub(crate) gap: Gap,
-    /// Whether the client is to know of it. It need not if newer events stand for these.
+    /// Whether to report it to the client: no if newer events stand for these.
     pub(crate) told: bool,
 }
 
 impl Missed {
-    /// Lost to lag, without a log to find them in.
+    /// Lost to lag, without a log to read them from.
     ///
     /// In a box, because this is rare, and the item that it comes in is moved for every event.
     pub(super) fn lagged(missed: u64) -> Box<Self> {
@@ -52,7 +52,7 @@ pub(super) struct Replay<T> {
     next: u64,
     /// The next event that the ring yields. Those in between are read from the log.
     live: u64,
-    /// What the ring began with. Before it, the stream reads what was broadcast when it was not there.
+    /// The first event that the ring had for it. The stream reads from the log what was broadcast before it joined.
     joined: u64,
     coalesce: bool,
     excerpt: VecDeque<T>,
@@ -70,12 +70,12 @@ impl<T: Clone + Send + 'static> Replay<T> {
         }
     }
 
-    /// How many of the channel's events lie behind a stream that begins.
+    /// How many of the channel's events are before the place where the stream begins.
     pub(super) fn position(&self) -> u64 {
         self.next - 1
     }
 
-    /// Where the stream is, if it has read everything.
+    /// The stream's position, if it has read everything.
     pub(super) fn place(&self) -> Option<Position> {
         let has_read = self.excerpt.is_empty() && self.next == self.live;
         has_read.then(|| self.log.place_before(self.live)).flatten()
@@ -108,18 +108,18 @@ impl<T: Clone + Send + 'static> Replay<T> {
         }
     }
 
-    /// The next event from the log; `None` when it is the ring's turn.
+    /// The next event from the log; `None` when the next one is in the ring.
     fn read_log(&mut self) -> Option<Result<T, Box<Missed>>> {
         if let Some(event) = self.excerpt.pop_front() {
             return Some(Ok(event));
         }
         if self.next == self.live {
-            // Give back what a long replay had made it grow to.
+            // Free the capacity that a long replay needed.
             self.excerpt = VecDeque::new();
             return None;
         }
         let counters = &self.log.retention().counters;
-        // What the client was not there for, or what the ring has overwritten since.
+        // What was broadcast before the stream joined, or what the ring has overwritten since.
         let (end, reason, count) = match self.next < self.joined {
             true => (self.joined, GapReason::Evicted, &counters.replayed),
             false => (self.live, GapReason::Lagged, &counters.healed),

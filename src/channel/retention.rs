@@ -10,10 +10,10 @@ use crate::sync::AtomicUsize;
 
 pub(crate) struct Retention {
     pub(super) history: Option<History>,
-    /// Of how many keys each log has the newest event.
+    /// The number of keys whose newest event each log keeps.
     pub(super) keys: usize,
     pub(super) counters: Arc<Counters>,
-    /// Where several nodes have the history in common.
+    /// `Some` where nodes share the history.
     pub(super) upstream: Option<Upstream>,
     away_users: Room,
     away_bytes: Room,
@@ -36,7 +36,7 @@ impl Retention {
         }
     }
 
-    /// Whether channels need a log.
+    /// Whether logs keep anything.
     pub(crate) fn keeps_anything(&self) -> bool {
         self.history.is_some() || self.keys > 0
     }
@@ -46,7 +46,7 @@ impl Retention {
         self.history.is_some()
     }
 
-    /// Whether a channel stays when its last connection has gone, at least once it is complete.
+    /// Whether a channel stays after its last connection has left, at least once it is complete.
     pub(crate) fn lingers(&self) -> bool {
         self.history
             .is_some_and(|history| !history.linger.max(history.completed).is_zero())
@@ -93,7 +93,7 @@ impl Retention {
     }
 }
 
-/// So much of something, of which no more is taken than there is.
+/// An amount of which no more is taken than there is.
 pub(crate) struct Room {
     taken: AtomicUsize,
     size: usize,
@@ -107,7 +107,7 @@ impl Room {
         }
     }
 
-    /// Takes so much, if there is as much. Relaxed: this is an account, and orders nothing.
+    /// Takes this amount, if that much is left. Relaxed: it counts, and orders nothing.
     pub(crate) fn take(&self, amount: usize) -> bool {
         let mut taken = self.taken.load(Ordering::Relaxed);
         while amount <= self.size.saturating_sub(taken) {

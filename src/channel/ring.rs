@@ -1,16 +1,17 @@
-//! One user's ring: tokio's broadcast channel, of which each stream reads a `BroadcastStream`.
+//! One user's ring: a tokio broadcast channel, which each stream reads through a `BroadcastStream`.
 //!
-//! tokio drops events under its locks: those that it overwrites, that the last stream has read, or that a stream leaves
-//! unread. And it wakes inside `send`, which the channel's log is locked around. An attachment that broadcasts in its `drop` would wait
-//! for itself there, and so would a task that its executor runs inside the wake. So what tokio has is not the event but a
-//! [`Parcel`], and not the task's waker but one of ours, which wakes a [`Seat`].
+//! tokio drops events under its own locks: events that it overwrites, that the last stream has read, or that a stream leaves
+//! unread. It also wakes tasks inside `send`, which the channel calls under its log's lock. Both run code of the service: an
+//! event's attachment that broadcasts in its `drop` would wait for a lock that its own thread holds, and so would a task that
+//! its executor runs inside the wake. So tokio is given a [`Parcel`] instead of the event, and instead of the task's waker
+//! one of ours, which wakes a [`Seat`].
 //!
-//! 1. No code of the service runs under a lock. When tokio drops a parcel or wakes a seat, the event or the task's waker is
-//!    only moved to what is [`Deferred`]. It is dropped or woken when the locks were released.
-//! 2. Nothing is deferred for long: whoever has called tokio [releases](Deferred::release) what that has deferred. It finds its
-//!    own, unless another who releases has taken that, and is about to drop and wake it.
-//! 3. Nobody sleeps through an event. A task's waker is in the seat before tokio is asked for an event, and is taken out only
-//!    to be woken.
+//! 1. No code of the service runs under a lock. When tokio drops a parcel or wakes a seat, the event or the task's waker only
+//!    moves to [`Deferred`]. It is dropped or woken after the locks are released.
+//! 2. Nothing stays deferred for long: each caller of tokio then [releases](Deferred::release) what its call has deferred. If
+//!    it finds an entry missing, another thread that releases has taken it and is about to drop or wake it.
+//! 3. No stream sleeps through an event. Its task's waker is in the seat before the stream asks tokio for an event, and is
+//!    taken out only to be woken.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,23 +20,23 @@ use std::task::{Context, Poll, Wake, Waker, ready};
 
 use crate::sync::{Leaf, Receiver, Sender, contain, wait_for_turn};
 
-/// How many are taken out for one turn of the lock.
+/// How many deferred entries are taken out each time the queue is locked.
 const BATCH: usize = 8;
 
-/// How long a queue is at first, so that a stream which reads an event allocates nothing, and how long it stays once it is
-/// empty.
+/// The capacity of a new queue, so that a stream that reads an event allocates nothing, and the capacity that an emptied
+/// queue keeps at most.
 const FIRST: usize = 4;
 const SPARE: usize = 64;
 
-/// The sending side. The feeds end when it is dropped, once they have read what it has sent.
+/// The sending side. Once it is dropped, each feed ends after the events that were sent.
 pub(crate) struct Ring<T> {
-    // Dropped before what that defers is released.
+    // Dropped first: `deferred` then releases what this drop has deferred.
     sender: Sender<Parcel<T>>,
     deferred: Release<T>,
 }
 
 impl<T: Clone + Send + 'static> Ring<T> {
-    /// With room for so many events, rounded up to a power of two.
+    /// A ring for this many events, rounded up to a power of two.
     pub(super) fn new(capacity: usize) -> Self {
         let sender = Sender::new(capacity);
         let deferred = Release(Arc::new(Deferred {
@@ -47,8 +48,8 @@ impl<T: Clone + Send + 'static> Ring<T> {
         Self { sender, deferred }
     }
 
-    /// Gives the event to every feed there is, and says how many these are; [`release`](Self::release) follows. Without any, also
-    /// returns the event: it is to be dropped where no lock is held.
+    /// Sends the event to every feed and returns how many there are; the caller then calls [`release`](Self::release). If
+    /// there is none, also returns the event, to be dropped where no lock is held.
     pub(super) fn push(&self, event: T) -> (usize, Option<T>) {
         let parcel = Parcel {
             event: Some(event),
@@ -56,7 +57,8 @@ impl<T: Clone + Send + 'static> Ring<T> {
         };
         match self.sender.send(parcel) {
             Ok(reached) => {
-                // After it is there: an attendant that comes in between is woken for nothing.
+                // Only after the send, so that whoever is woken finds the event. An attendant that asks in between is woken
+                // for nothing.
                 self.deferred.0.wake_attendants();
                 (reached, None)
             }
@@ -64,7 +66,7 @@ impl<T: Clone + Send + 'static> Ring<T> {
         }
     }
 
-    /// Wakes the feeds that wait for what was pushed, and drops what that has overwritten. Called where no lock is held.
+    /// Wakes the feeds that wait for what was pushed, and drops the events it has overwritten. Called where no lock is held.
     pub(super) fn release(&self) {
         self.deferred.0.release();
     }
@@ -90,14 +92,14 @@ impl<T: Clone + Send + 'static> Ring<T> {
     }
 }
 
-/// An event as tokio has it.
+/// What tokio's channel holds in place of an event.
 struct Parcel<T> {
-    /// Taken out by whoever gets it.
+    /// Taken out by the feed that receives it.
     event: Option<T>,
     home: Arc<Deferred<T>>,
 }
 
-/// What a feed gets. tokio clones it under its lock: an event must be as cheap as an `Arc`.
+/// tokio clones it for each feed, under its lock: cloning an event must be as cheap as cloning an `Arc`.
 impl<T: Clone> Clone for Parcel<T> {
     fn clone(&self) -> Self {
         Self {
@@ -115,15 +117,15 @@ impl<T> Drop for Parcel<T> {
     }
 }
 
-/// What is to be done with the service's own, once no lock is held.
+/// Events to drop and wakers to wake once no lock is held.
 pub(super) struct Deferred<T> {
     queue: Leaf<VecDeque<Owed<T>>>,
-    /// Whether there is anything. Relaxed: it is asked by whoever may have put it there, who has seen what it did itself.
+    /// Whether the queue has entries. Relaxed: only a thread that may have pushed asks, and a thread sees its own store.
     is_any: AtomicBool,
-    /// The tasks that read for feeds which do not wait by themselves. Each is here until an event comes.
+    /// The tasks that read for feeds without a waker of their own. Each stays here until the next event.
     attendants: Leaf<Vec<(usize, Waker)>>,
-    /// Whether there is one. Relaxed, and asked after an event was sent: an attendant sets it before it looks into the feeds. If it
-    /// misses the event there, tokio's lock has put its look before the sending, and what it set is seen.
+    /// Whether there is one. Relaxed: an attendant sets it before it looks into the feeds, a sender loads it after sending.
+    /// If the attendant misses the event, tokio's lock has put its look before the send, so the sender sees what it set.
     is_attended: AtomicBool,
 }
 
@@ -155,7 +157,7 @@ impl<T> Deferred<T> {
         }
     }
 
-    /// Drops and wakes what there is. Called where no lock is held.
+    /// Drops and wakes everything in the queue. Called where no lock is held.
     pub(super) fn release(&self) {
         while self.is_any.load(Ordering::Relaxed) {
             let mut batch = [const { None }; BATCH];
@@ -188,21 +190,21 @@ impl<T> Drop for Release<T> {
     }
 }
 
-/// Where the task of one stream waits.
+/// Holds the waker of the task that waits for one stream.
 struct Seat<T> {
     waker: Leaf<Option<Waker>>,
     deferred: Arc<Deferred<T>>,
 }
 
 impl<T> Seat<T> {
-    /// Puts the task's waker there.
+    /// Stores the task's waker.
     fn take_place(&self, waker: &Waker) {
         let is_there =
             |there: &mut Option<Waker>| there.as_ref().is_some_and(|it| it.will_wake(waker));
         if self.waker.with(is_there) {
             return;
         }
-        // What clones and drops a waker is the executor's.
+        // Cloning and dropping a waker runs the executor's code: not under a lock.
         let waker = waker.clone();
         let replaced = self.waker.with_inside(|there| there.replace(waker));
         drop(replaced);
@@ -223,12 +225,12 @@ impl<T: Send + 'static> Wake for Seat<T> {
 
 /// The receiving side of one stream.
 pub(super) struct Feed<T> {
-    // Dropped before the seat is left, where what that defers is released.
+    // Dropped first: `seat` then releases what this drop has deferred.
     receiver: Receiver<Parcel<T>>,
     /// Wakes the seat.
     waker: Waker,
     seat: Leave<T>,
-    /// A task is woken for it, see [`Bell`].
+    /// An attendant is woken for it, see [`Bell`].
     is_attended: bool,
 }
 
@@ -240,10 +242,10 @@ impl<T: Clone + Send + 'static> Feed<T> {
         Bell(self.seat.0.deferred.clone())
     }
 
-    /// The next event; `Err(n)` when `n` were overwritten before they could be read; `None` once the sender is gone
-    /// and everything it sent has been read. What it [owes](Self::owes) is to be released then.
+    /// The next event; `Err(n)` when `n` were overwritten before they could be read; `None` once the sender is dropped and
+    /// everything it sent has been read. The caller then releases what this [owes](Self::owes).
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, u64>>> {
-        // When its turn is over, the task itself is woken. tokio would wake the seat, and nobody would release that.
+        // Without coop budget, the task itself is woken. tokio would wake the seat, and nobody would release that wake.
         ready!(wait_for_turn(cx));
         let polled = if self.is_attended {
             self.receiver.try_next(cx)
@@ -257,7 +259,7 @@ impl<T: Clone + Send + 'static> Feed<T> {
         })
     }
 
-    /// What is to be released where no lock is held, if there is anything.
+    /// What to release where no lock is held, if there is anything.
     pub(super) fn owes(&self) -> Option<Arc<Deferred<T>>> {
         let deferred = &self.seat.0.deferred;
         let is_any = deferred.is_any.load(Ordering::Relaxed);
@@ -265,7 +267,7 @@ impl<T: Clone + Send + 'static> Feed<T> {
     }
 }
 
-/// Leaves the seat when it is dropped, and releases.
+/// On drop, takes the waker out of the seat and releases.
 struct Leave<T>(Arc<Seat<T>>);
 
 impl<T> Drop for Leave<T> {
@@ -276,25 +278,25 @@ impl<T> Drop for Leave<T> {
     }
 }
 
-/// Wakes those who read for streams that do not wait by themselves.
+/// Wakes attendants: tasks of which each reads for many streams of a ring.
 ///
-/// A stream that waits is in a list of tokio's and is woken by itself: for a thousand streams that is a thousand entries and
-/// wakes for each event. So one task can attend to many streams: it has itself woken for the next event, then looks into
-/// their feeds. What came before is in the feeds, and what comes after wakes it.
+/// Streams that wait on their own cost an entry in tokio's list and a wake each: a thousand of both per event. An attendant
+/// instead asks once to be woken for the next event, then looks into the feeds of all its streams. An event sent before that
+/// is in the feeds; one sent later wakes the attendant.
 #[cfg(feature = "serve")]
 pub(crate) struct Bell<T>(Arc<Deferred<T>>);
 
 #[cfg(feature = "serve")]
 #[allow(dead_code, reason = "for the server, which loom leaves out")]
 impl<T> Bell<T> {
-    /// Which ring it belongs to. While there is a bell of it, no other ring has this number.
+    /// The number of its ring, unique as long as the ring has a bell.
     pub(crate) fn ring(&self) -> usize {
         Arc::as_ptr(&self.0).addr()
     }
 
-    /// Has this attendant woken for the next event. `false` if that is so already.
+    /// Asks to wake this attendant for the next event. `false` if it has asked already.
     pub(crate) fn wait(&self, attendant: usize, waker: &Waker) -> bool {
-        // What clones and drops a waker is the executor's.
+        // Cloning and dropping a waker runs the executor's code: not under a lock.
         let mut new = Some((attendant, waker.clone()));
         let is_new = self.0.attendants.with(|attendants| {
             let is_there = attendants.iter().any(|(there, _)| *there == attendant);
@@ -308,7 +310,7 @@ impl<T> Bell<T> {
         is_new
     }
 
-    /// The attendant is not woken any more.
+    /// Withdraws what this attendant asked for.
     pub(crate) fn leave(&self, attendant: usize) {
         let left = self.0.attendants.with(|attendants| {
             let at = attendants

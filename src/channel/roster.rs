@@ -1,31 +1,32 @@
 //! The connections of one channel, the ring that they read from, and whether the channel is closed.
 //!
-//! All of it stands in one snapshot behind one `ArcSwap`, so that each change is decided on and made against the very same
-//! state, by compare-and-swap. A connection is a *member* until it is drained; from then until its stream is dropped it is
-//! *leaving*. Leaving connections do not count towards the cap, and their ids are free. Nothing more is sent to them: an
-//! drain replaces the ring, and the old one ends. The states, and what each operation does in them:
+//! All of it is one snapshot behind one `ArcSwap`: an operation loads the snapshot, decides on it and installs a changed copy
+//! by compare-and-swap, or starts again if the snapshot has changed meanwhile. A connection is a *member* until it is
+//! drained; from then until its stream is dropped it is *leaving*. Leaving connections do not count towards the cap, and
+//! their ids are free. Nothing more is sent to them: a drain replaces the ring, and the old ring ends. The states, and what
+//! each operation does in them:
 //!
-//! - Open, with connections: `attach` adds a member, unless the cap or the id forbids. `drain` turns all members into leaving
-//!   connections. `detach` removes a connection; if it was the last, the same step closes the channel, unless its history
-//!   lingers, and the caller must unlink it. `close` closes.
-//! - Open, without connections, while a history lingers or somebody holds the channel: `attach` adds one. `close_if_deserted`
-//!   and `close_unless_kept` close unless it is held, and `close` closes.
-//! - Closed, with connections (after `close`): `attach` is refused. `drain` finds nobody. `detach` removes one; nobody
-//!   unlinks, the closer did.
-//! - Closed, empty: final. `attach` is refused, `detach` finds nobody.
+//! - Open, with connections: `attach` adds a member, unless the cap is reached or the id is in use. `drain` turns all members
+//!   into leaving connections. `detach` removes a connection; if it was the last and no history lingers, the same step closes
+//!   the channel, and the caller must unlink it. `close` closes.
+//! - Open, without connections, while a history lingers or a hold keeps the channel: `attach` adds one. `close_if_deserted`
+//!   closes unless it is held, `close_unless_kept` unless it is held or its history lingers, and `close` closes.
+//! - Closed, with connections (after `close`): `attach` is refused. `drain` does nothing. `detach` removes one; the call that
+//!   closed also unlinks.
+//! - Closed, empty: final. `attach` is refused, `detach` finds nothing.
 //!
-//! A hold is in like a connection, but is none: `release` is for it what `detach` is. Where no history lingers there is no open
-//! channel without either: it is created with its first one in it.
+//! A hold keeps the channel open as a connection does, and `release` ends it as `detach` does a connection. Where no history
+//! lingers, an open channel has a connection or a hold: it is created with its first one.
 //!
 //! Invariants:
 //!
-//! 1. Closed is final, and one call alone closes: the one whose compare-and-swap did it.
-//! 2. A connection is removed once: the one call that removed it is the one that gives its place back.
-//! 3. A member is found by id and removed by identity, so that a call that comes late cannot remove a namesake.
+//! 1. Closed is final, and exactly one call closes: the one whose compare-and-swap succeeds.
+//! 2. A connection is removed once, and the call that removed it gives its place back.
+//! 3. A member is found by id and removed by identity, so that a late call cannot remove another connection with the same id.
 //! 4. A member reads from the ring of the state that it was attached in. A broadcast after its registration loads that state
 //!    or a later one, so it sends to the member's ring, unless the member has been drained since.
-//! 5. Whoever takes a ring out of the state holds it, as [`Retired`], until the connections that read from it have a reason to
-//!    end. `detach` need not: it closes when nobody is left to read.
+//! 5. A call that takes a ring out of the state keeps it, as [`Retired`], until each connection that reads from it has its
+//!    end reason. `detach` need not: it closes only when no connection is left.
 
 use std::cmp;
 use std::sync::Arc;
@@ -46,11 +47,11 @@ pub(crate) struct Roster<T> {
     /// The user's hash, computed once per channel.
     hash: u64,
     state: ArcSwap<State<T>>,
-    /// How many events were sent. Says how far behind a connection is, and decides nothing exact, so it is relaxed.
+    /// How many events were sent, to tell how far behind a connection is. Relaxed: nothing exact is decided by it.
     head: AtomicU64,
-    /// How many events its connections have lost, those that have left among them.
+    /// How many events its connections have lost, including connections that have left.
     lagged: AtomicU64,
-    /// How many of the events that were sent are none, but tell of a gap. Decides what a stream that lagged is told.
+    /// How many gap notices are among what was sent. Decides what a stream reports that lagged.
     notices: sync::AtomicU64,
     log: Option<Arc<Log<T>>>,
 }
@@ -59,9 +60,9 @@ struct State<T> {
     /// `None` once the channel is closed.
     ring: Option<Arc<Ring<T>>>,
     members: OrdSet<Member<T>>,
-    /// By identity, since there may be namesakes.
+    /// By identity, since ids may repeat.
     leaving: OrdMap<usize, Leaving<T>>,
-    /// How many keep the channel open without a connection.
+    /// How many holds keep the channel open.
     holds: usize,
 }
 
@@ -74,13 +75,13 @@ impl<T: Clone + Send + 'static> State<T> {
         self.members.is_empty() && self.leaving.is_empty() && self.holds == 0
     }
 
-    /// Whether so many members are the user's own. Observers are few, and told apart only where they may decide.
+    /// Whether at least `cap` members are the user's own. Observers are few, and are left out only where they could decide.
     fn counts(&self, cap: usize) -> bool {
         let is_own = |Member(member): &&Member<T>| !member.is_observer();
         self.members.len() >= cap && self.members.iter().filter(is_own).count() >= cap
     }
 
-    /// The same without this connection; `None` if it is not in.
+    /// The state without this connection; `None` if it is not in it.
     fn without(&self, connection: &Arc<Connection<T>>) -> Option<Self> {
         let mut state = self.clone();
         let id = connection.id().as_str();
@@ -118,16 +119,16 @@ pub(crate) enum Refusal {
     IdInUse,
 }
 
-/// What detaching a connection came to.
+/// The result of detaching a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Detached {
-    /// It was not in: somebody else removed it, and does what has to follow.
+    /// Another call removed it, and does what has to follow.
     NotIn,
-    /// It is out, and there is nothing to unlink.
+    /// It is removed, and there is nothing to unlink.
     Out,
-    /// It is out, was the last one, and closed the channel: unlink it.
+    /// It was the last one, and removing it closed the channel: unlink it.
     OutAndClosed,
-    /// It is out, was the last one, and the channel is open, so that its history can linger.
+    /// It was the last one, and the channel stays open so that its history can linger.
     OutAndDeserted,
 }
 
@@ -169,13 +170,14 @@ impl<T: Clone + Send + 'static> Roster<T> {
         self.log.as_ref()
     }
 
-    /// Lets the history linger, if nobody is in; `false` if there is no room for that, and the channel is to be closed.
+    /// Lets the history linger if the channel [is deserted](Self::is_deserted); `false` if there is no room, and the caller
+    /// is to close the channel.
     pub(crate) fn linger(&self) -> bool {
         self.log()
             .is_some_and(|log| log.linger(|| self.is_deserted()))
     }
 
-    /// Closes the channel if its history has lingered long enough and nobody is in. Drops what has grown too old of it.
+    /// Closes the channel if it is deserted and its history has lingered long enough. Also drops events that are too old.
     pub(crate) fn close_if_over(&self, now: Instant) -> bool {
         let close = || self.close_if_deserted();
         let closed = self.log.as_ref().and_then(|log| log.if_over(now, close));
@@ -187,7 +189,7 @@ impl<T: Clone + Send + 'static> Roster<T> {
         self.log().is_some_and(|log| log.retention().lingers())
     }
 
-    /// Adds a member, and says which ring it is to read from.
+    /// Adds a member, and returns the ring it is to read from.
     pub(crate) fn attach(
         &self,
         connection: &Arc<Connection<T>>,
@@ -217,7 +219,7 @@ impl<T: Clone + Send + 'static> Roster<T> {
         self.take_out(|state| state.without(connection))
     }
 
-    /// Keeps the channel open until this is [taken back](Self::release); `false` if it is closed.
+    /// Keeps the channel open until [`release`](Self::release); `false` if it is closed.
     pub(crate) fn hold(&self) -> bool {
         loop {
             let state = self.state.load();
@@ -232,7 +234,7 @@ impl<T: Clone + Send + 'static> Roster<T> {
         }
     }
 
-    /// Takes a hold back.
+    /// Ends a hold.
     pub(crate) fn release(&self) -> Detached {
         self.take_out(|state| {
             let mut next = state.clone();
@@ -262,7 +264,7 @@ impl<T: Clone + Send + 'static> Roster<T> {
         }
     }
 
-    /// Drains all members, if there are any. Their ring ends behind what was sent before; a new one of this capacity takes its
+    /// Drains all members, if there are any. Their ring ends after what was sent before; a new one of this capacity takes its
     /// place.
     pub(crate) fn drain(&self, capacity: usize) -> Option<Retired<T>> {
         let mut fresh = None;
@@ -293,29 +295,29 @@ impl<T: Clone + Send + 'static> Roster<T> {
         }
     }
 
-    /// The state of this moment. Hold it briefly, and drop it outside all locks: if the ring has been replaced meanwhile, this
-    /// may be the last reference to it, and its end wakes the tasks that read from it.
+    /// The current state. Hold it briefly, and drop it outside all locks: if the ring has been replaced meanwhile, this may
+    /// be the last reference to it, and dropping a ring wakes the tasks that read from it.
     pub(super) fn current(&self) -> Current<T> {
         Current(self.state.load())
     }
 
-    /// Closes the channel; `None` if it was closed already. Its connections stay in until each leaves.
+    /// Closes the channel; `None` if it was closed already. Its connections stay on the roster until each leaves.
     pub(crate) fn close(&self) -> Option<Retired<T>> {
         self.close_if(|_| true)
     }
 
-    /// The same for a channel that would not stay without connections: its history does not linger, and nobody holds it.
+    /// Closes the channel unless it would stay open without connections: because it is held, or its history would linger.
     pub(crate) fn close_unless_kept(&self) -> Option<Retired<T>> {
         let lingers = self.log.as_ref().is_some_and(|log| log.would_linger());
         self.close_if(|state| !lingers && state.holds == 0)
     }
 
-    /// Closes the channel if nobody is in; `None` if somebody is, or it was closed already.
+    /// Closes the channel if it has neither connections nor holds; `None` if it has, or was closed already.
     pub(crate) fn close_if_deserted(&self) -> Option<Retired<T>> {
         self.close_if(State::is_empty)
     }
 
-    /// Whether nobody is in, although the channel is open.
+    /// Whether the channel is open and has neither connections nor holds.
     pub(crate) fn is_deserted(&self) -> bool {
         let state = self.state.load();
         !state.is_closed() && state.is_empty()
@@ -367,9 +369,9 @@ impl<T: Clone + Send + 'static> Roster<T> {
         self.head.load(Ordering::Relaxed)
     }
 
-    /// Counts something that tells of a gap, before it is sent: who loses it to lag cannot know how much is missing.
+    /// Counts a gap notice, before it is sent: a stream that loses it to lag cannot know how much is missing.
     pub(crate) fn add_notice(&self) {
-        // Pairs with the acquire in `notices`: who has lost a notice in the ring finds it counted.
+        // Pairs with the acquire in `notices`: a stream that has lost a notice in the ring finds it counted.
         self.notices.fetch_add(1, Ordering::Release);
     }
 
@@ -392,8 +394,8 @@ impl<T: Clone + Send + 'static> Roster<T> {
         state.members.iter().map(|it| it.0.clone()).collect()
     }
 
-    /// Calls `f` for each connection of one moment, the leaving ones included, with the number of events that were sent to it.
-    /// Holds no guard meanwhile.
+    /// Calls `f` for each connection of one snapshot, with the channel's head, or for a leaving one the head when it was
+    /// drained. Holds no `ArcSwap` guard meanwhile.
     pub(crate) fn for_each(&self, mut f: impl FnMut(&Arc<Connection<T>>, u64)) {
         let state = State::clone(&self.state.load());
         let head = self.head();
@@ -407,7 +409,7 @@ impl<T: Clone + Send + 'static> Roster<T> {
 
 /// A ring that is no longer the channel's, and the connections that its end concerns.
 ///
-/// The ring ends when this is dropped, at the earliest: tell the connections [why](Self::finish) before.
+/// The ring does not end before this is dropped: until then, give the connections their [reason](Self::finish).
 pub(crate) struct Retired<T>(State<T>);
 
 impl<T: Clone + Send + 'static> Retired<T> {
@@ -416,7 +418,7 @@ impl<T: Clone + Send + 'static> Retired<T> {
         self.0.members.len()
     }
 
-    /// Asks all of them to finish.
+    /// Asks all these connections to finish.
     pub(crate) fn finish(&self, reason: EndReason) {
         let state = &self.0;
         state.members.iter().for_each(|it| it.0.finish(reason));
@@ -425,7 +427,7 @@ impl<T: Clone + Send + 'static> Retired<T> {
     }
 }
 
-/// The state of one moment.
+/// A snapshot of the state.
 pub(super) struct Current<T>(Loaded<State<T>>);
 
 impl<T: Clone + Send + 'static> Current<T> {

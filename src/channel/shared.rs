@@ -1,8 +1,8 @@
 //! A history that several nodes share: an engine's log.
 //!
-//! The log is the only order of events with ids. These are appended to a channel when the log returns them, so every node sends
-//! a user's events in one order, and the id of an event is its [`Position`] in the log, the same on all nodes. Events that are
-//! shown [ahead](super::Origin::Ahead) of it during an outage have no ids; the log returns them later.
+//! Only the log orders events that have ids. A channel appends them when the log returns them, so every node sends a user's
+//! events in one order, and the id of an event is its [`Position`] in the log, the same on all nodes. Events shown
+//! [ahead](super::Origin::Ahead) of the log during an outage have no ids; the log returns them later.
 //!
 //! 1. Events are appended in the order of the log and without holes. One whose predecessor is not here yet is refused as
 //!    [out of order](super::Accepted::OutOfOrder), one that is here already as a
@@ -10,15 +10,16 @@
 //! 2. All positions in a channel belong to one epoch. An event of another one is [refused](super::Accepted::Elsewhere). When the
 //!    log is replaced, [`Origin::Reset`](super::Origin::Reset) empties the history and appends a notice, which stands between
 //!    the ids of the old log and those of the new one.
-//! 3. A channel may be opened while the log is replaced, and begin in the old one. So a channel that is opened is reset once
-//!    others can see it, and whoever replaces the log does so before it looks for channels: one of the two finds the other.
+//! 3. A channel may be opened while the log is replaced, and begin in the old one. So the opener resets its channel after
+//!    other threads can see it, and the thread that replaces the log does so before it looks for channels: one of the two
+//!    finds the other.
 //! 4. A stream whose client is behind the history joins the channel first and reads the log afterwards; see [`Seam`].
 
 use std::fmt;
 
 use crate::position::Position;
 
-/// The engine's log, as channels see it: an answer to where it is now. Every message published from now on has a larger
+/// The engine's log, as channels see it: the position it has reached. Every message published from now on has a larger
 /// offset.
 pub(crate) struct Upstream(Box<dyn Fn() -> Position + Send + Sync>);
 
@@ -52,7 +53,8 @@ pub(crate) enum Standing {
 /// Where one stream changes over from reading the log to its channel.
 ///
 /// The stream joined the channel first. So the log has to be read only up to the place where the channel was then: the
-/// channel sends the rest. The log may return more than that, which the channel sends as well, and the stream skips there.
+/// channel sends the rest. The log may return more than that; the channel sends those events as well, and the stream skips
+/// them there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Seam {
     /// The client has everything up to here.
@@ -61,10 +63,10 @@ pub(crate) struct Seam {
     joined: u64,
 }
 
-/// How reading the log goes on.
+/// What follows a read of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reading {
-    /// It is the channel's turn.
+    /// The channel sends the rest.
     Done,
     /// There is more to read.
     More,
@@ -80,7 +82,7 @@ impl Seam {
         }
     }
 
-    /// After which place the log is read next.
+    /// The position after which to read the log next.
     pub(crate) fn after(&self) -> Position {
         self.reached
     }
@@ -90,7 +92,7 @@ impl Seam {
         self.reached.offset >= self.joined
     }
 
-    /// The log was read up to here.
+    /// Notes that the log was read up to here.
     pub(crate) fn read(&mut self, through: Position) -> Reading {
         let is_further = self.is_before(through);
         if is_further {
@@ -103,7 +105,7 @@ impl Seam {
         }
     }
 
-    /// Where the client is once it has what its channel has, up to this place.
+    /// The client's position once it has read its channel up to this place.
     pub(crate) fn or(&self, channel: Position) -> Position {
         match self.is_before(channel) {
             true => channel,

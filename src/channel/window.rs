@@ -1,9 +1,9 @@
-//! What a log keeps, within its bounds. All of it is under the log's lock, so what it forgets is only handed out here, and
-//! dropped after the lock was released.
+//! What a log keeps, within its bounds. All of it is under the log's lock, so forgotten events are only handed to the caller,
+//! who drops them after releasing the lock.
 //!
-//! The window has the last events without a hole, [`Latest`] those before it that are still the newest of their keys. One
-//! account has the bytes of both. What has no room goes from the oldest on, and a change costs no more than the logarithm of
-//! the number of keys, for each event that comes or goes.
+//! The window holds the last events without a hole, [`Latest`] those before it that are still the newest of their keys. Both
+//! share one budget of bytes. When there is no room, the oldest events go first. A change costs at most the logarithm of the
+//! number of keys for each event that comes or goes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,22 +21,22 @@ pub(super) struct Window<T> {
     pub(super) next: u64,
     /// The window: the events before it.
     pub(super) events: VecDeque<Retained<T>>,
-    /// What the window and `latest` take. It is in `history_bytes` of the counters as well, until the log is dropped.
+    /// The bytes of the window and `latest`. They are in `history_bytes` of the counters as well, until the log is dropped.
     pub(super) bytes: usize,
     pub(super) counters: Arc<Counters>,
     pub(super) latest: Latest<T>,
-    /// Since when nobody is in. While it is set, a place for a user and `bytes` are taken of the room for those.
+    /// Since when the user is away. While it is set, the log takes one of `away_users` and `bytes` of `away_bytes`.
     pub(super) away: Option<Instant>,
-    /// Nobody has ever been in: the first one gets everything.
+    /// No stream has joined yet: the first one gets everything.
     pub(super) unclaimed: bool,
     /// Where the log is in its history.
     pub(super) progress: Progress,
     /// The number, in the channel, of the last dropped event that stood between two places of the history; 0 if there is none.
     pub(super) dropped_between: u64,
-    /// Once no event comes any more.
+    /// `Some` once no more events are taken.
     pub(super) complete: Option<Completion>,
-    /// Streams were shown events ahead of the engine's log: what tells them of the gap before what that returns next, and its
-    /// weight.
+    /// `Some` after streams were shown events ahead of the engine's log: the gap notice that precedes what the log returns
+    /// next, and its weight.
     pub(super) ahead: Option<(T, usize)>,
 }
 
@@ -45,16 +45,15 @@ pub(super) struct Window<T> {
 pub(super) struct Completion {
     /// Since when.
     pub(super) since: Instant,
-    /// A client that is at this offset of the engine's log, or behind it, has everything: that of the last event, or one between
-    /// that and the end. Where the history is the channel's
-    /// own, the window says so.
+    /// A client at this offset of the engine's log, or past it, has everything. It is the offset of the last event, or one
+    /// between that and the end. Where the history is the channel's own, the window says so.
     pub(super) last: Option<u64>,
 }
 
 pub(super) struct Retained<T> {
     pub(super) event: T,
     pub(super) size: usize,
-    /// When it was appended; known only where events grow too old.
+    /// When it was appended; `Some` only where events have a maximum age.
     pub(super) at: Option<Instant>,
     /// Where it stands in the history.
     pub(super) stamp: Stamp,
@@ -72,7 +71,7 @@ impl<T> Window<T> {
         self.first() + self.events.partition_point(is_before) as u64
     }
 
-    /// Keeps an event, which is the next one, and drops what has no room beside it: the oldest events first.
+    /// Keeps the next event, and drops what has no room beside it: the oldest events first.
     pub(super) fn keep(
         &mut self,
         key: Option<&str>,
@@ -121,7 +120,7 @@ impl<T> Window<T> {
         self.next += 1;
     }
 
-    /// Forgets the event that the next one replaces under its key, and gives the key.
+    /// Forgets the event that the next one replaces under its key, and returns the key.
     fn replace(
         &mut self,
         key: &str,
@@ -133,7 +132,7 @@ impl<T> Window<T> {
             .unwrap_or_else(|| key.into())
     }
 
-    /// Makes room for so many bytes, and takes it. `false` if there is none although nothing is left.
+    /// Makes room for this many bytes, and takes it. `false` if there is none even with all events forgotten.
     fn take_room(
         &mut self,
         bytes: usize,
@@ -175,7 +174,7 @@ impl<T> Window<T> {
         Some(removed.key)
     }
 
-    /// The window does not have this event any more, or never had it.
+    /// Notes that the window no longer has this event, or never had it.
     fn note_dropped(&mut self, number: u64, stamp: Stamp) {
         self.progress.dropped = stamp.offset;
         if stamp.is_between {
@@ -183,7 +182,7 @@ impl<T> Window<T> {
         }
     }
 
-    /// Takes the first event out of the window. It is kept on if it is the newest of its key.
+    /// Takes the first event out of the window. `latest` keeps it if it is the newest of its key.
     pub(super) fn forget_first(
         &mut self,
         retention: &Retention,
@@ -233,33 +232,34 @@ impl<T> Window<T> {
         }
     }
 
-    /// Whether a client at this offset of the engine's log has everything that there will be.
+    /// Whether a client at this offset of the engine's log has everything there will be.
     pub(super) fn is_all(&self, offset: u64) -> bool {
         let last = self.complete.and_then(|completion| completion.last);
         last.is_some_and(|last| offset >= last)
     }
 
-    /// The offset that a client has which has everything. In an engine's log the end has an offset of its own, and so have
-    /// events behind it: a client with one of these would look for the end behind it, on a node without the channel for ever.
+    /// The offset to give a client that has everything. In an engine's log the end has an offset of its own, and so have
+    /// events after it: a client given one of these would look for the end after it, and never find it on a node without the
+    /// channel.
     pub(super) fn last_shown(&self) -> u64 {
         let last = self.complete.and_then(|completion| completion.last);
         last.unwrap_or(self.progress.last)
     }
 
-    /// Nothing comes behind the end. What the engine's log has there counts as taken, so that nobody looks for it.
+    /// Refuses what comes after the end. What the engine's log has there counts as appended, so that no stream looks for it.
     pub(super) fn refuse(&mut self, origin: Origin<T>, discarded: &mut Discarded<T>) -> Accepted {
         match origin {
             Origin::Upstream(place) if place.position.epoch == self.progress.epoch => {
                 self.progress.last = self.progress.last.max(place.position.offset);
             }
             Origin::Ahead { notice, .. } => discarded.push(notice),
-            // What is kept of a log that was replaced is whole.
+            // A reset is not needed: what is kept of the replaced log is whole.
             Origin::Here | Origin::Upstream(_) | Origin::Reset => {}
         }
         Accepted::Complete
     }
 
-    /// The user is not away any more.
+    /// Notes that the user is no longer away.
     pub(super) fn come_back(&mut self, retention: &Retention) {
         if self.away.take().is_some() {
             retention.away_bytes().give_back(self.bytes);
