@@ -1,5 +1,6 @@
 //! Per-user event fan-out over [server-sent events][sse]: a service calls [`broadcast`] with a user and an event, and
-//! every stream that the user has open gets it, encoded once, in order, without a lock on the way to the user's channel.
+//! every stream that user has open gets the event, encoded once, in order, with no lock on the way to the user's
+//! channel.
 //!
 //! ```no_run
 //! use axum::{Router, extract::{Path, State}, routing::{get, post}};
@@ -26,7 +27,7 @@
 //! # }
 //! ```
 //!
-//! A service that clients cannot hold up, and whose clients come back without losing events:
+//! A service whose clients can reconnect without losing events, and cannot hold up the server or its shutdown:
 //!
 //! ```no_run
 //! # #[cfg(feature = "serve")]
@@ -70,84 +71,90 @@
 //! | [`Builder`] | ring, history, caps, sweeps, backplane |
 //! | [`ToSse`], [`JsonEvent`], [`Text`] | what can be sent |
 //! | [`Subscription`] | one client's stream: a response, and a `Stream` of frames |
-//! | [`History`], [`LastEventId`] | clients that come back |
-//! | [`Gap`], [`LagPolicy`] | what a client is told that it missed, and what its stream does then |
-//! | [`RegisterError`], [`RefusalForm`] | a full cap, and what browsers make of it |
+//! | [`History`], [`LastEventId`] | clients that reconnect and resume |
+//! | [`Gap`], [`LagPolicy`] | the report of events that a client missed, and what its stream does then |
+//! | [`RegisterError`], [`RefusalForm`] | a refused connection, and the form in which the client sees it |
 //! | [`EndReason`] | why a stream ended |
-//! | [`Presence`] | which users come and leave |
-//! | `serve` | a server that stalled and vanished clients cannot hold up |
-//! | [`backplane`] | several nodes |
-//! | `guide` | a page for each question, from the first steps to assurance |
+//! | [`Presence`] | reports of users who come and leave |
+//! | `serve` | a server that times out stalled and vanished clients |
+//! | [`backplane`] | events between several nodes |
+//! | `guide` | one page per question, from the first steps to assurance |
 //!
 //! # Features
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `axum` | yes | [`Subscription`] and [`RegisterError`] as responses, `sse::SseResponse`, axum's own `Sse` from a subscription |
-//! | `serve` | yes | `serve`: a server, and a listener for `axum::serve`, that stalled and vanished clients cannot hold up |
+//! | `serve` | yes | `serve`: a server, and a listener for `axum::serve`, both of which time out stalled and vanished clients |
 //! | `http2` | no | HTTP/2 for that server, with the same promise for each stream |
-//! | `metrics` | no | [`metrics`]: what is counted, through the `metrics` facade, for Prometheus and others |
-//! | `agents` | no | `protocol`: AG-UI 1.0, all its events as types, which are the crate `tidings-agui`; A2A 1.0, and bodies of 0.3; events of the application itself; a broadcaster for each; `EventRouter`, which feeds all their streams |
+//! | `metrics` | no | [`metrics`]: all counts, through the crate `metrics`, for Prometheus and others |
+//! | `agents` | no | `protocol`: all events of AG-UI 1.0 as types, from the crate `tidings-agui`; A2A 1.0, and bodies of 0.3; the AI SDK's UI message stream; events of the application itself; a broadcaster each for AG-UI, A2A, both together, and analytics, and `EventRouter`, which feeds them |
 //!
 //! # How it works
 //!
-//! Each connected user has a channel: a ring of the last events ([`tokio::sync::broadcast`]) and a roster of the
+//! Each connected user has a channel: a ring of the newest events ([`tokio::sync::broadcast`]) and a roster of the
 //! connections that read it. The map from user to channel is a persistent hash map in shards, each behind an
 //! [`ArcSwap`](arc_swap): a broadcast loads a snapshot, finds the channel, encodes the event and puts it into the ring.
-//! Each stream takes it from there in its own time; what it hands to hyper is the same shared bytes for all.
+//! Each stream reads it from there at its own pace; all streams send the same shared bytes.
 //!
 //! # What is guaranteed
 //!
-//! - An event that is broadcast after [`register`] returned reaches that stream, or is counted as its lag.
-//! - A stream gets its user's events in the order they were broadcast, each at most once.
-//! - A connection leaves once, in a plain `drop`, wherever that happens; the user goes with the last one.
-//! - A channel that was closed never opens again, and there is at most one open channel per user.
-//! - The caps ([`connections_per_user`], [`total_connections`]) are exact also when many come at once. A full cap refuses
-//!   the newcomer and never ends somebody else's connection.
-//! - A frame is one whole event. No field can smuggle a line into another; what cannot be written is a typed error.
-//! - An event that cannot be encoded, or panics, harms only the call it was passed to.
-//! - A client that stops reading is found from outside by a [`sweep`], and then costs nothing here any more; the module
-//!   `serve` closes its socket.
-//! - A [`shutdown`] ends every stream, after what was broadcast before, and spreads the ends and the reconnects over a time.
-//! - With a [`History`], what a client saw and what its [gaps](Gap) announced is what was broadcast, however often it
-//!   reconnected ([`resume`]).
+//! - An event broadcast after [`register`] returned reaches that stream, or is counted as its lag.
+//! - A stream gets its user's events in the order in which they were broadcast, each at most once.
+//! - Dropping a [`Subscription`] removes its connection, exactly once, in any thread and without a runtime; the last
+//!   one removes the user.
+//! - A closed channel never opens again, and there is at most one open channel per user.
+//! - The caps ([`connections_per_user`], [`total_connections`]) are exact even when many clients connect at the same
+//!   time. A full cap refuses the newcomer and never ends an existing connection.
+//! - A frame is exactly one event. No field can inject a line into another; a field that cannot be written is a typed
+//!   error.
+//! - An event that cannot be encoded, or panics, fails only the call it was passed to.
+//! - A [`sweep`] disconnects a client that has stopped reading, after which it takes no memory in the broadcaster; the
+//!   module `serve` closes its socket.
+//! - A [`shutdown`] ends every stream after the events broadcast before, and spreads the ends and the reconnects over
+//!   time.
+//! - With a [`History`], what a client saw plus what its [gaps](Gap) reported is exactly what was broadcast, however
+//!   often it reconnected ([`resume`]).
 //!
-//! The interleavings behind these are checked by [loom] models of the real sources, and deliberate faults show that the
+//! [loom] models run the real sources through the interleavings behind these, and deliberate faults check that the
 //! models notice.
 //!
-//! # What is not
+//! # What is not guaranteed
 //!
-//! - Without a [`History`] an event is lost with the connection it was on its way to. A history is memory of this process:
-//!   a restart loses it, and clients that come back are told.
-//! - A stream that falls behind by more than the [ring's capacity][`ring_capacity`] and the history loses the oldest events.
-//!   It is told, as its [`LagPolicy`] says, and they are counted: for the connection, for its user and in [`Stats::lagged`].
-//! - "Lock-free" is said of what is: look-up, [`register`], [`unregister`] and `drop` are loads and compare-and-swap loops
-//!   on `ArcSwap` and atomics. The cell of one connection's receiving side is a mutex taken only with `try_lock`. A user's
-//!   ring, tokio's, takes mutexes of its own for each send and receive, and one of ours in there. With a history, or keys to
-//!   coalesce by, one more lock per user orders the offsets; with streams that share a writer, one more lists who is to be
-//!   woken. Users do not meet in these, and no code of the service runs under them: an event is encoded before, streams are
-//!   woken and old events dropped after.
-//! - Without a [`backplane`](Builder::backplane), users of another process are not reached. With one, [levels](backplane::Level)
-//!   say what that means.
+//! - Without a [`History`], an event is lost if the connection it was on its way to breaks. A history is in this
+//!   process's memory: a restart loses it, and clients that reconnect get a gap.
+//! - A stream that falls behind by more than the [ring's capacity][`ring_capacity`] and the history loses the oldest
+//!   events. Its [`LagPolicy`] decides how it learns of that, and the lost events are counted: for the connection, for
+//!   its user and in [`Stats::lagged`].
+//! - Not everything is lock-free. Look-up, [`register`], [`unregister`] and `drop` are: they are loads and
+//!   compare-and-swap loops on `ArcSwap` and atomics. The cell of a connection's receiving side is a mutex taken only
+//!   with `try_lock`. A user's ring, tokio's, takes its own mutexes for each send and receive, and one of ours within
+//!   them. With a history, or keys to coalesce by, one more lock per user orders the offsets; with streams that share a
+//!   writer, one more lists the streams to wake. None of these is shared between users, and no code of the service runs
+//!   under one: events are encoded before, streams are woken and old events dropped after.
+//! - Without a [`backplane`](Builder::backplane), events do not reach users of another process. With one, its
+//!   [level](backplane::Level) says what is guaranteed between processes.
 //!
 //! # Memory
 //!
-//! A connected user costs 3.7 KB of heap with one connection, at the default capacity of 64 and before the first event, and
-//! 0.4 KB more with each further connection, besides what HTTP needs (on 64-bit Linux, by `cargo bench --bench memory`). Users
-//! who are not connected cost nothing. The events in the ring come on top, until all of the user's streams have read them: at
-//! most `ring_capacity` frames per user. What a history costs is said [there](History).
+//! A connected user costs 3.7 KB of heap with one connection, at the default capacity of 64 and before the first event,
+//! and 0.4 KB more with each further connection, besides what HTTP needs (on 64-bit Linux, by `cargo bench --bench
+//! memory`). Without a history, users who are not connected cost nothing. The events in the ring come on top, until all
+//! of the user's streams have read them: at most `ring_capacity` frames per user. [`History`] says what a history
+//! costs.
 //!
 //! # Security
 //!
-//! The crate delivers to the user it is told and authenticates nobody: a handler takes the user from a session or a verified
-//! token, never from a path, a query or a body. Beyond that, users do not get each other's events, whatever names, ids or
-//! `Last-Event-ID` they come with; no field of an event can forge another; clients that do nothing, or too much, cost bounded
-//! memory and time. There is no `unsafe` in the crate. `guide::security` says what is defended, what is not, and the limits
-//! with their defaults; `guide::assurance` has for each promise the tests, models and fuzz targets that hold it.
+//! The crate authenticates nobody: it delivers to the user that the service names. A handler must take the user from a
+//! session or a verified token, never from a path, a query or a body. Given that, users do not get each other's events,
+//! whatever names, ids or `Last-Event-ID` clients send; no field of an event can forge another; clients that do
+//! nothing, or too much, cost bounded memory and time. The crate has no `unsafe` code. `guide::security` says what is
+//! defended, what is not, and which limits apply by default; `guide::assurance` lists the tests, models and fuzz
+//! targets for each promise.
 //!
 //! # Without axum
 //!
-//! Without any feature the crate needs no HTTP server: [`SseBody`] is an [`http_body::Body`].
+//! With no feature enabled, the crate works with any HTTP server: [`SseBody`] is an [`http_body::Body`].
 //!
 //! [sse]: https://html.spec.whatwg.org/multipage/server-sent-events.html
 //! [loom]: https://docs.rs/loom
@@ -165,7 +172,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg), doc(auto_cfg(hide(loom))))]
 // The program on the README's first page compiles.
 #![cfg_attr(all(doctest, feature = "axum"), doc = include_str!("../README.md"))]
-// The models leave out what they have no question about: the broadcaster and HTTP.
+// The models leave out what they do not check: the broadcaster and HTTP.
 #![cfg_attr(all(test, loom), allow(dead_code, unreachable_pub))]
 
 #[cfg(not(all(test, loom)))]
