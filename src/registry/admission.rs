@@ -1,8 +1,8 @@
 //! The count of all connections, its cap, and whether the registry is closed to newcomers.
 //!
-//! All in one atomic, so that a place is taken only while there is one and the registry is open, in one step: once it is
-//! closed and the count is zero, nobody is in and nobody is on the way. Whoever is on the way asks
-//! [once more](Admission::is_closed).
+//! All in one atomic: one step checks the cap, checks that the registry is open, and takes a place. So once the registry is
+//! closed and the count is zero, no connection is registered and no registration is in progress. A registration in progress
+//! asks [once more](Admission::is_closed).
 
 use std::sync::atomic::Ordering;
 
@@ -11,7 +11,7 @@ use crate::sync::AtomicUsize;
 /// Set beside the count once the registry is closed; final.
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
-/// Set beside the count while somebody watches who comes and leaves.
+/// Set beside the count while there is a watch (`presence`).
 const WATCHED: usize = CLOSED >> 1;
 
 pub(crate) struct Admission {
@@ -44,8 +44,8 @@ impl Admission {
             if taken & !WATCHED >= self.cap {
                 return Err(Refused::Full);
             }
-            // Pairs with the release in `give_back`: who gets the place of a connection that left sees that it has left
-            // its channel, and is not refused there on its account.
+            // Pairs with the release in `give_back`: a registration that gets the place of a connection that left sees that
+            // it has left its channel, and is not refused there because of it.
             match self.taken.compare_exchange_weak(
                 taken,
                 taken + 1,
@@ -64,17 +64,17 @@ impl Admission {
         self.taken.fetch_sub(1, Ordering::Release);
     }
 
-    /// No place is given from now on.
+    /// Gives no place from now on.
     pub(crate) fn close(&self) {
-        // Acquires what `is_closed` releases: a connection whose registration found the registry open there is in the map
-        // for whoever looks after this.
+        // Pairs with the release in `is_closed`: if a registration found the registry open there, its connection is in the
+        // map for every look after this.
         self.taken.fetch_or(CLOSED, Ordering::AcqRel);
     }
 
-    /// Whether the registry was closed after a place was taken, for whoever has entered the map with it.
+    /// Whether the registry was closed after a place was taken, for a registration that has entered the map with that place.
     pub(crate) fn is_closed(&self) -> bool {
-        // A read-modify-write, which has one order with `close`. Before it: `close` acquires what was done until now. After
-        // it: the bit is seen here.
+        // A read-modify-write, so this and `close` have one order. If this is first, `close` acquires what was done until
+        // now. If `close` is first, this sees its bit.
         self.taken.fetch_or(0, Ordering::AcqRel) & CLOSED != 0
     }
 
@@ -82,25 +82,25 @@ impl Admission {
         self.taken.load(Ordering::Relaxed) & !(CLOSED | WATCHED)
     }
 
-    /// Says whether somebody watches. Not by two threads at a time.
+    /// Sets whether there is a watch. Not called by two threads at a time.
     pub(crate) fn set_watched(&self, is_watched: bool) {
         let was_watched = self.taken.load(Ordering::Relaxed) & WATCHED != 0;
         match (was_watched, is_watched) {
-            // Acquires what whoever met the count before has done.
+            // Pairs with the releases in `give_back`, `is_closed` and `meet`: acquires the changes made before those.
             (false, true) => _ = self.taken.fetch_or(WATCHED, Ordering::AcqRel),
             (true, false) => _ = self.taken.fetch_sub(WATCHED, Ordering::Release),
             _ => {}
         }
     }
 
-    /// Whether somebody watches, for a thread that has changed the membership and then met the count in a read-modify-write: that
-    /// of `give_back`, `is_closed` or `meet`. What that read, this load sees too; and if it came before the flag, whoever set the
-    /// flag acquires the change.
+    /// Whether there is a watch, for a thread that has changed the membership and then done a read-modify-write of the count:
+    /// in `give_back`, `is_closed` or `meet`. If that came after the flag was set, this load sees the flag; if it came
+    /// before, `set_watched` acquires the change.
     pub(crate) fn is_watched(&self) -> bool {
         self.taken.load(Ordering::Relaxed) & WATCHED != 0
     }
 
-    /// Meets the count without a change.
+    /// A read-modify-write of the count that changes nothing.
     pub(crate) fn meet(&self) {
         // Pairs with the acquire in `set_watched`.
         self.taken.fetch_or(0, Ordering::AcqRel);

@@ -1,15 +1,15 @@
 //! The protocol by which connections come and go.
 //!
-//! A registration takes a place, then joins the user's channel or puts a new one into the map; a connection that leaves
-//! does the same in reverse. The map is touched only for a user's first connection and after the last.
+//! A registration takes a place in [`Admission`], then joins the user's channel or puts a new one into the map; a connection
+//! that leaves does the same in reverse. The map is touched only for a user's first connection and after the last.
 //!
-//! 1. At most one open channel per user is in the map. A closed one in the map is waiting to be unlinked by its closer,
-//!    and may be replaced: nobody waits for the closer.
-//! 2. A channel is unlinked by identity: if another stands in its place, that one stays.
-//! 3. Whoever removed a connection from its roster gives its place back: once, and after the removal.
+//! 1. At most one open channel per user is in the map. The call that closed a channel unlinks it; until then a registration
+//!    may replace it, and does not wait for that call.
+//! 2. A channel is unlinked by identity: if another has replaced it, that one stays.
+//! 3. The call that removed a connection from its roster gives its place back: once, and after the removal.
 //! 4. A registration that is refused gives its place back.
-//! 5. A connection that was let in is counted under its reason to end, once, by whoever removed it.
-//! 6. Whoever has changed a user's members then marks the user for the watches (`presence`).
+//! 5. A connection that was registered is counted under its end reason, once, by the call that removed it.
+//! 6. A call that has changed a user's members then marks the user for the watches (`presence`).
 
 mod runs;
 
@@ -31,7 +31,7 @@ use crate::error::{RefusalForm, RegisterError};
 use crate::id::{ConnectionId, UserId};
 use crate::metrics::Counters;
 
-/// How large things may grow, and how it is told to those who come too late.
+/// The limits of a broadcaster, and how it refuses clients beyond them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     /// Events that a user's ring holds.
@@ -44,14 +44,14 @@ pub(crate) struct Limits {
     pub(crate) patience: Patience,
     /// What is kept of each user's events.
     pub(crate) history: Option<History>,
-    /// Of how many keys each channel keeps the newest event.
+    /// The number of keys whose newest event each channel keeps.
     pub(crate) keys: usize,
-    /// When one of the caps is reached.
+    /// How to refuse when one of the caps is reached.
     pub(crate) when_full: RefusalForm,
     pub(crate) when_shutting_down: RefusalForm,
 }
 
-/// A connection that was let in.
+/// A connection that was registered.
 pub(crate) struct Admitted<T> {
     pub(crate) roster: Arc<Roster<T>>,
     pub(crate) connection: Arc<Connection<T>>,
@@ -69,7 +69,7 @@ pub(crate) struct Registry<T> {
     retention: Arc<Retention>,
     /// The beginning of the clock that sweeps note times on.
     started: Instant,
-    /// For those who reconnect after a shutdown, in milliseconds; [`NO_SHUTDOWN`] before.
+    /// The time over which clients spread their reconnects, in milliseconds; [`NO_SHUTDOWN`] before a shutdown.
     spread: AtomicU64,
 }
 
@@ -89,7 +89,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         }
     }
 
-    /// Lets a connection in. When this returns, the connection is subscribed and counted.
+    /// Registers a connection. When this returns, the connection is subscribed and counted.
     pub(crate) fn register(
         &self,
         user: UserId,
@@ -99,7 +99,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         self.let_in(user, Connection::new(id), resume)
     }
 
-    /// The same for one that the user's cap does not count. That of all connections does.
+    /// Registers an observer, which the user's cap does not count. The cap of all connections does.
     pub(crate) fn observe(
         &self,
         user: UserId,
@@ -109,9 +109,9 @@ impl<T: Clone + Send + 'static> Registry<T> {
     }
 
     /// Between taking its place and entering the map, a registration may be overtaken by [`close`](Self::close) and by a call
-    /// that ends all connections after that. So it looks once more when it is in the map. If `close` came before that look,
-    /// the registration is refused; if it came after, the call that follows `close` finds the connection in the map. One that
-    /// somebody has removed by then was in: it is let in, and its stream has ended.
+    /// that ends all connections after that. So it looks at the admission once more when it is in the map. If `close` came
+    /// before that look, the registration is refused; if it came after, the call that follows `close` finds the connection in
+    /// the map. If another call has removed the connection by then, the registration succeeds, and its stream has ended.
     fn let_in(
         &self,
         user: UserId,
@@ -176,11 +176,11 @@ impl<T: Clone + Send + 'static> Registry<T> {
                     Err(Refusal::IdInUse) => {
                         return Change::Leave(Err(RegisterError::ConnectionIdInUse));
                     }
-                    // Whoever closed it will unlink it, or find it gone (invariants 1 and 2).
+                    // The call that closed it will unlink it, or find it replaced (invariants 1 and 2).
                     Err(Refusal::Closed) => {}
                 }
             }
-            // Subscribed and counted before anybody can see it.
+            // Subscribed and counted before other threads can see the channel.
             let (channel, welcome) = fresh.get_or_insert_with(|| {
                 let log = self.retention.keeps_anything();
                 let log = log.then(|| Log::new(self.retention.clone()));
@@ -203,7 +203,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         Arc::new(Channel::open(user.clone(), hash, capacity, log, first))
     }
 
-    /// Gives a user who has no channel one that keeps what is broadcast; `false` if there is no room for it.
+    /// Opens a channel that keeps what is broadcast to a user who has none; `false` if there is no room for it.
     fn open_for_unconnected(&self, user: &str) -> bool {
         let Some(log) = Log::of_unconnected(self.retention.clone()) else {
             return false;
@@ -220,7 +220,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         true
     }
 
-    /// Takes out a connection that has ended, and counts why; `false` if somebody else has done that.
+    /// Removes a connection that has ended, and counts why; `false` if another call has removed it.
     pub(crate) fn leave(&self, roster: &Arc<Roster<T>>, connection: &Arc<Connection<T>>) -> bool {
         let left = self.take_out(roster, connection);
         if let Some(reason) = connection.end_reason().filter(|_| left) {
@@ -229,7 +229,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         left
     }
 
-    /// Takes a connection out; `false` if somebody else has done that. Its feed must have been dropped.
+    /// Removes a connection; `false` if another call has removed it. Its feed must have been dropped.
     fn take_out(&self, roster: &Arc<Roster<T>>, connection: &Arc<Connection<T>>) -> bool {
         let detached = roster.detach(connection);
         if detached == Detached::NotIn {
@@ -243,7 +243,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         true
     }
 
-    /// What has to follow when somebody is out.
+    /// What has to follow a removal.
     fn settle(&self, roster: &Arc<Roster<T>>, detached: Detached) {
         match detached {
             Detached::OutAndClosed => self.unlink(roster),
@@ -254,7 +254,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         }
     }
 
-    /// Ends one connection of a user and takes it out; `false` if there is none of this id.
+    /// Ends one connection of a user and removes it; `false` if there is none of this id.
     pub(crate) fn unregister(&self, user: &str, id: &ConnectionId) -> bool {
         let found = self.users.with(self.users.hash(user), user, |channel| {
             let connection = channel.roster().get(id)?;
@@ -266,14 +266,14 @@ impl<T: Clone + Send + 'static> Registry<T> {
         self.remove(&roster, &connection, EndReason::Unregistered)
     }
 
-    /// Closes a user's channel, forgets its history, and says how many connections that ends. Each reads what was sent
+    /// Closes a user's channel, forgets its history, and returns how many connections that ends. Each reads what was sent
     /// before, then ends, and gives its own place back when its stream is dropped.
     pub(crate) fn forget(&self, user: &str) -> usize {
         self.roster(user)
             .map_or(0, |roster| self.finish_channel(&roster))
     }
 
-    /// Ends the members of a user's channel and says how many these are. Each reads what was sent before, then ends, and
+    /// Ends the members of a user's channel and returns how many there are. Each reads what was sent before, then ends, and
     /// gives its own place back when its stream is dropped. Until then it stays on the roster, where a later call can cut it.
     /// The channel and its history stay.
     pub(crate) fn drain(&self, user: &str) -> usize {
@@ -288,7 +288,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         drained.len()
     }
 
-    /// Ends all connections of a user at once and takes them out; says how many these were. A history stays.
+    /// Ends all connections of a user immediately and removes them; returns how many there were. A history stays.
     pub(crate) fn disconnect(&self, user: &str) -> usize {
         let Some(roster) = self.roster(user) else {
             return 0;
@@ -302,7 +302,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         })
     }
 
-    /// Closes a channel by `close`, so that nobody joins it any more; `None` if that does not close it.
+    /// Closes a channel by `close`, so that no connection can join it; `None` if that does not close it.
     fn close_channel(
         &self,
         roster: &Arc<Roster<T>>,
@@ -314,7 +314,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         Some(closed)
     }
 
-    /// Closes a channel and has its members end; says how many these are.
+    /// Closes a channel and asks its members to finish; returns how many there are.
     fn finish_channel(&self, roster: &Arc<Roster<T>>) -> usize {
         let Some(closed) = self.close_channel(roster, Roster::close) else {
             return 0;
@@ -323,21 +323,21 @@ impl<T: Clone + Send + 'static> Registry<T> {
         closed.len()
     }
 
-    /// Closes a channel that nobody is in.
+    /// Closes a channel that is deserted.
     fn close_if_deserted(&self, roster: &Arc<Roster<T>>) {
         if roster.close_if_deserted().is_some() {
             self.after_close(roster);
         }
     }
 
-    /// Closes a channel that nobody is in if it has lingered long enough.
+    /// Closes a channel that is deserted if it has lingered long enough.
     pub(super) fn close_if_over(&self, roster: &Arc<Roster<T>>, now: Instant) {
         if roster.close_if_over(now) {
             self.after_close(roster);
         }
     }
 
-    /// What the one who has closed a channel has to do.
+    /// What a call that has closed a channel must do.
     fn after_close(&self, roster: &Arc<Roster<T>>) {
         self.unlink(roster);
         if let Some(log) = roster.log() {
@@ -345,16 +345,17 @@ impl<T: Clone + Send + 'static> Registry<T> {
         }
     }
 
-    /// Ends all connections of a channel at once, lets `close` close it, and takes the connections out; says how many these were.
+    /// Ends all connections of a channel immediately, lets `close` close it, and removes the connections; returns how many
+    /// there were.
     fn end_connections(
         &self,
         roster: &Arc<Roster<T>>,
         reason: EndReason,
         close: impl FnOnce(&Roster<T>) -> Option<Retired<T>>,
     ) -> usize {
-        // Before the channel is closed: a stream that finds it closed ends by itself, and such an end is not to be cut.
+        // Before the channel is closed: a stream that finds it closed ends by itself, without being cut.
         roster.for_each(|connection, _| connection.cut(reason));
-        // Held until those that have come since are cut, so that their ring does not end before.
+        // Held until connections that registered since are cut, so that their ring does not end before.
         let _closed = self.close_channel(roster, close);
         let mut ended = 0;
         roster.for_each(|connection, _| {
@@ -363,7 +364,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         ended
     }
 
-    /// Ends a connection and takes it out; `false` if somebody else has taken it out.
+    /// Ends a connection and removes it; `false` if another call has removed it.
     pub(super) fn remove(
         &self,
         roster: &Arc<Roster<T>>,
@@ -374,8 +375,8 @@ impl<T: Clone + Send + 'static> Registry<T> {
         self.leave(roster, connection)
     }
 
-    /// Refuses every registration from now on, those on their way among them: all connections that are let in are in the map
-    /// when this returns. Clients shall spread their reconnects over `spread`.
+    /// Refuses every registration from now on, also those in progress: all connections that are registered are in the map
+    /// when this returns. Clients are to spread their reconnects over `spread`.
     pub(crate) fn close(&self, spread: Duration) {
         let millis = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX);
         self.spread
@@ -383,13 +384,13 @@ impl<T: Clone + Send + 'static> Registry<T> {
         self.admission.close();
     }
 
-    /// Over what time clients shall spread their reconnects after a shutdown; `None` if there is none.
+    /// The time over which clients are to spread their reconnects after a shutdown; `None` if there is none.
     pub(crate) fn spread(&self) -> Option<Duration> {
         let millis = self.spread.load(Ordering::Relaxed);
         (millis != NO_SHUTDOWN).then(|| Duration::from_millis(millis))
     }
 
-    /// Ends every connection there is at once and takes it out; says how many these were.
+    /// Ends every connection immediately and removes it; returns how many there were.
     pub(crate) fn disconnect_all(&self) -> usize {
         let rosters = self.users.rosters();
         let end = |roster| self.end_connections(roster, EndReason::Shutdown, Roster::close);
@@ -410,7 +411,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         self.users.with(self.users.hash(user), user, f)
     }
 
-    /// The same; a user who is not there is given a channel first, if events are kept for such users.
+    /// As [`with`](Self::with); a user without a channel is given one first, if events are kept for such users.
     pub(crate) fn with_or_keep<R>(
         &self,
         user: &str,
@@ -433,7 +434,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         self.with(user, |_| ()).is_some()
     }
 
-    /// How many users have a channel, those who are away among them.
+    /// How many users have a channel, including users who are away.
     pub(crate) fn user_count(&self) -> usize {
         self.users.len()
     }

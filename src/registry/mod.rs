@@ -2,7 +2,8 @@
 //!
 //! [`Users`] is the map: shards of a persistent hash map, each behind an `ArcSwap`. [`Admission`] counts all connections
 //! against their cap. [`Registry`] is the protocol between them and the channels: register, leave, drain,
-//! disconnect, close; the sweep that finds who does not keep up; and the watches that say who comes and leaves.
+//! disconnect, close; the sweep that removes connections that lag or are past their deadline; and the watches that report
+//! which users come and leave.
 
 mod admission;
 mod membership;

@@ -1,13 +1,14 @@
-//! Which users are here, for streams that report who comes and who leaves.
+//! Which users are here, for streams that report which users come and leave.
 //!
 //! A user is here while an open channel has a member that is the user's own: no observer, and none that was drained. Threads
-//! that change this may overtake each other, so they report no changes. They mark the user, and the reader of the marks looks.
+//! that change this may overtake each other, so they do not report changes: they mark the user, and the reader of the marks
+//! looks up the state.
 //!
 //! 1. A mark is set after the change is visible, and removed before the reader looks: the reader sees every change, or finds
 //!    a mark later.
-//! 2. A watch enters the list of watches, then raises the flag beside the count of connections, then looks at all users. Whoever
-//!    changes the membership does so before a read-modify-write of that count. If that comes before the flag, the walk sees the
-//!    change; if it comes after, the thread sees the flag, and finds the watch in the list.
+//! 2. A watch enters the list of watches, then raises the flag beside the count of connections, then looks at all users. A
+//!    thread that changes the membership does so before a read-modify-write of that count. If this comes before the flag, the
+//!    walk sees the change; if it comes after, the thread sees the flag, and finds the watch in the list.
 //! 3. Wakers run outside all locks.
 
 use std::collections::HashSet;
@@ -23,7 +24,7 @@ use crate::sync::{KeyedHasher, Mutex, contain};
 pub(super) struct Watches(Mutex<List>);
 
 struct List {
-    /// Behind one count, so that it is copied under the lock and read outside.
+    /// In one `Arc`, so that it is cloned under the lock and read outside.
     watches: Arc<[Arc<Marks>]>,
     is_over: bool,
 }
@@ -46,7 +47,7 @@ impl Watches {
         }
     }
 
-    /// Ends all watches, those to come included.
+    /// Ends all watches, later ones included.
     fn end(&self) {
         let watches = self.0.with(|list| {
             list.is_over = true;
@@ -70,7 +71,7 @@ struct Marks(Mutex<Marked>);
 #[derive(Default)]
 struct Marked {
     users: HashSet<UserId, KeyedHasher>,
-    /// Of the task that waits for a mark.
+    /// Wakes the task that waits for a mark.
     waker: Option<Waker>,
     is_over: bool,
 }
@@ -92,7 +93,7 @@ impl Marks {
 
     /// Removes all marks, as soon as there are any; `None` once the watch is over.
     fn poll_take(&self, cx: &mut Context<'_>) -> Poll<Option<HashSet<UserId, KeyedHasher>>> {
-        // Cloned before, and the one that it replaces dropped after: both are code of the service.
+        // Cloned before the lock, and the waker that it replaces is dropped after: both run code of the service.
         let mut waker = Some(cx.waker().clone());
         self.0.with(|marked| {
             if marked.is_over {
@@ -109,10 +110,10 @@ impl Marks {
 
 /// Names the users who may have come or left, beginning with those who are here.
 pub(crate) struct Watch<T: Clone + Send + 'static> {
-    /// Not held: without broadcaster and connections there is nobody to come.
+    /// Weak: without broadcaster and connections no user can come.
     registry: Weak<Registry<T>>,
     marks: Arc<Marks>,
-    /// Their marks are removed already.
+    /// Users to look up, whose marks are removed already.
     next: Vec<UserId>,
 }
 
@@ -151,7 +152,7 @@ impl<T: Clone + Send + 'static> Drop for Watch<T> {
 }
 
 impl<T: Clone + Send + 'static> Registry<T> {
-    /// Watches who comes and who leaves.
+    /// Watches which users come and leave.
     pub(crate) fn watch(self: &Arc<Self>) -> Watch<T> {
         let marks = Arc::new(Marks::new());
         let is_over = self.change_watches(|watches| watches.push(marks.clone()));
@@ -168,31 +169,31 @@ impl<T: Clone + Send + 'static> Registry<T> {
         }
     }
 
-    /// Changes the list, and says whether no watch may begin any more.
+    /// Changes the list, and returns whether watches are over, so that none may begin.
     fn change_watches(&self, change: impl FnOnce(&mut Vec<Arc<Marks>>)) -> bool {
         self.watches.0.with(|list| {
             let mut watches = list.watches.to_vec();
             change(&mut watches);
             list.watches = watches.into();
-            // Under the lock, so that the flag says what the list says.
+            // Under the lock, so that the flag agrees with the list.
             self.admission.set_watched(!list.watches.is_empty());
             list.is_over
         })
     }
 
-    /// Ends all watches, those to come included: nobody is here any more.
+    /// Ends all watches, later ones included: nobody is here any more.
     pub(crate) fn end_watches(&self) {
         self.watches.end();
     }
 
-    /// Marks a user whose members have changed. The caller has met the count of connections since.
+    /// Marks a user whose members have changed. The caller has done a read-modify-write of the count of connections since.
     pub(super) fn mark(&self, user: &UserId) {
         if self.admission.is_watched() {
             self.watches.mark(user);
         }
     }
 
-    /// The same for a caller that has not.
+    /// The same for a caller that has not: does one first.
     pub(super) fn meet_and_mark(&self, user: &UserId) {
         self.admission.meet();
         self.mark(user);

@@ -1,8 +1,8 @@
-//! Finds connections that do not keep up, from outside.
+//! Finds connections whose clients do not keep up.
 //!
 //! A stream whose client has stopped reading is not polled any more, so it cannot notice by itself that it falls behind.
-//! A sweep compares each connection's position with its channel's head and takes out those that have been too far behind
-//! for too long. It reads snapshots and counters; a broadcast does not notice it.
+//! A sweep compares each connection's position with its channel's head and removes those that have been too far behind for
+//! too long. It reads snapshots and counters, and delays no broadcast.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::Registry;
 use crate::end::EndReason;
 use crate::sync::SHARDS;
 
-/// What a connection may take.
+/// How far behind a connection may be.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
     /// How many events it may be behind.
@@ -22,13 +22,13 @@ pub(crate) struct Patience {
 }
 
 impl<T: Clone + Send + 'static> Registry<T> {
-    /// Disconnects connections that lag too far or whose deadline has passed, and says how many these were. Forgets the
+    /// Disconnects connections that lag too far or whose deadline has passed, and returns how many there were. Forgets the
     /// histories of users who have been away for too long, and events that are too old.
     pub(crate) fn sweep(&self, now: Instant) -> usize {
         (0..SHARDS).map(|shard| self.sweep_shard(shard, now)).sum()
     }
 
-    /// A part of a [sweep](Self::sweep), for those who have something else to do in between.
+    /// One part of a [sweep](Self::sweep), for callers that yield between the parts.
     pub(crate) fn sweep_shard(&self, shard: usize, now: Instant) -> usize {
         let patience = self.patience();
         // From 1, since 0 stands for "not behind".

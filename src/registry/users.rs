@@ -5,10 +5,10 @@
 //! decided on.
 //!
 //! Why this map, of those that `benches/registry` compares (`cargo bench --bench registry -- '^map'`): a change costs the
-//! logarithm of the number of users, whatever that number turns out to be, and an empty map costs next to nothing. One
-//! map cloned whole is out: 50 µs at a thousand users and 148 ms at a million. 65,536 copy-on-write buckets are two to six
-//! times cheaper to change up to a million users, but take half a megabyte before the first one and grow with the number
-//! of users per bucket after that. Look-ups cost the same in all of them.
+//! logarithm of the number of users, whatever that number turns out to be, and an empty map costs next to nothing. Cloning
+//! one whole map is too slow: 50 µs at a thousand users and 148 ms at a million. 65,536 copy-on-write buckets are two to six
+//! times cheaper to change up to a million users, but take half a megabyte before the first one and grow with the number of
+//! users per bucket after that. Look-ups cost the same in all of them.
 
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(crate) struct Users<T> {
     shards: Box<[Shard<T>]>,
 }
 
-/// Alone on its cache lines: who writes one shard must not slow down who reads the next.
+/// Alone on its cache lines: writing one shard must not slow down reading the next.
 #[repr(align(128))]
 struct Shard<T>(ArcSwap<Snapshot<T>>);
 
@@ -52,8 +52,8 @@ impl<T: Clone + Send + 'static> Users<T> {
         &self.shards[(hash >> 32) as usize % self.shards.len()].0
     }
 
-    /// Runs `f` on the user's channel, if there is one. The snapshot it stands in is held meanwhile, so the channel
-    /// stays alive although no count of it is taken.
+    /// Runs `f` on the user's channel, if there is one. Its snapshot is held meanwhile, which keeps the channel alive without
+    /// a reference count of its own.
     pub(crate) fn with<R>(
         &self,
         hash: u64,
@@ -65,9 +65,9 @@ impl<T: Clone + Send + 'static> Users<T> {
         Some(f(channel))
     }
 
-    /// Changes the user's place in the map in one step: `f` is given the channel that is there, and says which one shall
-    /// be there instead ([`Change::Put`]) or why none shall. It is asked again whenever somebody else was faster, each
-    /// time about the snapshot that the change will be made against.
+    /// Changes the user's entry in the map in one step: `f` is given the channel that is there, and returns the change. If
+    /// another thread changes the shard first, `f` is called again: it always decides on the snapshot that its change is made
+    /// against.
     pub(crate) fn update<R>(
         &self,
         hash: u64,
@@ -93,7 +93,7 @@ impl<T: Clone + Send + 'static> Users<T> {
         self.shards.iter().map(|shard| shard.0.load().len()).sum()
     }
 
-    /// The rosters of all users, shard by shard: not one moment for all of them.
+    /// The rosters of all users, shard by shard: not a snapshot of one moment.
     pub(crate) fn rosters(&self) -> Vec<Arc<Roster<T>>> {
         (0..SHARDS)
             .flat_map(|shard| self.rosters_of_shard(shard))
@@ -117,7 +117,7 @@ impl<T: Clone + Send + 'static> Users<T> {
 
 /// What [`Users::update`] shall do.
 pub(crate) enum Change<T, R> {
-    /// Put this channel in the user's place.
+    /// Put this channel into the map for the user.
     Put(Arc<Channel<T>>, R),
     /// Take the user out of the map.
     Remove(R),
@@ -204,7 +204,7 @@ impl Hasher for Prehashed {
 mod tests {
     use super::*;
 
-    /// Nobody outside can know which ids collide: not from the source, and not from another process.
+    /// An attacker cannot know which ids collide: not from the source, and not from another process.
     #[test]
     fn each_map_has_hashes_of_its_own() {
         let (one, other) = (Users::<u8>::new(), Users::<u8>::new());

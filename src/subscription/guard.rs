@@ -1,8 +1,9 @@
 //! The guard of a connection: while it lives the connection is counted, when it drops the connection leaves.
 //!
-//! 1. A connection leaves once, whoever comes first: its guard, or a call that ends it from outside.
-//! 2. Leaving needs no runtime and waits for nobody. It works in any thread, during a panic and inside other drops.
-//! 3. The feed goes first, the count after it: whoever sees the connection gone finds that it holds no events.
+//! 1. A connection leaves once: by its guard or by a call that ends it from outside, whichever is first.
+//! 2. Leaving needs no runtime, and waits for nothing but short locks. It works in any thread, during a panic and inside
+//!    other drops.
+//! 3. The feed is dropped before the count falls: a thread that sees the connection removed finds that it holds no events.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,12 +21,12 @@ use crate::id::{ConnectionId, UserId};
 use crate::position::Position;
 use crate::registry::Registry;
 
-/// Keeps a connection registered. Dropping it takes the connection out; the user goes with the last one.
+/// Keeps a connection registered. Dropping it removes the connection and, with the last one, the user.
 pub struct ConnectionGuard<T: Clone + Send + 'static = Arc<Frame>> {
     registry: Arc<Registry<T>>,
     roster: Arc<Roster<T>>,
     connection: Arc<Connection<T>>,
-    /// From registration to leaving; what happens to the connection is told inside it.
+    /// From registration to leaving; what happens to the connection is logged inside it.
     span: Span,
 }
 
@@ -41,7 +42,7 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
             connection,
             span: Span::none(),
         };
-        // No child of the request that opened it, which is over long before.
+        // Not a child of the request that opened it, which is over long before.
         guard.span = tracing::debug_span!(
             parent: None,
             "connection",
@@ -76,12 +77,12 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
         self.connection.age()
     }
 
-    /// Over what time the client shall spread its reconnect, if there is a shutdown, whatever its stream ends for.
+    /// The time over which the client is to spread its reconnect, if there is a shutdown, whatever ends its stream.
     pub(crate) fn reconnect_spread(&self) -> Option<Duration> {
         self.registry.spread()
     }
 
-    /// For whoever holds the stream's socket.
+    /// For the server, which holds the stream's socket.
     #[cfg(feature = "serve")]
     #[allow(dead_code, reason = "asked by the server, which loom leaves out")]
     pub(crate) fn stream_handle(&self) -> super::StreamHandle<T> {
@@ -102,7 +103,7 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
         self.connection.poll_next(cx, self.registry.ring(), head)
     }
 
-    /// The engine's log says that no event comes behind this offset: to the channel as well, which began behind that.
+    /// Completes the channel, which began after this offset: the engine's log says that no event follows it.
     pub(super) fn complete(&self, last: u64) {
         self.roster.complete(None, Some(last));
     }
@@ -145,7 +146,7 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
 
 impl<T: Clone + Send + 'static> Drop for ConnectionGuard<T> {
     fn drop(&mut self) {
-        // Nobody polls a stream whose client does not read: it is dropped some time after its deadline.
+        // A stream whose client does not read is not polled: it is dropped some time after its deadline.
         let is_overdue = |at| at <= Instant::now();
         let reason = match self.connection.expires().is_some_and(is_overdue) {
             true => EndReason::Deadline,

@@ -1,4 +1,4 @@
-//! A stream, as whoever holds its socket sees it.
+//! A stream, as the server that holds its socket sees it.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -11,11 +11,11 @@ use crate::channel::{Bell, Connection, Plain, Roster};
 use crate::frame::Frame;
 use crate::position::Position;
 
-/// Says whether a stream is over, and reads its next events where these need nothing but to be written. Travels in the extensions
-/// of its response, to the server.
+/// Says whether a stream is over, and reads its next events where these only have to be written. Travels to the server in the
+/// extensions of the stream's response.
 ///
-/// A stream whose client does not read is not polled, and cannot say that it is over. Whoever waits for that client has itself
-/// woken when the stream is [cut](Self::watch), and knows its [deadline](Self::expires) beforehand.
+/// A stream whose client does not read is not polled, and cannot say that it is over. The server task that waits for that
+/// client asks to be woken when the stream is [cut](Self::watch), and knows its [deadline](Self::expires) beforehand.
 ///
 /// It keeps neither the connection registered nor its events.
 pub(crate) struct StreamHandle<T = Arc<Frame>> {
@@ -34,12 +34,12 @@ impl<T: Clone + Send + 'static> StreamHandle<T> {
     }
 
     /// Whether the stream was ended from outside, or its deadline has passed. A stream that ended by itself is not over:
-    /// its last bytes have all the time there is.
+    /// its last bytes may take any time.
     pub(crate) fn is_over(&self, now: Instant) -> bool {
         self.connection.is_over(now)
     }
 
-    /// Has the task woken when the stream is ended from outside. Ask whether it [is over](Self::is_over) afterwards.
+    /// Wakes the task when the stream is ended from outside. Ask whether it [is over](Self::is_over) afterwards.
     pub(crate) fn watch(&self, cx: &Context<'_>) {
         self.connection.watch(cx.waker());
     }
@@ -54,7 +54,7 @@ impl<T: Clone + Send + 'static> StreamHandle<T> {
         self.roster.upgrade().map_or(0, |roster| roster.len())
     }
 
-    /// Has an attendant read for the stream. `None` if that has ended.
+    /// Lets an attendant read for the stream. `None` if the stream has ended.
     pub(crate) fn attend(&self) -> Option<Bell<T>> {
         let bell = self.connection.attend();
         if bell.is_some() {
@@ -63,12 +63,12 @@ impl<T: Clone + Send + 'static> StreamHandle<T> {
         bell
     }
 
-    /// What its body and its attendant have to say to each other.
+    /// What its body and its attendant tell each other.
     pub(crate) fn exchange(&self) -> &Arc<Exchange> {
         &self.exchange
     }
 
-    /// The next event, if it is plain: if all that is to be done with it is to write its bytes.
+    /// The next event, if it is plain: if its bytes only have to be written.
     pub(crate) fn next_plain(&self, plain: impl Fn(&T) -> bool) -> Plain<T> {
         self.connection.next_plain(plain)
     }
@@ -100,21 +100,20 @@ impl<T> fmt::Debug for StreamHandle<T> {
     }
 }
 
-/// What the body of a stream and its attendant, who writes events where the body would have, have to say to each other. They
-/// take turns.
+/// What the body of a stream and its attendant, which writes events in place of the body, tell each other. They take turns.
 #[derive(Debug, Default)]
 pub(crate) struct Exchange {
-    /// There as soon as the stream has an attendant; most never have.
+    /// Set once the stream has an attendant; most never have one.
     words: OnceLock<Box<Mutex<Words>>>,
 }
 
 #[derive(Debug, Default)]
 struct Words {
-    /// Where the chunk stands that the body has handed out and that has not arrived, and how long it is.
+    /// The address and length of the chunk that the body has handed out and the server has not got yet.
     chunk: Option<(usize, usize)>,
-    /// Whether each chunk has arrived as it was handed out, before the body was asked again. `None` before the first.
+    /// Whether each chunk has arrived as it was handed out, before the body was polled again. `None` before the first.
     is_direct: Option<bool>,
-    /// The body waits for an event, and its next bytes are those of that.
+    /// The body waits for an event, and its next bytes are those of that event.
     is_plain: bool,
     /// When the attendant has written last, and the position of the last event that has one.
     written: Option<Instant>,
@@ -126,19 +125,19 @@ impl Exchange {
         self.words.get().is_some()
     }
 
-    /// Said by the body.
+    /// Called by the body.
     pub(crate) fn hand_out(&self, chunk: Option<&[u8]>, is_plain: bool) {
         let mut words = self.lock();
         if words.chunk.is_some() {
-            // Somebody in between has kept or dropped the one before.
+            // A layer in between has kept or dropped the chunk before.
             words.is_direct = Some(false);
         }
         words.chunk = chunk.map(identity);
         words.is_plain = is_plain;
     }
 
-    /// Said by the server, which has got these bytes, if they came in one piece. They are the very ones that the body has handed
-    /// out if nothing between the two has changed or copied them.
+    /// Called by the server, with the bytes that it has got, if they came in one piece. They are the very ones that the body
+    /// has handed out if nothing between the two has changed or copied them.
     pub(crate) fn arrived(&self, chunk: Option<&[u8]>) {
         let mut words = self.lock();
         let is_same = chunk.is_some() && words.chunk == chunk.map(identity);
@@ -152,14 +151,14 @@ impl Exchange {
         words.is_plain && words.is_direct == Some(true)
     }
 
-    /// Said by the attendant.
+    /// Called by the attendant.
     pub(crate) fn wrote(&self, now: Instant, told: Option<Position>) {
         let mut words = self.lock();
         words.written = Some(now);
         words.told = told.or(words.told);
     }
 
-    /// What the attendant has said since the last time.
+    /// What the attendant has recorded since the last call.
     pub(crate) fn written(&self) -> (Option<Instant>, Option<Position>) {
         let mut words = self.lock();
         (words.written.take(), words.told.take())
@@ -167,7 +166,7 @@ impl Exchange {
 
     fn lock(&self) -> MutexGuard<'_, Words> {
         let words = self.words.get_or_init(Box::default);
-        // Nothing in here panics half-way.
+        // Nothing under this lock panics half-way.
         words.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

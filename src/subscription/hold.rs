@@ -1,4 +1,4 @@
-//! What keeps a channel, and its history, without a connection.
+//! A hold, which keeps a channel and its history without a connection.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::registry::Registry;
 
 /// Keeps a user's history while it lives, without a connection: see [`hold`](crate::GenericBroadcaster::hold).
 ///
-/// When it is dropped and nobody is connected, the history is kept for as long as after a disconnect
+/// When it is dropped and the user is not connected, the history is kept for as long as after a disconnect
 /// ([`History::linger`](crate::History::linger)), that of a complete channel until
 /// [`History::linger_completed`](crate::History::linger_completed) is over.
 #[must_use = "dropping a hold lets the history go"]
@@ -28,7 +28,7 @@ impl<T: Clone + Send + 'static> Hold<T> {
         })
     }
 
-    /// Whose history it keeps.
+    /// The user whose history it keeps.
     #[must_use]
     pub fn user(&self) -> &UserId {
         self.roster.user()

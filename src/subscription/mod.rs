@@ -1,7 +1,6 @@
 //! One client's view of its user's channel.
 //!
-//! A [`Subscription`] is a stream of events; it holds its [`ConnectionGuard`], and dropping that is how a connection
-//! leaves.
+//! A [`Subscription`] is a stream of events; it holds its [`ConnectionGuard`], and dropping that removes the connection.
 
 mod guard;
 #[cfg(feature = "serve")]

@@ -1,19 +1,21 @@
 //! One task that attends to many streams of a user.
 //!
-//! An event wakes every stream of its user, and each is scheduled, polled and written by itself. For a thousand streams most of
-//! that is the same a thousand times, and some of them wait so long for their turn that the ring has overwritten what they were
-//! woken for. So the streams of a user with many are members of a shard, whose task is woken once for an event and goes through
-//! them. It writes to those whose next bytes are plain, and wakes the others. A member stays a task of its own, which does
-//! everything else: it begins and ends, notices its client's end, waits for a socket that is full, and keeps itself alive.
+//! An event wakes every stream of its user, and each is scheduled, polled and written by itself. A thousand streams repeat
+//! the same work a thousand times, and some wait so long to be polled that the ring has overwritten what they were woken for.
+//! So if a user has many streams, they become members of shards. A shard's task, the attendant, is woken once for an event
+//! and goes through the members: it writes to those whose next bytes are plain, and wakes the others. A member's own task
+//! does everything else: it begins and ends the stream, notices that its client disconnects, waits for a full socket, and
+//! sends keep-alives.
 //!
-//! 1. Before the task goes through the members, in a *pass*, it has itself woken for the next event. What comes during a pass
-//!    makes it begin another behind it, so a member need not be given more than what was there when the pass began.
-//! 2. A member that it goes by looks by itself later: it is woken, or waits for its socket.
-//! 3. Members have places, which do not change. One that comes while the task goes through is not looked at, but looks
-//!    itself, after it is there.
-//! 4. Who is closed takes no member. A shard closes when it is empty, under the lock that members come in by.
-//! 5. Between two yields it looks at no more than [`TURN`] places, and it has no more than [`MOST`], so that several
-//!    workers share a user with thousands.
+//! 1. Before the attendant goes through the members, in a *pass*, it asks to be woken for the next event. An event during a
+//!    pass makes it begin another pass after this one, so a member need not be given more than what was there when the pass
+//!    began.
+//! 2. A member that a pass does not serve polls by itself later: the attendant wakes it, or its socket does.
+//! 3. Members have places, which do not change. A pass may miss a member that joins during it; that member polls by itself
+//!    after it has joined.
+//! 4. A closed shard takes no member. A shard closes only when it is empty, under the lock that members join under.
+//! 5. Between two yields the attendant looks at no more than [`TURN`] places, and a shard has no more than [`MOST`], so that
+//!    several workers share a user with thousands of streams.
 
 use std::future::Future;
 use std::mem;
@@ -24,13 +26,13 @@ use std::task::{Context, Poll, Waker};
 use crate::channel::Bell;
 use crate::sync::{Mutex, TURN, contain};
 
-/// How many members a shard has at the most.
+/// The most members that a shard has.
 pub(crate) const MOST: usize = 256;
 
-/// A stream, for the task that attends to it.
+/// A stream, as its attendant sees it.
 pub(crate) trait Member<P> {
-    /// Reads and writes what there is, if that is plain. If not, the stream does so by itself. `pass` is what the members have
-    /// in common that are gone through now.
+    /// Reads and writes the events there are, if these are plain. If not, the stream does so by itself. `pass` is what the
+    /// members of a pass share.
     fn attend(&self, pass: &mut P);
 }
 
@@ -55,7 +57,7 @@ impl<M: ?Sized> Shard<M> {
         }))
     }
 
-    /// Takes a member, and says at which place. `None` if the shard is full or closed.
+    /// Adds a member, and returns its place. `None` if the shard is full or closed.
     pub(crate) fn join(&self, member: &Arc<M>) -> Option<usize> {
         self.0.with(|state| {
             if state.is_closed {
@@ -74,7 +76,7 @@ impl<M: ?Sized> Shard<M> {
         })
     }
 
-    /// Gives the place back.
+    /// Frees the place.
     pub(crate) fn leave(&self, place: usize) {
         let (member, task) = self.0.with(|state| {
             let member = state.places[place].take();
@@ -103,7 +105,7 @@ impl<M: ?Sized> Shard<M> {
         self.is_closed()
     }
 
-    /// Takes the members at the next places. Returns the place behind them, if there are more.
+    /// Collects the members at the next places. Returns the place after them, if there are more.
     fn collect(&self, next: usize, members: &mut Vec<Arc<M>>) -> Option<usize> {
         self.0.with(|state| {
             let end = state.places.len().min(next + TURN);
@@ -115,7 +117,7 @@ impl<M: ?Sized> Shard<M> {
     }
 }
 
-/// The task of a shard. It ends when the shard is closed. It must not be made to wait by tokio's budget.
+/// The task of a shard. It ends when the shard is closed. It must run without tokio's coop budget.
 pub(crate) struct Attendant<T, M: ?Sized, P> {
     shard: Arc<Shard<M>>,
     bell: Bell<T>,

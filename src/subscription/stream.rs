@@ -21,47 +21,48 @@ use crate::registry::{Admitted, Registry};
 /// The events of one connection, in the order they were broadcast.
 ///
 /// With the feature `axum` it is a response: return it from a handler. It is also a [`Stream`] of shared frames, for
-/// those who carry events over something else. Dropping it takes the connection out at once, wherever that happens.
+/// other transports. Dropping it removes the connection immediately, in whichever thread.
 ///
-/// The stream ends (`None`) when the connection is ended from outside: at once after
+/// The stream ends (`None`) when the connection is ended from outside: immediately after
 /// [`unregister`](crate::GenericBroadcaster::unregister), and after what was broadcast before when the user is
-/// [drained](crate::GenericBroadcaster::drain_user). It then holds no events any more, but is counted until it is dropped,
-/// unless the call that ended it has taken it out of the count.
+/// [drained](crate::GenericBroadcaster::drain_user). It then holds no events. It is counted until it is dropped, unless the
+/// call that ended it has removed it from the count.
 ///
 /// # Lag
 ///
-/// A user's events stand in a ring that all of the user's streams read. A stream that is not polled while more events
-/// are broadcast than the ring holds loses the oldest ones: its next item is `Err(`[`Gap`]`)` with their number, and
-/// it goes on with the oldest event still there, unless its [`LagPolicy`] ends it. Other streams do not notice. With a
-/// [history](crate::History) it reads from there what the ring has lost, and only what is gone from there as well is a gap.
+/// A user's events are in a ring that all of the user's streams read. A stream that is not polled while more events are
+/// broadcast than the ring holds loses the oldest ones: its next item is `Err(`[`Gap`]`)` with their number, and it goes on
+/// with the oldest event still there, unless its [`LagPolicy`] ends it. Other streams are not affected. With a
+/// [history](crate::History) the stream reads from there what the ring has overwritten, and only what the history has dropped
+/// as well is a gap.
 ///
 /// # Cancel safety
 ///
-/// Waiting for the next item can be given up at any time; no event is lost by it.
+/// Waiting for the next item can be cancelled at any time; no event is lost by it.
 #[must_use = "dropping a subscription ends its connection"]
 #[derive(Debug)]
 pub struct Subscription<T: Clone + Send + 'static = Arc<Frame>> {
     guard: ConnectionGuard<T>,
     lag_policy: LagPolicy,
     deadline: Option<Deadline>,
-    /// What the client is to be told first.
+    /// The gap to report first.
     gap: Option<Box<Gap>>,
     /// Where it begins, if the client named no event that it had seen.
     cursor: Option<Position>,
-    /// The id that the client came with, if there is nothing that it has been told beyond it.
+    /// The position that the client resumed from, unless that was a [restart id](Self::restart_id).
     seen: Option<Position>,
-    /// The client may have an id, out of this stream or another.
+    /// The client may have an id, from this stream or another.
     has_id: bool,
     /// The client knows already that events are missing before the first that the stream yields.
     is_told: bool,
     /// Set when it ends because events were lost.
     restart_id: Option<EventId>,
-    /// What stands between the channel and the client where there are several nodes.
+    /// Where there are several nodes: what filters the channel's events for this client.
     filter: Option<Box<dyn ResumeFilter<T>>>,
 }
 
 impl<T: Clone + Send + 'static> Subscription<T> {
-    /// Opens a connection, with what `filter` makes in front of it.
+    /// Opens a connection, with the filter that `filter` makes.
     pub(crate) fn open(
         registry: &Arc<Registry<T>>,
         user: UserId,
@@ -73,7 +74,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         Ok(Self::of(registry, admitted, resume, filter))
     }
 
-    /// Opens one that the user's cap does not count.
+    /// Opens a connection of an observer, which the user's cap does not count.
     pub(crate) fn observe(
         registry: &Arc<Registry<T>>,
         user: UserId,
@@ -114,14 +115,14 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         }
     }
 
-    /// Says whether its client came with a [`restart_id`](Self::restart_id).
+    /// Sets whether its client came with a [`restart_id`](Self::restart_id).
     pub(crate) fn told(mut self, is_told: bool) -> Self {
         self.is_told = is_told;
         self.seen = self.seen.filter(|_| !is_told);
         self
     }
 
-    /// Sets what this stream does when it has lost events, in place of what the broadcaster says.
+    /// Sets what this stream does when it has lost events, in place of the broadcaster's policy.
     pub fn lag_policy(mut self, policy: LagPolicy) -> Self {
         let coalesces = policy == LagPolicy::Coalesce;
         if coalesces != (self.lag_policy == LagPolicy::Coalesce) {
@@ -131,15 +132,15 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         self
     }
 
-    /// Sets when the stream ends, cleanly and whatever it is doing: when the token expires that it was opened with, for
-    /// example. Set once; a second call changes nothing. A response then tells its client to come back after one to six
-    /// seconds, at random: streams that were opened together often have the same deadline.
+    /// Sets when the stream ends, cleanly and whatever it is doing: for example when the client's token expires. Set once; a
+    /// second call changes nothing. A response then tells its client to come back after one to six seconds, at random:
+    /// streams that were opened together often have the same deadline.
     ///
     /// A stream whose client has stopped reading is not polled, and cannot end by itself. As a response of
     /// `tidings::serve::serve` it ends in time nevertheless: the client has a quarter of a second for what is on its way,
     /// then the socket is closed, or the HTTP/2 stream reset. Behind another server the next
-    /// [sweep](crate::GenericBroadcaster::sweep) takes the connection out, and the socket stays until whoever owns it gives
-    /// up on the client: with `tidings::serve::listener` under `axum::serve`, after the stall limit.
+    /// [sweep](crate::GenericBroadcaster::sweep) removes the connection, and the socket stays until that server gives up on
+    /// the client: with `tidings::serve::listener` under `axum::serve`, after the stall limit.
     ///
     /// Needs the timer of a tokio runtime when the stream is polled.
     pub fn deadline(mut self, at: Instant) -> Self {
@@ -148,8 +149,8 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         self
     }
 
-    /// The id behind which this stream began, if there is a [history](crate::History) and the client named no event that it
-    /// had seen. A client that gets it before the first event can resume also if it is cut off before that.
+    /// The id after which this stream began, if there is a [history](crate::History) and the client named no event that it
+    /// had seen. A client that has it can resume even if it is cut off before the first event.
     ///
     /// [`SseBody`](crate::SseBody) sends it as a block with an id and no data.
     #[must_use]
@@ -157,12 +158,12 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         self.cursor.map(EventId::from)
     }
 
-    /// The place of the id that the client has before the first event, if it is given the [`cursor`](Self::cursor).
+    /// The position that the client has before the first event, if it is given the [`cursor`](Self::cursor).
     pub(crate) fn seen(&self) -> Option<Position> {
         self.seen.or(self.cursor)
     }
 
-    /// Where the stream is in the history: a client that comes back with it gets what comes next. `None` without a history,
+    /// The stream's position in the history: a client that resumes from it gets what comes next. `None` without a history,
     /// and while there is something that the stream has not yielded yet.
     pub(crate) fn place(&self) -> Option<Position> {
         if self.gap.is_some() {
@@ -176,7 +177,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
     }
 
     /// The id for the client's next request, once the stream has ended because events were lost and its policy is
-    /// [`LagPolicy::End`]. With any other id the client might come back to the same gap, and to the same end, for ever.
+    /// [`LagPolicy::End`]. With any other id the client might meet the same gap, and the same end, again and again.
     ///
     /// [`SseBody`](crate::SseBody) ends with it. `None` before that end, and where the client cannot have an id: without a
     /// [history](crate::History) and without one that it came with.
@@ -219,7 +220,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         self.end_reason() == Some(EndReason::Completed) && self.place().is_some()
     }
 
-    /// Ends it on behalf of what reads from it.
+    /// Ends the connection on behalf of the stream's reader.
     pub(crate) fn end(&self, reason: EndReason) {
         self.guard.connection().end(reason);
     }
@@ -250,7 +251,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         self.lag_policy == LagPolicy::End
     }
 
-    /// The guard that keeps this connection registered: who it is, and what it has lost.
+    /// The guard that keeps this connection registered: its user and id, and what it has lost.
     #[must_use]
     pub fn guard(&self) -> &ConnectionGuard<T> {
         &self.guard
@@ -311,7 +312,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
                         self.guard.complete(last);
                     }
                 }
-                // The connection is not polled, and cannot say this itself.
+                // The connection is not polled meanwhile, so its end is looked for here.
                 _ if self.guard.connection().is_told_to_end(cx) => {
                     self.guard.connection().conclude();
                     return Poll::Ready(None);
@@ -341,7 +342,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
                             continue;
                         };
                         gap = wider;
-                        // What newer events stand for is known only of events.
+                        // Newer events stand for lost events, but not for lost notices.
                         told |= gap.missed.is_none();
                     }
                     if told {
@@ -369,33 +370,33 @@ impl Deadline {
     }
 }
 
-/// Gives a client what it missed on another node, and keeps from it what it has seen there.
+/// Gives a client what it missed on another node, and leaves out what it has seen there.
 pub(crate) trait ResumeFilter<T>: Send + Sync + std::fmt::Debug {
-    /// What comes before anything that the channel has; `None` from when there is no more of it.
+    /// The next item before anything that the channel has; `None` once there is no more.
     fn poll_before(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Gap>>>;
 
-    /// The user's last event, if the engine's log says that no other comes.
+    /// The offset of the user's last event, if the engine's log says that none follows.
     fn last(&self) -> Option<u64> {
         None
     }
 
-    /// What becomes of a gap that the channel has, which has sent so many notices of gaps by now. `None` if the client
-    /// lacks nothing of it.
+    /// What to report for a gap of the channel, which has sent this many gap notices so far. `None` if the client lacks none
+    /// of it.
     fn widen(&mut self, gap: Gap, notices: u64) -> Option<Gap>;
 
-    /// Where the client is that has everything of its channel, which is at this place; `None` if more comes before that.
+    /// The position of a client that has all of its channel, which is at this position; `None` if more comes before that.
     fn place(&self, channel: Position) -> Option<Position>;
 
-    /// What becomes of an event that the channel has.
+    /// What to do with an event of the channel.
     fn pass(&mut self, event: T) -> Verdict<T>;
 }
 
-/// What becomes of an event on its way to a client.
+/// What to do with an event on its way to a client.
 pub(crate) enum Verdict<T> {
     /// The client gets it.
     Event(T),
-    /// It is none, but tells of a gap.
+    /// It is a gap notice: the client gets the gap.
     Gap(Gap),
-    /// The client has it.
+    /// The client has it already.
     Nothing,
 }

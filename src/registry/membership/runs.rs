@@ -1,4 +1,4 @@
-//! Channels that are held without a connection, and those that are completed.
+//! Holding channels without a connection, and completing them.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::{Change, Log, Registry, UserId};
 use crate::channel::{Accepted, Roster};
 
 impl<T: Clone + Send + 'static> Registry<T> {
-    /// Keeps a user's channel open, a new one if there is none, until it is [let go](Self::release); `None` if there is no room.
+    /// Keeps a user's channel open, a new one if there is none, until [`release`](Self::release); `None` if there is no room.
     pub(crate) fn hold(&self, user: &UserId) -> Option<Arc<Roster<T>>> {
         if !self.retention.away_users().take(1) {
             return None;
@@ -31,18 +31,18 @@ impl<T: Clone + Send + 'static> Registry<T> {
         Some(roster)
     }
 
-    /// Lets a channel go that was held.
+    /// Ends a hold of a channel.
     pub(crate) fn release(&self, roster: &Arc<Roster<T>>) {
         self.retention.away_users().give_back(1);
         self.settle(roster, roster.release());
     }
 
-    /// Completes a user's channel; one who has none gets one that says so. `None` if there is no room for that.
+    /// Completes a user's channel, a new one if there is none; `None` if there is no room for that.
     pub(crate) fn complete(&self, user: &str) -> Option<Accepted> {
         loop {
             let completed = self.with(user, |channel| {
                 let accepted = channel.roster().complete(None, None);
-                // If it was closed before, nobody finds it there.
+                // If the channel was closed before, nobody will find that it is complete: try again.
                 (!channel.roster().is_closed()).then_some(accepted)
             });
             match completed.flatten() {
