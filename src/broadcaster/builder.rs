@@ -89,9 +89,9 @@ impl<E: ?Sized> Builder<E> {
     /// one stream that does not read keeps up to this many.
     ///
     /// A publisher that sends more than this without waiting for anything overtakes every stream, however fast its client
-    /// reads. With 128 events at a time and 64 places, 1,000 streams of one user missed every second event, and were told; with
-    /// 32 at a time they missed none (`cargo bench --bench end_to_end -- --load lag,W1b`). So choose at least twice the longest
-    /// burst, or keep a [`History`](crate::History), from which a stream that was overtaken reads on.
+    /// reads. With 128 events at a time and 64 places, 1,000 streams of one user missed every second event, and got gaps for
+    /// them; with 32 at a time they missed none (`cargo bench --bench end_to_end -- --load lag,W1b`). So choose at least
+    /// twice the longest burst, or keep a [`History`](crate::History), from which a stream that was overtaken reads on.
     pub fn ring_capacity(mut self, events: usize) -> Self {
         self.limits.capacity = events;
         self
@@ -99,7 +99,7 @@ impl<E: ?Sized> Builder<E> {
 
     /// How many connections one user may have at a time. Default 10; `None` for no cap.
     ///
-    /// A browser that talks HTTP/1.1 keeps to six of its own accord, all tabs together.
+    /// A browser on HTTP/1.1 itself opens no more than six, over all tabs.
     pub fn connections_per_user(mut self, cap: impl Into<Option<usize>>) -> Self {
         self.limits.per_user = cap.into().unwrap_or(usize::MAX);
         self
@@ -115,8 +115,8 @@ impl<E: ?Sized> Builder<E> {
     ///
     /// A browser's own `EventSource` gives up for good on either: the page gets no events until it makes a new one. If such
     /// pages are served, take [`RefusalForm::ComeBack`], or let the handler decide by the request
-    /// ([`RegisterError::in_form`](crate::RegisterError::in_form)). It costs other clients the reason, and a request of
-    /// each refused page every six seconds on average, for as long as the cap is full.
+    /// ([`RegisterError::in_form`](crate::RegisterError::in_form)). Other clients then do not see the reason, and each
+    /// refused page makes a request every six seconds on average, for as long as the cap is full.
     ///
     /// ```
     /// use tidings::{GenericBroadcaster, RefusalForm, RegisterError, Text};
@@ -138,8 +138,8 @@ impl<E: ?Sized> Builder<E> {
     /// What a refusal becomes as a response during a [shutdown](GenericBroadcaster::shutdown). Default
     /// [`RefusalForm::ComeBack`], so that a browser's own `EventSource` finds the next server.
     ///
-    /// [`RefusalForm::Status`] is 503, on which it gives up for good. It is for services whose clients are none, and for
-    /// proxies that try the next server on a 503.
+    /// [`RefusalForm::Status`] is 503, on which an `EventSource` gives up for good: for services without such clients, and
+    /// for proxies that try the next server on a 503.
     pub fn when_shutting_down(mut self, form: RefusalForm) -> Self {
         self.limits.when_shutting_down = form;
         self
@@ -151,9 +151,8 @@ impl<E: ?Sized> Builder<E> {
         self
     }
 
-    /// Of how many keys the newest event is kept for each user, for [`LagPolicy::Coalesce`]. Default 64 if that is the policy
-    /// of the broadcaster, else 0: then single streams cannot have the policy either, and it is the same as
-    /// [`LagPolicy::Gap`].
+    /// The number of keys whose newest event is kept for each user, for [`LagPolicy::Coalesce`]. Default 64 if that is the
+    /// policy of the broadcaster, else 0: on a single stream the policy is then the same as [`LagPolicy::Gap`].
     ///
     /// Each costs its newest event, the key and 256 bytes. When there are more keys, those whose newest event is the oldest
     /// are forgotten. With a [history](Self::history), what is kept under keys is within its [bytes](History::bytes), and is
@@ -163,16 +162,16 @@ impl<E: ?Sized> Builder<E> {
         self
     }
 
-    /// Keeps events for clients that come back. Default `None`: what is broadcast is for whoever is there, and events have
-    /// no ids but their own.
+    /// Keeps events for clients that come back. Default `None`: an event goes only to the streams that are open, and has no
+    /// id but its own.
     pub fn history(mut self, history: impl Into<Option<History>>) -> Self {
         self.limits.history = history.into();
         self
     }
 
     /// How far a connection may be behind, in events, and for how long it may be behind by more than that, before a
-    /// [sweep](GenericBroadcaster::sweep) takes it out. Default: the [`ring_capacity`](Self::ring_capacity) or, if that
-    /// is more, the events of the [`history`](Self::history), so that it has lost events already, for 30 seconds.
+    /// [sweep](GenericBroadcaster::sweep) disconnects it. Default: the [`ring_capacity`](Self::ring_capacity) or, if that is
+    /// more, the events of the [`history`](Self::history), so that it has lost events already, for 30 seconds.
     pub fn patience(mut self, behind: u64, time: Duration) -> Self {
         self.behind = Some(behind);
         self.limits.patience.time = time;
@@ -180,8 +179,8 @@ impl<E: ?Sized> Builder<E> {
     }
 
     /// Sweeps at this interval, in a task of its own that ends with the last clone of the broadcaster. Default `None`:
-    /// call [`sweep`](GenericBroadcaster::sweep) yourself. A second is a good interval. A sweep that comes late by more than
-    /// the interval, because the runtime stood still, leaves it to the next: nobody was served meanwhile.
+    /// call [`sweep`](GenericBroadcaster::sweep) yourself. A second is a good interval. A sweep that is late by more than the
+    /// interval, because the runtime stood still, is skipped: no stream was served meanwhile.
     pub fn sweep_every(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.sweep_every = interval.into();
         self
@@ -208,25 +207,26 @@ impl<E: ?Sized> Builder<E> {
     }
 
     /// How many events, and bytes of events, may wait to be published. Default 65,536 and 64 MiB, which a busy node
-    /// fills in some seconds while the engine cannot be reached. The room is in eight parts, a user's events are in one of
+    /// fills in some seconds while the engine cannot be reached. The queue has eight parts; a user's events are in one of
     /// them and take at most half of it. An event takes its room until its outcome is known.
     ///
-    /// Of a user whose events found no room, their number is kept.
+    /// Of events that found no room, only their number is kept for each user.
     pub fn backplane_queue(mut self, events: usize, bytes: usize) -> Self {
         (self.relay.events, self.relay.bytes) = (events, bytes);
         self
     }
 
-    /// For how long a stream whose client comes from another node waits for the engine to say what the client has missed.
-    /// Default 30 seconds, at most thirty years; then it is told of a gap, and goes on. Until then it gets nothing but
-    /// keep-alives.
+    /// For how long a stream whose client comes from another node waits for the engine to return what the client has missed.
+    /// Default 30 seconds, at most thirty years; then the client gets a gap, and the stream goes on. Until then the client
+    /// gets only keep-alives.
     pub fn backplane_patience(mut self, patience: Duration) -> Self {
         self.relay.patience = patience.min(LONGEST);
         self
     }
 
-    /// Sends events to the streams here without the engine, once it has been away for so long. Default `None`: events wait for
-    /// the engine, and reach nobody until it is there. At [`Level::Replayable`](crate::backplane::Level::Replayable) only; at
+    /// Sends events to the streams here without the engine, once the engine has been unreachable for this long. Default
+    /// `None`: events wait for the engine, and reach no stream until it is back. At
+    /// [`Level::Replayable`](crate::backplane::Level::Replayable) only; at
     /// [`AtMostOnce`](crate::backplane::Level::AtMostOnce) streams here get events first in any case.
     ///
     /// | | default | `local_after(d)` |
@@ -235,7 +235,7 @@ impl<E: ?Sized> Builder<E> {
     /// | a longer one | streams get nothing, and afterwards everything, without a gap | after `d`, the user's streams here get a [`Gap`](crate::Gap) of the reason `backplane`, then what waits and what is broadcast on this node |
     /// | when the engine is back | | another gap, then the log's order again |
     /// | order | that of the log, on all nodes | between the two gaps, that of this node |
-    /// | ids | every event has one | events between the gaps have none. A client that is cut off comes back with the id from before, and gets these events again |
+    /// | ids | every event has one | events between the gaps have none. A client that is cut off resumes from the id before them, and gets these events again |
     /// | costs | an outage is a silence | an outage longer than `d` is a pair of gaps for each stream, and another pair each time the log's events and such events alternate again. After each gap a client may have to fetch its state anew |
     /// | when the queue is full | broadcasts fail | the same: streams get none of these events |
     ///
@@ -247,8 +247,8 @@ impl<E: ?Sized> Builder<E> {
         self
     }
 
-    /// For how long a node still gets the events of a user whose last stream has ended, at least; at most twice as long.
-    /// Default 15 seconds. It spares the engine those who come back soon.
+    /// For how long a node still gets the events of a user whose last stream has ended: at least this long, at most twice.
+    /// Default 15 seconds. Clients that come back sooner cost the engine nothing.
     pub fn backplane_linger(mut self, linger: Duration) -> Self {
         self.relay.linger = linger;
         self
@@ -262,18 +262,17 @@ impl<E: ?Sized> Builder<E> {
         self
     }
 
-    /// What the broadcaster is called: the label `broadcaster` of its [metrics](crate::metrics). Default `default`.
+    /// The broadcaster's name: the label `broadcaster` of its [metrics](crate::metrics). Default `default`.
     ///
-    /// Give each of several broadcasters a name of its own. Of two with the same name, the metrics are now those of the one
-    /// and now those of the other.
+    /// Give each of several broadcasters a name of its own. Two with the same name overwrite each other's metrics.
     pub fn name(mut self, name: &'static str) -> Self {
         self.name = name;
         self
     }
 
     /// [Reports metrics](GenericBroadcaster::report_metrics) at this interval, in a task of its own that ends with the last
-    /// clone of the broadcaster, and then reports that nobody is there any more. Default `None`: call it yourself. A second
-    /// is a good interval; it costs some microseconds each time.
+    /// clone of the broadcaster, and then reports that no users and connections are left. Default `None`: call it yourself. A
+    /// second is a good interval; it costs some microseconds each time.
     #[cfg(feature = "metrics")]
     pub fn report_metrics_every(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.report_every = interval.into();
@@ -297,7 +296,7 @@ impl<E: ?Sized> Builder<E> {
             let max = Self::MAX_RING_CAPACITY;
             return Err(ConfigError::RingCapacity { capacity, max });
         }
-        // As tokio does it. From here on it is what the ring holds.
+        // Rounded as tokio rounds it: from here on this is what the ring holds.
         let capacity = capacity.next_power_of_two();
         self.limits.capacity = capacity;
         if per_user == 0 || total == 0 {

@@ -12,18 +12,19 @@ use crate::id::{ConnectionId, EventId, LastEventId, UserId};
 use crate::subscription::{ResumeFilter, Subscription};
 
 impl<E: ?Sized> GenericBroadcaster<E> {
-    /// Opens a connection of `user` under an id of its own.
+    /// Opens a connection of `user` under a generated id.
     ///
-    /// An event that is broadcast after this returned reaches the subscription, or is told to it as lag.
+    /// An event that is broadcast after this returned reaches the subscription, or is reported to it as lag.
     ///
     /// # Errors
     ///
-    /// When the user or the service has as many connections as the cap allows.
+    /// When the user or the service has as many connections as the cap allows, or the broadcaster is [shutting
+    /// down](Self::shutdown).
     pub fn register(&self, user: impl Into<UserId>) -> Result<Subscription, RegisterError> {
         self.register_as(user, ConnectionId::generate())
     }
 
-    /// Opens a connection of `user` under the id given.
+    /// Opens a connection of `user` under the given id.
     ///
     /// # Errors
     ///
@@ -37,12 +38,12 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     }
 
     /// Opens a connection of `user` whose client comes back: the stream begins with what was broadcast after the event
-    /// that the client saw last, and goes on with what comes, without a gap and with nothing twice. What is not to be had
-    /// any more is announced first, as a [`Gap`](crate::Gap). Needs a [history](super::Builder::history).
+    /// that the client saw last, and goes on with live events, without a gap and with nothing twice. Events that are no
+    /// longer kept are reported first, as a [`Gap`](crate::Gap). Needs a [history](super::Builder::history).
     ///
-    /// A client that has seen no event is let in as by [`register`](Self::register). An id that is not of the user's
-    /// history, whatever it is, gives a gap of the reason `epoch` and what comes from now on: no error, and never another
-    /// user's events.
+    /// A client that has seen no event is registered as by [`register`](Self::register). An id that is not of the user's
+    /// history, whatever it is, gives a gap of the reason `epoch` and then live events: no error, and never another user's
+    /// events.
     ///
     /// ```
     /// use tidings::{GenericBroadcaster, History, LastEventId, Text};
@@ -74,7 +75,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         self.resume_as(user, ConnectionId::generate(), last_event_id)
     }
 
-    /// [Resumes](Self::resume) under the id given.
+    /// [Resumes](Self::resume) under the given id.
     ///
     /// # Errors
     ///
@@ -88,16 +89,16 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         self.open(user.into(), connection.into(), last_event_id)
     }
 
-    /// [Resumes](Self::resume) under the id given, in place of the connection that has it. If the user has one of this id, it
+    /// [Resumes](Self::resume) under the given id, in place of the connection that has it. If the user has one of this id, it
     /// is [ended](Self::unregister) first.
     ///
-    /// For clients that name their connections, a tab for example. A client that comes back may be faster than the news that
-    /// its old connection is lost: a proxy can hold that open for as long as it likes. [`resume_as`](Self::resume_as)
-    /// refuses the client until then.
+    /// For clients that name their connections, a tab for example. A client may come back before the server learns that its
+    /// old connection is lost: a proxy can hold that open for any time. [`resume_as`](Self::resume_as) refuses the client
+    /// until then.
     ///
-    /// Only a connection of the same user is ended, so whoever can choose the id can end that user's other connections.
-    /// What the old connection had not read is dropped; with a [history](super::Builder::history) and the client's id
-    /// nothing is lost. Of several that come for the same id at the same time, the last one stays.
+    /// Only a connection of the same user is ended, so a caller that can choose the id can end that user's other connections.
+    /// What the old connection had not read is dropped; with a [history](super::Builder::history) and the client's id nothing
+    /// is lost. Of several that come for the same id at the same time, the last one stays.
     ///
     /// ```
     /// use tidings::{GenericBroadcaster, LastEventId, RegisterError, Text};
@@ -126,15 +127,15 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         loop {
             self.unregister(&user, &connection);
             match self.open(user.clone(), connection.clone(), last_event_id) {
-                // Another call has come in between. Each comes in once, so this ends with the last of them.
+                // Another call has registered in between. Each call registers once, so this ends with the last of them.
                 Err(RegisterError::ConnectionIdInUse) => {}
                 opened => return opened,
             }
         }
     }
 
-    /// [Registers](Self::register) once the user's events arrive from other nodes: what is broadcast anywhere after this
-    /// returned reaches the subscription, or is told to it.
+    /// [Registers](Self::register) once the user's events arrive from other nodes: what is broadcast on any node after this
+    /// returned reaches the subscription, or is reported to it.
     ///
     /// [`register`](Self::register) does not wait. At [`Level::AtMostOnce`](crate::backplane::Level::AtMostOnce) a stream
     /// that it opens as the user's first on this node gets a gap a moment later, since an event of another node may have
@@ -214,7 +215,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             }
             Err(error) => {
                 self.registry.counters().refused.count(&error);
-                // Counted. No louder, since a client can have it as often as it likes.
+                // Counted, and logged no louder: a client can cause it at will.
                 tracing::debug!(
                     user = user.as_str(),
                     connection = id.as_str(),
@@ -226,7 +227,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         }
     }
 
-    /// What stands in front of a stream that has just been let in, if there are other nodes.
+    /// The filter of a stream that has just been registered, if there are other nodes.
     pub(super) fn filter(
         &self,
         user: &UserId,
@@ -254,8 +255,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         found
     }
 
-    /// Ends all connections of a user immediately, drained ones included, and returns how many this call ended: when the user
-    /// is locked out, for example. A connection that leaves at the same moment is not counted. Events that they had not read
+    /// Ends all connections of a user immediately, drained ones included, and returns how many this call ended: for example
+    /// when the user is locked out. A connection that leaves at the same moment is not counted. Events that they had not read
     /// are dropped. Connections that are registered later are not affected. A [history](super::Builder::history) stays;
     /// [`forget`](Self::forget) drops it too.
     ///
@@ -289,7 +290,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
 
     /// Forgets a user's [history](super::Builder::history), and ends the user's connections as [`drain_user`](Self::drain_user) does;
     /// but nothing can cut them afterwards, so call [`disconnect_user`](Self::disconnect_user) before this if a client that does
-    /// not read must go. A client that comes back is told that events may be missing.
+    /// not read must go. A client that comes back gets a gap.
     pub fn forget(&self, user: &str) -> usize {
         let count = self.registry.forget(user);
         tracing::debug!(user, connections = count, "forgotten");
@@ -304,7 +305,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             .unwrap_or(0)
     }
 
-    /// Where the user's history is: the id behind which a stream gets what is broadcast from now on. Opens no connection.
+    /// The current position of the user's history: a stream that resumes from this id gets what is broadcast from now on.
+    /// Opens no connection.
     ///
     /// For a page that is rendered with the user's state in it. Ask for the position first, then read the state, and let the
     /// page open its stream with the id: it then gets every change that is not in the state, and may get one that is.
@@ -337,7 +339,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         here.flatten().or_else(horizon).map(EventId::from)
     }
 
-    /// How many events the user's connections have lost by falling behind, since the first of them came.
+    /// How many events the user's connections have lost by falling behind, since the user's channel was opened.
     #[must_use]
     pub fn lagged(&self, user: &str) -> u64 {
         self.registry
@@ -386,7 +388,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectionInfo {
-    /// Whose it is.
+    /// The user.
     pub user: UserId,
     /// Its id.
     pub connection: ConnectionId,

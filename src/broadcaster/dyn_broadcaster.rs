@@ -8,7 +8,7 @@ use crate::event::ToSse;
 use crate::id::{ConnectionId, LastEventId, UserId};
 use crate::subscription::Subscription;
 
-/// What every broadcaster does, for code that wants one behind `dyn`.
+/// What every broadcaster does, for use behind `dyn`.
 ///
 /// [`GenericBroadcaster`] has the same operations as plain methods, which is what to call where the type is known: they
 /// never wait, so nothing is gained by an `async` around them.
@@ -42,12 +42,12 @@ pub trait Broadcaster: sealed::Sealed + Send + Sync {
     /// What is broadcast.
     type Event: ?Sized;
 
-    /// Lets a connection in; see [`GenericBroadcaster::register_as`]. With a [backplane](super::Builder::backplane) once the
+    /// Opens a connection; see [`GenericBroadcaster::register_as`]. With a [backplane](super::Builder::backplane) once the
     /// user's events arrive from other nodes; see [`GenericBroadcaster::register_when_ready`].
     ///
     /// # Errors
     ///
-    /// When a cap is reached or the user has a connection of this id.
+    /// As [`GenericBroadcaster::register_as`].
     async fn register(
         &self,
         user: &UserId,
@@ -61,14 +61,14 @@ pub trait Broadcaster: sealed::Sealed + Send + Sync {
     ///
     /// # Errors
     ///
-    /// When the event cannot be encoded.
+    /// As [`GenericBroadcaster::broadcast`].
     async fn broadcast(&self, user: &UserId, event: &Self::Event) -> Result<usize, BroadcastError>;
 
     /// Sends an event to many users; see [`GenericBroadcaster::broadcast_many`].
     ///
     /// # Errors
     ///
-    /// When the event cannot be encoded.
+    /// As [`GenericBroadcaster::broadcast_many`].
     async fn broadcast_many(
         &self,
         users: &[UserId],
@@ -79,7 +79,7 @@ pub trait Broadcaster: sealed::Sealed + Send + Sync {
     ///
     /// # Errors
     ///
-    /// When the event cannot be encoded.
+    /// As [`GenericBroadcaster::broadcast_all`].
     async fn broadcast_all(&self, event: &Self::Event) -> Result<Reach, BroadcastError>;
 
     /// How many connections the user has.

@@ -19,7 +19,7 @@ use crate::subscription::LagPolicy;
 /// Sends events of type `E` to users, each on all the streams that the user has open.
 ///
 /// Cloning it costs a reference count, and all clones are the same broadcaster: keep one as axum `State`. No method
-/// waits, so all of them can be called from anywhere, inside a runtime or not.
+/// waits but the `async` ones, so the others can be called from anywhere, inside a runtime or not.
 ///
 /// ```
 /// use tidings::{GenericBroadcaster, Text};
@@ -76,7 +76,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         Ok(())
     }
 
-    /// What it is [called](Builder::name).
+    /// Its [name](Builder::name).
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
@@ -92,7 +92,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     }
 }
 
-/// What is going on now, and has been counted.
+/// The figures of this moment, and the counters.
 pub(super) fn stats_of(registry: &Registry<Arc<Frame>>) -> Stats {
     let away = registry.retention().away();
     Stats {

@@ -1,4 +1,4 @@
-//! One event for many users: encoded once, on the same way as one for a single user.
+//! One event for many users: encoded once, and sent the same way as an event for a single user.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::frame::{Draft, Frame};
 use crate::metrics::{Sample, fanned_out};
 use crate::sync::SHARDS;
 
-/// How far an event came that was broadcast to [many users](GenericBroadcaster::broadcast_many), on this node.
+/// What an event reached on this node that was broadcast to [many users](GenericBroadcaster::broadcast_many).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
 #[non_exhaustive]
 pub struct Reach {
@@ -27,7 +27,7 @@ pub struct Reach {
 }
 
 impl<E: ?Sized> GenericBroadcaster<E> {
-    /// Sends an event to these users, to each as [`broadcast`](Self::broadcast) does, and says how far it came.
+    /// Sends an event to these users, to each as [`broadcast`](Self::broadcast) does, and returns what it reached.
     ///
     /// The event is encoded once for all of them; with a [history](super::Builder::history) the id of each user is written in
     /// front of a copy. Users who have no stream and whose history is kept get it when they come back, and are counted as
@@ -44,7 +44,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     /// With a [backplane](super::Builder::backplane) each user's event goes to other nodes, as a message of its own:
     ///
     /// - [`AtMostOnce`](crate::backplane::Level::AtMostOnce): to the streams that the user has here, then to those on other
-    ///   nodes. What is lost on the way is told to the users that it was for.
+    ///   nodes. If an event is lost on the way, its user's streams get a gap.
     /// - [`Replayable`](crate::backplane::Level::Replayable): into the log of each user, also of those whom no node knows: they
     ///   get it on whichever node they resume.
     ///
@@ -68,9 +68,9 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     ///
     /// # Errors
     ///
-    /// When the event cannot be encoded; then nobody got any part of it. With a backplane also when the event of at least one
-    /// user does not go to other nodes; all others were sent nevertheless. The error has the reason of the first and how many
-    /// streams here got it.
+    /// When the event cannot be encoded; then no stream got any part of it. With a backplane also when the event of at least
+    /// one user does not go to other nodes; all others were sent nevertheless. The error has the reason of the first and how
+    /// many streams here got it.
     ///
     /// # Panics
     ///
@@ -90,18 +90,18 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     }
 
     /// Sends an event to every user of this node: to all who have a stream here, and to those who are away and whose history
-    /// is kept here. Says how far it came. For each user it is one of [`broadcast_many`](Self::broadcast_many).
+    /// is kept here. Returns what it reached. Each user gets it as from [`broadcast_many`](Self::broadcast_many).
     ///
-    /// A stream that was registered before the call gets the event; one that is registered meanwhile may. Nobody gets it twice.
-    /// It costs less than `broadcast_many`, since no user is looked up, and takes as long as all users take together.
+    /// A stream that was registered before the call gets the event; one that is registered meanwhile may. No stream gets it
+    /// twice. It costs less than `broadcast_many`, since no user is looked up, and takes as long as all users take together.
     /// [`Publisher::publish_all`](super::Publisher::publish_all) does it in parts and lets other tasks run in between.
     ///
     /// # Several nodes
     ///
     /// Each node knows its own users and no others. With a [backplane](super::Builder::backplane) the event reaches the users of
     /// this node, on whichever nodes their streams are, and none of those who are on other nodes alone. If every node makes the
-    /// call, a user who has streams on two gets the event twice. Where it is for everybody, the service knows who that is: give
-    /// `broadcast_many` the users of its table, from one node. That reaches them on all nodes and, at
+    /// call, a user who has streams on two gets the event twice. If the event is for all users, call `broadcast_many` on one
+    /// node with the service's own table of users. That reaches them on all nodes and, at
     /// [`Replayable`](crate::backplane::Level::Replayable), also those who are on none.
     ///
     /// ```
@@ -138,11 +138,11 @@ pub(super) struct Many<'e> {
     encoded: Option<Encoded<'e>>,
     reach: Reach,
     bytes: usize,
-    /// Why it does not go to other nodes, of the first user for whom it does not.
+    /// Why the event of the first user that failed does not go to other nodes.
     refused: Option<RelayError>,
 }
 
-/// It holds no reference to the event itself, which may be one that threads cannot share.
+/// Holds no reference to the event itself, which may not be `Sync`.
 struct Encoded<'e> {
     meta: Meta<'e>,
     /// With a slot, where the histories of users give ids.
@@ -276,7 +276,7 @@ impl<'e> Many<'e> {
         self.refused = self.refused.or(sent.refused);
         self.reach.streams += sent.reached;
         let is_away = sent.reached == 0;
-        // A channel that is closed is nobody's any more.
+        // A closed channel belongs to no user.
         if !sent.is_taken || (is_away && channel.roster().is_closed()) {
             return;
         }
@@ -284,7 +284,7 @@ impl<'e> Many<'e> {
         self.reach.away += usize::from(is_away);
     }
 
-    /// Counts what became of it.
+    /// Counts the outcome.
     pub(super) fn count<E: ?Sized>(
         self,
         hub: &GenericBroadcaster<E>,

@@ -1,4 +1,4 @@
-//! The public face: broadcasters, how they are built, and the trait for those who want one behind `dyn`.
+//! The public API: broadcasters, how they are built, and the trait for use behind `dyn`.
 
 mod builder;
 mod connections;

@@ -1,4 +1,4 @@
-//! A connection of somebody who looks on: an operator.
+//! An observer's connection, for an operator.
 
 use super::GenericBroadcaster;
 use crate::error::RegisterError;
@@ -9,10 +9,10 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     /// Opens a connection to watch what `user` is sent, for an operator's page.
     ///
     /// The user's cap ([`connections_per_user`](crate::Builder::connections_per_user)) does not count it, so it takes no place of
-    /// the user's own; the [total](crate::Builder::total_connections) does. It goes on when it lags, and is told of every gap,
+    /// the user's own; the [total](crate::Builder::total_connections) does. It goes on when it lags, and gets every gap,
     /// whatever the broadcaster's [`LagPolicy`] is. Events before it are not replayed, but for those of a
-    /// [complete](Self::complete) channel. In all else it is a connection of the user:
-    /// it counts in the figures, and ends with the others.
+    /// [complete](Self::complete) channel. Otherwise it is a connection of the user: it counts in the figures, and ends with
+    /// the others.
     ///
     /// ```
     /// use tidings::{GenericBroadcaster, Text};

@@ -1,4 +1,4 @@
-//! A stream of users who come and leave.
+//! A stream of arrivals and departures of users.
 
 use std::collections::hash_map::IntoKeys;
 use std::collections::{BTreeSet, HashMap};
@@ -33,16 +33,16 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     ///
     /// A user comes with the first connection, and has left when none has been open for `grace`: a page that reloads within that
     /// time is no departure. For one user [`Came`](Presence::Came) and [`Left`](Presence::Left) alternate, and the last one is
-    /// true, whatever came and left at the same time. A stream that is polled late misses short visits and short absences.
-    /// The grace time runs from the poll that finds the user absent.
+    /// true, however connections come and leave at the same time. A stream that is polled late misses short visits and short
+    /// absences. The grace time runs from the poll that finds the user absent.
     ///
     /// Connections of [observers](Self::observe) do not count. Those that were [drained](Self::drain_user) or
     /// [forgotten](Self::forget) count as closed from that call on, although each still reads what was sent before. A [`Hold`]
     /// and a history that lingers are no presence.
     ///
-    /// After a [`shutdown`](Self::shutdown) the stream reports everybody as left and ends, without waiting for the grace time; so
-    /// it does when the last clone of the broadcaster and the last subscription are dropped. Until then departures during a
-    /// shutdown are reported as at other times.
+    /// After a [`shutdown`](Self::shutdown) the stream reports every user as left and ends, without waiting for the grace
+    /// time; so it does when the last clone of the broadcaster and the last subscription are dropped. Until then departures
+    /// during a shutdown are reported as at other times.
     ///
     /// The stream sees the connections of this node only. The guide on [operations][guide] sums over nodes.
     ///
@@ -98,16 +98,16 @@ pub struct PresenceStream {
     grace: Duration,
     /// Users who are here according to the stream, and when one who is absent will have left.
     reported: HashMap<UserId, Option<Instant>>,
-    /// Those who are absent, by that time.
+    /// Absent users, by that time.
     due: BTreeSet<(Instant, UserId)>,
     /// Set to the first of these times, or to one before it.
     timer: Option<Pin<Box<Sleep>>>,
-    /// Once the watch is over: those who are still to be reported as left.
+    /// Once the watch is over: users still to be reported as left.
     rest: Option<IntoKeys<UserId, Option<Instant>>>,
 }
 
 impl PresenceStream {
-    /// Compares what is with what was reported.
+    /// Compares the user's state with what was reported.
     fn compare(&mut self, user: UserId, is_here: bool) -> Option<Presence> {
         let Some(leaves_at) = self.reported.get_mut(&user) else {
             if !is_here {
@@ -149,7 +149,7 @@ impl PresenceStream {
             }
             ready!(timer.as_mut().poll(cx));
             let (_, user) = self.due.pop_first().expect("the first was found");
-            // The mark of one who came back may come later than this look.
+            // A user who came back may be marked only after this look.
             if self.watch.is_here(&user) {
                 self.reported.insert(user, None);
             } else {
@@ -166,7 +166,7 @@ impl Stream for PresenceStream {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Presence>> {
         let this = self.get_mut();
         if this.rest.is_none() {
-            // First, or a reader who is slower than users come would never learn who has left.
+            // Departures first: a reader slower than the arrivals would otherwise never learn of them.
             if let Poll::Ready(left) = this.poll_due(cx) {
                 return Poll::Ready(Some(left));
             }

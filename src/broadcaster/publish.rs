@@ -18,14 +18,15 @@ use crate::trace::TraceParent;
 
 // The bound on `E` stands at each method: where it does not hold, the compiler then says what `ToSse` is.
 impl<E: ?Sized> GenericBroadcaster<E> {
-    /// Sends an event to all streams of a user and says how many these are. For a user who is not there, and for whom no
-    /// [history](super::Builder::history) is kept, nothing is encoded or allocated, and the answer is 0.
+    /// Sends an event to all streams of a user and returns how many there are. For a user who has neither a stream nor a
+    /// [history](super::Builder::history), nothing is encoded or allocated, and the result is 0.
     ///
     /// The event is encoded once. A stream that is reached yields the event, or, should it fall behind the ring, counts
     /// it in a [`Gap`](crate::Gap).
     ///
-    /// With a [backplane](super::Builder::backplane) it goes to other nodes as well, after this has returned: the answer is how many
-    /// streams here it was sent to, or is for. [`broadcast_confirmed`](Self::broadcast_confirmed) waits for the engine.
+    /// With a [backplane](super::Builder::backplane) it goes to other nodes as well, after this has returned: the result is
+    /// how many streams here it was sent to, or is for. [`broadcast_confirmed`](Self::broadcast_confirmed) waits for the
+    /// engine.
     ///
     /// # Errors
     ///
@@ -35,7 +36,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     ///
     /// # Panics
     ///
-    /// When the event's [`ToSse`] panics; nothing else is harmed by it.
+    /// When the event's [`ToSse`] panics; nothing else is affected.
     pub fn broadcast(&self, user: &str, event: &E) -> Result<usize, BroadcastError>
     where
         E: ToSse,
@@ -43,8 +44,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         self.publish(user, event, None)
     }
 
-    /// [Broadcasts](Self::broadcast) an event together with the trace that it is published in: see [`TraceParent`]. It takes
-    /// the place of one that the event has [itself](crate::Meta::trace_parent).
+    /// [Broadcasts](Self::broadcast) an event together with the trace that it is published in: see [`TraceParent`]. It
+    /// replaces one that the event has [itself](crate::Meta::trace_parent).
     ///
     /// # Errors
     ///
@@ -67,14 +68,15 @@ impl<E: ?Sized> GenericBroadcaster<E> {
 
     /// [Broadcasts](Self::broadcast), and waits until the backplane's engine has accepted the event: it is then on its way
     /// to the streams of all nodes, and at [`Level::Replayable`](crate::backplane::Level::Replayable) in the engine's log.
-    /// Says how many streams here it was sent to. Without a [backplane](super::Builder::backplane) there is nothing to wait
-    /// for.
+    /// Returns how many streams here it was sent to. Without a [backplane](super::Builder::backplane) there is nothing to
+    /// wait for.
     ///
     /// # Errors
     ///
     /// As [`broadcast`](Self::broadcast), and when the engine has not confirmed the event: other nodes may then have got
     /// it. While the engine cannot be reached, this waits. At [`Level::AtMostOnce`](crate::backplane::Level::AtMostOnce) an
-    /// engine may say too late that it refuses an event; it is [told to other nodes](crate::backplane::Event::Lost) then.
+    /// engine may report too late that it refuses an event; other nodes then [learn that it is
+    /// lost](crate::backplane::Event::Lost).
     ///
     /// # Cancel safety
     ///
@@ -94,7 +96,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         }
     }
 
-    /// Sends what stands for an event, such as JSON that was made of it elsewhere.
+    /// Sends an event, or what stands for it, such as JSON that was made from it elsewhere.
     ///
     /// It is encoded once, outside every lock. At [`Level::AtMostOnce`] the relay takes it beside the user's channel, at
     /// [`Level::Replayable`] in place of it: the engine's log decides the order, and returns the event to this node as well.
@@ -106,7 +108,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     ) -> Result<usize, BroadcastError> {
         self.registry.counters().broadcasts.add(1);
         let relay = self.relay();
-        // For a closure that may be called again, and is not.
+        // For a closure that by its type may be called again, and is not.
         let confirm = Cell::new(confirm);
         let here = match self.is_in_log() {
             true => None,
@@ -126,7 +128,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         };
         let sent = match (here, relay) {
             (Some(sent), _) => sent,
-            // Nobody is there for it.
+            // No stream or history here takes it.
             (None, None) => return Ok(0),
             (None, Some(relay)) => Draft::encode(event, false).map(|(mut draft, meta)| {
                 let frame = draft.finish(None);
@@ -155,8 +157,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         relay.is_some_and(|relay| relay.level() == Level::Replayable)
     }
 
-    /// Appends what `make` makes to a user's channel. The relay takes it where its place is decided, so that the engine gets a
-    /// user's events in the order of their places.
+    /// Appends the frame that `make` makes to a user's channel. The relay takes it in the same step, so that the engine gets
+    /// a user's events in the order of their places.
     pub(super) fn append(
         &self,
         channel: &Channel<Arc<Frame>>,
@@ -184,7 +186,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         sent
     }
 
-    /// Counts what became of an event, and answers how many streams it has reached.
+    /// Counts the outcome of an event, and returns how many streams it has reached.
     fn count(&self, user: &str, sent: Result<Sent, EncodeError>) -> Result<usize, BroadcastError> {
         let counters = self.registry.counters();
         let sent = sent.map_err(|error| {
@@ -206,8 +208,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     }
 }
 
-/// Hands an event to the relay alone: the user has no channel here, or the engine's log returns it to this node as well. The
-/// channel has so many streams, if there is one.
+/// Hands an event to the relay alone: the user has no channel here, or the engine's log returns it to this node as well.
+/// `streams` is the number of the channel's streams, if there is a channel.
 pub(super) fn hand_over(
     relay: &Relay,
     (hash, user): (u64, &str),
@@ -216,7 +218,7 @@ pub(super) fn hand_over(
     streams: Option<usize>,
 ) -> Sent {
     if streams == Some(0) {
-        // What is kept for a user who has no stream comes from the engine as well.
+        // The history of a user who has no stream comes from the engine as well.
         relay.begin(&user.into());
     }
     let refused = relay.push((hash, user), event, confirm).err();
@@ -229,7 +231,7 @@ pub(super) fn hand_over(
     }
 }
 
-/// How far it came.
+/// The outcome of a broadcast on this node.
 #[derive(Default)]
 pub(super) struct Sent {
     /// How many streams here it was sent to, or is for.
@@ -244,7 +246,7 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    /// What comes behind the end.
+    /// An event after the end.
     pub(super) fn late() -> Self {
         Self {
             is_late: true,

@@ -1,4 +1,4 @@
-//! A task that broadcasts, for callers that have no time for it.
+//! A task that broadcasts in place of the caller.
 
 use std::error::Error;
 use std::fmt;
@@ -18,13 +18,13 @@ use crate::sync::SHARDS;
 ///
 /// [`broadcast`](GenericBroadcaster::broadcast) encodes the event and wakes every stream that waits for it before it
 /// returns. For the tabs of one user that is a microsecond; for ten thousand screens of one user it is three milliseconds in
-/// which the caller does nothing else (`cargo bench --bench publisher`). A publisher takes that off the caller, for the
-/// price of a queue: what is published costs memory until it is its turn, arrives a little later, and the caller does not
-/// learn how many streams it reached. Events of one publisher are broadcast in their order.
+/// which the caller does nothing else (`cargo bench --bench publisher`). A publisher spares the caller this, at the price of
+/// a queue: an event takes memory until it is broadcast, arrives a little later, and the caller does not learn how many
+/// streams it reached. Events of one publisher are broadcast in their order.
 ///
 /// Cloning it costs a reference count. The task broadcasts what is in the queue after the last clone is dropped, and ends
 /// then; until it has ended, it keeps the broadcaster. An event that cannot be encoded is counted in
-/// [`Stats::failed`](crate::Stats::failed) and logged; so is one whose [`ToSse`] panics, but for the count.
+/// [`Stats::failed`](crate::Stats::failed) and logged; one whose [`ToSse`] panics is only logged.
 ///
 /// ```
 /// use tidings::{GenericBroadcaster, Text};
@@ -49,22 +49,22 @@ enum Job<E> {
     Answer(oneshot::Sender<()>),
 }
 
-/// Whom an event is for.
+/// The users that an event is for.
 enum To {
     User(UserId),
     Users(Vec<UserId>),
     All,
 }
 
-/// How many users get an event before other tasks have their turn.
+/// How many users get an event before the task yields.
 const PART: usize = 256;
 
 impl<E: ToSse + Send + 'static> GenericBroadcaster<E> {
-    /// Starts a task that broadcasts what it is handed, with room for so many events to wait.
+    /// Starts a task that broadcasts the events it is handed, with room for `queue` of them to wait.
     ///
     /// # Errors
     ///
-    /// When there is no room for any, or no tokio runtime to start the task in.
+    /// When `queue` is zero, or there is no tokio runtime to start the task in.
     pub fn publisher(&self, queue: usize) -> Result<Publisher<E>, ConfigError> {
         if queue == 0 {
             return Err(ConfigError::EmptyQueue);
@@ -78,7 +78,7 @@ impl<E: ToSse + Send + 'static> GenericBroadcaster<E> {
             while let Some(job) = jobs.recv().await {
                 match job {
                     Job::Broadcast(to, event) => hub.broadcast_whatever(to, event).await,
-                    // Who asked may have gone.
+                    // The caller may have stopped waiting.
                     Job::Answer(answer) => drop(answer.send(())),
                 }
             }
@@ -86,7 +86,7 @@ impl<E: ToSse + Send + 'static> GenericBroadcaster<E> {
         Ok(Publisher { queue: sender })
     }
 
-    /// The others' events come after this one.
+    /// Broadcasts one event to the end: later jobs wait for it.
     async fn broadcast_whatever(&self, to: To, event: E) {
         match to {
             To::User(user) => {
@@ -123,7 +123,7 @@ impl<E: ToSse + Send + 'static> GenericBroadcaster<E> {
     }
 }
 
-/// Runs what broadcasts an event, whose [`ToSse`] may panic. What cannot be encoded, the broadcast itself counts and logs.
+/// Runs a broadcast, whose event's [`ToSse`] may panic. The broadcast itself counts and logs an event that cannot be encoded.
 fn survive<R>(user: Option<&UserId>, broadcast: impl FnOnce() -> R) -> Option<R> {
     // The event is only read, and not used again.
     let result = catch_unwind(AssertUnwindSafe(broadcast));
@@ -244,8 +244,8 @@ impl<E> Publisher<E> {
         sent.map_err(|error| PublishError::Stopped(error.0.event()))
     }
 
-    /// Waits until everything is broadcast that was handed over before. `false` if the runtime of the task has ended, and
-    /// something may not have been.
+    /// Waits until every event that was handed over before is broadcast. `false` if the runtime of the task has ended, and
+    /// some may not have been.
     ///
     /// # Cancel safety
     ///
@@ -287,11 +287,11 @@ impl<E> fmt::Debug for Publisher<E> {
     }
 }
 
-/// An event was not handed over. It is inside.
+/// An event was not handed over. The error holds it.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PublishError<E> {
-    /// As many events wait as there is room for.
+    /// The queue is full.
     Full(E),
     /// The runtime of the task has ended.
     Stopped(E),

@@ -47,7 +47,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                // Not held until the next time: the last clone of the broadcaster ends this.
+                // Not held until the next tick, so that dropping the last clone of the broadcaster ends this task.
                 let Some(registry) = registry.upgrade() else {
                     return report_gone(name);
                 };

@@ -1,4 +1,4 @@
-//! Runs: channels that begin and end, such as what an agent says, and that clients follow from the beginning.
+//! Runs: channels that begin and end, such as an agent's answer, and that clients follow from the beginning.
 
 use super::GenericBroadcaster;
 use crate::backplane::Level;
@@ -7,19 +7,19 @@ use crate::id::{LastEventId, UserId};
 use crate::subscription::{Hold, Subscription};
 
 impl<E: ?Sized> GenericBroadcaster<E> {
-    /// Opens a connection of `user` that begins with the oldest event that is kept, and goes on with what comes, without a gap
-    /// and with nothing twice. Needs a [history](super::Builder::history).
+    /// Opens a connection of `user` that begins with the oldest event that is kept, and goes on with live events, without a
+    /// gap and with nothing twice. Needs a [history](super::Builder::history).
     ///
-    /// For a page that is loaded in the middle of a run, and has nothing. What the history has dropped of the beginning is told
-    /// first, as a [`Gap`](crate::Gap) of the reason `evicted`. A user who has no channel has no beginning either: the stream
-    /// waits for what comes. Whether there is such a run is for the service to know.
+    /// For a page that is loaded in the middle of a run, and has nothing. What the history has dropped of the beginning is
+    /// reported first, as a [`Gap`](crate::Gap) of the reason `evicted`. For a user who has no channel the stream waits for
+    /// live events: whether there is such a run, the service must know.
     ///
     /// For a client that may name an event, [`resume`](Self::resume) with
     /// [`LastEventId::or_from_start`](crate::LastEventId::or_from_start) does both.
     ///
     /// With a [backplane](super::Builder::backplane) that is [`Replayable`](Level::Replayable), the beginning is that of the
-    /// engine's log. An engine that cannot tell whether it has dropped something of this user is believed to have: the gap then
-    /// has no number.
+    /// engine's log. If the engine cannot tell whether it has dropped some of the user's events, the stream begins with a gap
+    /// without a number.
     ///
     /// ```
     /// use tidings::{GenericBroadcaster, History, Text};
@@ -51,16 +51,17 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         self.resume(user, &LastEventId::none().or_from_start())
     }
 
-    /// Keeps a user's history until the [`Hold`] is dropped, whether or not somebody is connected: for as long as a run lasts
-    /// whose events are to be there for those who come later.
+    /// Keeps a user's history until the [`Hold`] is dropped, whether or not the user is connected: for as long as a run
+    /// lasts, so that clients that connect later get its events.
     ///
-    /// What is broadcast from now on is kept, also before the first connection. A hold is no connection, takes no place of
-    /// the caps, and its channel is no user in [`Stats::users`](crate::Stats::users). It costs what a connected user costs, and
-    /// takes one of the places of [`History::away_users`](crate::History::away_users). [`forget`](Self::forget) and a
-    /// [`shutdown`](Self::shutdown) close the channel nevertheless; [`disconnect_user`](Self::disconnect_user) does not.
+    /// What is broadcast from now on is kept, also before the first connection. A hold is not a connection and does not count
+    /// towards the caps, and [`Stats::users`](crate::Stats::users) does not count its channel. It costs what a connected user
+    /// costs, and takes one of the places of [`History::away_users`](crate::History::away_users). [`forget`](Self::forget)
+    /// and a [`shutdown`](Self::shutdown) close the channel nevertheless; [`disconnect_user`](Self::disconnect_user) does
+    /// not.
     ///
     /// After the hold is dropped, a [sweep](super::Builder::sweep_every) gives its place back once the history has lingered.
-    /// Without sweeps, places of runs that are over are never given back, and `hold` fails in the end.
+    /// Without sweeps, the places of finished runs are never given back, and `hold` fails eventually.
     ///
     /// # Errors
     ///
@@ -81,24 +82,26 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         Ok(hold)
     }
 
-    /// Says that no event of a user comes any more. Returns how many streams here end by it. A second call
-    /// changes nothing here.
+    /// Completes a user's channel: it takes no more events. Returns how many streams here end by this. A second call changes
+    /// nothing here.
     ///
     /// - Streams yield what was broadcast before, and end, with the reason [`Completed`](crate::EndReason::Completed).
-    /// - Whoever connects later gets what is kept, or of that what comes after the event that it names, and then the end. A
-    ///   response that has nothing to send is 204, at which an `EventSource` stops; after any other end it reconnects.
+    /// - A client that connects later gets what is kept, or the part of it after the event that the client names, and then
+    ///   the end. A response that has nothing to send is 204, at which an `EventSource` stops; after any other end it
+    ///   reconnects.
     /// - A broadcast is an error, [`BroadcastError::Complete`](crate::BroadcastError::Complete).
     ///
-    /// All of this is forgotten, and the channel with it, [some time](crate::History::linger_completed) later, or by
-    /// [`forget`](Self::forget). After that the user is like any other who is not there. So give each run a name of its own.
+    /// The channel and its end are forgotten [some time](crate::History::linger_completed) later, or by
+    /// [`forget`](Self::forget). After that the user is like any other without a channel. So give each run a name of its own.
     /// [Sweeps](super::Builder::sweep_every) do the forgetting: without them a complete channel keeps its place of
     /// [`History::away_users`](crate::History::away_users) for ever.
     ///
-    /// With a [backplane](super::Builder::backplane) other nodes learn it as they learn of events, and so does this one at
-    /// [`Level::Replayable`]: the channel is complete when the engine's log has said so. Until then a node takes events, which are
-    /// published and reach nobody. Whoever reads the log finds the end in it, also on a node that did not have the channel; but a
-    /// stream there that neither names an event nor begins [from the start](Self::resume_from_start) waits. At
-    /// [`Level::AtMostOnce`] nodes learn it that have a channel of the user by then.
+    /// With a [backplane](super::Builder::backplane) the end goes to other nodes as an event does, and at
+    /// [`Level::Replayable`] it comes back to this node as well: the channel is complete when the engine's log returns the
+    /// end. Until then a node takes events, which are published and reach no stream. A stream that reads the log finds the
+    /// end in it, also on a node that did not have the channel; but a stream there that neither names an event nor begins
+    /// [from the start](Self::resume_from_start) waits. At [`Level::AtMostOnce`] the end reaches only nodes that have a
+    /// channel of the user by then.
     ///
     /// ```
     /// use tidings::{BroadcastError, GenericBroadcaster, History, Text};
@@ -124,10 +127,10 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     ///
     /// # Errors
     ///
-    /// Without a history. When nobody is connected and there is no room to remember it. With a backplane, when it does not go to
-    /// other nodes: at [`Level::Replayable`] the channel is then complete nowhere, at [`Level::AtMostOnce`] on this node alone.
-    /// After [`QueueFull`](crate::RelayError::QueueFull) call it again: each call tells the other nodes, also when the channel is
-    /// complete here.
+    /// Without a history. When the user has no channel and there is no room to remember the end. With a backplane, when the
+    /// end does not go to other nodes: at [`Level::Replayable`] the channel is then complete nowhere, at
+    /// [`Level::AtMostOnce`] on this node alone. After [`QueueFull`](crate::RelayError::QueueFull) call it again: each call
+    /// sends the end to the other nodes, also when the channel is complete here.
     pub fn complete(&self, user: &str) -> Result<usize, HoldError> {
         let cap = self
             .registry
@@ -144,8 +147,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             return Ok(self.connection_count(user));
         }
         let completed = self.registry.complete(user);
-        // Events that came before have been handed over by now, and none comes behind. Also if the channel was complete: an
-        // earlier call may have found no room in the queue.
+        // Earlier events have been handed to the relay by now, and none follows. Also if the channel was complete: an earlier
+        // call may have found no room in the queue.
         if let Some(relay) = relay {
             relay.complete(hashed).map_err(HoldError::NotRelayed)?;
         }

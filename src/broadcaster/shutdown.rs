@@ -1,4 +1,4 @@
-//! The end: every stream is brought to its own, spread over a time.
+//! Shutdown: ends every stream, spread over a time.
 
 use std::time::Duration;
 
@@ -8,22 +8,22 @@ use super::GenericBroadcaster;
 use crate::end::EndReason;
 use crate::time::LONGEST;
 
-/// How often a shutdown looks whether all have left.
+/// How often a shutdown checks whether all connections have left.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// What a backplane has at least, after the last stream has ended.
+/// The least time that a backplane has after the last stream has ended.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 
 impl<E: ?Sized> GenericBroadcaster<E> {
-    /// Ends every stream within `over`, at most thirty years, and says how many had to be cut because they did not end in
+    /// Ends every stream within `over`, at most thirty years, and returns how many had to be cut because they did not end in
     /// time.
     ///
     /// From the first moment on, registrations are refused
-    /// ([`RegisterError::ShuttingDown`](crate::RegisterError::ShuttingDown)), one that another thread is in the middle of
-    /// included. Each stream is asked to end at a moment of its own in the first three quarters of the time. It yields what
-    /// was broadcast before that moment and, if events keep coming, at most as many more as the ring holds; then, in a
-    /// response, it sends a `retry:` that spreads the reconnects over as long again, and ends cleanly. What remains of the
-    /// time is for those that are slow to write. Returns as soon as all have left.
+    /// ([`RegisterError::ShuttingDown`](crate::RegisterError::ShuttingDown)), including one in progress on another thread.
+    /// Each stream is asked to end at a moment of its own in the first three quarters of the time. It yields what was
+    /// broadcast before that moment and, if events keep coming, at most as many more as the ring holds; then, in a response,
+    /// it sends a `retry:` that spreads the reconnects over as long again, and ends cleanly. The rest of the time is for
+    /// streams that are slow to write. Returns as soon as all have left.
     ///
     /// Call it in the future that is given to axum's `with_graceful_shutdown`, which then has no stream to wait for:
     ///
@@ -84,7 +84,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             tracing::warn!(connections = cut, "cut at the end of the shutdown");
         }
         if let Some(running) = &self.relay {
-            // What was broadcast last shall go out as well.
+            // The last broadcasts are to be published as well.
             let deadline = deadline.max(Instant::now() + LAST_WORDS);
             running.0.close(deadline).await;
         }

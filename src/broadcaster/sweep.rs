@@ -10,19 +10,19 @@ use crate::error::ConfigError;
 use crate::sync::SHARDS;
 
 impl<E: ?Sized> GenericBroadcaster<E> {
-    /// Takes out every connection that has been too far behind for too long (see
+    /// Disconnects every connection that has been too far behind for too long (see
     /// [`Builder::patience`](super::Builder::patience)) or whose [deadline](crate::Subscription::deadline) has passed, and
-    /// says how many these were.
+    /// returns how many there were.
     ///
     /// This is how a client that has stopped reading is found: its stream is not polled any more, and cannot notice by
-    /// itself. The connection is gone at once from the counts, and the ring lets go of what it held for it; for the socket
-    /// see [`disconnect_user`](Self::disconnect_user). The time runs from the first sweep that finds the connection too far
+    /// itself. The connection leaves the counts immediately, and the ring drops what it kept for it; for the socket see
+    /// [`disconnect_user`](Self::disconnect_user). The time runs from the first sweep that finds the connection too far
     /// behind. With a [history](super::Builder::history), it also forgets what has been kept for too long.
     ///
-    /// Costs a walk over all connections, and holds up no broadcast: 40 ms for 100,000 users with one connection each, 7 ms
-    /// for 10,000 with ten, and broadcasts meanwhile take as long as without (`cargo bench --bench sweep`). The thread that
-    /// calls it is busy for so long; a [task of the builder's](super::Builder::sweep_every) does it in 64 parts and lets
-    /// others run in between. Call it from one place.
+    /// Costs a walk over all connections, and delays no broadcast: 40 ms for 100,000 users with one connection each, 7 ms for
+    /// 10,000 with ten, and broadcasts meanwhile take as long as without (`cargo bench --bench sweep`). The calling thread is
+    /// busy for that time; a [task of the builder's](super::Builder::sweep_every) does it in 64 parts and lets other tasks
+    /// run in between. Call it from one place.
     pub fn sweep(&self) -> usize {
         let pruned = self.registry.sweep(Instant::now());
         if pruned > 0 {
@@ -41,13 +41,13 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             loop {
                 let due = ticks.tick().await;
                 let now = Instant::now();
-                // Nobody was polled meanwhile, and whoever is behind may be so because of that: the next sweep shows.
+                // No stream was polled meanwhile, and one may be behind because of that: the next sweep decides.
                 was_late = !was_late && now.saturating_duration_since(due) > interval;
                 if was_late {
                     continue;
                 }
                 for shard in 0..SHARDS {
-                    // Not held while others go on: the last clone of the broadcaster ends this.
+                    // Not held across the yield, so that dropping the last clone of the broadcaster ends this task.
                     let Some(registry) = registry.upgrade() else {
                         return;
                     };
