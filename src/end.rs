@@ -11,12 +11,12 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EndReason {
-    /// `dropped`: the stream was dropped before anything else ended it. Usually the client has closed its connection or lost
-    /// it. A server that gives up on a client, because it takes nothing for example, drops the stream as well; `Stalls` (feature
-    /// `serve`) counts that.
+    /// `dropped`: the stream was dropped before anything else ended it. Usually the client has closed its connection or
+    /// lost it. A server that gives up on a client, for example because it takes nothing, drops the stream as well;
+    /// `Stalls` (feature `serve`) counts that.
     Dropped,
-    /// `completed`: its channel is [complete](crate::GenericBroadcaster::complete), or its [`View`](crate::sse::View) or
-    /// [`SseBody::until`](crate::SseBody::until) ended it at an event, behind which there was nothing more to show.
+    /// `completed`: its channel is [complete](crate::GenericBroadcaster::complete), or its [`View`](crate::sse::View)
+    /// or [`SseBody::until`](crate::SseBody::until) ended it at an event, after which there was nothing more to show.
     Completed,
     /// `unregistered`: by [`unregister`](crate::GenericBroadcaster::unregister), or by another connection that
     /// [took over](crate::GenericBroadcaster::take_over) its id.
@@ -27,10 +27,11 @@ pub enum EndReason {
     Drained,
     /// `forgotten`: by [`forget`](crate::GenericBroadcaster::forget).
     Forgotten,
-    /// `behind`: a [sweep](crate::GenericBroadcaster::sweep) found it further behind than the
-    /// [patience](crate::Builder::patience) allows, for longer.
+    /// `behind`: a [sweep](crate::GenericBroadcaster::sweep) found that it had been further behind, and for longer,
+    /// than the [patience](crate::Builder::patience) allows.
     Behind,
-    /// `gap`: events were missing, and its [`LagPolicy`](crate::LagPolicy) or its [`View`](crate::sse::View) ended it for that.
+    /// `gap`: events were missing, and its [`LagPolicy`](crate::LagPolicy) or its [`View`](crate::sse::View) ended it
+    /// for that reason.
     Gap,
     /// `deadline`: its [deadline](crate::Subscription::deadline) had passed.
     Deadline,

@@ -44,7 +44,7 @@ pub(crate) fn with_causes(error: &dyn Error) -> String {
     text
 }
 
-/// An event could not be put into the form of a server-sent event. Nothing of it was sent.
+/// An event could not be encoded as a server-sent event. Nothing of it was sent.
 #[derive(Debug)]
 pub struct EncodeError(Reason);
 
@@ -71,7 +71,7 @@ impl EncodeError {
         Self(Reason::Other(source.into()))
     }
 
-    /// The field that could not be written, where one is to blame.
+    /// The field that could not be written, if the error is about one.
     #[must_use]
     pub fn field(&self) -> Option<Field> {
         match self.0 {
@@ -156,8 +156,8 @@ impl Error for EncodeError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RefusalForm {
-    /// A status that tells what is the matter, 429 for a full user, 503 for a full service or one that is shutting down,
-    /// with `Retry-After`, five to ten seconds at random, and the error's sentence.
+    /// A status: 429 for a full user, 503 for a full service or one that is shutting down, with `Retry-After`, five to
+    /// ten seconds at random, and the error's sentence.
     Status,
     /// Status 200 and an event stream that holds a `retry:` and the event `refused`, and ends: an `EventSource` reconnects by
     /// itself, after one to eleven seconds. The event's data is `{"reason":"user_full","cap":10}`, with the
@@ -174,7 +174,8 @@ pub enum RefusalForm {
     ComeBack,
 }
 
-/// A connection was not let in. Nobody else lost anything: a full cap refuses the newcomer and never ends another connection.
+/// A connection was refused. No other connection is affected: a full cap refuses the newcomer and never ends another
+/// connection.
 ///
 /// With the feature `axum` it is a response, in the form that it carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,10 +195,10 @@ pub enum RegisterError {
         /// What it becomes as a response, see [`Builder::when_full`](crate::Builder::when_full).
         form: RefusalForm,
     },
-    /// The user has a connection of this id already. For a newcomer that shall take its place see
+    /// The user already has a connection with this id. To replace it, see
     /// [`take_over`](crate::GenericBroadcaster::take_over).
     ConnectionIdInUse,
-    /// The broadcaster is [shutting down](crate::GenericBroadcaster::shutdown) and lets nobody in any more.
+    /// The broadcaster is [shutting down](crate::GenericBroadcaster::shutdown) and accepts no more connections.
     ShuttingDown {
         /// What it becomes as a response, see [`Builder::when_shutting_down`](crate::Builder::when_shutting_down).
         form: RefusalForm,
@@ -205,7 +206,8 @@ pub enum RegisterError {
 }
 
 impl RegisterError {
-    /// The same refusal in another form. An id that is in use has but one, a status.
+    /// Returns the same refusal in another form. [`ConnectionIdInUse`](Self::ConnectionIdInUse) has only one form, a
+    /// status.
     ///
     /// ```
     /// use tidings::{RefusalForm, RegisterError};
@@ -239,7 +241,7 @@ impl RegisterError {
         }
     }
 
-    /// The cap that is reached, if one is.
+    /// The cap that was reached, if any.
     #[must_use]
     pub fn cap(&self) -> Option<usize> {
         match self {
@@ -266,7 +268,7 @@ impl fmt::Display for RegisterError {
 
 impl Error for RegisterError {}
 
-/// An event was not broadcast, or not to all.
+/// An event was not broadcast, or not to all streams.
 ///
 /// With the feature `axum` it is a response, so a handler may return it:
 ///
@@ -305,7 +307,7 @@ pub enum BroadcastError {
 pub enum HoldError {
     /// The broadcaster keeps no [history](crate::Builder::history).
     NoHistory,
-    /// As many histories are kept without a connection as there is room for.
+    /// There is no room for another history without a connection.
     Full {
         /// The cap, see [`History::away_users`](crate::History::away_users).
         cap: usize,
@@ -342,9 +344,9 @@ impl Error for HoldError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RelayError {
-    /// As many events wait to be published as there is [room](crate::Builder::backplane_queue) for.
+    /// The [queue](crate::Builder::backplane_queue) of events to publish is full.
     QueueFull,
-    /// It is larger than the backplane takes.
+    /// It is larger than the backplane allows.
     TooLarge {
         /// Its bytes.
         len: usize,
@@ -353,7 +355,7 @@ pub enum RelayError {
     },
     /// The engine refuses it, and would do so again.
     Refused,
-    /// The engine has not accepted it, or not said so: other nodes may have got it.
+    /// The engine has not accepted it, or has not confirmed it: other nodes may have got it.
     Unconfirmed,
     /// The backplane was closed, by a [shutdown](crate::GenericBroadcaster::shutdown).
     Closed,
@@ -425,7 +427,7 @@ pub enum ConfigError {
     ZeroInterval,
     /// A publisher without room for an event.
     EmptyQueue,
-    /// Sweeps, reports, a publisher or a backplane were asked for where there is no tokio runtime to run them in.
+    /// Sweeps, reports, a publisher or a backplane need a tokio runtime, and there is none here.
     NoRuntime,
 }
 

@@ -143,7 +143,7 @@ impl<E: ToSse + ?Sized> ToSse for Traced<'_, E> {
     }
 }
 
-/// What belongs to an event and is not sent to clients; see [`ToSse::meta`].
+/// Data that belongs to an event but is not sent to clients; see [`ToSse::meta`].
 ///
 /// ```
 /// use std::sync::Arc;
@@ -180,7 +180,7 @@ pub struct Meta<'a> {
     /// The subject of the event, for streams that [coalesce](crate::LagPolicy::Coalesce): of events with the same key, the
     /// newest stands for all.
     pub key: Option<&'a str>,
-    /// A value that views and other readers find at the frame: see [`Frame::attachment`](crate::Frame::attachment).
+    /// A value for views and other readers of the frame: see [`Frame::attachment`](crate::Frame::attachment).
     ///
     /// It is dropped with the last copy of the event, in the call that drops that copy: a broadcast that overwrites it, a
     /// sweep, a stream that leaves. No lock is held then, so its `drop` may use the broadcaster. A panic in its `drop`
@@ -195,7 +195,7 @@ pub struct Meta<'a> {
 /// A value of any type that belongs to an event; see [`Meta::attachment`].
 pub type Attachment = Arc<dyn Any + Send + Sync>;
 
-/// Where an event writes its data: straight into the buffer that is sent.
+/// The buffer to which an event writes its data, and which is then sent.
 ///
 /// What is written in several calls is joined.
 #[derive(Debug)]
@@ -227,7 +227,7 @@ impl<'a> Data<'a> {
         self.buffer.extend_from_slice(text.as_bytes());
     }
 
-    /// Writes bytes that are already in the form they shall be sent in, JSON from elsewhere for example.
+    /// Writes bytes that are already encoded, for example JSON from elsewhere.
     ///
     /// # Errors
     ///

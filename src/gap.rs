@@ -1,4 +1,4 @@
-//! What a stream tells its client that it cannot have.
+//! Reports of events that a stream cannot deliver.
 
 use std::error::Error;
 use std::fmt;
@@ -6,7 +6,8 @@ use std::fmt;
 use crate::id::EventId;
 use crate::position::Position;
 
-/// Events are missing here. It is not the end: the next item is the oldest event after them that there is.
+/// A report that events are missing here. The stream has not ended: the next item is the oldest later event still
+/// available.
 ///
 /// In a response it is the event `gap`, with `{"reason":"lagged","missed":3}` for data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -14,7 +15,7 @@ use crate::position::Position;
 pub struct Gap {
     /// Why they are missing.
     pub reason: GapReason,
-    /// How many events are missing; `None` if nobody can know.
+    /// How many events are missing; `None` if unknown.
     pub missed: Option<u64>,
     /// Where the stream goes on: behind this position.
     pub(crate) position: Option<Position>,
@@ -34,7 +35,8 @@ impl Gap {
         Self { position, ..self }
     }
 
-    /// The id from which the stream goes on, which a client shall name when it reconnects; `None` without history.
+    /// The id from which the stream continues, which a client should name when it reconnects; `None` without a
+    /// history.
     #[must_use]
     pub fn id(&self) -> Option<EventId> {
         self.position.map(EventId::from)
@@ -56,12 +58,12 @@ impl Error for Gap {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GapReason {
-    /// `lagged`: the stream was read too slowly, and the events were overwritten before it came to them.
+    /// `lagged`: the stream was read too slowly, and newer events overwrote these before it read them.
     Lagged,
-    /// `evicted`: the client was away, or replayed too slowly, and the history has dropped the events meanwhile.
+    /// `evicted`: the client was away, or replayed too slowly, and the history dropped the events in the meantime.
     Evicted,
-    /// `epoch`: the id that the client came with is none of the user's history. It is from before a restart or from
-    /// before the history was forgotten, or it is somebody else's or no id at all.
+    /// `epoch`: the client's id is not from the user's history. It dates from before a restart, or from before the
+    /// history was forgotten, or it is another user's, or not an id at all.
     Epoch,
     /// `backplane`: events of other nodes were lost between the nodes, or the engine between them has dropped them.
     Backplane,

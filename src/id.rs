@@ -115,7 +115,8 @@ string_id!(ConnectionId);
 any_text!(ConnectionId);
 
 impl ConnectionId {
-    /// Makes an id that no other call made, in this process or (but for a chance of one in 2⁶⁴) in another.
+    /// Makes a unique id: no other call in this process makes the same one, nor, but for a chance of one in 2⁶⁴, one in
+    /// another.
     ///
     /// It is unique, not secret: whoever knows one can guess the next.
     #[must_use]
@@ -240,7 +241,7 @@ impl EventId {
     }
 }
 
-/// The last event that a client saw, as it says when it reconnects: the header `Last-Event-ID`.
+/// The last event that a client saw, as the client names it when it reconnects: the header `Last-Event-ID`.
 ///
 /// Whatever a client sends can be put in here; what is no id that was ever sent leads to a
 /// [gap](crate::GapReason::Epoch), not to an error. With the feature `axum` it is an extractor.
@@ -297,8 +298,8 @@ impl LastEventId {
         Self::default()
     }
 
-    /// The same, but a client that has seen no event begins with the oldest event that is kept, and not with what comes from now
-    /// on: see [`resume_from_start`](crate::GenericBroadcaster::resume_from_start).
+    /// The same, but a client that has seen no event begins with the oldest event still kept, and not with live events:
+    /// see [`resume_from_start`](crate::GenericBroadcaster::resume_from_start).
     ///
     /// ```
     /// use tidings::{GenericBroadcaster, History, LastEventId, Text};
@@ -315,7 +316,7 @@ impl LastEventId {
         self
     }
 
-    /// The client has seen an event, and it cannot be said which.
+    /// The client has seen an event, but it is not known which.
     #[must_use]
     pub fn unknown() -> Self {
         Self {

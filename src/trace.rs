@@ -66,7 +66,7 @@ impl TraceParent {
     }
 }
 
-/// A text is no `traceparent`.
+/// The text is not a valid `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ParseTraceParentError;

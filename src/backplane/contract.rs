@@ -140,13 +140,13 @@ pub const CALL_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Level {
-    /// A message reaches the nodes that are there, or is lost, and what may have been lost is told: every stream of a node
-    /// that was cut off gets a [`Gap`](crate::Gap) of the reason `backplane`, and so does every stream of a user for whom a
-    /// node could not publish.
+    /// A message reaches the nodes that are connected, or is lost, and each possible loss is reported: every stream of
+    /// a node that was cut off gets a [`Gap`](crate::Gap) of the reason `backplane`, and so does every stream of a user
+    /// for whom a node could not publish.
     AtMostOnce,
-    /// The engine keeps a log of each user's messages, bounded in age and number. A node that finds a hole reads it from
-    /// there before it goes on, and a client may resume on any node with the id that it got from another. A gap is what the
-    /// engine no longer has.
+    /// The engine keeps a log of each user's messages, bounded in age and number. A node that misses messages reads
+    /// them from there before it goes on, and a client may resume on any node with the id that it got from another. A
+    /// gap reports messages that the engine no longer has.
     Replayable,
 }
 
@@ -155,9 +155,9 @@ pub enum Level {
 pub struct Message {
     /// Whose it is.
     pub user: UserId,
-    /// Its own: what an engine knows a message by that is published again.
+    /// Its unique id, by which an engine recognises a message that is published again.
     pub id: u128,
-    /// What it says. An engine does not look at it.
+    /// The payload, which an engine does not look at.
     pub body: Bytes,
 }
 
@@ -185,7 +185,7 @@ pub enum Published {
 pub struct Received {
     /// Whose it is.
     pub user: UserId,
-    /// What it says, which may be anything: others may write to the engine as well.
+    /// The payload. It may be anything: others may write to the engine as well.
     pub body: Bytes,
     /// Its place, at [`Level::Replayable`].
     pub place: Option<Place>,

@@ -20,7 +20,7 @@ use crate::id::UserId;
 
 mod faults;
 
-/// An engine in memory, with the faults of a real one at the call of a method.
+/// An engine in memory, with methods that cause the faults of a real one.
 ///
 /// Each [`node`](Self::node) is a backplane; give each to a broadcaster. Cloning it costs a reference count. It is for tests:
 /// what it keeps for nodes that do not read is not bounded.
@@ -94,13 +94,13 @@ struct Node {
 }
 
 impl InProcess {
-    /// An engine that is up, with logs of 10,000 messages a user if it keeps any.
+    /// A running engine, with logs of 10,000 messages per user if it keeps any.
     #[must_use]
     pub fn new(level: Level) -> Self {
         Self::keeping(level, 10_000)
     }
 
-    /// An engine that keeps so many messages of each user.
+    /// A running engine that keeps this many messages of each user.
     #[must_use]
     pub fn keeping(level: Level, per_user: usize) -> Self {
         Self(Arc::new(Shared {
@@ -223,7 +223,7 @@ impl Node {
     }
 }
 
-/// One node of an [`InProcess`] engine. A clone is the same node, to be cut or given something while a broadcaster has it.
+/// One node of an [`InProcess`] engine. A clone is the same node, for calling its methods while a broadcaster has it.
 #[derive(Clone)]
 pub struct InProcessNode {
     engine: InProcess,
@@ -238,7 +238,7 @@ impl InProcessNode {
         &self.engine
     }
 
-    /// Puts a message before this node as if it had come from the engine.
+    /// Hands this node a message as if it had come from the engine.
     pub fn inject(&self, received: Received) {
         self.engine.state().nodes[self.index].tell(Event::Message(received));
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::position::Position;
 
-/// The most users that [`Backplane::heads`](super::Backplane::heads) is asked for at a time.
+/// The most users in one call of [`Backplane::heads`](super::Backplane::heads).
 pub const MAX_HEADS: usize = 256;
 
 /// Where the log of one user ends.
@@ -25,9 +25,10 @@ pub struct Head {
 pub struct Fetched {
     /// The messages, oldest first.
     pub messages: Vec<(Position, Bytes)>,
-    /// Every message of the user up to here is among `messages`, or was dropped (`missing`), or is not after the place asked
-    /// for. At least the [horizon](super::Backplane::horizon) from before the call, if it is the whole answer of a server that is
-    /// not behind: a broadcaster that knows of a later place takes the answer for unfinished.
+    /// Every message of the user up to here is among `messages`, or was dropped (`missing`), or is not after the place
+    /// asked for. A complete answer from a server that is not behind reaches at least the
+    /// [horizon](super::Backplane::horizon) from before the call: a broadcaster that knows of a later place treats the
+    /// answer as unfinished.
     pub through: Position,
     /// Where the user's log ends, as far as the answering server knows. The answer is [complete](Self::is_complete) when it
     /// reaches that.
@@ -51,7 +52,7 @@ impl Fetched {
 pub enum Missing {
     /// It has all of them.
     Nothing,
-    /// It has dropped so many.
+    /// It has dropped this many.
     Messages(u64),
     /// It may have dropped some.
     Unknown,

@@ -82,7 +82,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         self.name
     }
 
-    /// What the broadcaster is doing and has done.
+    /// The broadcaster's current counts and its totals so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats {

@@ -65,51 +65,51 @@ impl History {
         }
     }
 
-    /// How many bytes are kept of each user's events. Default 1 MiB. A larger event is sent, but not kept.
+    /// Sets how many bytes of each user's events are kept. Default 1 MiB. A larger event is sent, but not kept.
     pub fn bytes(mut self, bytes: usize) -> Self {
         self.bytes = bytes;
         self
     }
 
-    /// For how long an event is kept, under its key as well. Default `None`: until another bound removes it.
+    /// Sets how long an event is kept, under its key as well. Default `None`: until another bound removes it.
     pub fn age(mut self, age: impl Into<Option<Duration>>) -> Self {
         self.age = age.into();
         self
     }
 
-    /// For how long a user's history is kept after the last of the user's connections has gone. Default 60 seconds. What
-    /// is broadcast meanwhile is kept too. Afterwards a client that comes back gets a gap without a number.
+    /// Sets how long a user's history is kept after the user's last connection has ended. Default 60 seconds. What is
+    /// broadcast in that time is kept too. A client that reconnects later gets a gap without a number.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.linger = linger;
         self
     }
 
-    /// For how long the history of a [complete](crate::GenericBroadcaster::complete) channel is kept, counted from its
-    /// completion, whoever connects meanwhile. Default 60 seconds: how late a page may reload and still get the whole run. Ends
-    /// at a [sweep](crate::Builder::sweep_every).
+    /// Sets how long the history of a [complete](crate::GenericBroadcaster::complete) channel is kept, counted from its
+    /// completion, even if clients connect in that time. Default 60 seconds: how late a page may reload and still get
+    /// the whole run. Ends at a [sweep](crate::Builder::sweep_every).
     pub fn linger_completed(mut self, linger: Duration) -> Self {
         self.completed = linger;
         self
     }
 
-    /// How many users who are away may have a history. Default 10,000. Each [`Hold`](crate::Hold) counts as one, whether or
-    /// not the user is connected. At the limit, a hold is refused, and the history of a user who leaves is forgotten
-    /// immediately.
+    /// Sets how many users who are away may have a history. Default 10,000. Each [`Hold`](crate::Hold) counts as one,
+    /// whether or not the user is connected. At the limit, a hold is refused, and the history of a user who leaves is
+    /// forgotten immediately.
     pub fn away_users(mut self, users: usize) -> Self {
         self.away_users = users;
         self
     }
 
-    /// How many bytes may be kept for users who are away, in all. Default 256 MiB. When there is no room, a user who is
-    /// away loses the oldest of their own events, never somebody else's.
+    /// Sets how many bytes may be kept in total for users who are away. Default 256 MiB. When there is no room, a user
+    /// who is away loses their own oldest events, never somebody else's.
     pub fn away_bytes(mut self, bytes: usize) -> Self {
         self.away_bytes = bytes;
         self
     }
 
-    /// Keeps events also for users who have no connection and never had one, within the same bounds and for as long as
-    /// after a disconnect, counted from the first such event. The first stream that the user opens without naming an id
-    /// begins with them, also if somebody [holds](crate::Hold) the channel.
+    /// Also keeps events for users who have never had a connection, within the same bounds and for as long as after a
+    /// disconnect, counted from the first such event. The first stream that the user opens without naming an id begins
+    /// with them, also if somebody [holds](crate::Hold) the channel.
     ///
     /// Each broadcast to a user who is not connected is then encoded and kept: a caller that may choose the user also decides
     /// which users fill the room for users who are away.

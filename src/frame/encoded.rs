@@ -129,8 +129,8 @@ impl Frame {
         frame
     }
 
-    /// Tells the client what it cannot have, and the id from which the stream goes on: the event `gap`, as
-    /// [`SseBody`](crate::SseBody) sends it. For those who write streams of their own.
+    /// The event `gap`, as [`SseBody`](crate::SseBody) sends it: it reports missing events, and the id from which the
+    /// stream continues. For services that write their own streams.
     ///
     /// ```
     /// # use tidings::{Frame, GenericBroadcaster, LastEventId, Text};
@@ -229,8 +229,8 @@ impl Frame {
         self.attachment.0.as_deref()?.downcast_ref()
     }
 
-    /// The trace that the event was published in, if it [has one](crate::Meta::trace_parent). Whoever writes frames without
-    /// [`SseBody`](crate::SseBody) tells it to a tracing layer.
+    /// The trace that the event was published in, if it [has one](crate::Meta::trace_parent). Code that writes frames
+    /// without [`SseBody`](crate::SseBody) should report it to a tracing layer.
     #[must_use]
     pub fn trace_parent(&self) -> Option<TraceParent> {
         self.aside()?.trace_parent

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::end::EndReason;
 
-/// What a broadcaster is doing and has done since it was built.
+/// A broadcaster's current counts, and its totals since it was built.
 ///
 /// Serialises to an object with these fields. As metrics they have the names of [the table](crate::metrics).
 ///
@@ -37,7 +37,7 @@ pub struct Stats {
     /// Broadcasts that were encoded. For an event that nobody is there for, and that goes into no history and to no other
     /// node, nothing is.
     pub encoded: u64,
-    /// Bytes that these were, each counted once, however many streams it went to.
+    /// Bytes of these, each broadcast counted once, however many streams it went to.
     pub encoded_bytes: u64,
     /// Broadcasts that could not be encoded.
     pub failed: u64,
@@ -52,7 +52,7 @@ pub struct Stats {
     pub replayed: u64,
     /// Events that the history had dropped when streams wanted to replay them, and that their clients were told of.
     pub evicted: u64,
-    /// Gaps that streams came to, by reason.
+    /// Gaps in streams, by reason.
     pub gaps: Gaps,
     /// What goes on between nodes, if there is a [backplane](crate::Builder::backplane).
     pub backplane: Option<BackplaneStats>,
@@ -66,7 +66,8 @@ pub struct BackplaneStats {
     pub connected: bool,
     /// Events that wait to be published.
     pub queued: usize,
-    /// For how many milliseconds what is being published has waited for the engine. While it cannot be reached, this grows.
+    /// How many milliseconds the event being published has waited for the engine. Grows while the engine cannot be
+    /// reached.
     pub lag_ms: u64,
     /// Users whose events this node gets.
     pub users: usize,
@@ -79,17 +80,17 @@ pub struct BackplaneStats {
     pub refused: u64,
     /// Messages of which nobody knows whether the engine has accepted them; other nodes are told that they may be missing.
     pub unconfirmed: u64,
-    /// Messages that came from the engine and are of nodes like this one.
+    /// Messages that came from the engine and were sent by nodes like this one.
     pub received: u64,
-    /// Of these, at most once, what this node had sent itself, and its streams had got already.
+    /// Of these, at most once only, messages that this node had sent itself and its streams had already got.
     pub echoes: u64,
-    /// Of these, what had come before.
+    /// Of these, messages that had already arrived before.
     pub duplicates: u64,
-    /// Messages that came from the engine and are of no such node; they were dropped.
+    /// Messages that came from the engine but not from such a node; they were dropped.
     pub dropped: u64,
     /// Messages for users who have no stream here any more, or not yet.
     pub unwanted: u64,
-    /// Messages that came before another that belongs in front of them, which was then read from the engine's log.
+    /// Messages that arrived before an earlier one, which was then read from the engine's log.
     pub holes: u64,
     /// Events that were read from the engine's log.
     pub fetched: u64,
@@ -159,8 +160,8 @@ impl Ends {
     }
 }
 
-/// Gaps that streams came to, by [reason](crate::GapReason), whether their [policy](crate::LagPolicy) told the client or
-/// ended the stream. Those that [`Coalesce`](crate::LagPolicy::Coalesce) bridged are not among them.
+/// Gaps in streams, by [reason](crate::GapReason), whether their [policy](crate::LagPolicy) reported the gap or ended
+/// the stream. Those that [`Coalesce`](crate::LagPolicy::Coalesce) bridged are not counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Gaps {
@@ -168,7 +169,7 @@ pub struct Gaps {
     pub lagged: u64,
     /// The history had dropped what the client had not seen.
     pub evicted: u64,
-    /// The client came back with an id that was of no history, or of an earlier one.
+    /// The client resumed with an id that was not from this history.
     pub epoch: u64,
     /// Events of other nodes were lost between the nodes.
     pub backplane: u64,

@@ -1,4 +1,4 @@
-//! What visitors of a site do, for dashboards.
+//! Events of what a site's visitors do, for dashboards.
 //!
 //! The JSON of each event, with every field; those after `timestamp` are optional, as is `timestamp` itself, in
 //! milliseconds since 1970:
@@ -31,7 +31,7 @@ use tidings_agui::{Metadata, read_by_tag, record, timed};
 use crate::error::EncodeError;
 use crate::event::{Data, ToSse};
 
-/// Something that a visitor did, or what all of them do now. As a server-sent event its name is the type.
+/// What one visitor did, or what all visitors do now. The name of its server-sent event is the type.
 ///
 /// ```
 /// use tidings::protocol::analytics::{AnalyticsEvent, PageView};
@@ -55,7 +55,7 @@ pub enum AnalyticsEvent {
     EngagementUpdate(EngagementUpdate),
     /// What all visitors do now: `realTimeStats`.
     RealTimeStats(RealTimeStats),
-    /// The stream lives: `heartbeat`. It has no field at all.
+    /// The stream is alive: `heartbeat`. It has no fields.
     Heartbeat,
 }
 
@@ -183,12 +183,12 @@ impl AnalyticsEvent {
         PageView::new(session, url).into()
     }
 
-    /// A visitor has been active for so many milliseconds.
+    /// A visitor has been active for this many milliseconds.
     pub fn engagement_update(session: impl Into<String>, active_ms: u64) -> Self {
         EngagementUpdate::new(session, active_ms).into()
     }
 
-    /// So many visits there are now.
+    /// This many sessions are active now.
     #[must_use]
     pub fn real_time_stats(active_sessions: u64) -> Self {
         RealTimeStats::new(active_sessions).into()

@@ -12,7 +12,7 @@ use super::system::SystemEvent;
 use crate::error::EncodeError;
 use crate::event::{Data, ToSse};
 
-/// An event of any protocol, for streams that carry all that concerns a user.
+/// An event of any protocol, for streams that carry everything that concerns a user.
 ///
 /// Its JSON names the protocol: `{"protocol":"agui","event":{…}}`. As a server-sent event its name is the protocol.
 ///

@@ -1,4 +1,4 @@
-//! Events of the application itself: what a user's contexts are, and that the stream lives.
+//! Events of the application itself: which contexts a user has, and that the stream is alive.
 //!
 //! A context is whatever the application groups things by: a conversation, a project, a document. The JSON of each event,
 //! with every field; those after `timestamp` are optional, as is `timestamp` itself, in milliseconds since 1970:
@@ -29,7 +29,7 @@ use tidings_agui::{Metadata, read_by_tag, record, timed};
 use crate::error::EncodeError;
 use crate::event::{Data, ToSse};
 
-/// An event of the application itself. As a server-sent event its name is the type.
+/// An event of the application itself. The name of its server-sent event is the type.
 ///
 /// ```
 /// use tidings::protocol::system::{Context, SystemEvent};
@@ -43,15 +43,15 @@ use crate::event::{Data, ToSse};
 pub enum SystemEvent {
     /// The stream is open: `connected`.
     Connected(Connected),
-    /// There is a new context: `contextCreated`.
+    /// A context was created: `contextCreated`.
     ContextCreated(ContextCreated),
-    /// A context is not as it was: `contextUpdated`.
+    /// A context has changed: `contextUpdated`.
     ContextUpdated(ContextUpdated),
-    /// A context is no more: `contextDeleted`.
+    /// A context was deleted: `contextDeleted`.
     ContextDeleted(ContextDeleted),
     /// These are all contexts: `contextsSnapshot`.
     ContextsSnapshot(ContextsSnapshot),
-    /// The stream lives: `heartbeat`. It has no field at all.
+    /// The stream is alive: `heartbeat`. It has no fields.
     Heartbeat,
 }
 
@@ -138,25 +138,25 @@ timed!(
 );
 
 impl SystemEvent {
-    /// The stream is open, from now on.
+    /// The stream is open from now on.
     #[must_use]
     pub fn connected() -> Self {
         Connected::new().into()
     }
 
-    /// There is a new context, from now on.
+    /// A context was created just now.
     #[must_use]
     pub fn context_created(context: Context) -> Self {
         ContextCreated::new(context).into()
     }
 
-    /// A context is like this from now on.
+    /// A context has this form from now on.
     #[must_use]
     pub fn context_updated(context: Context) -> Self {
         ContextUpdated::new(context).into()
     }
 
-    /// A context is no more, from now on.
+    /// A context was deleted just now.
     pub fn context_deleted(id: impl Into<String>) -> Self {
         ContextDeleted::new(id).into()
     }

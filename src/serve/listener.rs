@@ -49,11 +49,11 @@ impl From<UnixListener> for StallListener<UnixListener> {
     }
 }
 
-/// Listens on the first of the addresses that can be had, as [`TcpListener::bind`] does, with a longer backlog.
+/// Listens on the first of the addresses that can be bound, as [`TcpListener::bind`] does, with a longer backlog.
 ///
 /// Up to 4096 connections may wait to be accepted (the kernel may allow fewer: on Linux `net.core.somaxconn`, 4096 by
-/// default). With the usual 128, a crowd of clients that reconnects after a restart waits for TCP to try again, a second
-/// and more. Elsewhere than on Windows, `SO_REUSEADDR` is set: a restarted server gets its port at once.
+/// default). With the usual 128, a crowd of clients that reconnects after a restart waits for TCP to try again, a
+/// second and more. Elsewhere than on Windows, `SO_REUSEADDR` is set: a restarted server gets its port immediately.
 ///
 /// # Errors
 ///
@@ -149,8 +149,8 @@ impl<L: Listener> StallListener<L> {
         }
     }
 
-    /// Sets how long a client may take nothing of what there is to send; at least a millisecond, at most thirty years.
-    /// Default 30 s.
+    /// Sets how long a client may take none of the bytes that wait for it; at least a millisecond, at most thirty
+    /// years. Default 30 s.
     ///
     /// Until then, a client that does not read costs its buffers: the socket's, those of HTTP, and the events in them. A
     /// shorter limit also cuts clients that only lost their network for that long, and demands more of
@@ -186,8 +186,8 @@ impl<L: Listener> StallListener<L> {
 }
 
 impl StallListener<TcpListener> {
-    /// Sets when a client that vanished is given up; `None` leaves that to the system, which may never do. Default
-    /// [`TcpKeepAlive::default`], a minute.
+    /// Sets when the server gives up on a client that vanished; `None` leaves that to the system, which may never do
+    /// so. Default [`TcpKeepAlive::default`], a minute.
     pub fn keep_alive(mut self, keep_alive: impl Into<Option<TcpKeepAlive>>) -> Self {
         self.settings.keep_alive = keep_alive.into();
         self

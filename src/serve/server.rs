@@ -62,7 +62,7 @@ where
     }
 }
 
-/// A server that was not started yet: await it. See [`serve`].
+/// A server that has not started yet: await it to run it. See [`serve`].
 ///
 /// The address of the peer is with each request, for axum's `ConnectInfo` extractor; no `into_make_service` is needed.
 ///
@@ -121,7 +121,7 @@ impl<L: Listener, A> Server<L, A> {
         self
     }
 
-    /// Speaks HTTP/2 with clients that begin with it, and HTTP/1 with the others. Default off.
+    /// Speaks HTTP/2 with clients that start with it, and HTTP/1 with the others. Default off.
     ///
     /// Browsers speak HTTP/2 over TLS only, after the TLS of your listener has offered it (ALPN `h2`); proxies may without.
     ///
@@ -153,7 +153,7 @@ impl<L: Listener, A> Server<L, A> {
         self
     }
 
-    /// Sets after which silence of its client an HTTP/2 connection sends a PING, which the client has to answer within the
+    /// Sets how long an HTTP/2 client may be silent before it gets a PING, which it has to answer within the
     /// [time-out](Self::http2_keep_alive_timeout). Default `None`: no pings.
     ///
     /// [TCP keep-alive](super::TcpKeepAlive) already detects clients that vanished, and wakes no task. A PING also detects
@@ -175,7 +175,7 @@ impl<L: Listener, A> Server<L, A> {
         self
     }
 
-    /// Sets what is waited for to shut down.
+    /// Sets the future whose completion starts the shutdown.
     ///
     /// When it is ready, the listener closes and every connection is told to finish: one that waits for a request closes,
     /// one with a response under way closes after it. End your streams at the same time, for they are waited for too, until

@@ -6,7 +6,8 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-/// When a client that vanished is given up: one that lost power or network and said nothing.
+/// When the server gives up on a client that vanished: one that lost power or its network without closing the
+/// connection.
 ///
 /// While nothing is under way, the kernel asks after `idle` whether the client is still there, and again every `interval`;
 /// after `retries` questions without an answer the connection fails. Its stream ends then, and nothing is left of it. A
@@ -39,28 +40,28 @@ pub struct TcpKeepAlive {
 }
 
 impl TcpKeepAlive {
-    /// Sets the silence before the first question. Default 30 s.
+    /// Sets the silence before the first probe. Default 30 s.
     #[must_use]
     pub fn idle(mut self, idle: Duration) -> Self {
         self.idle = idle;
         self
     }
 
-    /// Sets the time between questions. Default 10 s.
+    /// Sets the time between probes. Default 10 s.
     #[must_use]
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
         self
     }
 
-    /// Sets how many questions may stay without an answer, at least one. Default 3.
+    /// Sets how many probes may go unanswered, at least one. Default 3.
     #[must_use]
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
         self
     }
 
-    /// How long after its last sign of life a client is given up.
+    /// How long after a client's last sign of life the server gives up on it.
     #[must_use]
     pub fn total(&self) -> Duration {
         let (idle, interval, retries) = self.in_range();

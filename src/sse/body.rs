@@ -86,7 +86,7 @@ pub struct SseBody {
 }
 
 impl SseBody {
-    /// The body of this subscription, with the keep-alive that is the default.
+    /// The body of this subscription, with the default keep-alive.
     #[must_use]
     pub fn new(subscription: Subscription) -> Self {
         let body = Self {
@@ -107,8 +107,8 @@ impl SseBody {
         body.with_keep_alive()
     }
 
-    /// Sets the keep-alive. A stream whose policy is [`LagPolicy::End`](crate::LagPolicy::End), because its clients would take
-    /// an event they do not know for an error, gets a comment in place of the heartbeat event.
+    /// Sets the keep-alive. A stream whose policy is [`LagPolicy::End`](crate::LagPolicy::End), because its clients
+    /// would treat an unknown event as an error, sends a comment in place of the heartbeat event.
     #[must_use]
     pub fn keep_alive(mut self, keep_alive: &KeepAlive) -> Self {
         self.keep_alive = keep_alive.clone();
@@ -135,8 +135,8 @@ impl SseBody {
 }
 
 impl SseBody {
-    /// Sets what the client is shown of the events. The stream then begins with no [`cursor`](Self::cursor), unless that is
-    /// asked for afterwards.
+    /// Sets the view that decides what the client gets. The stream then begins without a [`cursor`](Self::cursor),
+    /// unless you set one afterwards.
     #[must_use]
     pub fn view(mut self, view: impl View) -> Self {
         self.cursor = Cursor::Off;
@@ -147,10 +147,10 @@ impl SseBody {
         self.with_keep_alive()
     }
 
-    /// Sets whether the stream begins with an id, and in which [form](Cursor), so that a client that is cut off before its
-    /// first event can resume as well. Sent only where there is a [history](crate::History), to clients that did not come
-    /// with an id. [Keep-alives](KeepAlive#ids) send newer ids in the same form. Default `true`, a [block](Cursor::Block), but `false` for streams whose policy is
-    /// [`LagPolicy::End`](crate::LagPolicy::End).
+    /// Sets whether the stream begins with an id, and in which [form](Cursor), so that a client whose connection breaks
+    /// before its first event can resume as well. Sent only if there is a [history](crate::History), and to clients
+    /// that came without an id. [Keep-alives](KeepAlive#ids) send newer ids in the same form. Default `true`, a
+    /// [block](Cursor::Block), but `false` for streams whose policy is [`LagPolicy::End`](crate::LagPolicy::End).
     ///
     /// ```
     /// use tidings::sse::{Cursor, SseBody};
@@ -169,8 +169,8 @@ impl SseBody {
     }
 
     /// Tells the client how long to wait before it reconnects: this long to half as long again, at random, so that many
-    /// clients that lost their streams together do not come back together. Default: nothing is said, and clients wait as
-    /// long as they see fit, browsers about three seconds.
+    /// clients that lost their streams together do not come back together. Default: no `retry:` is sent, and clients
+    /// choose how long to wait, browsers about three seconds.
     ///
     /// At most 2³¹ − 1 milliseconds (25 days) are sent, with the random part: browsers take more for one millisecond.
     #[must_use]

@@ -1,28 +1,29 @@
-//! An id that is of no event.
+//! Ids that belong to no event.
 
 use bytes::Bytes;
 
 use crate::frame::Frame;
 use crate::id::EventId;
 
-/// The form in which a stream gives its client an id that is of no event, see [`SseBody::cursor`](super::SseBody::cursor).
+/// The form in which a stream sends its client an id that belongs to no event, see
+/// [`SseBody::cursor`](super::SseBody::cursor).
 ///
 /// `true` is a [`Block`](Self::Block), `false` is [`Off`](Self::Off).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cursor {
-    /// None is given. A client that is cut off before its first event comes back without an id, and what was broadcast
-    /// meanwhile is lost without a word. Between several [nodes](crate::backplane), the
-    /// client of a user who has been quiet for longer than the log keeps events gets a gap although it has missed nothing.
+    /// None is sent. A client whose connection breaks before its first event reconnects without an id, and silently
+    /// loses what was broadcast in between. Between several [nodes](crate::backplane), the client of a user who has
+    /// been quiet for longer than the log keeps events gets a gap although it has missed nothing.
     Off,
-    /// A block that has an id and no data, which is no event by the standard.
+    /// A block with an id and no data, which by the standard is not an event.
     ///
     /// Browsers and the npm package `eventsource` (up to 2 and since 5.1.1) remember the id and dispatch nothing. That
     /// package from 3.0 to 5.1.0 and the crate `eventsource-client` ignore it. `@microsoft/fetch-event-source` and
     /// `httpx-sse` report an event without data.
     Block,
-    /// An event of the name `cursor` with the id in its data, `{"id":"…"}`, which all clients remember. Only for clients
-    /// that do not take an event they do not know for an error.
+    /// An event named `cursor` with the id in its data, `{"id":"…"}`, which all clients remember. Only for clients that
+    /// ignore unknown events instead of reporting an error.
     Event,
 }
 

@@ -1,4 +1,5 @@
-//! What is written when there is nothing to send, so that proxies and clients see that the connection lives.
+//! Keep-alives: what is written while there is nothing to send, so that proxies and clients see that the connection is
+//! alive.
 
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ pub fn standard_keep_alive() -> KeepAlive {
 /// An empty comment. Without an empty line behind it, which some clients take for an event.
 pub(super) const COMMENT: &[u8] = b":\n";
 
-/// What is written to a stream that was silent for a while. It stands between whole events.
+/// What a stream sends when it has been silent for a while, always between whole events.
 ///
 /// The default is [`comment`](Self::comment), every 15 seconds or, on streams of AG-UI and A2A, every 4.
 ///
@@ -79,9 +80,10 @@ impl Form {
 }
 
 impl KeepAlive {
-    /// A line with an empty comment, `:` and LF. No client shows it: of all forms it is the only one that none of those
-    /// we tried took for an event or an error. Where the place has [moved](Self#ids), the id is sent instead, as a block
-    /// without data in the default form; a few clients [report that](super::Cursor::Block) as an event without data.
+    /// A line with an empty comment, `:` and LF. No client shows it: of all forms it is the only one that no client we
+    /// tested took for an event or an error. Where the position has [moved](Self#ids), the id is sent instead, as a
+    /// block without data in the default form; a few clients [report that](super::Cursor::Block) as an event without
+    /// data.
     #[must_use]
     pub fn comment() -> Self {
         Self {
@@ -90,7 +92,7 @@ impl KeepAlive {
         }
     }
 
-    /// An event of the name `heartbeat` whose data is [`HEARTBEAT_JSON`]. It has an id only if the place has
+    /// An event named `heartbeat` whose data is [`HEARTBEAT_JSON`]. It has an id only if the position has
     /// [moved](Self#ids).
     ///
     /// Only for clients of your own that want to see it. Strict ones, among them the official A2A clients and older
@@ -103,7 +105,7 @@ impl KeepAlive {
         }
     }
 
-    /// Nothing. Proxies commonly cut connections that are silent for a minute.
+    /// No keep-alive. Proxies commonly cut connections that are silent for a minute.
     #[must_use]
     pub fn off() -> Self {
         Self {

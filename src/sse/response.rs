@@ -82,7 +82,7 @@ impl SseResponse {
         self
     }
 
-    /// Sets what the client is shown of the events, see [`SseBody::view`].
+    /// Sets the view that decides what the client gets, see [`SseBody::view`].
     pub fn view(mut self, view: impl View) -> Self {
         self.body = self.body.view(view);
         self.is_exhausted = false;
@@ -98,7 +98,7 @@ impl SseResponse {
         self
     }
 
-    /// Ends the stream behind the first event for which this is `true`, see [`SseBody::until`].
+    /// Ends the stream after the first event for which this is `true`, see [`SseBody::until`].
     pub fn until(mut self, is_last: impl FnMut(&Frame) -> bool + Send + Sync + 'static) -> Self {
         self.body = self.body.until(is_last);
         self

@@ -1,4 +1,4 @@
-//! What one client is shown of its user's events.
+//! Views: which of a user's events one client gets, and in which form.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -10,8 +10,8 @@ use super::HEARTBEAT_INTERVAL;
 use crate::frame::Frame;
 use crate::gap::Gap;
 
-/// Decides, frame by frame, what the client of one stream gets: a part of the events, or the events in a wrapping of its
-/// own. For [`SseBody::view`](super::SseBody::view).
+/// Decides, frame by frame, what the client of one stream gets: some of the events, or the events in another form. For
+/// [`SseBody::view`](super::SseBody::view).
 ///
 /// The bytes of a frame are shared by all streams; a view adds its own before and after, and copies nothing.
 ///
@@ -64,7 +64,7 @@ pub trait View: Send + Sync + 'static {
     }
 }
 
-/// What is to be sent, piece by piece.
+/// The bytes to send, piece by piece.
 #[derive(Debug, Default)]
 pub struct Chunks(VecDeque<Bytes>);
 

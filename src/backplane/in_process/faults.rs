@@ -15,7 +15,7 @@ impl InProcess {
             .for_each(|node| node.tell(Event::Interrupted));
     }
 
-    /// It starts again, with what it had kept.
+    /// The engine starts again, with what it had kept.
     pub fn start(&self) {
         let mut state = self.state();
         state.is_up = true;
@@ -23,13 +23,13 @@ impl InProcess {
         reachable.for_each(Node::restore);
     }
 
-    /// It starts again, with nothing.
+    /// The engine starts again, with nothing.
     pub fn start_empty(&self) {
         self.start_without(usize::MAX);
     }
 
-    /// It starts again from an older copy, which lacks so many of the last messages. The log has the same name and a new
-    /// epoch: its next offsets were used before.
+    /// The engine starts again from an older copy, which lacks this many of the last messages. The log has the same
+    /// name and a new epoch: its next offsets were used before.
     pub fn start_without(&self, last: usize) {
         let mut state = self.state();
         state.position = state.position.saturating_sub(last as u64);
@@ -51,8 +51,8 @@ impl InProcess {
         self.start();
     }
 
-    /// Everything in the log has become too old and is dropped. What it was is not known afterwards: who comes back from
-    /// before here may lack something.
+    /// Everything in the log has become too old and is dropped. The engine then no longer knows what it dropped: a
+    /// client that resumes from before this may have missed events.
     pub fn expire(&self) {
         let mut state = self.state();
         state.logs.clear();
@@ -66,7 +66,7 @@ impl InProcess {
         state.nodes[node.index].tell(Event::Interrupted);
     }
 
-    /// It works again.
+    /// The network between them works again.
     pub fn mend(&self, node: &InProcessNode) {
         let mut state = self.state();
         state.nodes[node.index].is_cut = false;
@@ -75,18 +75,18 @@ impl InProcess {
         }
     }
 
-    /// The next so many publications are accepted, and whoever publishes does not learn of it.
+    /// The next `count` publications are accepted, but their publishers get no acknowledgement.
     pub fn lose_acknowledgements(&self, count: usize) {
         self.state().unacknowledged = count;
     }
 
-    /// The next so many messages are appended to the log, and sent to no node: the server that leads dies in between. Nothing
-    /// says so; see [`change_leader`](Self::change_leader).
+    /// The next `count` messages are appended to the log but sent to no node: the leading server dies in between.
+    /// Nothing says so; see [`change_leader`](Self::change_leader).
     pub fn lose_sends(&self, count: usize) {
         self.state().unsent = count;
     }
 
-    /// Nodes are told that another server leads.
+    /// Nodes learn that another server leads.
     pub fn change_leader(&self) {
         let state = self.state();
         let changed = Event::Changed {
