@@ -81,8 +81,8 @@ impl<E: ?Sized> Builder<E> {
         }
     }
 
-    /// How many events a user's ring holds: the longest burst that a stream may sleep through without losing any.
-    /// Default 64. Rounded up to a power of two; wherever else the capacity is mentioned, the rounded number is meant.
+    /// Sets how many events a user's ring holds: the longest burst that a stream survives without being polled. Default
+    /// 64. Rounded up to a power of two; wherever else the capacity is mentioned, the rounded number is meant.
     ///
     /// Each connected user pays for the places before the first event: 40 bytes a place, 2.6 KB at 64, 10 KB at 256, besides
     /// 1.2 KB for everything else. Each event stays until all of the user's streams have read it, or until it is overwritten:
@@ -97,7 +97,7 @@ impl<E: ?Sized> Builder<E> {
         self
     }
 
-    /// How many connections one user may have at a time. Default 10; `None` for no cap.
+    /// Sets how many connections one user may have at a time. Default 10; `None` for no cap.
     ///
     /// A browser on HTTP/1.1 itself opens no more than six, over all tabs.
     pub fn connections_per_user(mut self, cap: impl Into<Option<usize>>) -> Self {
@@ -105,13 +105,13 @@ impl<E: ?Sized> Builder<E> {
         self
     }
 
-    /// How many connections there may be in all. Default `None`, no cap.
+    /// Sets how many connections there may be in total. Default `None`, no cap.
     pub fn total_connections(mut self, cap: impl Into<Option<usize>>) -> Self {
         self.limits.total = cap.into().unwrap_or(usize::MAX);
         self
     }
 
-    /// What a refusal becomes as a response when a cap is reached. Default [`RefusalForm::Status`], 429 or 503.
+    /// Sets the form of the response to a connection that a cap refuses. Default [`RefusalForm::Status`], 429 or 503.
     ///
     /// A browser's own `EventSource` gives up for good on either: the page gets no events until it makes a new one. If such
     /// pages are served, take [`RefusalForm::ComeBack`], or let the handler decide by the request
@@ -135,7 +135,7 @@ impl<E: ?Sized> Builder<E> {
         self
     }
 
-    /// What a refusal becomes as a response during a [shutdown](GenericBroadcaster::shutdown). Default
+    /// Sets the form of the response to a connection refused during a [shutdown](GenericBroadcaster::shutdown). Default
     /// [`RefusalForm::ComeBack`], so that a browser's own `EventSource` finds the next server.
     ///
     /// [`RefusalForm::Status`] is 503, on which an `EventSource` gives up for good: for services without such clients, and
@@ -145,14 +145,14 @@ impl<E: ?Sized> Builder<E> {
         self
     }
 
-    /// What a stream does when it has lost events. Default [`LagPolicy::Gap`].
+    /// Sets what a stream does when it has lost events. Default [`LagPolicy::Gap`].
     pub fn lag_policy(mut self, policy: LagPolicy) -> Self {
         self.lag_policy = policy;
         self
     }
 
-    /// The number of keys whose newest event is kept for each user, for [`LagPolicy::Coalesce`]. Default 64 if that is the
-    /// policy of the broadcaster, else 0: on a single stream the policy is then the same as [`LagPolicy::Gap`].
+    /// Sets for how many keys of a user the newest event is kept, for [`LagPolicy::Coalesce`]. Default 64 if that is
+    /// the policy of the broadcaster, else 0: on a single stream the policy is then the same as [`LagPolicy::Gap`].
     ///
     /// Each costs its newest event, the key and 256 bytes. When there are more keys, those whose newest event is the oldest
     /// are forgotten. With a [history](Self::history), what is kept under keys is within its [bytes](History::bytes), and is
@@ -162,31 +162,33 @@ impl<E: ?Sized> Builder<E> {
         self
     }
 
-    /// Keeps events for clients that come back. Default `None`: an event goes only to the streams that are open, and has no
-    /// id but its own.
+    /// Keeps events for clients that reconnect. Default `None`: an event goes only to the streams that are open, and
+    /// has no id but its own.
     pub fn history(mut self, history: impl Into<Option<History>>) -> Self {
         self.limits.history = history.into();
         self
     }
 
-    /// How far a connection may be behind, in events, and for how long it may be behind by more than that, before a
-    /// [sweep](GenericBroadcaster::sweep) disconnects it. Default: the [`ring_capacity`](Self::ring_capacity) or, if that is
-    /// more, the events of the [`history`](Self::history), so that it has lost events already, for 30 seconds.
+    /// Sets how many events a connection may be behind, and for how long it may exceed that, before a
+    /// [sweep](GenericBroadcaster::sweep) disconnects it. Default: the [`ring_capacity`](Self::ring_capacity) or, if
+    /// that is more, the events of the [`history`](Self::history), for 30 seconds; such a connection has already lost
+    /// events.
     pub fn patience(mut self, behind: u64, time: Duration) -> Self {
         self.behind = Some(behind);
         self.limits.patience.time = time;
         self
     }
 
-    /// Sweeps at this interval, in a task of its own that ends with the last clone of the broadcaster. Default `None`:
-    /// call [`sweep`](GenericBroadcaster::sweep) yourself. A second is a good interval. A sweep that is late by more than the
-    /// interval, because the runtime stood still, is skipped: no stream was served meanwhile.
+    /// Sweeps at this interval, in a task that ends with the last clone of the broadcaster. Default `None`: call
+    /// [`sweep`](GenericBroadcaster::sweep) yourself. A second is a good interval. A sweep that is late by more than
+    /// the interval, because the runtime stood still, is skipped: no stream was served meanwhile.
     pub fn sweep_every(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.sweep_every = interval.into();
         self
     }
 
-    /// Sends events to other nodes as well, and theirs to the streams here. Default `None`: one process.
+    /// Exchanges events with other nodes: sends them those broadcast here, and theirs to the streams here. Default
+    /// `None`: a single process.
     ///
     /// A broadcast never waits for the engine. At [`Level::AtMostOnce`](crate::backplane::Level::AtMostOnce) it is sent to the
     /// streams here, and then published. At [`Level::Replayable`](crate::backplane::Level::Replayable) it is published, and
@@ -206,9 +208,9 @@ impl<E: ?Sized> Builder<E> {
         self
     }
 
-    /// How many events, and bytes of events, may wait to be published. Default 65,536 and 64 MiB, which a busy node
-    /// fills in some seconds while the engine cannot be reached. The queue has eight parts; a user's events are in one of
-    /// them and take at most half of it. An event takes its room until its outcome is known.
+    /// Sets how many events, and bytes of events, may wait to be published. Default 65,536 and 64 MiB, which a busy
+    /// node fills in some seconds while the engine cannot be reached. The queue has eight parts; a user's events are in
+    /// one of them and take at most half of it. An event takes its room until its outcome is known.
     ///
     /// Of events that found no room, only their number is kept for each user.
     pub fn backplane_queue(mut self, events: usize, bytes: usize) -> Self {
@@ -216,9 +218,9 @@ impl<E: ?Sized> Builder<E> {
         self
     }
 
-    /// For how long a stream whose client comes from another node waits for the engine to return what the client has missed.
-    /// Default 30 seconds, at most thirty years; then the client gets a gap, and the stream goes on. Until then the client
-    /// gets only keep-alives.
+    /// Sets how long a stream whose client comes from another node waits for the engine to return what the client has
+    /// missed. Default 30 seconds, at most thirty years; then the client gets a gap, and the stream goes on. Until then
+    /// the client gets only keep-alives.
     pub fn backplane_patience(mut self, patience: Duration) -> Self {
         self.relay.patience = patience.min(LONGEST);
         self
@@ -247,8 +249,8 @@ impl<E: ?Sized> Builder<E> {
         self
     }
 
-    /// For how long a node still gets the events of a user whose last stream has ended: at least this long, at most twice.
-    /// Default 15 seconds. Clients that come back sooner cost the engine nothing.
+    /// Sets how long a node still gets the events of a user whose last stream has ended: at least this long, at most
+    /// twice. Default 15 seconds. Clients that come back sooner cost the engine nothing.
     pub fn backplane_linger(mut self, linger: Duration) -> Self {
         self.relay.linger = linger;
         self
@@ -262,7 +264,7 @@ impl<E: ?Sized> Builder<E> {
         self
     }
 
-    /// The broadcaster's name: the label `broadcaster` of its [metrics](crate::metrics). Default `default`.
+    /// Sets the broadcaster's name: the label `broadcaster` of its [metrics](crate::metrics). Default `default`.
     ///
     /// Give each of several broadcasters a name of its own. Two with the same name overwrite each other's metrics.
     pub fn name(mut self, name: &'static str) -> Self {
@@ -270,8 +272,8 @@ impl<E: ?Sized> Builder<E> {
         self
     }
 
-    /// [Reports metrics](GenericBroadcaster::report_metrics) at this interval, in a task of its own that ends with the last
-    /// clone of the broadcaster, and then reports that no users and connections are left. Default `None`: call it yourself. A
+    /// [Reports metrics](GenericBroadcaster::report_metrics) at this interval, in a task that ends with the last clone
+    /// of the broadcaster and then reports that no users and connections are left. Default `None`: call it yourself. A
     /// second is a good interval; it costs some microseconds each time.
     #[cfg(feature = "metrics")]
     pub fn report_metrics_every(mut self, interval: impl Into<Option<Duration>>) -> Self {

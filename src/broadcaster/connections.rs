@@ -37,9 +37,10 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         self.open(user.into(), connection.into(), &LastEventId::none())
     }
 
-    /// Opens a connection of `user` whose client comes back: the stream begins with what was broadcast after the event
-    /// that the client saw last, and goes on with live events, without a gap and with nothing twice. Events that are no
-    /// longer kept are reported first, as a [`Gap`](crate::Gap). Needs a [history](super::Builder::history).
+    /// Opens a connection for a client of `user` that reconnects: the stream replays what was broadcast after the last
+    /// event the client saw, then continues with live events, with nothing lost or repeated between the two. Events
+    /// that are no longer kept are reported first, as a [`Gap`](crate::Gap). Needs a
+    /// [history](super::Builder::history).
     ///
     /// A client that has seen no event is registered as by [`register`](Self::register). An id that is not of the user's
     /// history, whatever it is, gives a gap of the reason `epoch` and then live events: no error, and never another user's
@@ -89,8 +90,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         self.open(user.into(), connection.into(), last_event_id)
     }
 
-    /// [Resumes](Self::resume) under the given id, in place of the connection that has it. If the user has one of this id, it
-    /// is [ended](Self::unregister) first.
+    /// [Resumes](Self::resume) under the given id. If the user already has a connection with this id, it is
+    /// [ended](Self::unregister) first.
     ///
     /// For clients that name their connections, a tab for example. A client may come back before the server learns that its
     /// old connection is lost: a proxy can hold that open for any time. [`resume_as`](Self::resume_as) refuses the client
@@ -134,8 +135,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         }
     }
 
-    /// [Registers](Self::register) once the user's events arrive from other nodes: what is broadcast on any node after this
-    /// returned reaches the subscription, or is reported to it.
+    /// [Registers](Self::register) once the user's events arrive from other nodes: an event broadcast on any node after
+    /// this returned reaches the subscription, or is reported to it as missing.
     ///
     /// [`register`](Self::register) does not wait. At [`Level::AtMostOnce`](crate::backplane::Level::AtMostOnce) a stream
     /// that it opens as the user's first on this node gets a gap a moment later, since an event of another node may have
@@ -255,10 +256,10 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         found
     }
 
-    /// Ends all connections of a user immediately, drained ones included, and returns how many this call ended: for example
-    /// when the user is locked out. A connection that leaves at the same moment is not counted. Events that they had not read
-    /// are dropped. Connections that are registered later are not affected. A [history](super::Builder::history) stays;
-    /// [`forget`](Self::forget) drops it too.
+    /// Ends all connections of a user immediately, drained ones included, for example when the user is locked out.
+    /// Returns how many this call ended. A connection that leaves at the same moment is not counted. Events that they
+    /// had not read are dropped. Connections that are registered later are not affected. A
+    /// [history](super::Builder::history) stays; [`forget`](Self::forget) drops it too.
     ///
     /// The sockets are closed by the server. `tidings::serve::serve` gives a client a quarter of a second for what is on its
     /// way; behind another server a client that does not read keeps its socket until that gives up on it, with
@@ -288,9 +289,10 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         count
     }
 
-    /// Forgets a user's [history](super::Builder::history), and ends the user's connections as [`drain_user`](Self::drain_user) does;
-    /// but nothing can cut them afterwards, so call [`disconnect_user`](Self::disconnect_user) before this if a client that does
-    /// not read must go. A client that comes back gets a gap.
+    /// Forgets a user's [history](super::Builder::history), and ends the user's connections as
+    /// [`drain_user`](Self::drain_user) does. Nothing can cut these connections afterwards: if clients that do not read
+    /// must be disconnected too, call [`disconnect_user`](Self::disconnect_user) first. A client that reconnects gets a
+    /// gap.
     pub fn forget(&self, user: &str) -> usize {
         let count = self.registry.forget(user);
         tracing::debug!(user, connections = count, "forgotten");
@@ -353,7 +355,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         self.registry.total()
     }
 
-    /// The users that have a connection, in no order. Costs a walk over all of them.
+    /// The users that have a connection, in no particular order. Walks over all of them.
     #[must_use]
     pub fn connected_users(&self) -> Vec<UserId> {
         self.registry
@@ -364,7 +366,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             .collect()
     }
 
-    /// Every connection of every user. Costs a walk over all of them.
+    /// Every connection of every user. Walks over all of them.
     #[must_use]
     pub fn connection_info(&self) -> Vec<ConnectionInfo> {
         self.registry
@@ -396,7 +398,7 @@ pub struct ConnectionInfo {
     pub age: Duration,
     /// How many events it has lost by falling behind.
     pub lagged: u64,
-    /// How many events it has still to read or to lose.
+    /// How many events it has neither read nor lost yet.
     pub behind: u64,
 }
 

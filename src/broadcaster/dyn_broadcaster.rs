@@ -8,7 +8,7 @@ use crate::event::ToSse;
 use crate::id::{ConnectionId, LastEventId, UserId};
 use crate::subscription::Subscription;
 
-/// What every broadcaster does, for use behind `dyn`.
+/// The operations of every broadcaster, for use behind `dyn`.
 ///
 /// [`GenericBroadcaster`] has the same operations as plain methods, which is what to call where the type is known: they
 /// never wait, so nothing is gained by an `async` around them.

@@ -20,9 +20,9 @@ use crate::sync::SHARDS;
 pub struct Reach {
     /// Users whose streams it was sent to, or whose history keeps it.
     pub users: usize,
-    /// Of these, users without a stream. It is in their [history](crate::History).
+    /// Of these, users without a stream, whose [history](crate::History) keeps it.
     pub away: usize,
-    /// Streams that it was sent to or, at [`Level::Replayable`](crate::backplane::Level::Replayable), is for.
+    /// Streams that it was sent to or, at [`Level::Replayable`](crate::backplane::Level::Replayable), will be sent to.
     pub streams: usize,
 }
 

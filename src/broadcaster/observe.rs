@@ -6,7 +6,7 @@ use crate::id::{ConnectionId, UserId};
 use crate::subscription::{LagPolicy, Subscription};
 
 impl<E: ?Sized> GenericBroadcaster<E> {
-    /// Opens a connection to watch what `user` is sent, for an operator's page.
+    /// Opens a connection that watches the events sent to `user`, for an operator's page.
     ///
     /// The user's cap ([`connections_per_user`](crate::Builder::connections_per_user)) does not count it, so it takes no place of
     /// the user's own; the [total](crate::Builder::total_connections) does. It goes on when it lags, and gets every gap,

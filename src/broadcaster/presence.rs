@@ -24,12 +24,12 @@ use crate::time::LONGEST;
 pub enum Presence {
     /// The user has a connection.
     Came(UserId),
-    /// The user has had no connection for the grace time.
+    /// The user has had no connection for the grace period.
     Left(UserId),
 }
 
 impl<E: ?Sized> GenericBroadcaster<E> {
-    /// Reports which users come and which leave, beginning with those who are here.
+    /// Reports which users come and leave, beginning with those who are connected now.
     ///
     /// A user comes with the first connection, and has left when none has been open for `grace`: a page that reloads within that
     /// time is no departure. For one user [`Came`](Presence::Came) and [`Left`](Presence::Left) alternate, and the last one is
@@ -72,8 +72,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime with its timer enabled, polling the stream panics once it waits for a grace time. One of zero
-    /// needs none.
+    /// Outside a tokio runtime with its timer enabled, polling the stream panics once it waits for a grace period. One
+    /// of zero needs none.
     ///
     /// [`Hold`]: crate::Hold
     /// [guide]: https://docs.rs/tidings/latest/tidings/guide/operations/index.html
@@ -135,7 +135,7 @@ impl PresenceStream {
         None
     }
 
-    /// The next user whose grace time is over and who is still absent.
+    /// The next user whose grace period is over and who is still absent.
     fn poll_due(&mut self, cx: &mut Context<'_>) -> Poll<Presence> {
         loop {
             let Some((at, _)) = self.due.first() else {

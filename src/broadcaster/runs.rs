@@ -7,8 +7,8 @@ use crate::id::{LastEventId, UserId};
 use crate::subscription::{Hold, Subscription};
 
 impl<E: ?Sized> GenericBroadcaster<E> {
-    /// Opens a connection of `user` that begins with the oldest event that is kept, and goes on with live events, without a
-    /// gap and with nothing twice. Needs a [history](super::Builder::history).
+    /// Opens a connection of `user` that begins with the oldest event still kept, then continues with live events, with
+    /// nothing lost or repeated between the two. Needs a [history](super::Builder::history).
     ///
     /// For a page that is loaded in the middle of a run, and has nothing. What the history has dropped of the beginning is
     /// reported first, as a [`Gap`](crate::Gap) of the reason `evicted`. For a user who has no channel the stream waits for
@@ -85,11 +85,11 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     /// Completes a user's channel: it takes no more events. Returns how many streams here end by this. A second call changes
     /// nothing here.
     ///
-    /// - Streams yield what was broadcast before, and end, with the reason [`Completed`](crate::EndReason::Completed).
+    /// - Streams yield what was broadcast before, then end with the reason [`Completed`](crate::EndReason::Completed).
     /// - A client that connects later gets what is kept, or the part of it after the event that the client names, and then
     ///   the end. A response that has nothing to send is 204, at which an `EventSource` stops; after any other end it
     ///   reconnects.
-    /// - A broadcast is an error, [`BroadcastError::Complete`](crate::BroadcastError::Complete).
+    /// - A broadcast fails with [`BroadcastError::Complete`](crate::BroadcastError::Complete).
     ///
     /// The channel and its end are forgotten [some time](crate::History::linger_completed) later, or by
     /// [`forget`](Self::forget). After that the user is like any other without a channel. So give each run a name of its own.

@@ -20,10 +20,10 @@ pub enum LagPolicy {
     /// always too slow reconnects again and again.
     Disconnect,
     /// Of the events that were lost, the stream yields the newest of each [key](crate::Meta::key), in order, and leaves
-    /// out those that these replace. The client gets a `gap` only if no newer event may replace one of them: one without a
-    /// key, with one of too many keys ([`Builder::coalesce_keys`](crate::Builder::coalesce_keys)), or for which the history
-    /// had no room. `missed` then counts those that were left out; where many keys have news, there may be a gap for each 32
-    /// events.
+    /// out those that these replace. The client gets a `gap` only if a lost event may have no replacement: one without
+    /// a key, with one of too many keys ([`Builder::coalesce_keys`](crate::Builder::coalesce_keys)), or for which the
+    /// history had no room. `missed` then counts those that were left out; if many keys have new events, there may be a
+    /// gap for each 32 events.
     ///
     /// For events that say how things *are*: progress, presence, a price. It is wrong for events that say how things
     /// *change*: the client would miss each change that is left out.

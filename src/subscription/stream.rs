@@ -132,9 +132,9 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         self
     }
 
-    /// Sets when the stream ends, cleanly and whatever it is doing: for example when the client's token expires. Set once; a
-    /// second call changes nothing. A response then tells its client to come back after one to six seconds, at random:
-    /// streams that were opened together often have the same deadline.
+    /// Sets when the stream ends, cleanly and in any state: for example when the client's token expires. Only the first
+    /// call counts. A response then tells its client to come back after one to six seconds, at random: streams that
+    /// were opened together often have the same deadline.
     ///
     /// A stream whose client has stopped reading is not polled, and cannot end by itself. As a response of
     /// `tidings::serve::serve` it ends in time nevertheless: the client has a quarter of a second for what is on its way,
@@ -213,8 +213,8 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         self.guard.connection().end_reason()
     }
 
-    /// Whether the channel is [complete](crate::GenericBroadcaster::complete) and the client has all of it: the stream ends
-    /// without an event. As a response it is then 204, at which an `EventSource` reconnects no more.
+    /// Whether the channel is [complete](crate::GenericBroadcaster::complete) and the client has all of it: the stream
+    /// ends without an event. Its response is then 204, after which an `EventSource` does not reconnect.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
         self.end_reason() == Some(EndReason::Completed) && self.place().is_some()
