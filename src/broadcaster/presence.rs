@@ -34,14 +34,14 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     /// A user comes with the first connection, and has left when none has been open for `grace`: a page that reloads within that
     /// time is no departure. For one user [`Came`](Presence::Came) and [`Left`](Presence::Left) alternate, and the last one is
     /// true, however connections come and leave at the same time. A stream that is polled late misses short visits and short
-    /// absences. The grace time runs from the poll that finds the user absent.
+    /// absences. The grace period runs from the poll that finds the user absent.
     ///
     /// Connections of [observers](Self::observe) do not count. Those that were [drained](Self::drain_user) or
     /// [forgotten](Self::forget) count as closed from that call on, although each still reads what was sent before. A [`Hold`]
     /// and a history that lingers are no presence.
     ///
     /// After a [`shutdown`](Self::shutdown) the stream reports every user as left and ends, without waiting for the grace
-    /// time; so it does when the last clone of the broadcaster and the last subscription are dropped. Until then departures
+    /// period; so it does when the last clone of the broadcaster and the last subscription are dropped. Until then departures
     /// during a shutdown are reported as at other times.
     ///
     /// The stream sees the connections of this node only. The guide on [operations][guide] sums over nodes.
