@@ -15,7 +15,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// An app that [`serve`](super::serve) can serve: any tower service of HTTP that can be cloned and sent, such as an axum
 /// `Router` that has its state.
 ///
-/// It is implemented for all of them, and by nobody else.
+/// It is implemented for all of them; nothing else can implement it.
 ///
 /// A router whose handlers extract a state needs it first:
 ///
@@ -79,7 +79,7 @@ where
     type Body = B;
 }
 
-/// What connections are made of.
+/// The IO of a connection.
 pub(super) trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}

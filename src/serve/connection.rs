@@ -25,7 +25,7 @@ use super::phase::{Phase, Watcher};
 use super::rewind::Rewind;
 use super::stream::Stream;
 
-/// What connections speak, and how patiently.
+/// The protocols of connections, and their time limits.
 #[derive(Debug)]
 pub(super) struct Protocols {
     /// `None` if each stream is written to by its own task.
@@ -64,7 +64,7 @@ impl Default for Protocols {
 }
 
 /// The most that a connection buffers of what it sends, besides one chunk, and of a request's head. Less than hyper's 400
-/// KB: it is what a client costs that does not read, and the socket has a buffer of its own.
+/// KB: a client that does not read costs this much, and the socket has a buffer of its own.
 const BUFFER: usize = 64 * 1024;
 
 impl Protocols {
@@ -95,7 +95,7 @@ impl Protocols {
         tokio::spawn(Arc::clone(self).http1(io, app, grace_period, phase, head_by));
     }
 
-    /// When the head has to be there of a request that is waited for from now on.
+    /// The deadline for the head of a request, if the server waits for it from now on.
     fn head_by(&self) -> Instant {
         Instant::now() + self.header_read_timeout
     }
@@ -190,7 +190,7 @@ impl<A: App> Session<A> {
             let (slot, grace_period) = (Arc::clone(&kept), Arc::clone(&grace_period));
             async move {
                 let mut response = response.await?;
-                // Bytes of the response before may still wait. They have the time of this one, if it is no stream.
+                // Bytes of the previous response may still wait: from now on, this response decides how long they may.
                 grace_period.watch(response.extensions_mut().remove());
                 Ok::<_, A::Error>(slot.split(asked, response))
             }
@@ -200,7 +200,7 @@ impl<A: App> Session<A> {
             .timer(TokioTimer::new())
             .header_read_timeout(self.protocols.header_read_timeout)
             .max_buf_size(BUFFER)
-            // By itself hyper takes a longer head if it comes at once.
+            // By itself hyper takes a longer head if it comes in one read.
             .max_header_size(BUFFER)
             .serve_connection(TokioIo::new(io), service)
             .with_upgrades();
@@ -213,7 +213,7 @@ impl<A: App> Session<A> {
             Pin::new(&mut until_handed.connection).graceful_shutdown();
         });
         let Some(handed) = handed.await.flatten() else {
-            // The IO goes with the connection, unless an upgrade has it.
+            // The IO is dropped with the connection, unless an upgrade has it.
             drop(until_handed);
             leash.hold(&mut self.phase).await;
             return None;
@@ -224,8 +224,8 @@ impl<A: App> Session<A> {
     }
 }
 
-/// Waits for the first byte of a request. hyper would keep a buffer for what may never come: browsers open connections
-/// before they need them.
+/// Waits for the first byte of a request. hyper would keep a buffer for a request that may never come: browsers open
+/// connections before they need them.
 async fn has_begun<I>(io: &mut Rewind<I>, phase: &mut Watcher, head_by: Instant) -> bool
 where
     I: AsyncRead + Unpin,

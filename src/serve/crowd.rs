@@ -1,9 +1,10 @@
-//! The streams of users with many, to which one task writes.
+//! Streams of users with many streams, to which one task writes.
 //!
-//! What a [shard](Shard) does for its members is to write events. No layer may stand between an event and the socket then that
-//! compresses, maps, limits or times what passes through it. Two things together tell of nearly all of them. The body hints at a
-//! length that no other has, and a layer that does not pass the hint on hides it. And the bytes that arrive here are the very
-//! ones that the body has handed out, at the same address, each before the next. What passes on both cannot be told from nothing.
+//! A [shard](Shard) writes events to its members' sockets, past their bodies. So there must be no layer between body and
+//! socket that compresses, maps, limits or times what passes through it. Two signs together rule out nearly all such layers.
+//! The body gives a size hint that no other body gives, and such a layer does not pass it on. And the bytes that arrive here
+//! are the very ones that the body has handed out, at the same address, each before the next. A layer that passes on both
+//! cannot be detected.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -27,7 +28,7 @@ use crate::frame::Frame;
 use crate::sse::SseBody;
 use crate::subscription::{Attendant, Member, Shard, StreamHandle};
 
-/// How many streams a user has before further ones are attended to.
+/// How many streams a user has before further ones get an attendant.
 const CROWD: usize = 8;
 
 type AnyLane = dyn Member<Pass> + Send + Sync;
@@ -38,7 +39,7 @@ type Members = Shard<AnyLane>;
 pub(super) struct Crowds(Mutex<HashMap<usize, Vec<Arc<Members>>>>);
 
 impl Crowds {
-    /// Has a stream attended to, if its user has many and nothing stands between its body and its socket.
+    /// Gives a stream an attendant, if its user has many and no layer shows between its body and its socket.
     pub(super) fn admit<I: Io, B>(
         self: &Arc<Self>,
         stream: Stream<I, B>,
@@ -101,7 +102,7 @@ impl Crowds {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<usize, Vec<Arc<Members>>>> {
-        // Nothing in here panics half-way.
+        // Nothing under this lock panics half-way.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -112,7 +113,7 @@ impl fmt::Debug for Crowds {
     }
 }
 
-/// A stream, by its own task.
+/// A stream, as its own task drives it.
 pub(super) enum Driven<I, B: Body> {
     Alone(Stream<I, B>),
     Attended(Attended<I, B>),
@@ -182,7 +183,7 @@ struct Lane<I, B: Body>(Mutex<Option<Stream<I, B>>>);
 
 impl<I, B: Body> Lane<I, B> {
     fn lock(&self) -> MutexGuard<'_, Option<Stream<I, B>>> {
-        // A body that panicked has ended its own task, which takes out what is left.
+        // A body that panicked has ended its own task, and dropping that takes out what is left.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! What is left to a client whose stream is over.
+//! How long the server waits for a client whose stream is over.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
@@ -11,11 +11,11 @@ use crate::subscription::StreamHandle;
 /// How long a client may take for the rest of a stream that is over. A healthy one needs a round trip.
 pub(super) const GRACE: Duration = Duration::from_millis(250);
 
-/// Watches the stream that is sent, and measures the [`GRACE`] once that is over.
+/// Watches the stream that is sent, and measures the [`GRACE`] once the stream is over.
 ///
-/// Shared by the service, which knows the responses, and a guard, which knows that something waits for the client. The
-/// guard asks whenever it is polled meanwhile, and is woken when the stream is cut. Whether the stream itself is polled, or
-/// ever was, makes no difference.
+/// Shared by the service, which knows the responses, and a guard, which knows that bytes wait for the client. While they
+/// wait, the guard asks at each of its polls, and is woken when the stream is cut. Whether the stream itself is ever polled
+/// makes no difference.
 #[derive(Debug, Default)]
 pub(super) struct GracePeriod(Mutex<State>);
 
@@ -29,7 +29,7 @@ struct State {
 #[derive(Debug)]
 struct Watched {
     end: StreamHandle,
-    /// When it was first seen to be over. The client does not win time by taking a little.
+    /// When it was first seen to be over. A client that takes a few bytes gains no time.
     over_since: Option<Instant>,
 }
 
@@ -44,7 +44,7 @@ impl Watched {
 }
 
 impl GracePeriod {
-    /// From now on this stream is sent, or something that is no stream.
+    /// Notes what is sent from now on: this stream, or a response that is no stream.
     pub(super) fn watch(&self, end: Option<StreamHandle>) {
         self.lock().watched = end.map(|end| Watched {
             end,
@@ -60,7 +60,7 @@ impl GracePeriod {
             .map(|watched| watched.end.clone())
     }
 
-    /// When it is up, if the stream is over or has a deadline. If not, the task is woken when the stream is cut.
+    /// When the grace period ends, if the stream is over or has a deadline. If not, the task is woken when the stream is cut.
     pub(super) fn end(&self, cx: &Context<'_>) -> Option<Instant> {
         let mut state = self.lock();
         match &mut state.waker {
@@ -73,8 +73,8 @@ impl GracePeriod {
         Some(since + GRACE)
     }
 
-    /// If the stream is over, lets another one measure on from here, and wakes the task that asked there last: it does not
-    /// poll the stream.
+    /// If the stream is over, another grace period measures on from here. Wakes the task that asked that one last, which does
+    /// not poll the stream.
     #[cfg(feature = "http2")]
     pub(super) fn hand_over_to(&self, other: &Self) {
         let Some(mut watched) = self.lock().watched.take() else {
@@ -93,7 +93,7 @@ impl GracePeriod {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing in here panics half-way.
+        // Nothing under this lock panics half-way.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -19,31 +19,31 @@ pub(super) const STALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// An IO whose writes fail with [`io::ErrorKind::TimedOut`] when its peer takes nothing for too long.
 ///
-/// A server drops a connection whose write fails, and with it the stream and all buffers. Without that, a client that
-/// stops reading is waited for until it closes: nothing that the stream itself does can end it, since nobody polls it.
+/// A server drops a connection whose write fails, and with it the stream and all buffers. Without that, the server would wait
+/// for a client that stops reading until it closes: the stream cannot end the connection, since it is not polled.
 ///
 /// The time counts while a write, flush or shutdown is pending. Any byte that the IO accepts starts it anew, and it stands
 /// still while there is nothing to write: a quiet client is never cut.
 ///
 /// When the runtime itself has stood still, because its threads were blocked or the machine was suspended, the time begins
-/// anew, once: what the client has taken meanwhile is still to be seen.
+/// anew, once: the server has yet to see what the client has taken meanwhile.
 ///
-/// A slow client is cut when it does not make room within the limit. On a socket that is more than a byte: Linux lets the
+/// A slow client is cut when it does not make room within the limit. Room on a socket is more than a byte: Linux lets the
 /// next write through when a third of the send buffer is free. With a buffer of 64 KiB and a limit of 30 s, a client must
 /// take about 1.5 KB/s; with a buffer that may grow to 4 MB, 50 KB/s.
 ///
 /// Put it next to the socket: above TLS, bytes count as taken when they are in the buffer of the TLS session.
 ///
 /// The guards of a [TCP listener](super::listener()) close by a reset when they are dropped while something is pending, for
-/// whatever reason: the kernel then forgets what the client did not take. TLS around such a guard needs nothing for it.
+/// whatever reason: the kernel then drops what the client did not take. This holds under TLS as well.
 ///
 /// It costs no timer operation for a write that succeeds: a timer is set by the first write that has to wait, and then at
 /// most once per limit. It needs the timer of a tokio runtime while it is polled.
 ///
 /// # Cancel safety
 ///
-/// To give up on a read, write or flush is as safe as it is with the IO inside. A write that was given up counts as pending
-/// until the next one: whoever writes again after the limit, and finds that the peer has still taken nothing, is told so.
+/// Cancelling a read, write or flush is as safe as it is with the IO inside. A cancelled write counts as pending until the
+/// next one, which fails if it comes after the limit and the peer has still taken nothing.
 ///
 /// # Examples
 ///
@@ -72,7 +72,7 @@ pub struct StallGuard<T> {
     waiting: Option<(Operation, Instant)>,
     /// Lets the IO be closed by a reset.
     reset: fn(&T),
-    /// Of the streams that are sent, if somebody tells which these are.
+    /// Of the streams that are sent, if the server knows them.
     grace_period: Option<Arc<GracePeriod>>,
 }
 
@@ -100,7 +100,7 @@ impl<T> StallGuard<T> {
         }
     }
 
-    /// Does not wait for longer than this either.
+    /// Limits the wait by this grace period as well.
     pub(super) fn set_grace_period(&mut self, grace_period: Arc<GracePeriod>) {
         self.grace_period = Some(grace_period);
     }
@@ -122,7 +122,7 @@ impl<T> StallGuard<T> {
         Pin::new(self.io.as_mut().expect(PRESENT))
     }
 
-    /// Passes on what the IO said, unless that was "not yet" for too long.
+    /// Passes on the IO's result, unless it has been pending for too long.
     fn judge<R>(
         &mut self,
         operation: Operation,
@@ -152,12 +152,12 @@ impl<T> StallGuard<T> {
     }
 }
 
-/// Where the IO is when it is asked for.
+/// Why the IO is there when it is used.
 const PRESENT: &str = "only `into_inner` takes the IO, and the guard ends there";
 
 /// While a write is pending, what the kernel holds is incomplete and of no use to the client. A plain close would leave it with the
-/// kernel, which offers it to the client for as long as that answers. This guard is next to the socket and is dropped with it,
-/// so it covers every way in which a connection ends, also under TLS.
+/// kernel, which offers it to the client for as long as the client answers. This guard is next to the socket and is dropped
+/// with it, so it covers every way in which a connection ends, also under TLS.
 impl<T> Drop for StallGuard<T> {
     fn drop(&mut self) {
         if let (Some(io), Some(_)) = (&self.io, &self.waiting) {
@@ -166,10 +166,10 @@ impl<T> Drop for StallGuard<T> {
     }
 }
 
-/// Up to so many bytes are copied.
+/// Up to this many bytes are copied into one piece.
 ///
-/// A small event is three pieces: the size of its chunk, its bytes, which all streams share, and a line break. To hand them
-/// over one by one costs the kernel more than it costs to copy them. For a large one it is the other way round.
+/// A small event is three pieces: the size of its chunk, its bytes, which all streams share, and a line break. Handing them
+/// over one by one costs the kernel more than copying them costs us. For a large event it is the other way round.
 const PIECE: usize = 1024;
 
 fn in_one_piece<'a>(bufs: &[IoSlice<'_>], piece: &'a mut [u8; PIECE]) -> Option<&'a [u8]> {

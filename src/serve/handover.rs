@@ -1,14 +1,14 @@
-//! The event streams of a connection leave hyper's hands when their heads are sent.
+//! Event streams are taken out of hyper once their heads are sent.
 //!
-//! hyper reads requests and writes heads, and does it well. For the hours in which a stream then sends events, it would
-//! keep a buffer to read the next request into and one for heads to write, and go through a dispatcher for each event: half
-//! of what an idle connection costs and a good part of what an event costs. So it is given a body that says nothing, and once
-//! it has written everything else, the connection is taken apart; the [stream](super::stream) goes on with the socket. When
-//! it has come to its end, a new hyper connection reads the next request.
+//! hyper reads requests and writes heads. For the hours in which a stream then sends events, hyper would keep a buffer for
+//! the next request and one for heads, and pass each event through its dispatcher: half of what an idle connection costs and
+//! a good part of what an event costs. So hyper is given a body that never yields anything. Once hyper has written the head,
+//! the connection is taken apart, and the [stream](super::stream) goes on with the socket. After the stream has ended, a new
+//! hyper connection reads the next request.
 //!
-//! Only what is simple leaves: an event stream that hyper has begun in chunks, in answer to a request without a body, and
-//! of which it has nothing more to do, such as to send trailers or to give the connection to another protocol. All others
-//! hyper serves to their end. `tests/http/differential.rs` compares the bytes.
+//! Only simple streams leave: event streams that hyper has begun in chunks, in answer to a request without a body, and for
+//! which hyper has nothing more to do, such as sending trailers or upgrading the connection. hyper serves all others to their
+//! end. `tests/http/differential.rs` compares the bytes.
 
 use std::mem;
 use std::pin::Pin;
@@ -51,7 +51,7 @@ struct Leaving<B> {
     stream: Handed<B>,
     /// hyper has asked for the body, so the head is in its buffer.
     is_asked: bool,
-    /// And everything that was in its buffer has been written.
+    /// Everything that was in hyper's buffer then has been written.
     is_flushed: bool,
 }
 
@@ -76,7 +76,7 @@ impl<B: Body> Slot<B> {
     /// Notes that a request has come. hyper may have read some of its body already.
     pub(super) fn begin(&self, request: &Request<Incoming>) -> Asked {
         *self.lock() = Current::Other;
-        // The length of chunks is not known before they are there.
+        // The length of a chunked body is not known beforehand.
         let body_len = request.body().size_hint().upper().unwrap_or(u64::MAX);
         let has_body = !request.body().is_end_stream();
         let is_1_1 = request.version() == Version::HTTP_11;
@@ -100,8 +100,8 @@ impl<B: Body> Slot<B> {
         request: Asked,
         mut response: Response<B>,
     ) -> Response<Outgoing<B>> {
-        // A handler may pass on what another server said over HTTP/3. hyper panics at a version that it does not know here,
-        // and sends a response of HTTP/2 like this. A client of HTTP/1.0 gets its own version anyway.
+        // A handler may pass on another server's response of HTTP/3. hyper panics at a version that it does not know here,
+        // and sends a response of HTTP/2 as one of HTTP/1.1. A client of HTTP/1.0 gets its own version anyway.
         if request.is_1_1
             && !matches!(
                 response.version(),
@@ -143,7 +143,7 @@ impl<B: Body> Slot<B> {
         !matches!(*self.lock(), Current::Nothing)
     }
 
-    /// The body, if it is its turn.
+    /// The body, once hyper has written everything before it.
     pub(super) fn take(&self) -> Option<Handed<B>> {
         let mut current = self.lock();
         match mem::replace(&mut *current, Current::Other) {
@@ -176,12 +176,12 @@ impl<B> Observer for Arc<Slot<B>> {
 
 impl<B> Slot<B> {
     fn lock(&self) -> MutexGuard<'_, Current<B>> {
-        // Nothing in here panics half-way.
+        // Nothing under this lock panics half-way.
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What of a request decides about its response.
+/// What of a request decides how its response is sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asked {
     is_1_1: bool,
@@ -208,7 +208,7 @@ fn is_in_chunks<B: Body>(response: &Response<B>) -> bool {
         && response.body().size_hint().exact().is_none()
 }
 
-/// As hyper reads it: a line that is no text says nothing.
+/// As hyper reads it: a line that is not text is ignored.
 fn says_close(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(CONNECTION).iter();
     let mut tokens = lines
@@ -222,7 +222,7 @@ pub(super) enum Outgoing<B> {
     Whole(Pin<Box<B>>),
     /// The whole of an event stream.
     Stream(Staying<B>),
-    /// It never says anything: that it was asked is all there is to know.
+    /// Never yields anything; only notes that hyper has polled it.
     Later(Arc<Slot<B>>),
 }
 
@@ -248,7 +248,7 @@ impl<B: Body> Body for Outgoing<B> {
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         match &mut *self {
             Self::Whole(body) | Self::Stream(Staying { body, .. }) => body.as_mut().poll_frame(cx),
-            // The connection is looked at when it has been polled: nobody need be woken.
+            // The connection's task looks at the slot after each poll: no wake is needed.
             Self::Later(slot) => {
                 slot.asked();
                 Poll::Pending

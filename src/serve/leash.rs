@@ -18,7 +18,7 @@ use super::phase::{Phase, Watcher};
 #[derive(Debug)]
 pub(super) struct Leashed<T>(Arc<Shared<T>>);
 
-/// The other end.
+/// The end that can cut the IO.
 #[derive(Debug)]
 pub(super) struct Leash<T>(Arc<Shared<T>>);
 
@@ -31,11 +31,11 @@ struct State<T> {
     /// `None` once it was cut, dropped or taken out.
     io: Option<T>,
     wakers: Wakers,
-    /// Waits for the IO to be dropped.
+    /// The task that waits for the IO to be dropped.
     keeper: Option<Waker>,
 }
 
-/// Who waits for the IO.
+/// The tasks that wait for the IO.
 #[derive(Debug, Default)]
 struct Wakers {
     reader: Option<Waker>,

@@ -14,7 +14,7 @@ use super::stalls::Stalls;
 use super::tcp::{TcpKeepAlive, TcpSettings, close_by_reset};
 use crate::time::settable;
 
-/// As many connections may wait to be accepted: a whole crowd that reconnects at once, and not 128 as by default.
+/// How many connections may wait to be accepted: a whole crowd that reconnects together, unlike the default of 128.
 const BACKLOG: u32 = 4096;
 
 /// Guards the connections of a TCP listener, with the defaults of [`StallListener`].
@@ -57,7 +57,7 @@ impl From<UnixListener> for StallListener<UnixListener> {
 ///
 /// # Errors
 ///
-/// What the system says when no address can be resolved or bound.
+/// The system's error when no address can be resolved or bound.
 ///
 /// # Cancel safety
 ///
@@ -78,7 +78,7 @@ pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<StallListener<TcpListe
                 std::net::SocketAddr::V4(_) => TcpSocket::new_v4()?,
                 std::net::SocketAddr::V6(_) => TcpSocket::new_v6()?,
             };
-            // On Windows it would let others take the port away.
+            // On Windows it would let another process take the port.
             #[cfg(not(windows))]
             socket.set_reuseaddr(true)?;
             socket.bind(addr)?;
@@ -95,20 +95,20 @@ pub async fn bind(addr: impl ToSocketAddrs) -> io::Result<StallListener<TcpListe
 
 /// A listener whose connections cannot be held up by their clients, for [`axum::serve()`] and [`serve`](super::serve).
 ///
-/// Each connection is a [`StallGuard`]. Those of a TCP listener ([`listener`], [`bind`]) have further
+/// Each connection is a [`StallGuard`]. Those of a TCP listener ([`listener`], [`bind`]) also have
 ///
-/// - `TCP_NODELAY`: events are sent at once. (With Nagle's algorithm an event may wait 40 ms for the acknowledgement of the
-///   one before.)
+/// - `TCP_NODELAY`: events are sent immediately. (With Nagle's algorithm an event may wait 40 ms for the acknowledgement of
+///   the one before.)
 /// - [TCP keep-alive](Self::keep_alive), to find clients that vanished;
 /// - a [bounded send buffer](Self::send_buffer);
-/// - and are reset when they are cut, so that the kernel too forgets what the client did not take. Under TLS as well, if
-///   this listener is inside.
+/// - and are reset when they are cut, so that the kernel too drops what the client did not take. Under TLS as well, if TLS
+///   wraps this listener.
 ///
 /// Errors of `accept` are handled by the listener inside: those of axum log them, wait for a second, and go on.
 ///
 /// # Cancel safety
 ///
-/// To give up on `accept` loses no client if the listener inside loses none; those of axum do not.
+/// Cancelling `accept` loses no client if the listener inside loses none; those of axum do not.
 ///
 /// # The peer's address
 ///
@@ -137,7 +137,7 @@ impl<L: Listener> StallListener<L> {
     /// Guards the connections of any listener, such as one on a Unix socket, and sets nothing on its sockets. For TCP see
     /// [`listener`].
     ///
-    /// A listener that does TLS should stand around this one, not inside: see [`StallGuard`].
+    /// A listener that does TLS should wrap this one, not be inside it: see [`StallGuard`].
     pub fn new(listener: L) -> Self {
         Stalls::report();
         Self {
@@ -165,7 +165,7 @@ impl<L: Listener> StallListener<L> {
     ///
     /// # Errors
     ///
-    /// What the listener inside says.
+    /// The error of the listener inside.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -197,7 +197,7 @@ impl StallListener<TcpListener> {
     /// grow to about 4 MB for a client that reads slowly. Default 64 KiB.
     ///
     /// It is the most that the kernel holds for a client (Linux reserves twice the number, and allows no more than
-    /// `net.core.wmem_max`), and the most that can be under way: 64 KiB at a round trip of 100 ms are 640 KB/s for one
+    /// `net.core.wmem_max`), and the most that can be in flight: 64 KiB at a round trip of 100 ms are 640 KB/s for one
     /// connection. For streams of events that is plenty; for large downloads to far clients take more.
     pub fn send_buffer(mut self, bytes: impl Into<Option<usize>>) -> Self {
         self.settings.send_buffer = bytes.into();

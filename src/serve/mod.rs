@@ -1,9 +1,9 @@
 //! Serving streams to clients that stall, vanish or dawdle.
 //!
-//! A server of many open streams is held up by clients that do nothing: one that stops reading fills megabytes of
-//! buffers and keeps its stream alive for good, one that vanished without a word is a connection that looks idle, and
-//! each of them keeps a graceful shutdown from returning. This module ends them. It serves any axum `Router` or tower service,
-//! and knows of the rest of the crate only whether the stream of a response is over.
+//! Clients that do nothing hold up a server of many open streams: one that stops reading fills megabytes of buffers and keeps
+//! its stream alive for good, one that vanishes without closing looks like an idle connection, and each keeps a graceful
+//! shutdown from returning. This module disconnects them. It serves any axum `Router` or tower service. Of the rest of the
+//! crate it uses only what the stream of a response has to say: its end, and its events.
 //!
 //! | | [`listener`] under `axum::serve` | [`serve`] |
 //! |---|---|---|
@@ -20,33 +20,34 @@
 //! | the [streams of one user](#many-streams-of-one-user) are written to by one task | no | yes, HTTP/1.1 |
 //! | the peer's address for handlers (`ConnectInfo`) | see [`StallListener`] | yes |
 //!
-//! A quiet client is never cut: all of it is about bytes that the server wants to send and the client does not take. One that
-//! sends more than 8 KiB after its request, while its stream is open, is cut as well ([why](crate::guide::http)).
+//! A quiet client is never cut: the limits apply only while the client does not take bytes that the server has to send. One
+//! that sends more than 8 KiB after its request, while its stream is open, is cut as well ([why](crate::guide::http)).
 //!
 //! A stream is over when it was ended from outside ([`disconnect_user`](crate::GenericBroadcaster::disconnect_user),
 //! [`unregister`](crate::GenericBroadcaster::unregister), a [`sweep`](crate::GenericBroadcaster::sweep), the end of a
 //! [`shutdown`](crate::GenericBroadcaster::shutdown)) or its [`deadline`](crate::Subscription::deadline) has passed. A client
-//! that takes what is on its way within a quarter of a second sees a proper end, at HTTP/1 on a connection that may be used
-//! again. From one that does not, the socket is taken, or with HTTP/2 the stream; the connection goes too if it has no other
-//! stream and is not read at all. [`serve`] sees that in the response, a [`Subscription`](crate::Subscription) or
-//! [`SseResponse`](crate::sse::SseResponse), whose extensions middleware must leave as they are. `axum::serve` does not look
-//! there: behind it, and with responses built by hand, the stall limit applies to these as to all others. It also applies
-//! to streams that end by themselves, [drained](crate::GenericBroadcaster::drain_user) ones included, since their last events
-//! are worth waiting for.
+//! that reads the rest within a quarter of a second sees a proper end, with HTTP/1 on a connection that may be used again.
+//! Otherwise its socket is closed, or with HTTP/2 its stream reset; the connection is closed too if it has no other stream
+//! and the client reads nothing at all. [`serve`] learns this from the extensions of the response, a
+//! [`Subscription`](crate::Subscription) or [`SseResponse`](crate::sse::SseResponse): middleware must leave them as they are.
+//! `axum::serve` does not look there: under it, and with responses built by hand, the stall limit applies to streams that are
+//! over as to all others. It also applies to streams that end by themselves, [drained](crate::GenericBroadcaster::drain_user)
+//! ones included, since the client shall get their last events.
 //!
 //! # Many streams of one user
 //!
-//! As soon as a user has eight streams, an event is written to further ones by a task that serves up to 256 of them, instead of
-//! by the task of each. It puts the same bytes on each socket, so that an event costs little more than the system calls which send
-//! it, and no stream waits for its turn until the ring has overwritten what it was woken for. A client that does not read is
-//! waited for by the task of its own stream, and holds up nobody.
+//! Once a user has eight streams, one task writes an event to up to 256 further ones, instead of the task of each. It puts
+//! the same bytes on each socket, so that an event costs little more than the system calls that send it, and no stream waits
+//! to be polled until the ring has overwritten what it was woken for. Waiting for a client that does not read is left to the
+//! task of its own stream, and delays no other.
 //!
 //! This applies to HTTP/1.1 streams whose clients get every event as it is: not to those with a [view](crate::sse::View) or a
 //! closure, and not where there is a [backplane](crate::backplane). Nor does it apply where a layer of yours changes, limits or times
-//! what passes through the body of the response. The server sees that by the size hint of the body, which such layers do not pass
-//! on, and by the address of the bytes that arrive. It does not see a layer that passes on the size hint, and passes on frames as they
-//! are: one that only watches sees the first frames and what the stream writes itself, and one that drops some frames, changes some
-//! in place, or measures the time between them is left out too. Switch it off for these, with [`Server::shared_writes`].
+//! what passes through the body of the response. The server detects such layers by the size hint of the body, which they do
+//! not pass on, and by the address of the bytes that arrive. It cannot detect a layer that passes on both the size hint and
+//! the frames as they are: one that only watches then sees the first frames and those that the stream's own task writes, and
+//! one that drops some frames, changes some in place, or measures the time between them is bypassed too. For these, switch it
+//! off with [`Server::shared_writes`].
 //!
 //! ```no_run
 //! use axum::{Router, routing::get};

@@ -1,4 +1,4 @@
-//! What an attendant writes, for all streams that get the same.
+//! What an attendant writes, made once for all streams that get the same.
 
 use std::sync::Arc;
 
@@ -10,25 +10,25 @@ use crate::frame::Frame;
 use crate::position::Position;
 use crate::sse::JOINED;
 
-/// One way through the streams of a shard. Streams that are at the same event are written the same bytes, which are made
-/// once: a chunk (RFC 9112, section 7.1) of the events that are there.
+/// One pass through the streams of a shard. Streams that are at the same event get the same bytes, which are made once: a
+/// chunk (RFC 9112, section 7.1) of the events there are.
 #[derive(Debug, Default)]
 pub(crate) struct Pass {
     now: Option<Instant>,
-    /// How many streams were begun with.
+    /// How many streams the pass has come to.
     begun: usize,
-    /// Those of the stream before, and how many of them this one has as well.
+    /// The frames of the previous stream, and how many of them this stream has as well.
     frames: Vec<Arc<Frame>>,
     len: usize,
     size: usize,
-    /// The chunk of as many frames as there are.
+    /// The chunk of all of `frames`, unless stale.
     chunk: Bytes,
     is_stale: bool,
     /// A stream had no more than these frames.
     is_settled: bool,
 }
 
-/// For how many streams the time is taken once.
+/// How many streams share one reading of the clock.
 const GLANCE: usize = 32;
 
 impl Pass {
@@ -36,7 +36,7 @@ impl Pass {
         *self.now.get_or_insert_with(Instant::now)
     }
 
-    /// The next stream.
+    /// Begins with the next stream.
     pub(super) fn begin(&mut self) {
         self.begun += 1;
         if self.begun % GLANCE == 0 {
@@ -63,13 +63,13 @@ impl Pass {
         self.size < JOINED
     }
 
-    /// Whether this stream has all that a stream before it had found there. What has come since is for the next pass: so streams
-    /// stay at the same event, and more of them share a chunk.
+    /// Whether this stream has all that an earlier stream found. Events that have come since are for the next pass, so that
+    /// streams stay at the same event and more of them share a chunk.
     pub(super) fn is_enough(&self) -> bool {
         self.is_settled && self.len > 0 && self.len == self.frames.len()
     }
 
-    /// This stream has no more.
+    /// Notes that this stream has no more.
     pub(super) fn settle(&mut self) {
         self.is_settled = self.len > 0 && self.len == self.frames.len();
     }
@@ -80,7 +80,7 @@ impl Pass {
             return None;
         }
         if self.is_stale || self.len < self.frames.len() {
-            // Whoever had these frames had more.
+            // The stream that had these frames had more.
             self.is_settled &= self.len == self.frames.len();
             self.frames.truncate(self.len);
             let length = Length::of(self.size);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_stops_half_way_is_no_measure_for_others() {
+    fn a_stream_that_stops_half_way_limits_no_other() {
         let frames = frames();
         let mut pass = Pass::default();
         assert_eq!(read(&mut pass, &frames), ALL);

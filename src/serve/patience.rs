@@ -1,9 +1,9 @@
-//! How long a client is waited for, and a second chance for it when it was the runtime that stood still.
+//! How long the server waits for a client, and a second chance for the client after the runtime stood still.
 //!
-//! A timer that fires late says that nobody was polled for a while: somebody has blocked the threads of the runtime, or the
-//! machine was suspended. What clients did meanwhile has not been looked at yet, for a runtime tells of timers and of
-//! sockets in no order, and of so many sockets at a time. A client must not pay for that, so a limit that was found to be
-//! exceeded too late begins anew. It does so once, or a runtime that is always late would never be rid of a client.
+//! A timer that fires late shows that no task was polled for a while: a task blocked the threads of the runtime, or the
+//! machine was suspended. The server has not seen yet what clients did meanwhile, since a runtime reports timers and sockets
+//! in no order, and only some sockets at a time. A client must not pay for that, so a limit that is found exceeded too late
+//! begins anew. It does so once, or a runtime that is always late would never cut a client.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep};
 /// Waits for deadlines that mostly move on before they have passed: one timer operation per limit, not per event.
 #[derive(Debug, Default)]
 pub(super) struct Patience {
-    /// Set to some earlier deadline, never to later than the present one. It is set again when it fires.
+    /// Set to the present deadline or an earlier one. It is set again when it fires.
     timer: Option<Pin<Box<Sleep>>>,
     /// The deadline that was given a second chance, and until when.
     second_chance: Option<(Instant, Instant)>,

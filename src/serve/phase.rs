@@ -10,7 +10,7 @@ pub(super) enum Phase {
     Open,
     /// Connections finish what they do.
     Finishing,
-    /// Connections end at once. So they do when the server is gone.
+    /// Connections end immediately, as they do when the server is dropped.
     Aborted,
 }
 
@@ -18,7 +18,7 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct Phases(watch::Sender<Phase>);
 
-/// A connection's side. It counts as long as it lives.
+/// A connection's side. The connection counts as long as this lives.
 #[derive(Debug)]
 pub(super) struct Watcher(watch::Receiver<Phase>);
 
@@ -51,11 +51,11 @@ impl Watcher {
         *self.0.borrow()
     }
 
-    /// Polls a future until it ends, or until the phase is another one. A watcher begins with what it was made with: a
-    /// connection is told of every change, though not of each by itself.
+    /// Polls a future until it ends or the phase changes. A watcher begins with the phase it was made in: it misses no
+    /// change, but may see two changes as one.
     ///
-    /// Each time the future is not ready, the wait for a change is polled as well, although it rarely has news: a wake-up may
-    /// be spurious, and who is not polled after it waits for nothing any more.
+    /// Each time the future is not ready, the wait for a change is polled as well, although the phase rarely changes: after a
+    /// spurious wake-up, a wait that is not polled again is no longer registered.
     pub(super) async fn during<F: Future + Unpin>(
         &mut self,
         future: &mut F,
@@ -65,7 +65,7 @@ impl Watcher {
             output = future => Ok(output),
             changed = self.0.changed() => match changed {
                 Ok(()) => Err(*self.0.borrow_and_update()),
-                // The server is gone.
+                // The server was dropped.
                 Err(_) => Err(Phase::Aborted),
             },
         }
@@ -84,9 +84,9 @@ mod tests {
 
     use super::*;
 
-    /// A task that has used up its turn waits for nothing unless it is made to: tokio says "not yet" and means "ask again".
+    /// Without coop budget, tokio's `Pending` only means that the task should poll again: nothing is registered.
     #[tokio::test]
-    async fn who_had_no_turn_left_is_told_as_well() {
+    async fn a_task_out_of_budget_sees_the_change_as_well() {
         let phases = Phases::new();
         let mut watcher = phases.watch();
         let watching = tokio::spawn(async move {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_watcher_is_told_of_the_end_of_the_server() {
+    async fn dropping_the_server_aborts_its_connections() {
         let phases = Phases::new();
         let mut watcher = phases.watch();
         let watching =

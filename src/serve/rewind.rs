@@ -1,7 +1,7 @@
-//! The IO of a connection: what was read of it can be read again.
+//! The IO of a connection: bytes that were read can be read again.
 //!
 //! Only a read shows that the client has disconnected. So while a stream is open, what its client sends is read ahead and
-//! kept for the next request. What the first bytes of a connection are is found out in the same way.
+//! kept for the next request. The server looks at the first bytes of a connection in the same way.
 
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice};
@@ -26,7 +26,7 @@ pub(super) enum Ahead {
 }
 
 impl Ahead {
-    /// How a connection ends whose client can only have sent further requests.
+    /// The result of a connection whose client can only have sent further requests.
     pub(super) fn into_result(self) -> io::Result<()> {
         match self {
             Self::Closed => Ok(()),
@@ -37,7 +37,7 @@ impl Ahead {
     }
 }
 
-/// Observes how an owner of a [`Rewind`] reads and flushes; `()` does not care.
+/// Observes how an owner of a [`Rewind`] reads and flushes; `()` ignores it.
 pub(super) trait Observer {
     fn on_read(&self, bytes: usize);
 
@@ -54,7 +54,7 @@ impl Observer for () {
     }
 }
 
-/// Yields the bytes that are kept before those that the IO has.
+/// Yields the kept bytes, then those of the IO.
 #[derive(Debug)]
 pub(super) struct Rewind<T, O = ()> {
     io: T,
@@ -81,7 +81,7 @@ impl<T> Rewind<T> {
 }
 
 impl<T, O> Rewind<T, O> {
-    /// Takes the IO from its owner, who has read these bytes and not used them.
+    /// Takes the IO from its owner, which has read these bytes and not used them.
     pub(super) fn rewind(self, unused: &[u8]) -> Rewind<T> {
         // A copy, so that the owner's buffer is freed.
         let mut kept = BytesMut::from(unused);
@@ -144,7 +144,7 @@ impl<T: AsyncRead + Unpin, O> Rewind<T, O> {
         Poll::Ready(Ok(Ahead::Full))
     }
 
-    /// Reads ahead of an owner that has yet to read so many bytes of a request's body. Fails when the client has
+    /// Reads ahead of an owner that has yet to read `body_left` bytes of a request's body. Fails when the client has
     /// disconnected or has sent more requests than may wait.
     fn read_ahead(&mut self, body_left: u64, cx: &mut Context<'_>) -> io::Result<()> {
         let len = self.kept.len();
@@ -180,7 +180,7 @@ impl<T: AsyncRead + Unpin, O: Observer + Unpin> AsyncRead for Rewind<T, O> {
                 self.kept = BytesMut::new();
             }
         }
-        // And what follows: hyper doubles its buffer when a head comes in two reads.
+        // Reads what follows as well: hyper doubles its buffer when a head comes in two reads.
         let polled = match buf.remaining() {
             0 if count > 0 => Poll::Ready(Ok(())),
             _ => match Pin::new(&mut self.io).poll_read(cx, buf) {
@@ -248,7 +248,7 @@ mod tests {
         }
     }
 
-    /// Of a stream that hyper sends, while it is `true`.
+    /// `true` while hyper sends a stream.
     impl Observer for &AtomicBool {
         fn on_read(&self, _: usize) {}
 

@@ -18,12 +18,11 @@ use super::phase::{Phase, Phases};
 use super::stalls::Stalls;
 use crate::time::settable;
 
-/// So many connections may be accepted before any of them is served. To accept one takes a tenth of the time that its first
-/// request does.
+/// How many connections may be accepted before any of them is served. Accepting one takes a tenth of the time of its first
+/// request.
 const BURST: usize = 4096;
 
-/// After connections were aborted, what they held is dropped at once, unless a handler blocks its thread. So long is
-/// waited for that.
+/// How long to wait for aborted connections to be dropped. This takes no time unless a handler blocks its thread.
 const ABORT: Duration = Duration::from_secs(1);
 
 /// Serves an app on a listener: an axum `Router`, or any tower service of HTTP.
@@ -64,7 +63,7 @@ where
 
 /// A server that has not started yet: await it to run it. See [`serve`].
 ///
-/// The address of the peer is with each request, for axum's `ConnectInfo` extractor; no `into_make_service` is needed.
+/// Each request carries the peer's address, for axum's `ConnectInfo` extractor; no `into_make_service` is needed.
 ///
 /// # Cancel safety
 ///
@@ -91,7 +90,7 @@ impl<L: Listener, A> Server<L, A> {
     ///
     /// # Errors
     ///
-    /// What the listener says.
+    /// The listener's error.
     pub fn local_addr(&self) -> io::Result<L::Addr> {
         self.listener.local_addr()
     }
@@ -128,8 +127,8 @@ impl<L: Listener, A> Server<L, A> {
     /// A stream whose client takes none of its bytes for the [stall limit](StallListener::stall_limit) is reset, the
     /// others of its connection go on. For that, the last bytes of a response and its end are two frames, the end being
     /// sent when the bytes have left. A stream that waits because others have used up the window of the connection is
-    /// spared; of those, the one with the most unread bytes is reset, and the client has the limit once more to give back
-    /// what it held. `guide::http` has the details.
+    /// spared; of those, the one with the most unread bytes is reset, and the client has the limit once more to return that
+    /// window. `guide::http` has the details.
     ///
     /// How long a client may take for a request's head is set by [`header_read_timeout`](Self::header_read_timeout), how
     /// long a connection may be without a stream by [`http2_idle_timeout`](Self::http2_idle_timeout).
@@ -178,7 +177,7 @@ impl<L: Listener, A> Server<L, A> {
     /// Sets the future whose completion starts the shutdown.
     ///
     /// When it is ready, the listener closes and every connection is told to finish: one that waits for a request closes,
-    /// one with a response under way closes after it. End your streams at the same time, for they are waited for too, until
+    /// one with a response under way closes after it. End your streams at the same time: the server waits for them too, until
     /// the [deadline](Self::drain).
     pub fn with_graceful_shutdown(
         mut self,
@@ -233,7 +232,7 @@ where
         };
         let protocols = Arc::new(protocols);
         Stalls::report();
-        // Each connection holds a watcher. When this future is dropped, so is their other side, and that aborts them.
+        // Each connection holds a watcher. When this future is dropped, so is `phases`, and that aborts the connections.
         let phases = Phases::new();
         let mut accepted = 0_usize;
         loop {
@@ -242,7 +241,7 @@ where
                 yield_now().await;
             }
             let (io, peer) = tokio::select! {
-                // Those who wait in the kernel's queue come first: when it is full, the next client waits for a second.
+                // Connections in the kernel's queue come first: when it is full, the next client waits for a second.
                 accepted = unconstrained(listener.accept()) => accepted,
                 () = &mut signal => break,
             };

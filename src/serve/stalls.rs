@@ -77,7 +77,7 @@ impl Stalls {
     /// The counts so far. They only grow.
     #[must_use]
     pub fn now() -> Self {
-        // They decide nothing.
+        // Relaxed: they decide nothing.
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Self {
             sockets: get(&SOCKETS.limit),

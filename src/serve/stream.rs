@@ -19,13 +19,13 @@ use crate::channel::Plain;
 use crate::sse::{finish_sample, is_plain};
 use crate::subscription::StreamHandle;
 
-/// How one chunk stands on the wire: its length, its bytes, a line break; behind the last one also the end.
+/// One chunk on the wire: its length, its bytes, a line break; after the last one also the end.
 type Wire<D> = Chain<Chain<Length, D>, &'static [u8]>;
 
-/// Sends a body in chunks (RFC 9112, section 7.1), each when the one before is on its way, and watches for the client to
+/// Sends a body in chunks (RFC 9112, section 7.1), each after the previous one is written, and watches for the client to
 /// close. Its output is whether the connection may serve another request.
 ///
-/// A body that fails is cut off, so that the client sees that it is not whole.
+/// If the body fails, it is cut off, so that the client sees that it is incomplete.
 pub(super) struct Stream<I, B: Body> {
     io: Rewind<I>,
     body: Pin<Box<B>>,
@@ -34,7 +34,7 @@ pub(super) struct Stream<I, B: Body> {
     attended: Option<Attended>,
 }
 
-/// What an attendant needs to know.
+/// What an attendant needs.
 struct Attended {
     handle: StreamHandle,
     /// The stream's own task.
@@ -49,7 +49,7 @@ enum State<D> {
         is_last: bool,
     },
     Ending(&'static [u8]),
-    /// What is left of what an attendant has written.
+    /// The rest of a chunk that an attendant has begun to write.
     Rest(Bytes),
     Failed(io::Error),
     Flushing,
@@ -70,13 +70,13 @@ impl<I, B: Body> Stream<I, B> {
         }
     }
 
-    /// Says that an attendant writes events as well.
+    /// Lets an attendant write events as well.
     pub(super) fn attended(mut self, handle: StreamHandle) -> Self {
         self.attended = Some(Attended { handle, task: None });
         self
     }
 
-    /// The most bytes that its body says it has.
+    /// The upper bound of its body's size hint.
     pub(super) fn most(&self) -> Option<u64> {
         self.body.size_hint().upper()
     }
@@ -103,7 +103,7 @@ where
                 State::Asking => {
                     let frame = match self.body.as_mut().poll_frame(cx) {
                         Poll::Ready(frame) => frame.transpose().map_err(io::Error::other)?,
-                        // What was written may wait in the IO, if that is TLS.
+                        // Bytes that were written may still wait in the IO, if that is TLS.
                         Poll::Pending => {
                             ready!(Pin::new(&mut self.io).poll_flush(cx))?;
                             return Poll::Pending;
@@ -111,7 +111,7 @@ where
                     };
                     // Trailers are the end. They are not sent: a response that announces some is left to hyper.
                     let data = frame.and_then(|frame| frame.into_data().ok());
-                    // Not every body may be asked again after it said that this is the end.
+                    // Not every body may be polled again after it has said that it ended.
                     let is_last = data.is_none() || self.body.is_end_stream();
                     self.state = match data {
                         Some(data) if data.has_remaining() => {
@@ -124,7 +124,7 @@ where
                             let chunk = in_chunks(data, is_last);
                             State::Writing { chunk, is_last }
                         }
-                        // A chunk without bytes would be the end.
+                        // An empty chunk would end the body.
                         _ if is_last => State::Ending(LAST),
                         _ => State::Asking,
                     };
@@ -166,11 +166,11 @@ where
     I: AsyncRead + AsyncWrite + Unpin,
     B: Body,
 {
-    /// Writes the next events. Returns the stream's handle if the stream has to look itself.
+    /// Writes the next events. Returns the stream's handle if the stream has to poll its body itself.
     ///
     /// Its own task is the one that waits for the socket, in either case.
     pub(super) fn attend(&mut self, pass: &mut Pass) -> Option<StreamHandle> {
-        // It waits for the socket, and then looks; or has never been polled, and will be.
+        // Otherwise its task waits for the socket and polls the body then, or has yet to poll it for the first time.
         let (State::Asking, Some(attended)) = (&self.state, &self.attended) else {
             return None;
         };
@@ -186,7 +186,7 @@ where
                 Plain::Event(frame) => {
                     finish_sample(&frame, || handle.age());
                     if !pass.push(frame) {
-                        // So that the others have their turn: the stream goes on by itself.
+                        // Other members come first: the stream goes on by itself.
                         break true;
                     }
                     if pass.is_enough() {
@@ -204,14 +204,14 @@ where
         if let Some(mut chunk) = pass.chunk() {
             handle.exchange().wrote(now, pass.position());
             let mut cx = Context::from_waker(task);
-            // Unless nothing panics, the chunk may have been written in part.
+            // If the write panics, the chunk may have been written in part.
             self.state = State::Failed(ErrorKind::BrokenPipe.into());
             let written = Pin::new(&mut self.io).poll_write(&mut cx, &chunk);
             self.state = match written {
                 Poll::Ready(Ok(0)) => State::Failed(ErrorKind::WriteZero.into()),
                 Poll::Ready(Err(error)) => State::Failed(error),
                 Poll::Ready(Ok(count)) if count == chunk.len() => {
-                    // What was written may wait in the IO, if that is TLS.
+                    // Bytes that were written may still wait in the IO, if that is TLS.
                     match Pin::new(&mut self.io).poll_flush(&mut cx) {
                         Poll::Ready(Ok(())) => State::Asking,
                         Poll::Ready(Err(error)) => State::Failed(error),
@@ -341,7 +341,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chunks_stand_on_the_wire_as_the_standard_has_it() {
+    fn chunks_have_the_form_of_the_standard() {
         let wire = |len, is_last| {
             let data = vec![b'x'; len];
             let mut chunk = in_chunks(&data[..], is_last);

@@ -9,17 +9,18 @@ use tokio::net::TcpStream;
 /// When the server gives up on a client that vanished: one that lost power or its network without closing the
 /// connection.
 ///
-/// While nothing is under way, the kernel asks after `idle` whether the client is still there, and again every `interval`;
-/// after `retries` questions without an answer the connection fails. Its stream ends then, and nothing is left of it. A
-/// question costs a packet of about 60 bytes in each direction and wakes no task.
+/// While nothing is in flight, the kernel sends a probe after `idle`, and again every `interval`; after `retries` probes
+/// without an answer the connection fails. Its stream then ends, and nothing is left of it. A probe costs a packet of about
+/// 60 bytes in each direction and wakes no task.
 ///
-/// Questions are asked in silence only; bytes on the way to a client that vanished are sent again for about 15 minutes.
-/// Therefore, on Linux and Android, `TCP_USER_TIMEOUT` is set as well, to [`total`](Self::total): bytes that are not
-/// acknowledged for that long end the connection too. That timer also counts for a client that answers but leaves no
-/// room; so that it cannot undercut the [stall limit](super::StallListener::stall_limit), it is never set below it.
+/// Probes are sent in silence only; bytes in flight to a client that vanished are sent again for about 15 minutes. Therefore,
+/// on Linux and Android, `TCP_USER_TIMEOUT` is set as well, to [`total`](Self::total): bytes that are not acknowledged for
+/// that long end the connection too. That timer also counts for a client that answers but leaves no room; so that it cannot
+/// undercut the [stall limit](super::StallListener::stall_limit), it is never set below it.
 ///
 /// The default gives up after one minute: `idle` 30 s, `interval` 10 s, 3 `retries`. Shorter times find dead clients
-/// sooner, and also cut those that were in a tunnel. Values below a second count as one second: the kernel knows no less.
+/// sooner, and also cut those that were in a tunnel. Values below a second count as one second, the least that the kernel
+/// takes.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -68,7 +69,7 @@ impl TcpKeepAlive {
         idle + interval * retries
     }
 
-    /// What Linux takes: 1 to 32767 seconds, 1 to 127 questions.
+    /// What Linux takes: 1 to 32767 seconds, 1 to 127 probes.
     fn in_range(&self) -> (Duration, Duration, u32) {
         let seconds =
             |time: Duration| time.clamp(Duration::from_secs(1), Duration::from_secs(32_767));
@@ -136,8 +137,8 @@ impl TcpSettings {
     }
 }
 
-/// Lets a close throw away what the client did not take. A plain close would keep it in the kernel, and offer it to the
-/// client for as long as that answers.
+/// Makes a close discard what the client did not take. A plain close would keep it in the kernel, and offer it to the client
+/// for as long as the client answers.
 pub(super) fn close_by_reset(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }

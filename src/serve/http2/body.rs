@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::chunk::{Chunk, Load};
 
-/// A body that counts what it hands over in the [`Load`] of its stream, and ends when all of that is gone.
+/// A body that counts what it hands over in the [`Load`] of its stream, and ends when all of that has left.
 pub(in crate::serve) struct LoadedBody<B> {
     body: Pin<Box<B>>,
     load: Arc<Load>,
@@ -45,7 +45,7 @@ impl<B: Body> Body for LoadedBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Chunk<B::Data>>, B::Error>>> {
         if self.end.is_none() {
-            // Not every body may be polled after it said that this is the end.
+            // Not every body may be polled again after it has said that it ended.
             let next = if self.body.is_end_stream() {
                 None
             } else {

@@ -1,4 +1,4 @@
-//! Bytes that tell when they leave.
+//! Bytes that note when they leave.
 
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use tokio::time::Instant;
 
 use crate::serve::grace::GracePeriod;
 
-/// What a stream has handed over to the connection and is still there. Shared by the stream's task, its body, and the
-/// chunks, which the task of the connection takes from.
+/// The bytes that a stream has handed over to the connection and that have not left. Shared by the stream's task, its body,
+/// and the chunks, which the task of the connection takes from.
 ///
 /// Invariants:
 /// 1. `left` is the sum of what remains in the chunks of this stream, until it is reset.
-/// 2. `moved` is, while something is left, the last time that some of it went, or that it was handed over to a stream
-///    that had nothing left.
+/// 2. `moved` is, while something is left, the last time that bytes left, or that bytes were handed over while nothing was
+///    left.
 #[derive(Debug)]
 pub(super) struct Load {
     left: AtomicUsize,
@@ -47,38 +47,38 @@ impl Load {
         })
     }
 
-    /// Nothing of the stream is with the connection.
+    /// Whether no bytes of the stream are with the connection.
     pub(super) fn is_gone(&self) -> bool {
         // Pairs with the release in `take`: the body that sees zero also sees nothing of its chunks in use.
         self.left.load(Ordering::Acquire) == 0
     }
 
-    /// Of the response that the stream sends.
+    /// The grace period of the response that the stream sends.
     pub(super) fn grace_period(&self) -> &GracePeriod {
         &self.grace_period
     }
 
-    /// When some of it went last; `None` if nothing is left.
+    /// When bytes last left; `None` if nothing is left.
     pub(super) fn moved(&self) -> Option<Instant> {
-        // Chunks are handed over by the task that calls this, so it sees the times of that. What the connection takes at the
-        // same moment may be seen or not: either is right.
+        // The task that calls this also hands over the chunks, so it sees those times. It may see or miss bytes that the
+        // connection takes at the same moment: either is right.
         let moved = Duration::from_nanos(self.moved.load(Ordering::Relaxed));
         (!self.is_gone()).then(|| self.start + moved)
     }
 
-    /// Registers who is woken when nothing is left. Look whether it [is gone](Self::is_gone) afterwards.
+    /// Registers the task to wake when nothing is left. Check [`is_gone`](Self::is_gone) afterwards.
     pub(super) fn register(&self, waker: &std::task::Waker) {
         self.waker.register(waker);
     }
 
-    /// Has the stream reset by its task.
+    /// Asks the stream's task to reset it.
     pub(super) fn blame(&self) {
         // Pairs with the acquire in `is_blamed`, and the waker orders the two: the task has registered before it looks.
         self.is_blamed.store(true, Ordering::Release);
         self.task.wake();
     }
 
-    /// Whether the stream is to be reset. The task is woken when that comes to be so.
+    /// Whether the stream is to be reset. The task is woken when that changes.
     pub(super) fn is_blamed(&self, cx: &Context<'_>) -> bool {
         self.task.register(cx.waker());
         self.is_blamed.load(Ordering::Acquire)

@@ -48,7 +48,7 @@ struct Guarded<F> {
     future: Pin<Box<F>>,
     stream: Arc<Stream>,
     is_upgraded: bool,
-    /// It is not to blame for what was before.
+    /// Its wait counts from here on: it was not to blame before.
     spared: Option<Instant>,
     timer: StallTimer,
 }
@@ -68,7 +68,7 @@ impl<F> Guarded<F> {
         if self.stream.load.is_blamed(cx) {
             return Poll::Ready(Stall::Limit);
         }
-        // Only a poll adds to the load, so there is none to watch until the next one.
+        // Only a poll adds to the load: if there is none, there is nothing to watch until the next poll.
         while let Some(since) = self.waiting_since() {
             let grace_period = (!self.is_upgraded).then(|| self.stream.load.grace_period());
             let stall = ready!(self.timer.poll(since, grace_period, cx));

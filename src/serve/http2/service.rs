@@ -43,7 +43,7 @@ pub(in crate::serve) async fn serve_either<I: Io, A: App>(
             Err(_) => return,
         }
     };
-    // In tasks of their own, so that a connection does not take the room of the other protocol, and of the look.
+    // In tasks of their own, so that a connection does not take the memory of the other protocol, and of this future.
     match is_http2 {
         Ok(Ok(false)) => {
             drop(tokio::spawn(protocols.http1(
@@ -73,7 +73,7 @@ pub(in crate::serve) async fn serve_either<I: Io, A: App>(
             tokio::spawn(async move { drive(&mut connection, &mut phase, Timely::finish).await });
         }
         Ok(Err(error)) => tracing::debug!(error = error.to_string(), "a connection failed"),
-        Err(_) => tracing::debug!("a client did not begin in time"),
+        Err(_) => tracing::debug!("the first bytes of a connection did not come in time"),
     }
 }
 

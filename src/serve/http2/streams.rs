@@ -24,11 +24,11 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// reads nothing, not even the reset, the connection gets what remains of that stream's grace period and is then closed.
 #[derive(Debug)]
 pub(super) struct Streams {
-    /// Held while the grace period is set, so that a stream that comes is not taken for the one that goes.
+    /// Held while the grace period is set, so that a stream that opens is not taken for the one that leaves.
     state: Mutex<State>,
     /// Of the connection's IO.
     grace_period: Arc<GracePeriod>,
-    /// For streams that stand still.
+    /// How long a stream may stand still.
     pub(super) limit: Duration,
 }
 
@@ -54,7 +54,7 @@ struct State {
     connection: Option<Waker>,
 }
 
-/// What the client sent at a time: the bytes of one read.
+/// What the client sent together: the bytes of one read.
 #[derive(Debug, Default)]
 pub(super) struct Burst {
     /// The first stream that it opened.
@@ -64,8 +64,8 @@ pub(super) struct Burst {
 }
 
 /// How many streams a client may open and reset in one burst. Each costs a task and a handler, and none counts as open
-/// (CVE-2023-44487). h2 has the same limit for streams that are reset before hyper has accepted them. It never reaches it
-/// here, since it gets one head at a time.
+/// (CVE-2023-44487). h2 has the same limit for streams that are reset before hyper has accepted them. h2 never reaches its
+/// limit here, since it gets one head at a time.
 const MOST_RESETS: usize = 20;
 
 /// The flow-control state of a stream.
@@ -122,7 +122,7 @@ impl Streams {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing in here panics half-way.
+        // Nothing under this lock panics half-way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -302,7 +302,7 @@ impl Stream {
         })
     }
 
-    /// Decides whether a stream that has stood still for the limit is spared. Returns since when its wait counts then.
+    /// Decides whether a stream that has stood still for the limit is spared. If so, returns from when its wait counts.
     ///
     /// - Its own window is closed, or the connection's is open: it is reset.
     /// - Only the connection's window is closed: other streams, which the client does not read, have used it up. The

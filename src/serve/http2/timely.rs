@@ -65,11 +65,11 @@ where
             };
             ready!(this.patience.poll(wait.deadline, wait.time, cx));
             if !wait.is_idle {
-                return Poll::Ready(Err("a head did not come to its end in time".into()));
+                return Poll::Ready(Err("a frame or a request's head was not complete in time".into()));
             }
             // A request that arrives before the client has seen the GOAWAY is still answered.
             if std::mem::replace(&mut this.is_told, true) {
-                return Poll::Ready(Err("the client of an idle connection does not go".into()));
+                return Poll::Ready(Err("the client did not close its idle connection".into()));
             }
             this.finish();
         }
