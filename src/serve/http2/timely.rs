@@ -65,7 +65,7 @@ where
             };
             ready!(this.patience.poll(wait.deadline, wait.time, cx));
             if !wait.is_idle {
-                return Poll::Ready(Err("a frame or a request's head was not complete in time".into()));
+                return Poll::Ready(Err("a frame or head was not complete in time".into()));
             }
             // A request that arrives before the client has seen the GOAWAY is still answered.
             if std::mem::replace(&mut this.is_told, true) {
