@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use reqwest::header::HeaderValue;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidings::{GenericBroadcaster, History};
+use tidings_testkit::{Message, SseClient, SseRequest};
 
 use crate::support::hub::{Hub, within};
 use crate::support::process::Process;
@@ -276,4 +277,74 @@ async fn the_hub_keeps_a_history_for_as_long_as_it_is_told_to() {
     assert!(!found.contains("nobody"), "{found}");
     assert!(!found.contains(&*ids[1]), "an epoch of its own: {found}");
     assert_eq!(stats(&kept.hub).await["away"], 1);
+}
+
+/// A client of the stream of this kind, of a user of that name.
+async fn reader(hub: &Hub, kind: &str) -> SseClient {
+    let url = hub.url(&["users", kind, "streams", kind]);
+    let addrs = url.socket_addrs(|| None).expect("an address");
+    let opened = SseRequest::get(url.path()).connect(addrs[0]).await;
+    opened.expect("a stream")
+}
+
+/// Sends events with these numbers.
+async fn publish(hub: &Hub, kind: &str, numbers: std::ops::RangeInclusive<u64>) {
+    for number in numbers {
+        let event = match kind {
+            "agui" => json!({ "type": "CUSTOM", "name": "n", "value": number }),
+            _ => {
+                json!({ "message": { "messageId": number.to_string(), "role": "ROLE_AGENT", "parts": [] } })
+            }
+        };
+        let request = hub.client.post(hub.url(&["users", kind, "events", kind]));
+        let response = request.json(&event).send().await.expect("a response");
+        assert_eq!(response.status(), 200, "{kind}");
+    }
+}
+
+/// The numbers of the next events.
+async fn numbers(client: &mut SseClient, count: usize) -> Vec<u64> {
+    let events = client.collect(count).await;
+    let number = |event: &Message| {
+        let event: Value = event.json();
+        let of_agui = event["value"].as_u64();
+        let of_a2a = || event["message"]["messageId"].as_str()?.parse().ok();
+        of_agui.or_else(of_a2a).expect("a number")
+    };
+    events.iter().map(number).collect()
+}
+
+#[tokio::test]
+async fn streams_of_agui_and_a2a_resume_or_tell_of_a_gap() {
+    let process = Process::start(&["--history", "3"]).await;
+    let hub = &process.hub;
+    for kind in ["agui", "a2a"] {
+        let cut = async || assert_eq!(hub.post(&["users", kind, "drop"]).await["dropped"], 1);
+        let mut client = reader(hub, kind).await;
+        // Before its first event.
+        let has_id = async {
+            while client.last_event_id().is_empty() {
+                client.next_item().await;
+            }
+        };
+        within("an id", has_id).await;
+        cut().await;
+        publish(hub, kind, 1..=2).await;
+        client.reconnect().await.expect("a stream");
+        assert_eq!(numbers(&mut client, 2).await, [1, 2], "{kind}");
+
+        cut().await;
+        publish(hub, kind, 3..=5).await;
+        client.reconnect().await.expect("a stream");
+        assert_eq!(numbers(&mut client, 3).await, [3, 4, 5], "{kind}");
+        client.assert_no_gap();
+
+        // One more than is kept.
+        cut().await;
+        publish(hub, kind, 6..=9).await;
+        client.reconnect().await.expect("a stream");
+        let gap = client.next().await.gap().expect("a gap");
+        assert_eq!((&*gap.reason, gap.missed), ("evicted", Some(1)), "{kind}");
+        assert_eq!(numbers(&mut client, 3).await, [7, 8, 9], "{kind}");
+    }
 }

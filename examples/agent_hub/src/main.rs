@@ -75,12 +75,10 @@ async fn run(settings: &Settings) -> io::Result<()> {
     let opening = Opening { patience, others };
     let (plain, strict) = (LagPolicy::default(), LagPolicy::End);
     let text: GenericBroadcaster<Text> = opening.open("text", history, plain, |hub| hub).await?;
-    // Their clients do not resume. A history heals a stream that lags, and goes with the user's last connection.
-    let healing = history.map(|history| history.linger(Duration::ZERO));
-    let agui = opening.open("agui", healing, strict, |hub| {
+    let agui = opening.open("agui", history, strict, |hub| {
         hub.attachments(AgUiEvent::attachment_of)
     });
-    let a2a = opening.open("a2a", healing, strict, |hub| {
+    let a2a = opening.open("a2a", history, strict, |hub| {
         hub.attachments(A2aEvent::attachment_of)
     });
     let context = opening.open("context", history, plain, |hub| hub);

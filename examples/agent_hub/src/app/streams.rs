@@ -6,7 +6,7 @@ use axum::http::header::ACCEPT;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use tidings::sse::SseResponse;
-use tidings::{KeepAlive, LastEventId, RefusalForm};
+use tidings::{AGENT_HEARTBEAT_INTERVAL, KeepAlive, LagPolicy, LastEventId, RefusalForm};
 
 use super::body::Refusal;
 use super::{Hub, unknown_kind};
@@ -23,7 +23,7 @@ pub(super) struct Choice {
 enum Heartbeat {
     #[default]
     Comment,
-    /// The event `heartbeat`. Streams of AG-UI and A2A get the comment nevertheless: their clients would end with an error.
+    /// The event `heartbeat`. Streams of AG-UI and A2A get the comment nevertheless: it is no event of theirs.
     Event,
 }
 
@@ -39,17 +39,19 @@ pub(super) async fn open(
         "text" => hub.text.resume(user, &last_event_id),
         "context" => hub.events.context().resume(user, &last_event_id),
         "analytics" => hub.events.analytics().resume(user, &last_event_id),
-        // A gap ends these, with an id that the client can come back with.
         "agui" => hub.events.agui().resume(user, &last_event_id),
         "a2a" => hub.events.a2a().resume(user, &last_event_id),
         _ => return Err(unknown_kind("streams", &kind)),
     };
     Ok(match subscription {
         Ok(subscription) => {
+            // Those who follow one run or one task do not do it here: who does understands the event `gap`.
+            let subscription = subscription.lag_policy(LagPolicy::Gap);
             let connection = subscription.guard().connection_id().clone();
-            let keep_alive = match choice.heartbeat {
-                Heartbeat::Comment => KeepAlive::comment(),
-                Heartbeat::Event => KeepAlive::heartbeat_event(),
+            let keep_alive = match (&*kind, choice.heartbeat) {
+                ("agui" | "a2a", _) => KeepAlive::comment().interval(AGENT_HEARTBEAT_INTERVAL),
+                (_, Heartbeat::Comment) => KeepAlive::comment(),
+                (_, Heartbeat::Event) => KeepAlive::heartbeat_event(),
             };
             let mut response =
                 SseResponse::new(subscription).keep_alive(&hub.keep_alive(keep_alive));
