@@ -451,7 +451,7 @@ async fn stats_count_what_happened() {
             *figure = json!(0);
         }
     }
-    for kind in ["agui", "a2a", "context", "analytics", "aisdk"] {
+    for kind in ["agui", "a2a", "context", "analytics", "runs", "aisdk"] {
         expected[kind] = idle.clone();
     }
     assert_eq!(stats(&hub).await, expected);
@@ -469,7 +469,15 @@ async fn read_until(response: &mut Response, what: &str) {
 async fn the_metrics_count_what_happens_and_names_nobody() {
     /// Found wherever it stands.
     const USER: &str = "telltale-user-4711";
-    const BROADCASTERS: [&str; 6] = ["text", "agui", "a2a", "context", "analytics", "aisdk"];
+    const BROADCASTERS: [&str; 7] = [
+        "text",
+        "agui",
+        "a2a",
+        "context",
+        "analytics",
+        "runs",
+        "aisdk",
+    ];
 
     let process = Process::start(&["--history", "10"]).await;
     let hub = &process.hub;
@@ -525,7 +533,7 @@ async fn the_metrics_count_what_happens_and_names_nobody() {
     assert!((1.0..=200.0).contains(&sampled));
     assert_eq!(text("fanout_streams_sum"), sampled);
     assert_eq!(text("publish_to_write_seconds_count"), sampled);
-    for other in ["agui", "a2a", "context", "analytics", "aisdk"] {
+    for other in ["agui", "a2a", "context", "analytics", "runs", "aisdk"] {
         let series = format!("tidings_broadcasts_total{{broadcaster=\"{other}\"}}");
         assert_eq!(after.get(&series), 0.0);
     }
@@ -841,7 +849,15 @@ async fn the_console_is_there_if_asked_for_and_does_not_hold_up_the_end() {
         let chunk = within("figures", live.chunk()).await.expect("a chunk");
         first += std::str::from_utf8(&chunk.expect("a chunk")).expect("UTF-8");
     }
-    for name in ["text", "agui", "a2a", "context", "analytics", "aisdk"] {
+    for name in [
+        "text",
+        "agui",
+        "a2a",
+        "context",
+        "analytics",
+        "runs",
+        "aisdk",
+    ] {
         assert!(first.contains(&format!("\"name\":\"{name}\"")), "{first}");
     }
     process.signal("TERM").await;

@@ -10,6 +10,8 @@ mod agent_hub_limits;
 mod agent_hub_protocols;
 #[cfg(all(feature = "serve", feature = "agents"))]
 mod agent_hub_site;
+#[cfg(all(feature = "serve", feature = "agents"))]
+mod agent_runs;
 #[cfg(feature = "agents")]
 mod agent_streams;
 #[cfg(feature = "agents")]
@@ -26,6 +28,8 @@ mod last_event_id;
 mod numbers;
 #[cfg(feature = "agents")]
 mod router;
+#[cfg(all(feature = "serve", feature = "agents"))]
+mod tanstack;
 
 #[path = "../support"]
 mod support {
@@ -46,6 +50,8 @@ mod support {
     pub(crate) mod process;
     #[cfg(all(feature = "serve", feature = "agents", feature = "metrics"))]
     pub(crate) mod prometheus;
+    #[cfg(all(feature = "serve", feature = "agents"))]
+    pub(crate) mod routes;
     #[cfg(all(feature = "serve", feature = "agents"))]
     pub(crate) mod within;
 }

@@ -292,12 +292,48 @@ async fn agui_clients_read_what_the_agent_does_and_how_a_run_fails() {
         assert_eq!(end["done"]["state"], json!({ "words": 2 }));
         assert_eq!(events[0]["type"], "RUN_STARTED");
 
-        let client = Client::agui(&name, package, hub, "agui/ann", "fails", "");
+        let fails = format!("fails-{index}");
+        let client = Client::agui(&name, package, hub, "agui/ann", &fails, "");
         connected(hub, "agui", 1).await;
         let error = json!({ "type": "RUN_ERROR", "message": "no model", "code": "X" });
-        publish(hub, "ann", "agui", Some("fails"), &error).await;
+        publish(hub, "ann", "agui", Some(&fails), &error).await;
         let (events, _) = client.events().await;
         assert_eq!(events, [error]);
+    }
+}
+
+#[tokio::test]
+async fn an_agui_client_that_comes_late_reads_the_run_from_its_start() {
+    let process = hub().await;
+    let hub = &process.hub;
+    let words: Vec<String> = (0..100).map(|n| format!("word{n}")).collect();
+    let text = words.join(" ");
+    for (index, package) in AGUI.into_iter().enumerate() {
+        let run = format!("run-{index}");
+        let ask = |name: &str| {
+            let name = format!("late-{name}-{index}");
+            Client::agui(&name, package, hub, "agui/ann?agent=echo", &run, &text)
+        };
+        let mut first = ask("first");
+        let mut seen = Vec::new();
+        while seen.len() < 50 {
+            let line = within("a line", first.lines.next_line()).await;
+            let line = line.expect("UTF-8").expect("an event");
+            seen.push(serde_json::from_str(&line).expect("JSON"));
+        }
+        // As a page does that is reloaded, while another one reads on.
+        let (late, end) = ask("second").events().await;
+        let (rest, _) = first.events().await;
+        seen.extend(rest);
+        assert_eq!(late, seen);
+        let said = end["done"]["messages"].as_array().expect("messages").last();
+        assert_eq!(said.expect("a message")["content"], text);
+        // Nor does the agent do it again for one that comes after the end.
+        let (again, _) = ask("third").events().await;
+        assert_eq!(again, seen);
+        let stats = hub.client.get(hub.url(&["stats"])).send().await;
+        let stats: Value = stats.expect("a response").json().await.expect("JSON");
+        assert_eq!(stats["runs"]["broadcasts"], seen.len() * (index + 1));
     }
 }
 

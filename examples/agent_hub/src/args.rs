@@ -24,13 +24,14 @@ Usage: agent_hub [OPTIONS]
                       [15000; of AG-UI and A2A: 4000]
   --stall-ms N        how long a client may take nothing of what is sent [30000]
   --drain-ms N        over how long streams are ended when it stops [2000]
-  --history N         how many events of each user are kept for clients that
-                      come back; 0 keeps none [2000]. Runs of the AI SDK are
-                      always kept, to their end
+  --history N         how many events of each user and kind are kept for
+                      clients that come back, in at most 1 MiB; 0 keeps none
+                      [2000]. Runs of the agent are kept in any case, each in
+                      4 MiB, until 30 seconds after their end
   --linger-ms N       how long they are kept after a user has gone [60000]
   --nats URL[,URL]    share events with other hubs over one of these NATS
                       servers, which need JetStream; needs the feature nats.
-                      Runs of the AI SDK are not shared
+                      Only the hub that runs the agent resumes its runs
   --nats-replicas N   how many of them keep each event [1]
   --console           serves a page for operators at /console, to whoever asks:
                       for trying it out, not for the open internet

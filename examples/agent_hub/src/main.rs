@@ -93,11 +93,12 @@ async fn run(settings: &Settings) -> io::Result<()> {
     let retry = history.map(|_| Duration::from_secs(1));
     let hub = Hub::new(text.clone(), events.clone(), settings.heartbeat, retry)
         .site(settings.site.clone());
-    let runs = hub.runs().clone();
+    let (runs, chats) = (hub.runs().clone(), hub.chats().clone());
 
     // What scrapes is no browser, but a page could ask for the figures as well.
     let guard = from_fn_with_state(settings.site.clone(), site::guard);
-    let figures = scrape::router(text.clone(), events.clone(), runs.clone())?.layer(guard);
+    let figures = scrape::router(text.clone(), events.clone(), runs.clone(), chats.clone())?;
+    let figures = figures.layer(guard);
     let routes = app::router(hub).merge(figures);
 
     // Before the address is printed: whoever reads it may stop us from then on.
@@ -106,7 +107,7 @@ async fn run(settings: &Settings) -> io::Result<()> {
     let base = format!("http://{}", listener.local_addr()?);
     print_what_to_try(&base);
     let mut app = routes;
-    let console = console(&text, &events, &runs)
+    let console = console(&text, &events, &runs, &chats)
         .hosts(settings.site.hosts())
         .read_only(settings.read_only);
     if settings.console {
@@ -129,6 +130,7 @@ async fn run(settings: &Settings) -> io::Result<()> {
                 events.context().shutdown(drain),
                 events.analytics().shutdown(drain),
                 runs.shutdown(drain),
+                chats.shutdown(drain),
             );
         })
         .drain(STOP_LIMIT)
@@ -173,7 +175,8 @@ impl Opening {
 fn console(
     text: &GenericBroadcaster<Text>,
     events: &EventRouter,
-    runs: &GenericBroadcaster<Chunk>,
+    runs: &GenericBroadcaster<AgUiEvent>,
+    chats: &GenericBroadcaster<Chunk>,
 ) -> Console {
     Console::new()
         .broadcaster_with("text", text, |text| Text::new(text).event("text"))
@@ -181,7 +184,8 @@ fn console(
         .broadcaster("a2a", events.a2a())
         .broadcaster("context", events.context())
         .broadcaster("analytics", events.analytics())
-        .broadcaster("aisdk", runs)
+        .broadcaster("runs", runs)
+        .broadcaster("aisdk", chats)
 }
 
 /// What Ctrl-C or SIGTERM resolves. They are caught from now on, not from when it is first polled.
@@ -219,7 +223,7 @@ Open it in a browser, or open a stream and send an event from another terminal:
   curl -N {base}/users/ann/streams/text
   curl --json '{{\"text\":\"hello\"}}' {base}/users/ann/events/text
 
-A small agent, for clients of AG-UI, of A2A and of the AI SDK:
+A small agent, for clients of AG-UI, of A2A, of the AI SDK and of TanStack AI:
 
   curl -N --json '{{\"threadId\":\"t\",\"runId\":\"r\",\"messages\":[{{\"id\":\"m\",\"role\":\"user\",\"content\":\"hello\"}}]}}' \\
     '{base}/agui/ann?agent=echo'
@@ -229,6 +233,7 @@ A small agent, for clients of AG-UI, of A2A and of the AI SDK:
   curl -N --json '{{\"id\":\"c\",\"messages\":[{{\"role\":\"user\",\"parts\":[{{\"type\":\"text\",\"text\":\"hello\"}}]}}]}}' \\
     {base}/aisdk/ann/chat
   curl -N -i {base}/aisdk/ann/chat/c/stream
+  curl -N '{base}/tanstack/ann?offset=-1&runId=r'
 
 Then end the stream, break it as a crash would, and see what was counted:
 

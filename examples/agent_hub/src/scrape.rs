@@ -7,6 +7,7 @@ use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tidings::protocol::agui::AgUiEvent;
 use tidings::protocol::aisdk::Chunk;
 use tidings::{EventRouter, GenericBroadcaster, Text};
 
@@ -20,7 +21,8 @@ const STREAMS: [f64; 6] = [1.0, 2.0, 5.0, 10.0, 100.0, 1000.0];
 pub(crate) fn router(
     text: GenericBroadcaster<Text>,
     events: EventRouter,
-    runs: GenericBroadcaster<Chunk>,
+    runs: GenericBroadcaster<AgUiEvent>,
+    chats: GenericBroadcaster<Chunk>,
 ) -> io::Result<Router> {
     let page = install().map_err(io::Error::other)?;
     tidings::metrics::describe();
@@ -34,13 +36,14 @@ pub(crate) fn router(
         }
     });
     let render = move || {
-        // Six broadcasters, each under its name. Asked for now, so that the page is as it is now.
+        // Seven broadcasters, each under its name. Asked for now, so that the page is as it is now.
         text.report_metrics();
         events.agui().report_metrics();
         events.a2a().report_metrics();
         events.context().report_metrics();
         events.analytics().report_metrics();
         runs.report_metrics();
+        chats.report_metrics();
         let text = page.render();
         async { ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text) }
     };

@@ -1,73 +1,117 @@
 //! What AG-UI's HttpAgent talks to: a POST that is answered with one run.
 
+use std::ops::ControlFlow;
+use std::time::Duration;
+
 use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use tidings::KeepAlive;
 use tidings::protocol::agui::{Content, ContentPart, Message, RunAgentInput, RunRef, RunView};
-use tidings::sse::SseResponse;
+use tidings::sse::{Chunks, SseResponse, View};
+use tidings::{Frame, Gap, GapReason, KeepAlive, LagPolicy, LastEventId, Subscription};
 
+use super::Hub;
 use super::agent::Job;
-use super::body::{self, Refusal, bad};
+use super::body::{self, bad};
 use super::limits::{self, Posted};
-use super::{Hub, refused};
+use super::runs::Denied;
 
 #[derive(Deserialize)]
 pub(super) struct Choice {
     agent: Option<String>,
 }
 
-/// Follows the run that the body names. It consists of the events that are posted to the user as belonging to it, or of
-/// those of the agent that is asked for.
+/// Follows the run that the body names, from its start. It consists of the events of the agent that is asked for, or of those
+/// that are posted to the user as belonging to it.
 pub(super) async fn run(
     State(hub): State<Hub>,
     Path(user): Path<String>,
     Query(choice): Query<Choice>,
     headers: HeaderMap,
     Posted(body): Posted,
-) -> Result<Response, Refusal> {
-    let input: RunAgentInput = body::json(&headers, &body, "RunAgentInput")?;
-    limits::names([&*input.thread_id, &*input.run_id])?;
+) -> Result<Response, Denied> {
+    let input = input(&headers, &body)?;
     let run = RunRef::from(&input);
-    let job = match choice.agent.as_deref() {
-        None => None,
-        Some("echo") => {
-            let job = job(input);
-            Some((hub.work.take(&user, &job.text)?, job))
-        }
+    let stream = match choice.agent.as_deref() {
+        Some("echo") => ask(&hub, &user, input)?,
         Some(other) => {
             let sentence = format!("There is no agent {other:?}, only \"echo\".");
-            return Err(bad(sentence));
+            return Err(bad(sentence).into());
         }
+        None => match hub.runs.follow(&user, run.run(), &LastEventId::none()) {
+            Some(stream) => stream?,
+            None => hub.events.agui().resume_from_start(&*user)?,
+        },
     };
-    // Before the agent starts, or the run would begin without its reader.
-    let subscription = match hub.events.agui().register(&*user) {
-        Ok(subscription) => subscription,
-        // A client that reads one run would take an empty stream for one.
-        Err(error) => return Ok(refused(error)),
-    };
-    let connection = subscription.guard().connection_id().clone();
-    let response = SseResponse::new(subscription)
+    // The view says what it makes of a gap.
+    let stream = stream.lag_policy(LagPolicy::Gap);
+    let connection = stream.guard().connection_id().clone();
+    let response = SseResponse::new(stream)
         .keep_alive(&hub.keep_alive(KeepAlive::comment()))
-        .view(RunView::new(run));
-    if let Some((place, job)) = job {
-        hub.start_agent(place, user, job);
-    }
+        .view(Kept {
+            view: RunView::new(run),
+            has_begun: false,
+        });
     Ok(hub.cuts.watch(connection, response))
 }
 
-fn job(input: RunAgentInput) -> Job {
-    let text = input
-        .messages
-        .iter()
-        .rev()
-        .find_map(|message| match message {
-            Message::User(message) => Some(text_of(&message.content)),
-            _ => None,
-        });
-    Job {
+pub(super) fn input(headers: &HeaderMap, body: &[u8]) -> Result<RunAgentInput, Denied> {
+    let input: RunAgentInput = body::json(headers, body, "RunAgentInput")?;
+    limits::names([&*input.thread_id, &*input.run_id])?;
+    Ok(input)
+}
+
+/// A stream of a run of the agent, from its start. The run begins if nobody has asked for it before.
+pub(super) fn ask(hub: &Hub, user: &str, input: RunAgentInput) -> Result<Subscription, Denied> {
+    let (messages, job) = job(input);
+    let place = || hub.work.take(user, &job.text);
+    let (stream, run) = hub.runs.ask(user, &job.conversation, &job.id, place)?;
+    if let Some(run) = run {
+        hub.threads.begin(user, &job.conversation, &messages);
+        hub.start_agent(run, user.into(), job);
+    }
+    Ok(stream)
+}
+
+/// A run out of all that is kept of a user. What is not kept any more belongs to other runs, as long as the beginning of this one
+/// comes.
+struct Kept {
+    view: RunView,
+    has_begun: bool,
+}
+
+impl View for Kept {
+    fn show(&mut self, frame: &Frame, chunks: &mut Chunks) -> ControlFlow<()> {
+        self.has_begun = true;
+        self.view.show(frame, chunks)
+    }
+
+    fn gap(&mut self, gap: &Gap, chunks: &mut Chunks) -> ControlFlow<()> {
+        if !self.has_begun && gap.reason != GapReason::Lagged {
+            return ControlFlow::Continue(());
+        }
+        self.view.gap(gap, chunks)
+    }
+
+    fn end(&mut self, chunks: &mut Chunks) {
+        self.view.end(chunks);
+    }
+
+    fn keep_alive_interval(&self) -> Duration {
+        self.view.keep_alive_interval()
+    }
+}
+
+/// What the input asks for, and the conversation so far.
+fn job(input: RunAgentInput) -> (Vec<Message>, Job) {
+    let mut messages = input.messages.iter().rev();
+    let text = messages.find_map(|message| match message {
+        Message::User(message) => Some(text_of(&message.content)),
+        _ => None,
+    });
+    let job = Job {
         conversation: input.thread_id,
         id: input.run_id,
         text: text.unwrap_or_default(),
@@ -75,10 +119,11 @@ fn job(input: RunAgentInput) -> Job {
             Some(Value::Object(state)) => state,
             _ => Map::new(),
         },
-    }
+    };
+    (input.messages, job)
 }
 
-fn text_of(content: &Content) -> String {
+pub(super) fn text_of(content: &Content) -> String {
     match content {
         Content::Text(text) => text.clone(),
         Content::Parts(parts) => parts

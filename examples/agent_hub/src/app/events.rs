@@ -38,7 +38,7 @@ pub(super) async fn publish(
         }
         "agui" => {
             let event = agui(body::json(&headers, &body, "AG-UI event")?, run)?;
-            hub.events.route_agui(&user, &event)
+            hub.publish_agui(&user, &event)
         }
         "a2a" => {
             let event: A2aEvent = body::json(&headers, &body, "A2A event")?;

@@ -4,12 +4,15 @@
 //! whoever names a user here gets that user's events.
 //!
 //! - `streams` opens streams of events, `events` sends some, both one kind at a time.
-//! - `agui`, `a2a` and `aisdk` are what the official clients of AG-UI, of A2A and of the AI SDK talk to.
-//! - `agent` is an agent for them, a small one, and `work` how much it does at a time.
+//! - `agui`, `a2a`, `aisdk` and `tanstack` are what the official clients of AG-UI, of A2A, of the AI SDK and of TanStack AI talk
+//!   to.
+//! - `agent` is an agent for them, a small one, and `work` how much it does at a time. `runs` has what it does, so that clients
+//!   that come back get it, and `threads` what was said.
 //! - `site` is which hosts it answers to, and which pages may ask.
 //! - `limits` is what a request may be at the most. It is served behind `tidings::serve`, which bounds its head.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Path, State};
@@ -21,7 +24,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tidings::protocol::a2a::A2aEvent;
-use tidings::protocol::agui::AgUiEvent;
+use tidings::protocol::agui::{AgUiEvent, Body, Event, RunRef};
 use tidings::protocol::aisdk::Chunk;
 use tidings::{
     BroadcastError, EventRouter, GenericBroadcaster, KeepAlive, RefusalForm, RegisterError, Routed,
@@ -36,8 +39,11 @@ mod body;
 mod cut;
 mod events;
 mod limits;
+mod runs;
 pub(crate) mod site;
 mod streams;
+mod tanstack;
+mod threads;
 mod work;
 
 use a2a::tasks::Tasks;
@@ -45,8 +51,10 @@ use agent::{Job, Outlet};
 use aisdk::Chats;
 use body::Refusal;
 use cut::Cuts;
+use runs::{Run, Runs};
 use site::Site;
-use work::{Place, Work};
+use threads::Threads;
+use work::Work;
 
 /// What the routes share.
 #[derive(Clone)]
@@ -54,6 +62,9 @@ pub(crate) struct Hub {
     text: GenericBroadcaster<Text>,
     events: EventRouter,
     tasks: Arc<Tasks>,
+    /// Of the agent, as events of AG-UI.
+    runs: Runs<AgUiEvent>,
+    threads: Threads,
     chats: Chats,
     work: Work,
     /// How long a stream may be silent, if not as long as its kind may by default.
@@ -75,6 +86,8 @@ impl Hub {
             text,
             events,
             tasks: Arc::default(),
+            runs: Runs::new("runs"),
+            threads: Threads::default(),
             chats: Chats::new(),
             work: Work::default(),
             heartbeat,
@@ -97,10 +110,27 @@ impl Hub {
         self
     }
 
+    /// The runs of the agent, each a channel.
+    #[allow(dead_code, reason = "tests serve the routes without the program")]
+    pub(crate) fn runs(&self) -> &GenericBroadcaster<AgUiEvent> {
+        self.runs.hub()
+    }
+
     /// The runs of the AI SDK's chats, each a channel.
     #[allow(dead_code, reason = "tests serve the routes without the program")]
-    pub(crate) fn runs(&self) -> &GenericBroadcaster<Chunk> {
+    pub(crate) fn chats(&self) -> &GenericBroadcaster<Chunk> {
         self.chats.runs()
+    }
+
+    /// Sends an AG-UI event, also to those who follow its run alone.
+    fn publish_agui(&self, user: &str, event: &AgUiEvent) -> Result<Routed, BroadcastError> {
+        if let Some(of) = &event.run {
+            let is_last = matches!(event.event.body, Body::RunFinished(_) | Body::RunError(_));
+            // Before the run ends: who finds that it is over finds all that it said.
+            self.threads.hear(user, of.thread(), &event.event);
+            self.runs.say(user, of.thread(), of.run(), event, is_last)?;
+        }
+        self.events.route_agui(user, event)
     }
 
     /// Sends an A2A event, and keeps its task up to date; `None` if the task has ended.
@@ -110,12 +140,13 @@ impl Hub {
     }
 
     /// Lets the agent work for the clients of AG-UI and A2A.
-    fn start_agent(&self, place: Place, user: String, job: Job) {
+    fn start_agent(&self, run: Run<AgUiEvent>, user: String, job: Job) {
         let outlet = UserOutlet {
             hub: self.clone(),
             user,
-            task: job.id.clone(),
-            _place: place,
+            of: RunRef::new(&*job.conversation, &*job.id),
+            has_ended: AtomicBool::new(false),
+            _run: run,
         };
         self.start(job, outlet);
     }
@@ -134,13 +165,17 @@ impl Hub {
 struct UserOutlet {
     hub: Hub,
     user: String,
-    task: String,
-    _place: Place,
+    of: RunRef,
+    has_ended: AtomicBool,
+    _run: Run<AgUiEvent>,
 }
 
 impl Outlet for UserOutlet {
     fn agui(&self, event: &AgUiEvent) -> Result<(), BroadcastError> {
-        self.hub.events.route_agui(&self.user, event).map(drop)
+        if let Body::RunFinished(_) | Body::RunError(_) = event.event.body {
+            self.has_ended.store(true, Ordering::Relaxed);
+        }
+        self.hub.publish_agui(&self.user, event).map(drop)
     }
 
     fn a2a(&self, event: &A2aEvent) -> Result<(), BroadcastError> {
@@ -148,7 +183,18 @@ impl Outlet for UserOutlet {
     }
 
     fn is_canceled(&self) -> bool {
-        self.hub.tasks.has_ended(&self.user, &self.task)
+        self.hub.tasks.has_ended(&self.user, self.of.run())
+    }
+}
+
+impl Drop for UserOutlet {
+    /// An agent that failed, or panicked, has not said that its run is over.
+    fn drop(&mut self) {
+        if !self.has_ended.load(Ordering::Relaxed) {
+            let last = self.of.event(Event::run_error("the agent has failed"));
+            // Only a hub that stops refuses it, and that ends the streams as well.
+            let _ = self.hub.publish_agui(&self.user, &last);
+        }
     }
 }
 
@@ -181,6 +227,7 @@ pub(crate) fn router(hub: Hub) -> Router {
         .route("/users/{user}/end", post(end_connections))
         .route("/agui/{user}", post(agui::run))
         .merge(a2a::router())
+        .route("/tanstack/{user}", get(tanstack::get).post(tanstack::run))
         .route("/aisdk/{user}/chat", post(aisdk::send))
         .route("/aisdk/{user}/chat/{id}/stream", get(aisdk::resume))
         .route("/aisdk/{user}/chat/{id}/stop", post(aisdk::stop))
@@ -197,9 +244,10 @@ fn typed(content_type: &'static str, text: &'static str) -> impl IntoResponse + 
 
 /// Ends the user's connections as a server ends a response: clients see that it is complete.
 async fn end_connections(State(hub): State<Hub>, Path(user): Path<String>) -> Json<Value> {
-    let runs = hub.chats.runs_of(&user);
-    let ended_runs = runs.iter().map(|run| hub.chats.runs().drain_user(run));
-    let ended = ended_runs.sum::<usize>()
+    let (runs, chats) = (hub.runs.channels_of(&user), hub.chats.runs_of(&user));
+    let ended_runs = runs.iter().map(|run| hub.runs().drain_user(run));
+    let ended_chats = chats.iter().map(|run| hub.chats().drain_user(run));
+    let ended = ended_runs.chain(ended_chats).sum::<usize>()
         + hub.text.drain_user(&user)
         + hub.events.agui().drain_user(&user)
         + hub.events.a2a().drain_user(&user)
@@ -210,9 +258,10 @@ async fn end_connections(State(hub): State<Hub>, Path(user): Path<String>) -> Js
 
 /// Ends the user's connections as a crash would: clients see that the response is not complete.
 async fn cut_connections(State(hub): State<Hub>, Path(user): Path<String>) -> Json<Value> {
-    let runs = hub.chats.runs_of(&user);
-    let cut_runs = runs.iter().map(|run| hub.cuts.cut(hub.chats.runs(), run));
-    let dropped = cut_runs.sum::<usize>()
+    let (runs, chats) = (hub.runs.channels_of(&user), hub.chats.runs_of(&user));
+    let cut_runs = runs.iter().map(|run| hub.cuts.cut(hub.runs(), run));
+    let cut_chats = chats.iter().map(|run| hub.cuts.cut(hub.chats(), run));
+    let dropped = cut_runs.chain(cut_chats).sum::<usize>()
         + hub.cuts.cut(&hub.text, &user)
         + hub.cuts.cut(hub.events.agui(), &user)
         + hub.cuts.cut(hub.events.a2a(), &user)
@@ -228,7 +277,8 @@ async fn stats(State(hub): State<Hub>) -> Json<Value> {
     stats["a2a"] = json!(hub.events.a2a().stats());
     stats["context"] = json!(hub.events.context().stats());
     stats["analytics"] = json!(hub.events.analytics().stats());
-    stats["aisdk"] = json!(hub.chats.runs().stats());
+    stats["runs"] = json!(hub.runs().stats());
+    stats["aisdk"] = json!(hub.chats().stats());
     Json(stats)
 }
 

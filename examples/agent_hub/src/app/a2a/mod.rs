@@ -16,6 +16,7 @@ use tidings::{KeepAlive, RegisterError, Subscription};
 
 use super::agent::Job;
 use super::body::Refusal;
+use super::runs::Denied;
 use super::{Hub, limits, refused};
 
 mod card;
@@ -71,6 +72,15 @@ impl From<Refusal> for Failure {
     }
 }
 
+impl From<Denied> for Failure {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Refused(refusal) => refusal.into(),
+            Denied::Full(error) => error.into(),
+        }
+    }
+}
+
 /// How a stream is written.
 #[derive(Clone, Copy)]
 enum Binding<'a> {
@@ -109,10 +119,13 @@ impl Client<'_> {
                     text: text_of(&message),
                     state: Map::new(),
                 };
-                let place = self.hub.work.take(self.user, &job.text)?;
                 // Before the agent starts, or the task would begin without its reader.
                 let stream = self.hub.events.a2a().register(self.user)?;
-                self.hub.start_agent(place, self.user.into(), job);
+                let place = || self.hub.work.take(self.user, &job.text);
+                let runs = &self.hub.runs;
+                let (_, run) = runs.ask(self.user, &job.conversation, &job.id, place)?;
+                let run = run.expect("no run has this id");
+                self.hub.start_agent(run, self.user.into(), job);
                 Ok(self.respond(&id, None, stream))
             }
         }

@@ -1,0 +1,285 @@
+//! Runs of the agent, each a channel of its own. A client that asks for one gets it from its start, while it is under way and
+//! for a while after its end; a run that is asked for again does not begin again.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use tidings::{
+    BroadcastError, GenericBroadcaster, History, Hold, LastEventId, RegisterError, Subscription,
+    ToSse,
+};
+
+use super::body::Refusal;
+use super::refused;
+use super::work::Place;
+
+/// Events of a run, more than the agent has for the longest text that it reads, and the bytes that these take.
+const MOST_EVENTS: usize = 20_000;
+const MOST_BYTES: usize = 4 * 1024 * 1024;
+
+/// How long a run that is over stays: for streams that lag, pages that reload and requests that are repeated.
+const LINGER: Duration = Duration::from_secs(30);
+
+/// Runs whose events are of this type, under names that are unique among the runs of a user.
+pub(super) struct Runs<E> {
+    hub: GenericBroadcaster<E>,
+    /// A run's last event is sent under this lock, so a run is either under way or over, for its streams as well.
+    known: Arc<Mutex<Known<E>>>,
+}
+
+/// The runs by their channels.
+struct Known<E> {
+    under_way: HashMap<String, UnderWay>,
+    ended: HashMap<String, Ended<E>>,
+    /// The channels of those that have ended, the oldest end first.
+    order: VecDeque<String>,
+    /// How many have begun.
+    count: u64,
+}
+
+struct UnderWay {
+    user: String,
+    conversation: String,
+    number: u64,
+}
+
+struct Ended<E> {
+    conversation: String,
+    last: Option<E>,
+}
+
+/// Why a client does not get a run.
+pub(super) enum Denied {
+    Refused(Refusal),
+    /// There are too many streams.
+    Full(RegisterError),
+}
+
+impl From<Refusal> for Denied {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<RegisterError> for Denied {
+    fn from(error: RegisterError) -> Self {
+        Self::Full(error)
+    }
+}
+
+impl IntoResponse for Denied {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Refused(refusal) => refusal.into_response(),
+            Self::Full(error) => refused(error),
+        }
+    }
+}
+
+/// The channel of a run. It is no text that another user's run could have.
+fn channel(user: &str, run: &str) -> String {
+    json!([user, run]).to_string()
+}
+
+impl<E> Runs<E> {
+    pub(super) fn new(name: &'static str) -> Self {
+        let history = History::new(MOST_EVENTS).bytes(MOST_BYTES);
+        let hub = GenericBroadcaster::builder()
+            .name(name)
+            .history(history.linger_completed(LINGER))
+            .sweep_every(Duration::from_secs(1));
+        let known = Known {
+            under_way: HashMap::new(),
+            ended: HashMap::new(),
+            order: VecDeque::new(),
+            count: 0,
+        };
+        Self {
+            hub: hub.build().expect("the settings are valid"),
+            known: Arc::new(Mutex::new(known)),
+        }
+    }
+
+    pub(super) fn hub(&self) -> &GenericBroadcaster<E> {
+        &self.hub
+    }
+
+    /// The channels of the user's runs that are under way.
+    pub(super) fn channels_of(&self, user: &str) -> Vec<String> {
+        let known = self.lock();
+        let of_user = known.under_way.iter().filter(|(_, run)| run.user == user);
+        of_user.map(|(channel, _)| channel.clone()).collect()
+    }
+
+    /// The newest run of the conversation that is under way.
+    pub(super) fn newest(&self, user: &str, conversation: &str) -> Option<String> {
+        let known = self.lock();
+        let runs = known.under_way.iter();
+        let runs = runs.filter(|(_, run)| run.user == user && run.conversation == conversation);
+        let (channel, _) = runs.max_by_key(|(_, run)| run.number)?;
+        let [_, run]: [String; 2] = serde_json::from_str(channel).expect("two strings");
+        Some(run)
+    }
+
+    /// A stream of a run from its start. A run that is not known begins, if there is a place for it: the caller then gets what
+    /// keeps it under way.
+    pub(super) fn ask(
+        &self,
+        user: &str,
+        conversation: &str,
+        run: &str,
+        place: impl FnOnce() -> Result<Place, Refusal>,
+    ) -> Result<(Subscription, Option<Run<E>>), Denied> {
+        let channel = channel(user, run);
+        let mut known = self.lock();
+        known.forget(|channel| self.hub.is_complete(channel));
+        if known
+            .conversation(&channel)
+            .is_some_and(|it| it != conversation)
+        {
+            let sentence = format!("The run {run:?} is one of another conversation.");
+            return Err((StatusCode::CONFLICT, sentence).into());
+        }
+        if let Some(stream) = self.stream(&known, &channel, &LastEventId::none()) {
+            return Ok((stream?, None));
+        }
+        let place = place()?;
+        let hold = self.hub.hold(&*channel).map_err(|error| {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            (status, format!("The run cannot be kept: {error}."))
+        })?;
+        let stream = self.hub.resume_from_start(&*channel)?;
+        known.count += 1;
+        let begun = UnderWay {
+            user: user.into(),
+            conversation: conversation.into(),
+            number: known.count,
+        };
+        known.under_way.insert(channel.clone(), begun);
+        let run = Run {
+            runs: self.clone(),
+            channel,
+            _hold: hold,
+            _place: place,
+        };
+        Ok((stream, Some(run)))
+    }
+
+    /// A stream of a run that is known: behind the event that the client names, or else from the start.
+    pub(super) fn follow(
+        &self,
+        user: &str,
+        run: &str,
+        last_event_id: &LastEventId,
+    ) -> Option<Result<Subscription, RegisterError>> {
+        self.stream(&self.lock(), &channel(user, run), last_event_id)
+    }
+
+    fn stream(
+        &self,
+        known: &Known<E>,
+        channel: &str,
+        last_event_id: &LastEventId,
+    ) -> Option<Result<Subscription, RegisterError>> {
+        known.conversation(channel)?;
+        let stream = self.hub.resume(channel, &last_event_id.or_from_start());
+        // A sweep may have forgotten a run that is over. Its stream would wait for ever.
+        let is_there = known.under_way.contains_key(channel) || self.hub.is_complete(channel);
+        is_there.then_some(stream)
+    }
+
+    /// Ends a run that is under way.
+    fn end(&self, known: &mut Known<E>, channel: &str, last: Option<E>) {
+        let Some(run) = known.under_way.remove(channel) else {
+            return;
+        };
+        if let Err(error) = self.hub.complete(channel) {
+            tracing::warn!(error = error.to_string(), "a run did not end");
+        }
+        let ended = Ended {
+            conversation: run.conversation,
+            last,
+        };
+        known.ended.insert(channel.into(), ended);
+        known.order.push_back(channel.into());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known<E>> {
+        self.known.lock().expect("nothing panics while it is held")
+    }
+}
+
+impl<E: ToSse + Clone> Runs<E> {
+    /// Sends an event to the streams of its run, if that is under way; the last one ends it.
+    pub(super) fn say(
+        &self,
+        user: &str,
+        conversation: &str,
+        run: &str,
+        event: &E,
+        is_last: bool,
+    ) -> Result<(), BroadcastError> {
+        let channel = channel(user, run);
+        let mut known = self.lock();
+        let run = known.under_way.get(&channel);
+        if run.is_none_or(|run| run.conversation != conversation) {
+            return Ok(());
+        }
+        let sent = self.hub.broadcast(&channel, event);
+        if is_last {
+            self.end(&mut known, &channel, Some(event.clone()));
+        }
+        sent.map(drop)
+    }
+
+    /// The last event of a run that is over.
+    pub(super) fn last(&self, user: &str, run: &str) -> Option<E> {
+        let known = self.lock();
+        let ended = known.ended.get(&channel(user, run))?;
+        ended.last.clone()
+    }
+}
+
+/// Keeps a run under way, whether or not somebody listens. It ends with the agent at the latest.
+pub(super) struct Run<E> {
+    runs: Runs<E>,
+    channel: String,
+    _hold: Hold,
+    _place: Place,
+}
+
+impl<E> Drop for Run<E> {
+    fn drop(&mut self) {
+        let mut known = self.runs.lock();
+        self.runs.end(&mut known, &self.channel, None);
+    }
+}
+
+impl<E> Clone for Runs<E> {
+    fn clone(&self) -> Self {
+        Self {
+            hub: self.hub.clone(),
+            known: Arc::clone(&self.known),
+        }
+    }
+}
+
+impl<E> Known<E> {
+    /// Of a run that is known.
+    fn conversation(&self, channel: &str) -> Option<&str> {
+        let under_way = self.under_way.get(channel).map(|run| &*run.conversation);
+        under_way.or_else(|| Some(&self.ended.get(channel)?.conversation))
+    }
+
+    /// Forgets the runs that are over and whose events are kept no longer.
+    fn forget(&mut self, is_kept: impl Fn(&str) -> bool) {
+        while let Some(oldest) = self.order.front().filter(|channel| !is_kept(channel)) {
+            self.ended.remove(oldest);
+            self.order.pop_front();
+        }
+    }
+}
