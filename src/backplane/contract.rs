@@ -193,7 +193,7 @@ pub struct Received {
 
 /// What happens on a backplane.
 ///
-/// All of it comes in one stream, so that a loss is announced where it happened.
+/// All of it comes in one stream, so that a loss is reported where it happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -212,11 +212,11 @@ pub enum Event {
         /// What the engine said, for the log.
         detail: String,
     },
-    /// Messages of this node to these users did not reach anybody, although they were [accepted](Published::Accepted). For
-    /// engines that confirm nothing at [`Level::AtMostOnce`] and may say late what they refuse. Streams of the users on other
-    /// nodes get a gap.
+    /// Messages of this node to these users reached no other node, although they were [accepted](Published::Accepted). For
+    /// engines that confirm nothing at [`Level::AtMostOnce`] and may report late what they refuse. Streams of the users on
+    /// other nodes get a gap.
     Lost {
-        /// Whose, each once.
+        /// The users, each once.
         users: Vec<UserId>,
         /// What the engine said, for the log.
         detail: String,

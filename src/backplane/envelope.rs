@@ -1,18 +1,18 @@
-//! What nodes say to each other: an event, that events were lost, or that none comes any more.
+//! The messages between nodes: an event, a report that events were lost, or the end of a user's events.
 //!
 //! | bytes | what |
 //! |---|---|
 //! | 2 | `T`, and the version, 2 |
-//! | 1 | 0: an event, 1: events were lost, 2: an event that its node's streams have already, 3: no event comes any more, and nothing is behind the node |
+//! | 1 | 0: an event, 1: events were lost, 2: an event that its node's streams have already, 3: the end of the user's events, and nothing follows the node |
 //! | 8 | the node that it comes from |
-//! | 8 | of kind 2: the number under which these have it |
-//! | 2 and as many | the event's key; 65,535 if it has none. Of what was lost 8: how many events, all ones if that is unknown, and nothing else |
+//! | 8 | of kind 2: the number under which those streams have it |
+//! | 2 and as many | the event's key; 65,535 if it has none. Of kind 1: 8, how many events were lost, all ones if that is unknown, and nothing else |
 //! | 4 and as many | the event's relay data, likewise |
 //! | 1 and as many | the trace that it was published in; 0 if there is none |
 //! | the rest | the event, a frame without the id of a history |
 //!
-//! Numbers are big-endian. Whoever can write to the engine can send anything, so whatever does not fit is refused as a
-//! whole, the frame included: nobody can smuggle a second event in.
+//! Numbers are big-endian. Any client that may write to the engine can send anything, so a message that does not fit is
+//! refused as a whole, the frame included: no second event can be smuggled in.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -39,21 +39,21 @@ pub(crate) enum What {
         relay_data: Option<String>,
         draft: Draft,
     },
-    /// So many, if that is known.
+    /// This many events were lost, if that is known.
     Lost(Option<u64>),
     /// No event comes any more.
     Complete,
 }
 
-/// What stands in front of the frame, at the most, besides key and relay data.
+/// The most bytes before the frame, besides key and relay data.
 pub(crate) const OVERHEAD: usize = 18;
 
 const COMPLETE: u8 = 3;
 
-/// Where the kind stands, and what stands before the key.
+/// The offset of the kind, and the length of what precedes the key.
 const KIND: usize = 2;
 pub(crate) const HEAD: usize = 11;
-/// By how much a message is longer that streams have already.
+/// How many more bytes a message has whose event streams have already.
 pub(crate) const SHOWN: usize = 8;
 
 fn begin(bytes: &mut impl BufMut, kind: u8, node: u64) {
@@ -77,7 +77,7 @@ impl<'a> Outbound<'a> {
         }
     }
 
-    /// How many bytes it takes, about; at least so many.
+    /// About how many bytes it takes; never fewer.
     pub(crate) fn len(&self) -> usize {
         let trace = self.frame.trace_parent();
         let trace = trace.as_ref().map_or(0, |trace| trace.as_str().len());
@@ -85,13 +85,13 @@ impl<'a> Outbound<'a> {
         OVERHEAD + beside + self.frame.body().len()
     }
 
-    /// Writes it. A key that is too long is left out.
+    /// Writes the message. A key that is too long is left out.
     pub(crate) fn write(&self, node: u64, bytes: &mut impl BufMut) {
         begin(bytes, 0, node);
         match self.key.filter(|key| key.len() < NO_KEY.into()) {
             None => bytes.put_u16(NO_KEY),
             Some(key) => {
-                // It was compared.
+                // It was checked above.
                 bytes.put_u16(key.len() as u16);
                 bytes.put_slice(key.as_bytes());
             }
@@ -108,7 +108,7 @@ impl<'a> Outbound<'a> {
         }
         let trace = self.frame.trace_parent();
         let trace = trace.as_ref().map_or("", |trace| trace.as_str());
-        // Always as long: the header's.
+        // Always the length of the header.
         bytes.put_u8(trace.len() as u8);
         bytes.put_slice(trace.as_bytes());
         bytes.put_slice(self.frame.body());
@@ -126,17 +126,17 @@ pub(crate) fn shown(body: &Bytes, number: u64) -> Bytes {
     bytes.freeze()
 }
 
-/// That no event comes any more.
+/// The message that ends a user's events.
 pub(crate) fn complete(node: u64, bytes: &mut impl BufMut) {
     begin(bytes, COMPLETE, node);
 }
 
-/// Whether it says that no event comes any more.
+/// Whether this message ends a user's events.
 pub(crate) fn is_complete(body: &Bytes) -> bool {
     body.get(KIND) == Some(&COMPLETE)
 }
 
-/// That so many events were lost.
+/// The message that this many events were lost.
 pub(crate) fn lost(node: u64, count: Option<u64>) -> Bytes {
     let mut bytes = BytesMut::with_capacity(OVERHEAD + 8);
     begin(&mut bytes, 1, node);
@@ -145,7 +145,7 @@ pub(crate) fn lost(node: u64, count: Option<u64>) -> Bytes {
 }
 
 impl Envelope {
-    /// Reads what arrived; `None` if no node has sent it.
+    /// Reads a message; `None` if no node can have sent it.
     pub(crate) fn parse(mut bytes: Bytes) -> Option<Self> {
         let head = [bytes.try_get_u8().ok()?, bytes.try_get_u8().ok()?];
         if head != [MAGIC, VERSION] {
@@ -171,7 +171,7 @@ impl Envelope {
                     0 => None,
                     len => {
                         let trace: TraceParent = text(&mut bytes, len.into())?.parse().ok()?;
-                        // What a later version has behind it, no node writes.
+                        // No node of this version writes anything after it.
                         if trace.as_str().len() != usize::from(len) {
                             return None;
                         }

@@ -57,16 +57,16 @@ struct State {
     /// Of the last message.
     position: u64,
     logs: HashMap<UserId, Log>,
-    /// What was published, to know it again.
+    /// What was published, to recognize it when it is published again.
     ids: HashMap<u128, u64>,
     nodes: Vec<Node>,
-    /// So many of the next publications are accepted, and their nodes do not learn of it.
+    /// How many of the next publications are accepted without their nodes learning of it.
     unacknowledged: usize,
-    /// So many of the next messages are appended, and sent to no node.
+    /// How many of the next messages are appended and sent to no node.
     unsent: usize,
     /// Users whose messages are refused, and whether for good.
     refused: HashMap<UserId, bool>,
-    /// Everything up to here was dropped for its age, and it is not known what that was.
+    /// Everything up to here was dropped for its age, and the engine does not know what it was.
     expired: u64,
 }
 
@@ -142,7 +142,7 @@ impl InProcess {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A test that panicked in here has failed already.
+        // A test that panicked under this lock has failed already.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -170,7 +170,7 @@ impl State {
         Ok(())
     }
 
-    /// Appends a message unless the log has it. Its place, and whether it is new.
+    /// Appends a message unless the log has it. Returns its place, and whether it is new.
     fn append(&mut self, message: &Message, per_user: usize) -> (Place, bool) {
         if let Some(offset) = self.ids.get(&message.id) {
             let position = self.at(*offset);
@@ -391,7 +391,7 @@ impl Backplane for InProcessNode {
         let node = &mut state.nodes[self.index];
         node.is_closed = true;
         node.interest.clear();
-        // The last sender goes, and the stream ends.
+        // This drops the last sender, which ends the stream.
         node.events = mpsc::unbounded_channel().0;
     }
 }

@@ -1,8 +1,8 @@
-//! Several nodes: what carries events from one process to the streams of another.
+//! Several nodes: carries events from one process to the streams of another.
 //!
 //! A broadcaster built with a [`Backplane`] hands its events to an engine, which brings them to the nodes that have streams
 //! of the user. See [`Builder::backplane`](crate::Builder::backplane). The crates `tidings-nats` and
-//! `tidings-redis` have one each; [`InProcess`] is one for tests.
+//! `tidings-redis` each have an engine; [`InProcess`] is one for tests.
 
 mod contract;
 mod envelope;

@@ -16,8 +16,7 @@ use crate::metrics::Sample;
 use crate::position::Position;
 use crate::trace::TraceParent;
 
-/// A frame without its id, and with a slot for it. Everything that takes time is done; writing the id is quick enough to be
-/// done under a lock.
+/// A frame with a slot for its id. Everything slow is done: writing the id is quick enough to be done under a lock.
 pub(crate) struct Draft {
     wire: Vec<u8>,
     data_len: usize,
@@ -30,12 +29,13 @@ pub(crate) struct Draft {
 const SCRATCH_LEN: usize = 16 * 1024;
 
 thread_local! {
-    /// What events are encoded in, before their length is known. An event that broadcasts while it is encoded finds it empty.
+    /// The buffer that events are encoded into before their length is known. An event that broadcasts while it is encoded
+    /// finds it empty.
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 impl Draft {
-    /// Encodes an event, with a slot for an id if there is to be one. Otherwise the event's own id is written.
+    /// Encodes an event, with a slot for an id if `has_slot`. Otherwise the event's own id is written.
     ///
     /// The attachment and the trace go into the draft; the rest of the event's [`Meta`] is returned.
     #[inline]
@@ -43,10 +43,10 @@ impl Draft {
         event: &E,
         has_slot: bool,
     ) -> Result<(Self, Meta<'_>), EncodeError> {
-        // A thread that is being torn down has no locals any more.
+        // A thread that is ending has no thread-locals any more.
         let mut buffer = SCRATCH.try_with(Cell::take).unwrap_or_default();
         let written = write(&mut buffer, event, has_slot);
-        // A frame is kept until it is overwritten: with what it needs, not with what the buffer has grown to.
+        // A copy of the exact size: a frame is kept until it is overwritten, and the buffer may have grown.
         let copied = written.map(|data_len| (buffer.as_slice().to_vec(), data_len));
         if buffer.capacity() <= SCRATCH_LEN {
             buffer.clear();
@@ -96,7 +96,7 @@ impl Draft {
         })
     }
 
-    /// The same event with a slot for an id, if there is to be one, and then without the id that it has brought.
+    /// The same event; if `has_slot`, with a slot in place of the id that it brought.
     pub(crate) fn with_slot(mut self, has_slot: bool) -> Self {
         if !has_slot {
             return self;
@@ -115,7 +115,7 @@ impl Draft {
         self
     }
 
-    /// The same event once more.
+    /// A copy of the draft.
     pub(crate) fn copy(&self) -> Self {
         Self {
             wire: self.wire.clone(),
@@ -129,7 +129,7 @@ impl Draft {
     /// The event's data as a client gets it.
     pub(crate) fn data(&self) -> String {
         let data = &self.wire[self.wire.len() - self.data_len..self.wire.len() - END.len()];
-        // It came out of a `str`, cut at a line.
+        // It is part of a `str`, cut at a line break.
         String::from_utf8_lossy(data).replace("\ndata: ", "\n")
     }
 
@@ -146,7 +146,7 @@ impl Draft {
         self
     }
 
-    /// Lets a sample travel with the frame, if there is one.
+    /// Attaches a sample to the frame, if there is one.
     #[inline]
     pub(crate) fn with_sample(mut self, sample: Option<Sample>) -> Self {
         if sample.is_some() {
@@ -155,7 +155,7 @@ impl Draft {
         self
     }
 
-    /// Says under which number streams may have it already.
+    /// Sets the number under which streams may have the event already.
     #[inline]
     pub(crate) fn with_shown(mut self, number: Option<u64>) -> Self {
         if number.is_some() {
@@ -168,13 +168,13 @@ impl Draft {
         Arc::make_mut(self.aside.get_or_insert_default())
     }
 
-    /// How many bytes it counts for in a history.
+    /// How many bytes it counts as in a history.
     #[inline]
     pub(crate) fn weight(&self) -> usize {
         self.wire.len() + FRAME_OVERHEAD
     }
 
-    /// Writes the id into the slot, if there is one. Without an id the slot is cut off. What the draft has goes into the frame.
+    /// Makes the frame: writes the id into the slot, if there is one. Without an id the slot is cut off.
     pub(crate) fn finish(&mut self, id: Option<Position>) -> Frame {
         let (start, body_start) = match (self.has_slot, id) {
             (false, _) => (0, 0),
@@ -182,7 +182,8 @@ impl Draft {
             (true, Some(id)) => (put_id(&mut self.wire, id), SLOT),
         };
         let mut wire = Bytes::from(mem::take(&mut self.wire));
-        // `Bytes` made of a vector allocates its count at the first clone. Let that be now, not at the first delivery.
+        // `Bytes` made from a vector allocates its reference count at the first clone: do that now, not at the first
+        // delivery.
         drop(wire.clone());
         wire.advance(start);
         Frame {
@@ -196,7 +197,7 @@ impl Draft {
     }
 }
 
-/// Writes an event, after a slot for an id if there is to be one, and says how long its data are.
+/// Writes an event, after a slot for an id if `has_slot`, and returns the length of its data.
 fn write<E: ToSse + ?Sized>(
     wire: &mut Vec<u8>,
     event: &E,
@@ -230,7 +231,7 @@ fn write<E: ToSse + ?Sized>(
     Ok(wire.len() - start)
 }
 
-/// Whether it is what [`retry_millis`] writes.
+/// Whether the value is one that [`retry_millis`] writes.
 fn is_retry(value: &str) -> bool {
     let is_number = value.bytes().all(|b| b.is_ascii_digit());
     is_number
@@ -245,7 +246,7 @@ fn push_field(wire: &mut Vec<u8>, prefix: &[u8], value: &str) {
     wire.push(b'\n');
 }
 
-/// Gives each line of the data, which stands from `start` to the end, a `data: ` of its own (invariant 3).
+/// Gives each line of the data, which is everything from `start` on, a `data: ` of its own (invariant 3).
 ///
 /// Data on one line, as JSON is, costs one scan and is left where it is.
 fn split_lines(wire: &mut Vec<u8>, start: usize) {

@@ -18,7 +18,7 @@ use crate::trace::TraceParent;
 
 pub(super) const DATA: &[u8] = b"data: ";
 
-/// What a frame in a history takes besides its bytes: its entry, its reference counts and the allocator's share.
+/// What a frame in a history costs besides its bytes: its entry, its reference counts and the allocator's share.
 pub(super) const FRAME_OVERHEAD: usize = 192;
 
 /// Ends the last line, and the frame.
@@ -42,15 +42,15 @@ pub struct Frame {
     /// Where the data begins, counted from the end.
     pub(super) data_len: usize,
     pub(super) attachment: Attached,
-    /// Behind the id that a history gave it.
+    /// The end of the id that a history gave it.
     pub(super) body_start: usize,
-    /// Where it stands in its user's history: what its id says.
+    /// Its position in its user's history, which its id spells.
     pub(super) place: Option<Position>,
     pub(super) aside: Option<Arc<Aside>>,
 }
 
-/// A frame's attachment. Its drop is code of the service: frames are dropped in calls and in tasks that are to go on whatever
-/// it does.
+/// A frame's attachment. Its drop runs code of the service: frames are dropped in calls and tasks that must go on even if it
+/// panics.
 #[derive(Clone, Default)]
 pub(super) struct Attached(pub(super) Option<Attachment>);
 
@@ -62,19 +62,20 @@ impl Drop for Attached {
     }
 }
 
-/// What few frames have besides.
+/// What only few frames have.
 #[derive(Clone, Default)]
 pub(crate) struct Aside {
     pub(crate) trace_parent: Option<TraceParent>,
     pub(crate) sample: Option<Sample>,
-    /// It is no event: it tells of a gap.
+    /// `Some` for a gap notice, which is not an event.
     pub(super) gap: Option<Gap>,
-    /// Streams may get it twice: when its node shows it, and when the engine's log returns it. It has this number both times.
+    /// Streams may get the event twice: when its node shows it, and when the engine's log returns it. It has this number both
+    /// times.
     pub(super) shown: Option<u64>,
 }
 
 impl Frame {
-    /// How many bytes a gap notice counts for in a history.
+    /// How many bytes a gap notice counts as in a history.
     pub(crate) const NOTICE_WEIGHT: usize = FRAME_OVERHEAD;
 
     /// Encodes an event.
@@ -87,7 +88,7 @@ impl Frame {
         Ok(Draft::encode(event, false)?.0.finish(None))
     }
 
-    /// Reads what another node has [sent](Self::body), and keeps nothing of it but one whole event: `None` if it is none.
+    /// Reads what another node has [sent](Self::body): `None` unless it is exactly one whole event.
     pub(crate) fn parse(body: Bytes) -> Option<Draft> {
         Draft::parse(body)
     }
@@ -97,17 +98,17 @@ impl Frame {
         &self.wire[self.body_start..]
     }
 
-    /// Where it stands in its user's history, if there is one.
+    /// Its position in its user's history, if there is one.
     pub(crate) fn place(&self) -> Option<Position> {
         self.place
     }
 
-    /// The gap that it tells of, if it is no event.
+    /// The gap, if this is a gap notice.
     pub(crate) fn told(&self) -> Option<Gap> {
         self.aside.as_ref()?.gap
     }
 
-    /// Whether it is an event that no stream gets twice.
+    /// Whether it is an event that streams cannot get twice.
     #[allow(dead_code, reason = "for the server, which loom leaves out")]
     pub(crate) fn is_event_alone(&self) -> bool {
         let alone = |aside: &Arc<Aside>| aside.gap.is_none() && aside.shown.is_none();
@@ -119,7 +120,7 @@ impl Frame {
         self.aside.as_ref()?.shown
     }
 
-    /// Stands in a user's channel for a gap that all streams have.
+    /// A notice in a user's channel, for a gap that all streams have.
     pub(crate) fn notice(gap: Gap) -> Self {
         let mut frame = Self::gap(&gap);
         frame.aside = Some(Arc::new(Aside {
@@ -166,7 +167,7 @@ impl Frame {
         }
     }
 
-    /// The same with the id of the event that it replaces on a stream, unless it has one itself.
+    /// The frame with the id of the event that it replaces on a stream, unless it has its own.
     pub(crate) fn in_place_of(self: Arc<Self>, event: &Arc<Self>) -> Arc<Self> {
         let place = event.place.filter(|_| !Arc::ptr_eq(&self, event));
         let Some(place) = place.filter(|_| self.id().is_none()) else {
@@ -181,7 +182,8 @@ impl Frame {
         })
     }
 
-    /// Tells a client why it is not let in, and which cap is reached. Without an id, so that the client keeps the one that it has.
+    /// The event `refused`: why the client is refused, and which cap is reached. Without an id, so that the client keeps its
+    /// own.
     #[cfg_attr(not(feature = "axum"), allow(dead_code, reason = "for responses"))]
     pub(crate) fn refused(reason: &str, cap: Option<usize>) -> Self {
         let cap = cap.map_or("null".into(), |cap| cap.to_string());
@@ -190,7 +192,7 @@ impl Frame {
         Self::encode(&event).expect("a name and a line of text can be encoded")
     }
 
-    /// The line that gives the client an id to come back with.
+    /// The line that gives the client an id to resume from.
     pub(crate) fn id_line(id: &EventId) -> Bytes {
         format!("id: {id}\n").into()
     }
@@ -214,7 +216,7 @@ impl Frame {
         &self.wire
     }
 
-    /// The frame's data as it stands on the wire, shared, if that is one line, as JSON always is.
+    /// The frame's data as on the wire, shared, if it is one line, as JSON always is.
     #[must_use]
     pub fn data_line(&self) -> Option<Bytes> {
         let end = self.wire.len() - END.len();
@@ -242,7 +244,7 @@ impl Frame {
 
     /// The fields in the order they are sent, each line of the data on its own; a comment has an empty name.
     pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
-        // Every byte came out of a `str`, and the encoder cuts only at line breaks.
+        // Every byte is from a `str`, and the encoder cuts only at line breaks.
         let text = std::str::from_utf8(&self.wire).expect("a frame is made of strings");
         text.split('\n').filter_map(|line| line.split_once(": "))
     }
@@ -268,7 +270,7 @@ impl Frame {
         self.head_field("event")
     }
 
-    /// A field that stands before the data.
+    /// A field before the data.
     fn head_field(&self, wanted: &str) -> Option<&str> {
         let head = self.wire.len() - self.data_len - DATA.len();
         let head = std::str::from_utf8(&self.wire[..head]).expect("a frame is made of strings");

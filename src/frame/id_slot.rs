@@ -8,10 +8,10 @@ const MAX_DIGITS: usize = 20;
 /// The longest line of an id: `id: `, the epoch, `-`, the offset and LF.
 pub(super) const SLOT: usize = b"id: ".len() + Position::EPOCH_LEN + b"-".len() + MAX_DIGITS + 1;
 
-/// Writes the line of the id so that it ends where the slot ends, and says where it begins.
+/// Writes the line of the id so that it ends where the slot ends, and returns where it begins.
 ///
-/// This is done under a log's lock, right after the frame was copied. So it only writes: to read again what was just written in
-/// other pieces, a processor waits until all of it has reached its cache.
+/// This is done under a log's lock, right after the frame was copied. So it only writes: a processor that reads again what it
+/// has just written in smaller pieces waits until all of it is in its cache.
 pub(super) fn put_id(slot: &mut [u8], id: Position) -> usize {
     let mut start = SLOT - 1;
     slot[start] = b'\n';
@@ -37,7 +37,8 @@ pub(super) fn put_id(slot: &mut [u8], id: Position) -> usize {
     start
 }
 
-/// Eight digits, the first in the highest byte, of a number of 32 bits. All at a time, because this is done for each event.
+/// The eight hexadecimal digits of a number of 32 bits, the first in the highest byte. All at a time, because this is done
+/// for each event.
 fn half_hex(number: u64) -> u64 {
     // A byte for each four bits.
     let spread = (number | number << 16) & 0x0000_FFFF_0000_FFFF;

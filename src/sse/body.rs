@@ -35,42 +35,42 @@ use crate::time::{LONGEST, reconnect_after};
 /// An event is a chunk of its own, the shared bytes: handing it out copies and allocates nothing. Events that wait when the
 /// response is polled, because the client or the server was busy, are joined to a chunk of up to 32 KiB.
 ///
-/// Where events are missing, and the [`LagPolicy`](crate::LagPolicy) says so, an event `gap` stands in their place, with
+/// Where events are missing, and the [`LagPolicy`](crate::LagPolicy) says so, the event `gap` takes their place, with
 /// `{"reason":"lagged","missed":n}` for data; see [`Gap`](crate::Gap). With a [history](crate::History) every event has an
-/// id, the gap has the one from which the stream goes on, and in front stands the [`cursor`](Self::cursor).
+/// id, the gap has the one after which the stream goes on, and the stream begins with the [`cursor`](Self::cursor).
 ///
 /// When there is nothing to send yet, the body begins with an empty comment, `:` and LF. Some proxies (http-proxy, the
 /// development servers that use it, relays over undici) hold back the head of a response until its first byte.
 ///
 /// # The end
 ///
-/// - During a [shutdown](crate::GenericBroadcaster::shutdown): a `retry:` line, which spreads the reconnects.
+/// - In a [shutdown](crate::GenericBroadcaster::shutdown): a `retry:` line, which spreads the reconnects.
 /// - After its [deadline](Subscription::deadline): a `retry:` line with one to six seconds at random, unless the stream
 ///   began with a [`retry`](Self::retry), which is random already.
-/// - Because the channel is complete, or at the event that [`until`](Self::until) names, where
-///   [`filter_map`](Self::filter_map) left the last event out: its id, in the form of the cursor, so that the client's next request
-///   is after it. Not where the cursor is off.
+/// - Because the channel is complete, or at the event that [`until`](Self::until) names: if [`filter_map`](Self::filter_map)
+///   left the last event out, its id, in the form of the cursor, so that the client resumes after it. Not if the cursor is
+///   off.
 /// - Because events were lost and the policy is [`LagPolicy::End`](crate::LagPolicy::End): the
 ///   [id](Subscription::restart_id) with which the client's next request succeeds, in the form of the cursor.
 ///
-/// A stream with a [`view`](Self::view) ends as that says; the id stands in front.
+/// A stream with a [`view`](Self::view) ends as the view says, after the id.
 ///
 /// The keep-alive needs the timer of a tokio runtime when the body is polled.
 ///
 /// # Cancel safety
 ///
-/// Waiting for the next frame can be given up at any time; no event is lost by it.
+/// Waiting for the next frame can be cancelled at any time; no event is lost by it.
 #[derive(Debug)]
 pub struct SseBody {
-    /// Gone once it has ended, so that the connection leaves even if the body is kept.
+    /// `None` once it has ended, so that the connection leaves even if the body is kept.
     subscription: Option<Subscription>,
-    /// What the client is shown of it; everything if there is none.
+    /// Decides what the client is shown; without one, everything.
     view: Option<Box<Viewed>>,
     /// What it leaves out, and where it ends.
     shape: Option<Box<Shape>>,
-    /// As it was asked for.
+    /// As the service set it.
     keep_alive: KeepAlive,
-    /// What it comes to for this stream, if it is on.
+    /// The keep-alive of this stream, if it is on.
     silence: Option<Silence>,
     /// A piece that was taken and did not fit.
     held: Option<Bytes>,
@@ -78,7 +78,7 @@ pub struct SseBody {
     /// Bytes were sent, so that proxies have passed the head on.
     has_sent: bool,
     cursor: Cursor,
-    /// The place of the id that the client has, if that is known. What a view shows may be without ids.
+    /// The position of the id that the client has, if it is known. What a view shows may be without ids.
     told: Option<Position>,
     retry: Option<Duration>,
     #[cfg(feature = "serve")]
@@ -183,7 +183,7 @@ impl SseBody {
         self.shape.get_or_insert_default()
     }
 
-    /// What stands in front of the first event.
+    /// What precedes the first event.
     fn opening(&mut self) -> Option<Bytes> {
         if std::mem::replace(&mut self.has_begun, true) {
             return None;
@@ -200,7 +200,7 @@ impl SseBody {
         block(retry, cursor.map(|id| self.cursor.bytes(&id)))
     }
 
-    /// What stands behind the last event of a stream that was ended, where no view says so.
+    /// What follows the last event of a stream that has ended, if there is no view.
     fn closing(&self, subscription: &Subscription) -> Option<Bytes> {
         let is_late = || self.retry.is_none() && subscription.is_expired();
         let spread = subscription.guard().reconnect_spread();
@@ -215,7 +215,7 @@ impl SseBody {
     }
 }
 
-/// A `retry:` line and what gives the client an id, whichever of them there are.
+/// A `retry:` line and the bytes that give the client an id, or the one of them that there is.
 fn block(retry: Option<Duration>, id: Option<Bytes>) -> Option<Bytes> {
     let id = id.filter(|id| !id.is_empty());
     match (retry.map(Frame::retry_line), id) {
@@ -226,7 +226,7 @@ fn block(retry: Option<Duration>, id: Option<Bytes>) -> Option<Bytes> {
 
 /// The pieces of a stream, and how they are joined.
 impl SseBody {
-    /// The next piece of what is sent: an event, or what stands around events.
+    /// The next piece of what is sent: an event, or what goes before and after events.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(opening) = self.opening() {
             return Poll::Ready(Some(opening));
@@ -291,7 +291,7 @@ impl SseBody {
         }
     }
 
-    /// The id to give to a client that has nothing to wait for but a silence: of the place that the history has moved on to.
+    /// The id that a keep-alive gives the client: of the position that the history has moved on to.
     fn moved(&mut self) -> Option<EventId> {
         if self.cursor == Cursor::Off {
             return None;
@@ -332,7 +332,7 @@ impl SseBody {
         }
     }
 
-    /// Whether it is worth polling for another piece: cheaper to ask than to find out.
+    /// Whether another piece may be ready: cheaper to ask than to poll.
     fn has_more(&self) -> bool {
         let has_chunks = |view: &Viewed| !view.chunks.is_empty();
         self.view.as_deref().is_some_and(has_chunks)
@@ -342,8 +342,8 @@ impl SseBody {
                 .is_some_and(Subscription::is_behind)
     }
 
-    /// Joins a piece with those that are ready behind it. A stream that is alone with its event copies nothing; where there
-    /// is a backlog, one larger write costs less than many small ones.
+    /// Joins a piece with those that are ready after it. A single event is not copied; for a backlog, one larger write costs
+    /// less than many small ones.
     fn join(&mut self, first: Bytes, cx: &mut Context<'_>) -> Bytes {
         let mut joined = Vec::new();
         let mut size = first.len();
@@ -370,7 +370,7 @@ impl SseBody {
     }
 }
 
-/// What an attendant has written in its place.
+/// For an attendant, which writes events in place of the body.
 #[cfg(feature = "serve")]
 impl SseBody {
     /// The upper bound that it [hints](Body::size_hint) at.
@@ -442,8 +442,8 @@ impl Body for SseBody {
         polled.map(|chunk| chunk.map(|chunk| Ok(Chunk::data(chunk))))
     }
 
-    /// Where an attendant may write events that this body is not asked for, the upper bound is one that no stream will ever
-    /// reach, and by which the server sees that no layer in between has a bound of its own or none.
+    /// Where an attendant may write events in place of this body, the upper bound is one that no stream will ever reach. It
+    /// shows the server that no layer in between gives another bound or none.
     #[cfg(feature = "serve")]
     fn size_hint(&self) -> SizeHint {
         let mut hint = SizeHint::default();
@@ -461,14 +461,14 @@ impl Body for SseBody {
     }
 }
 
-/// A view, and what it has shown and is not yet sent.
+/// A view, and what it has shown that is not yet sent.
 struct Viewed {
     view: Box<dyn View>,
     chunks: Chunks,
 }
 
 impl Viewed {
-    /// Puts the id for the client's next request into the first block of its last words.
+    /// Puts the id for the client's next request into the first of the last blocks.
     fn give(&mut self, id: Option<EventId>) {
         if let Some(id) = id {
             if self.chunks.is_empty() {

@@ -34,7 +34,7 @@ impl From<bool> for Cursor {
 }
 
 impl Cursor {
-    /// What gives the client this id.
+    /// The bytes that give the client this id.
     pub(super) fn bytes(self, id: &EventId) -> Bytes {
         match self {
             Self::Off => Bytes::new(),

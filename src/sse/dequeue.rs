@@ -1,11 +1,11 @@
-//! What else is done with an event when a stream takes it to write it.
+//! Samples and traces of events, reported when a stream takes them to write them.
 
 use std::time::Duration;
 
 use crate::frame::Frame;
 use crate::subscription::ConnectionGuard;
 
-/// Whether nothing is to be done with a frame but to [finish its sample](finish_sample) and to write its bytes.
+/// Whether a frame needs no more than to [finish its sample](finish_sample) and to write its bytes.
 #[cfg(feature = "serve")]
 #[allow(dead_code, reason = "for the server, which loom leaves out")]
 pub(crate) fn is_plain(frame: &Frame) -> bool {

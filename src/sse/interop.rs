@@ -1,4 +1,4 @@
-//! For those who want axum's own `Sse`.
+//! Subscriptions as axum's own `Sse`.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -41,7 +41,7 @@ impl From<KeepAlive> for sse::KeepAlive {
         let event = match keep_alive.form {
             Some(Form::Comment) => sse::Event::default().comment(""),
             Some(Form::HeartbeatEvent) => sse::Event::from(&super::keep_alive::heartbeat_frame()),
-            // axum knows no "off".
+            // axum's keep-alive cannot be off.
             None => return sse::KeepAlive::new().interval(LONGEST),
         };
         sse::KeepAlive::new()
@@ -54,8 +54,8 @@ impl Subscription {
     /// The events as axum's own, for [`axum::response::Sse`].
     ///
     /// Costs a copy of each event for each stream, which the [`Subscription`] as a response does not. Lost events are
-    /// told as there, and a stream that has nothing to send yet begins with an empty comment, as there. What
-    /// [`SseBody`](super::SseBody) says about reconnecting is not sent: no cursor, and no `retry` at the end. axum's events
+    /// reported as there, and a stream that has nothing to send yet begins with an empty comment, as there. What
+    /// [`SseBody`](super::SseBody) sends for reconnecting is left out: no cursor, and no `retry` at the end. axum's events
     /// cannot say that their data is empty: such an event arrives without data, and clients ignore it.
     ///
     /// # Cancel safety

@@ -33,7 +33,7 @@ pub fn standard_keep_alive() -> KeepAlive {
     KeepAlive::heartbeat_event()
 }
 
-/// An empty comment. Without an empty line behind it, which some clients take for an event.
+/// An empty comment. No empty line follows it: some clients take that for an event.
 pub(super) const COMMENT: &[u8] = b":\n";
 
 /// What a stream sends when it has been silent for a while, always between whole events.
@@ -42,8 +42,8 @@ pub(super) const COMMENT: &[u8] = b":\n";
 ///
 /// # Ids
 ///
-/// With a [history](crate::History), a keep-alive carries an id when the stream's place has moved on since its client last
-/// got one. Each place is sent once. The place moves without an event for the client in two cases: several
+/// With a [history](crate::History), a keep-alive carries an id when the stream's position has moved on since its client last
+/// got one. Each position is sent once. The position moves without an event for the client in two cases: several
 /// [nodes](crate::backplane) share a log, which also has the events of other users; or a [view](super::View) hides events. A
 /// client that kept its old id would get a [gap](crate::GapReason::Evicted) when it reconnects after the log has dropped that
 /// part, although it has missed nothing.
@@ -120,7 +120,7 @@ impl KeepAlive {
     /// those of AG-UI and A2A; and at most [`AGENT_HEARTBEAT_INTERVAL`] for streams whose policy is
     /// [`LagPolicy::End`](crate::LagPolicy::End). Choose less than the shortest time-out of clients and proxies. A keep-alive
     /// is a wake-up of the task, a write and a packet for each silent stream: 10,000 silent streams cost 670 of them a
-    /// second at 15 seconds, 2,500 at 4. A stream on which events come more often costs nothing more.
+    /// second at 15 seconds, 2,500 at 4. A stream that gets events more often costs nothing more.
     #[must_use]
     pub fn interval(mut self, interval: Duration) -> Self {
         self.interval = Some(interval.clamp(Duration::from_millis(1), LONGEST));

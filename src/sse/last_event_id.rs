@@ -1,4 +1,4 @@
-//! The id that a client comes back with, out of its request.
+//! Reads the id that a client resumes from out of its request.
 
 use std::convert::Infallible;
 
@@ -12,9 +12,8 @@ const HEADER: &str = "last-event-id";
 
 /// Never refuses a request. Takes the header `Last-Event-ID`; without it the parameter of that name in the query, for
 /// clients that cannot set the header: `last_event_id`, `lastEventId`, `Last-Event-ID`, in any spelling that differs in
-/// case, `-` and `_`. An empty value counts as none, in the header and in the query. Of no id more than 128 bytes are looked
-/// at. If there are several that differ, or one that is no text, the client has seen something that nobody can name. It
-/// never waits.
+/// case, `-` and `_`. An empty value counts as none, in the header and in the query. At most 128 bytes of an id are read. If
+/// there are several that differ, or one that is not text, the client counts as having seen an unknown event. It never waits.
 ///
 /// ```
 /// use axum::extract::{Path, State};
@@ -60,12 +59,12 @@ fn of_query(query: &str) -> LastEventId {
     if values.any(|other| other != first) || first.len() > EventId::MAX_LEN {
         return LastEventId::unknown();
     }
-    // Ids of ours need no escapes. `-` and `~` are what clients escape nevertheless; with any other escape it is no id of ours.
+    // Our ids need no escapes. Some clients escape `-` and `~` nevertheless; with any other escape it is not one of our ids.
     let id = first.replace("%2D", "-").replace("%2d", "-");
     LastEventId::new(&id.replace("%7E", "~").replace("%7e", "~"))
 }
 
-/// Whether a query's parameter is the id, whichever way its words are joined.
+/// Whether a query's parameter is the id, however its words are joined.
 fn is_parameter(name: &str) -> bool {
     let letters = name.bytes().filter(|byte| !matches!(byte, b'-' | b'_'));
     let letters = letters.map(|byte| byte.to_ascii_lowercase());

@@ -1,7 +1,7 @@
 //! From frames to an HTTP response.
 //!
 //! [`SseBody`] is the body: an [`http_body::Body`] that hands out the shared bytes of each frame, without a copy, and
-//! writes a [`KeepAlive`] when there was nothing to send for a while. With the feature `axum`, `SseResponse` and
+//! writes a [`KeepAlive`] after a while with nothing to send. With the feature `axum`, `SseResponse` and
 //! [`Subscription`](crate::Subscription) are responses, and a subscription can feed axum's own `Sse` instead.
 
 mod body;

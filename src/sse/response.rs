@@ -27,12 +27,12 @@ const EVENT_STREAM: [(HeaderName, &str); 3] = [
 /// same with the default keep-alive.
 ///
 /// If the channel is [complete](crate::GenericBroadcaster::complete) and the client has all of it, the response is 204 without a
-/// body, at which an `EventSource` reconnects no more. With a [`view`](Self::view), which may have something to say nevertheless,
-/// it is a stream in any case.
+/// body, at which an `EventSource` reconnects no more. With a [`view`](Self::view), which may still show something, it is
+/// always a stream.
 ///
-/// Its extensions tell `tidings::serve::serve` when the stream is over, so that it does not wait for a client that does not
-/// read, and let it write the events of a user with many streams
-/// [to all of them at once](crate::serve#many-streams-of-one-user).
+/// Its extensions tell `tidings::serve::serve` when the stream is over, so that the server does not wait for a client that
+/// does not read, and let it write the events of a user with many streams [in one
+/// task](crate::serve#many-streams-of-one-user).
 ///
 /// ```
 /// use std::time::Duration;
@@ -52,7 +52,7 @@ const EVENT_STREAM: [(HeaderName, &str); 3] = [
 #[must_use]
 pub struct SseResponse {
     body: SseBody,
-    /// Nothing is to be sent, and nothing will come.
+    /// There is nothing to send, now or later.
     is_exhausted: bool,
     #[cfg(feature = "serve")]
     handle: crate::subscription::StreamHandle,
@@ -135,7 +135,7 @@ impl IntoResponse for Subscription {
     }
 }
 
-/// The statuses are in the table [there](BroadcastError).
+/// [`BroadcastError`] has a table of the statuses.
 impl IntoResponse for BroadcastError {
     fn into_response(self) -> Response {
         let status = match &self {
@@ -174,7 +174,7 @@ impl IntoResponse for RegisterError {
         };
         match form {
             RefusalForm::Status => {
-                // Clients that are refused together shall not come back together.
+                // Clients that are refused together must not come back together.
                 let after = [(RETRY_AFTER, fastrand::u64(5..=10))];
                 (status, after, self.to_string()).into_response()
             }

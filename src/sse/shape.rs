@@ -1,4 +1,4 @@
-//! What a stream leaves out or changes, and where it ends, said in closures.
+//! Closures that decide what a stream leaves out or changes, and where it ends.
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ type Test = Box<dyn FnMut(&Frame) -> bool + Send + Sync>;
 pub(super) struct Shape {
     map: Option<Map>,
     is_last: Option<Test>,
-    /// The place of the last event, if the client did not get that.
+    /// The position of the last event, if the client did not get it.
     left_out: Option<Position>,
 }
 
 impl Shape {
-    /// What the client gets in place of this event, if anything, and whether the stream ends behind it.
+    /// What the client gets in place of this event, if anything, and whether the stream ends after it.
     pub(super) fn apply(&mut self, frame: &Arc<Frame>) -> (Option<Arc<Frame>>, bool) {
         let is_last = self.is_last.as_mut().is_some_and(|is_last| is_last(frame));
         let shown = match &mut self.map {
@@ -35,12 +35,13 @@ impl Shape {
         (shown, is_last)
     }
 
-    /// The client is told of a gap, with the id behind it, if there is one.
+    /// Notes that the client gets a gap, whose id, if it has one, is after every event left out.
     pub(super) fn pass(&mut self, gap: &Gap) {
         self.left_out = self.left_out.filter(|_| gap.position.is_none());
     }
 
-    /// The id of the last event of a stream that is complete, if the client did not get that: so that it does not come back for it.
+    /// The id of the last event of a complete stream, if the client did not get that event: so that it does not come back for
+    /// it.
     pub(super) fn left_out(&self, cursor: Cursor, ended: &Subscription) -> Option<EventId> {
         let is_complete = ended.end_reason() == Some(EndReason::Completed);
         let left_out = self
@@ -61,15 +62,16 @@ impl SseBody {
     /// event that it replaces, unless it brings its own. A second call replaces the closure of the first. A [`view`](Self::view)
     /// sees what this lets pass.
     ///
-    /// Gaps, keep-alives and what stands at the end stay as they are. For a part of the events, and for small changes; what
-    /// needs a beginning or an end of its own is a [`View`](super::View).
+    /// Gaps, keep-alives and the end stay as they are. For a part of the events, and for small changes; a stream that needs a
+    /// beginning or an end of its own takes a [`View`](super::View).
     ///
     /// An event that is left out has no effect on the id that the client has. When the client comes back, the closure of the new
     /// stream is called for such events again. Keep-alives carry [newer ids](crate::KeepAlive#ids), and so does
     /// [the end](SseBody#the-end) of a stream that is complete, unless the [cursor](Self::cursor) is off: then a client whose last
     /// event was left out reconnects for ever.
     ///
-    /// Called for each event and stream, where the stream is polled: it must not block. An event that passes is not copied.
+    /// Called for each event of each stream, while the stream is polled: it must not block. An event that passes is not
+    /// copied.
     ///
     /// ```
     /// use tidings::sse::SseBody;
@@ -90,9 +92,9 @@ impl SseBody {
         self
     }
 
-    /// Ends the stream behind the first event for which this is `true`: behind the last event of a run, for example. It is asked
-    /// about each event as it was broadcast, those included that [`filter_map`](Self::filter_map) leaves out. The connection
-    /// then has ended as [`Completed`](crate::EndReason::Completed).
+    /// Ends the stream after the first event for which this is `true`: for example the last event of a run. It is called for
+    /// each event as it was broadcast, also for those that [`filter_map`](Self::filter_map) leaves out. The connection then
+    /// has ended as [`Completed`](crate::EndReason::Completed).
     ///
     /// A browser's `EventSource` reconnects after a clean end. Let the page close it at that event, or answer its next request
     /// with 204, on which it stays closed.

@@ -1,4 +1,4 @@
-//! When a stream has been silent for so long that a keep-alive is due.
+//! Finds when a stream has been silent for so long that a keep-alive is due.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep};
 use super::KeepAlive;
 use super::keep_alive::Form;
 
-/// Watches for silence that has lasted as long as it may.
+/// Measures how long nothing was sent.
 ///
 /// An event does not touch the timer, it only notes the time. When the timer fires too early for what was noted, it is
 /// set again for the rest: a timer operation per interval instead of one per event.
@@ -26,9 +26,9 @@ pub(super) struct Silence {
 #[derive(Debug)]
 struct Timer {
     sleep: Pin<Box<Sleep>>,
-    /// What it is set to, at hand.
+    /// What `sleep` is set to; cheaper to read here.
     deadline: Instant,
-    /// Whom it wakes.
+    /// The task that it wakes.
     waker: Option<Waker>,
 }
 
@@ -41,14 +41,14 @@ impl Timer {
         }
     }
 
-    /// Whether its time has come. Before that it is not touched while it knows whom to wake: a timer keeps that, and never
-    /// wakes early.
+    /// Whether the deadline has passed. Before it, the timer is polled only if it would wake another task: a timer keeps its
+    /// waker, and never wakes early.
     fn poll(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let is_set = |waker: &Waker| waker.will_wake(cx.waker());
         if now < self.deadline && self.waker.as_ref().is_some_and(is_set) {
             return Poll::Pending;
         }
-        // Without that, "not yet" may mean that the task has used up its turn, and nobody has been noted.
+        // Otherwise `Pending` may mean that the task has no coop budget left, and no waker was registered.
         let polled = pin!(unconstrained(self.sleep.as_mut())).poll(cx);
         self.waker = polled.is_pending().then(|| cx.waker().clone());
         polled
@@ -71,7 +71,7 @@ impl Silence {
         })
     }
 
-    /// Something was sent.
+    /// Notes that something was sent.
     pub(super) fn broken(&mut self, now: Instant) {
         self.since = self.since.max(Some(now));
     }

@@ -43,7 +43,7 @@ pub trait View: Send + Sync + 'static {
         let _ = chunks;
     }
 
-    /// Shows an event, or does not. `Break` ends the stream behind what was shown.
+    /// Shows an event, or leaves it out. `Break` ends the stream after what was shown.
     fn show(&mut self, frame: &Frame, chunks: &mut Chunks) -> ControlFlow<()>;
 
     /// Shows that events are missing; by default as the event `gap`.
@@ -57,7 +57,7 @@ pub trait View: Send + Sync + 'static {
         let _ = chunks;
     }
 
-    /// How long the clients may see nothing, where the [`KeepAlive`](crate::KeepAlive) names no interval; by default
+    /// How long the client may get nothing, if the [`KeepAlive`](crate::KeepAlive) names no interval; by default
     /// [`HEARTBEAT_INTERVAL`].
     fn keep_alive_interval(&self) -> Duration {
         HEARTBEAT_INTERVAL
