@@ -208,6 +208,7 @@ mod sync;
 mod time;
 mod trace;
 
+#[doc(inline)]
 pub use self::metrics::{BackplaneStats, Stats};
 #[cfg(not(all(test, loom)))]
 pub use broadcaster::{
@@ -231,6 +232,7 @@ pub use router::{
     Routed,
 };
 #[cfg(not(all(test, loom)))]
+#[doc(inline)]
 pub use sse::{
     AGENT_HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL, HEARTBEAT_JSON, KeepAlive, SseBody,
     standard_keep_alive,

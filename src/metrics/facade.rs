@@ -1,4 +1,4 @@
-//! The figures, told to the recorder that the process has installed for the crate [`metrics`](::metrics).
+//! Exports the counts to the recorder that the process has installed for the crate [`metrics`](::metrics).
 //!
 //! A report copies totals that are counted anyway. Handles are looked up each time: a recorder may be installed after the
 //! broadcaster was built, and once a second it costs nothing that could be measured.
@@ -12,8 +12,8 @@ pub(super) const LABEL: &str = "broadcaster";
 pub(super) const FANOUT: &str = "tidings_fanout_streams";
 pub(super) const PUBLISH_TO_WRITE: &str = "tidings_publish_to_write_seconds";
 
-/// Tells the recorder what the metrics mean, which exporters show as the help text of each. Call it once, after the recorder
-/// has been installed.
+/// Describes the metrics to the recorder; exporters show the descriptions as help texts. Call it once, after the
+/// recorder has been installed.
 pub fn describe() {
     use ::metrics::{describe_counter, describe_gauge, describe_histogram};
 

@@ -1,10 +1,10 @@
-//! What can be watched: [`Stats`], and with the feature `metrics` the same for Prometheus and others.
+//! Counts of what a broadcaster does: [`Stats`], and with the feature `metrics` the same for Prometheus and others.
 //!
-//! A broadcaster counts in counters of its own, relaxed and spread over cache lines, whether or not anybody asks:
-//! [`stats`](crate::GenericBroadcaster::stats) reads them. With the feature `metrics` they are copied to the recorder that
-//! the process has installed for the crate [`metrics`](https://docs.rs/metrics):
-//! [when asked](crate::GenericBroadcaster#method.report_metrics), before each scrape for example, or
-//! [at an interval](crate::Builder#method.report_metrics_every). So a broadcast pays nothing for it, but for the samples below.
+//! A broadcaster counts in its own counters, relaxed and spread over cache lines, whether or not anybody reads them:
+//! [`stats`](crate::GenericBroadcaster::stats) reads them. With the feature `metrics` they are copied to the recorder
+//! that the process has installed for the crate [`metrics`](https://docs.rs/metrics): [when
+//! asked](crate::GenericBroadcaster#method.report_metrics), for example before each scrape, or [at an
+//! interval](crate::Builder#method.report_metrics_every). A broadcast therefore pays only for the samples below.
 //!
 //! | name | kind | labels besides `broadcaster` | what it is |
 //! |---|---|---|---|
@@ -41,22 +41,23 @@
 //! | `tidings_publish_to_write_seconds` | histogram, sampled | | from the broadcast to when a stream takes the event to write it |
 //! | `tidings_stalls_total` | counter | `what`: `socket`, `stream`; `reason`: `stalled`, `grace_period`; no `broadcaster` | `serve::Stalls`, of the whole process (feature `serve`), whenever one is added |
 //!
-//! The label `broadcaster` is the [name](crate::Builder::name) that the broadcaster was given. No label has a user's id in it.
+//! The label `broadcaster` is the broadcaster's [name](crate::Builder::name). No label contains a user's id.
 //!
 //! # Samples
 //!
-//! One in 64 broadcasts that have somebody to reach, at random, goes into the histograms, and the first of each thread; the
-//! others pay for a counter of their thread. Each stream that such an event goes to gives one time to `tidings_publish_to_write_seconds`, so that users
-//! with many streams weigh more there. The time ends when the body of the response hands the bytes to the server, which asks
-//! for them when the client has taken those before: a slow client shows, the time on the wire does not. Events that a
-//! client gets because it comes back are left out.
+//! Of the broadcasts that reach a stream, a random one in 64 goes into the histograms, and the first of each thread;
+//! the others only count up in their thread. Each stream that gets a sampled event adds one time to
+//! `tidings_publish_to_write_seconds`, so users with many streams weigh more there. The time ends when the body of the
+//! response hands the bytes to the server, which asks for them when the client has taken the previous ones: the figure
+//! includes waiting for a slow client, but not the time on the wire. Events replayed to a client that reconnects are
+//! left out.
 //!
-//! What the buckets or quantiles are is up to the recorder. `metrics-exporter-prometheus` keeps every value until the next
-//! scrape, or `run_upkeep`.
+//! The recorder decides on buckets or quantiles. `metrics-exporter-prometheus` keeps every value until the next scrape,
+//! or `run_upkeep`.
 //!
 //! # Traces
 //!
-//! An event can carry the W3C `traceparent` of whoever published it: [`TraceParent`](crate::TraceParent).
+//! An event can carry the W3C `traceparent` of its publisher: [`TraceParent`](crate::TraceParent).
 
 mod counters;
 #[cfg(feature = "metrics")]

@@ -14,16 +14,17 @@ use crate::end::EndReason;
 pub struct Stats {
     /// Users that have a connection now, without those that count as away.
     pub users: usize,
-    /// Users that have none, and whose history is kept; and each [`Hold`](crate::Hold), whether or not there is a connection.
+    /// Users that have no connection, and whose history is kept; and each [`Hold`](crate::Hold), whether or not there
+    /// is a connection.
     pub away: usize,
-    /// Bytes that are kept for those.
+    /// Bytes of the histories of users who are away.
     pub away_bytes: usize,
     /// Bytes that are kept in all [histories](crate::History) and [under keys](crate::Builder::coalesce_keys), those of users
     /// who are away among them. Counted as there: each frame with its bytes and 192 more, each key with its bytes and 256.
     pub history_bytes: usize,
     /// Connections that are open now.
     pub connections: usize,
-    /// Connections that were let in.
+    /// Connections that were accepted.
     pub registered: u64,
     /// Connections that were refused.
     pub refused: u64,
@@ -31,11 +32,10 @@ pub struct Stats {
     pub refusals: Refusals,
     /// Connections that have left, by reason. Together with those that are open now, these are the `registered`.
     pub ended: Ends,
-    /// Calls to broadcast, whether or not the user was there. One for [many users](crate::GenericBroadcaster::broadcast_many)
-    /// counts once, here and in the two that follow.
+    /// Calls to broadcast, whether or not the user was connected. One for [many
+    /// users](crate::GenericBroadcaster::broadcast_many) counts once, here and in the two that follow.
     pub broadcasts: u64,
-    /// Broadcasts that were encoded. For an event that nobody is there for, and that goes into no history and to no other
-    /// node, nothing is.
+    /// Broadcasts that were encoded. An event that goes to no stream, no history and no other node is not encoded.
     pub encoded: u64,
     /// Bytes of these, each broadcast counted once, however many streams it went to.
     pub encoded_bytes: u64,
@@ -50,15 +50,16 @@ pub struct Stats {
     pub healed: u64,
     /// Events that streams read from the history because their clients had been away.
     pub replayed: u64,
-    /// Events that the history had dropped when streams wanted to replay them, and that their clients were told of.
+    /// Events that the history had dropped when streams wanted to replay them, and that were reported to the clients as
+    /// gaps.
     pub evicted: u64,
     /// Gaps in streams, by reason.
     pub gaps: Gaps,
-    /// What goes on between nodes, if there is a [backplane](crate::Builder::backplane).
+    /// Counts of events between nodes, if there is a [backplane](crate::Builder::backplane).
     pub backplane: Option<BackplaneStats>,
 }
 
-/// What goes on between this node and others. Counts are since the broadcaster was built.
+/// Counts of what this node exchanges with others, since the broadcaster was built.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct BackplaneStats {
@@ -75,10 +76,11 @@ pub struct BackplaneStats {
     pub unheard: usize,
     /// Messages that the engine has accepted.
     pub published: u64,
-    /// Events that were broadcast here and not published, because the queue was full, or they were too large, or it was too
+    /// Events that were broadcast here and not published, because the queue was full, they were too large, it was too
     /// late, or the engine refused them.
     pub refused: u64,
-    /// Messages of which nobody knows whether the engine has accepted them; other nodes are told that they may be missing.
+    /// Messages of which it is unknown whether the engine has accepted them; other nodes learn that they may be
+    /// missing.
     pub unconfirmed: u64,
     /// Messages that came from the engine and were sent by nodes like this one.
     pub received: u64,

@@ -78,7 +78,7 @@ impl<T: Serialize + Send + Sync> Other for T {
 }
 
 impl A2aEvent {
-    /// Builds an event of 1.0.
+    /// Builds an A2A 1.0 event.
     pub fn new(response: impl Into<StreamResponse>) -> Self {
         Self(Body::Response(Box::new(response.into())))
     }
@@ -99,7 +99,7 @@ impl A2aEvent {
         }))
     }
 
-    /// Takes a body of 0.3 as it is. Its `kind` is the event's name: `task`, `message`, `status-update` or
+    /// Takes a body of A2A 0.3 as it is. Its `kind` is the event's name: `task`, `message`, `status-update` or
     /// `artifact-update`.
     ///
     /// # Errors
@@ -115,7 +115,7 @@ impl A2aEvent {
         }
     }
 
-    /// Takes any body, under any name. Nothing is known of it: it belongs to no task, and is never terminal.
+    /// Takes any body, under any name. Such an event belongs to no task, and is never terminal.
     ///
     /// It is serialised when it is broadcast to somebody, once.
     pub fn other(name: impl Into<Arc<str>>, body: impl Serialize + Send + Sync + 'static) -> Self {
@@ -150,7 +150,7 @@ impl A2aEvent {
         }
     }
 
-    /// The task, if it is one itself.
+    /// The task, if the event is one.
     #[must_use]
     pub fn task(&self) -> Option<&Task> {
         match self.response() {
@@ -190,8 +190,8 @@ impl A2aEvent {
         }
     }
 
-    /// Whether it is the last of its stream: its task has come to a state that it never leaves, or it is a message that
-    /// answers without a task. In 0.3 also a status that says it is `final`.
+    /// Whether it is the last of its stream: its task has reached a final state, or it is a message that answers
+    /// without a task. In 0.3 also a status that says it is `final`.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
         match &self.0 {
@@ -324,15 +324,15 @@ impl<'de> Deserialize<'de> for A2aEvent {
     }
 }
 
-/// A body that is no A2A event.
+/// A body is not an A2A event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidA2a {
-    /// It has no `kind` that is a string, and so is none of 0.3.
+    /// It has no string `kind`, so it is not an event of 0.3.
     NoKind,
     /// Its `kind` is not one of 0.3.
     Kind,
-    /// It does not have exactly one of the members that 1.0 requires one of.
+    /// It does not have exactly one of the members of which 1.0 requires one.
     Members,
 }
 
