@@ -267,7 +267,7 @@ async fn what_is_not_there_gets_a_clear_answer() {
             "disconnect",
             json!({ "broadcaster": "chat" }),
             400,
-            "The body is not what it has to be: missing field `user`",
+            "The body is invalid: missing field `user`",
         ),
     ] {
         let (found, answer) = act(&app, action, body).await;

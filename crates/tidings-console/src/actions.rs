@@ -21,7 +21,7 @@ struct Disconnect {
     connection: Option<String>,
 }
 
-/// Ends a connection, or all of a user, and says how many that were.
+/// Ends a connection, or all of a user, and returns how many there were.
 pub(super) async fn disconnect(
     State(shared): State<Shared>,
     caller: Caller,
@@ -62,7 +62,7 @@ struct Send {
     text: String,
 }
 
-/// Sends a test event, and says how many streams it reached.
+/// Sends a test event, and returns how many streams it reached.
 pub(super) async fn send(
     State(shared): State<Shared>,
     caller: Caller,
@@ -74,10 +74,10 @@ pub(super) async fn send(
     let Some(sent) = source.send(&request.user, &request.text) else {
         return Err(Refusal::new(
             StatusCode::NOT_FOUND,
-            "The service has said of no event of this broadcaster how it is made of text.",
+            "This broadcaster takes no test events: see Console::broadcaster_with.",
         ));
     };
-    // Also where it failed: the streams of this node may have it.
+    // Logged after a failure as well: the streams of this node may have it.
     tracing::info!(
         broadcaster = request.broadcaster,
         user = request.user,
@@ -114,7 +114,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| {
         Refusal::new(
             StatusCode::BAD_REQUEST,
-            format!("The body is not what it has to be: {error}."),
+            format!("The body is invalid: {error}."),
         )
     })
 }

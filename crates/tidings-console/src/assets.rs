@@ -15,8 +15,8 @@ pub(super) async fn page() -> Response {
     typed("text/html; charset=utf-8", PAGE)
 }
 
-/// Leads to the page. It is not here, because it names its parts relative to itself, so that it works wherever it is nested
-/// and whatever a proxy does to the path: at an address that may have a slash at its end or not, it would not find them.
+/// Redirects to the page. The page names its parts relative to itself, so that it works wherever it is nested and whatever a
+/// proxy does to the path: at this address, which may or may not end with a slash, it would not find them.
 pub(super) async fn entrance(OriginalUri(uri): OriginalUri) -> Response {
     // Relative, for the same reason: `./console/page` from `/ops/console`, and `./page` from `/ops/console/`. With the dot
     // in front, because what is before a colon would be taken for a scheme.

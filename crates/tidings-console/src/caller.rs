@@ -1,4 +1,4 @@
-//! Who does something, for the log.
+//! The sender of a request, for the log.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

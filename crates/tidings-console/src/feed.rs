@@ -1,4 +1,4 @@
-//! The figures, live: a broadcaster of the console's own, and the task that feeds it while somebody watches.
+//! The figures, live: a broadcaster of the console's own, and the task that feeds it while a page is open.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,22 +17,23 @@ use tidings::{LagPolicy, Subscription};
 /// All pages are connections of this user.
 const PAGES: &str = "pages";
 
-/// More pages than this are refused: nobody has so many operators.
+/// More pages than this are refused: no service has so many operators.
 const MOST_PAGES: usize = 64;
 
 /// What the pages get.
 pub(super) struct Feed {
     live: GenericBroadcaster<JsonEvent<Snapshot>>,
-    /// Whether the task runs. It is taken after a page is in, and by the task to look whether one is.
+    /// Whether the task runs. Locked by `open` after it has registered a page, and by the task to check whether there is a
+    /// page.
     running: Mutex<bool>,
 }
 
 #[derive(Serialize)]
 pub(super) struct Snapshot {
-    /// Since the task was started, by a clock that nobody sets: what rates are made of.
+    /// Since the task was started, by a monotonic clock: the base of rates.
     at_ms: u64,
     interval_ms: u64,
-    /// Whether the page may do more than show.
+    /// Whether the page may act.
     acts: bool,
     broadcasters: Vec<Figures>,
 }
@@ -60,10 +61,10 @@ impl Default for Feed {
 }
 
 impl Feed {
-    /// Opens a page's stream, and sees to it that it is fed.
+    /// Opens a page's stream, and starts the task if it does not run.
     ///
-    /// The page is in before the lock is taken. Either the task is yet to look whether anybody is there, and finds the page;
-    /// or it has found nobody and said that it ends, and another one is started here.
+    /// The page is registered before the lock is taken. Either the task checks after that, and finds the page; or it has
+    /// found none and counts as ended, and another task is started here.
     pub(super) fn open(self: &Arc<Self>, shared: &Shared) -> Result<Subscription, RegisterError> {
         let page = self.live.register(PAGES)?;
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,7 +93,7 @@ impl Feed {
             };
             let event = JsonEvent::new(snapshot).event("snapshot").key("snapshot");
             if let Err(error) = self.live.broadcast(PAGES, &event) {
-                tracing::warn!(error = error.to_string(), "no snapshot");
+                tracing::warn!(error = error.to_string(), "no snapshot was sent");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What keeps other sites out that an operator's browser visits. It is no login.
+//! Keeps out other sites that an operator's browser visits. It is not a login.
 //!
 //! 1. A request names a host that the console answers to. When an attacker's name resolves to this machine (DNS rebinding), a
 //!    browser takes the attacker's page and the console for one site; but its requests still name the attacker's host.
@@ -18,7 +18,8 @@ use axum::response::{IntoResponse, Response};
 
 use super::routes::{Refusal, Shared};
 
-/// A script can set it on requests to its own site only: browsers ask first (CORS) whether another one may, and get no yes.
+/// A script can set it only on requests to its own site: for another site the browser asks first (CORS), and gets no
+/// permission.
 const ACTION: HeaderName = HeaderName::from_static("x-tidings-console");
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -27,7 +28,7 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Refuses what other sites ask for, and says with each answer what a browser may do with it.
+/// Refuses requests of other sites, and says with each response what a browser may do with it.
 pub(super) async fn guard(State(shared): State<Shared>, request: Request, next: Next) -> Response {
     let checked = check_host(&shared.hosts, request.uri(), request.headers())
         .and_then(|()| check(request.method(), request.uri(), request.headers()));
@@ -78,7 +79,7 @@ fn check_host(known: &[String], uri: &Uri, headers: &HeaderMap) -> Result<(), Re
 /// The name or address alone, in one of its spellings.
 pub(super) fn host_of(authority: &str) -> Option<String> {
     let authority: Authority = authority.parse().ok()?;
-    // A user's name and password have no place there.
+    // A user name and password do not belong there.
     if authority.as_str().contains('@') {
         return None;
     }
@@ -96,8 +97,8 @@ fn is_loopback(host: &str) -> bool {
 
 fn check(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
     let is_page = method == Method::GET && matches!(uri.path(), "" | "/" | "/page");
-    // A link to the page may stand anywhere. Everything else is the page's own business, streams included: opening one
-    // takes a place under the caps, whether or not its events can be read.
+    // Any site may link to the page. Everything else is for the page alone, streams included: opening one takes a place under
+    // the caps, whether or not its events can be read.
     if !is_page && is_of_another_site(uri, headers) {
         return Err(Refusal::new(
             StatusCode::FORBIDDEN,
@@ -114,8 +115,8 @@ fn check(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal>
     Ok(())
 }
 
-/// Whether the browser says so. `Sec-Fetch-Site` is the browser's own comparison, which no proxy disturbs; `Origin` is
-/// compared here, with the host that was asked for, where there is no such word. Programs send neither.
+/// Whether the browser says that another site sent the request. `Sec-Fetch-Site` is the browser's own comparison, which no
+/// proxy disturbs; without it, `Origin` is compared here with the host of the request. Programs send neither.
 fn is_of_another_site(uri: &Uri, headers: &HeaderMap) -> bool {
     if let Some(site) = headers.get(SEC_FETCH_SITE) {
         return !matches!(site.as_bytes(), b"same-origin" | b"none");
@@ -131,6 +132,6 @@ fn is_of_another_site(uri: &Uri, headers: &HeaderMap) -> bool {
         let (_, host) = origin.split_once("://")?;
         Some(host.as_bytes())
     });
-    // `null`, the origin of what has none, is another one.
+    // `null`, which stands for no origin, is another site.
     of_origin.is_none() || of_origin != host
 }

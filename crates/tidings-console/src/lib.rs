@@ -7,9 +7,9 @@
 //!
 //! # Guard it
 //!
-//! **It must never be public, and it has no login of its own.** Whoever reaches it sees the ids of all users, reads any
-//! user's events, disconnects anybody and sends events in the service's name. Let only operators through, with a layer
-//! around the router, and rather on a listener of its own than on the public one. A middleware that asks for a bearer token:
+//! **It must never be public, and it has no login of its own.** A client that reaches it sees the ids of all users, can read
+//! any user's events, disconnect any user and send events in the service's name. Let only operators through, with a layer
+//! around the router, and preferably on a listener of its own. A middleware that asks for a bearer token:
 //!
 //! ```
 //! use axum::Router;
@@ -48,36 +48,36 @@
 //! # });
 //! ```
 //!
-//! A browser sends a bearer token only if something gives it one: put the proxy that operators come through in front, which
-//! adds it for those who are logged in. A cookie of the service's own login (`SameSite=Strict`), `Basic` credentials or
-//! client certificates do as well; the page asks for nothing but that its requests pass.
+//! A browser does not add a bearer token by itself: put a proxy in front that adds it for operators who are logged in. A
+//! cookie of the service's own login (`SameSite=Strict`), `Basic` credentials or client certificates do as well; the page
+//! asks for nothing but that its requests pass.
 //!
-//! What the router does by itself is against other sites that an operator's browser visits, which is no login:
+//! The router itself only guards against other sites that an operator's browser visits, which is not a login:
 //!
 //! - It answers under the names and addresses of loopback, and under those that [`Console::hosts`] names, to no other `Host`.
 //!   Without that, any site could point its own name at an operator's machine, and its pages would be taken for the console's
 //!   (DNS rebinding).
 //! - An action needs the header `x-tidings-console`, which no other site can set.
 //! - A request that the browser says another site has made (`Sec-Fetch-Site`, `Origin`) is refused. A proxy that changes
-//!   `Host` has to keep the port, or to pass `Sec-Fetch-Site`, which browsers send on HTTPS and to localhost, and which is
-//!   believed before `Origin`. Over plain HTTP on another name, a page of another site can open streams that it cannot read:
+//!   `Host` has to keep the port, or to pass `Sec-Fetch-Site`, which browsers send on HTTPS and to localhost, and which has
+//!   precedence over `Origin`. Over plain HTTP on another name, a page of another site can open streams that it cannot read:
 //!   they take places of the console, and none of a user.
 //! - The page cannot be framed, and runs no script but its own (`Content-Security-Policy`).
 //!
-//! Operators who need not act get a console that is [read-only](Console::read_only).
+//! For operators who need not act there is a [read-only](Console::read_only) console.
 //!
 //! # What is logged
 //!
 //! Each test event, each stream that is watched and each disconnection is a `tracing` event at `INFO`, with the broadcaster, the
-//! user, the address and `Host` of the request, and who the service says that it [is](Console::operator).
+//! user, the address and `Host` of the request, and the [operator](Console::operator) as the service names it.
 //!
 //! # What it costs
 //!
-//! Nothing while nobody looks. While a page is open, one task reads the counters once a [second](Console::interval) and
-//! broadcasts them, through a broadcaster of the console's own; it ends with the last page. The list of users is a walk over
-//! all of them, on a thread for blocking work, each time that a page asks: with each
-//! third of the figures, and never more than one at a time for each page. Of 100,000 users it takes 0.2 seconds in a debug
-//! build, on two cores of 64-bit Linux. What is sent of it is [capped](Console::rows), and the page says so.
+//! Nothing while no page is open. While one is, one task reads the counters once a [second](Console::interval) and broadcasts
+//! them, through a broadcaster of the console's own; it ends with the last page. The list of users is a walk over all of
+//! them, on a thread for blocking work, each time that a page asks: with each third of the figures, and never more than one
+//! at a time for each page. Of 100,000 users it takes 0.2 seconds in a debug build, on two cores of 64-bit Linux. What is
+//! sent of it is [capped](Console::rows), and the page says so.
 //!
 //! Watching a user opens a connection of that user, whose id begins with `console-`. It counts in the figures and under
 //! [`total_connections`](tidings::Builder::total_connections). The user's own cap

@@ -23,7 +23,7 @@ use super::watch::Seen;
 use super::{actions, assets, guard, users};
 use tidings::sse::SseResponse;
 
-/// Streams that are watched at a time, of all users together: the users' caps do not count them.
+/// The most streams watched at a time, of all users together: the users' caps do not count them.
 pub(super) const MOST_WATCHES: usize = 16;
 
 /// More than an operator types.
@@ -93,7 +93,7 @@ async fn list(
         search,
     }) = query?;
     let source = shared.source(&broadcaster)?.clone();
-    // A walk over all users, which others need not wait for.
+    // A walk over all users, which must not block the other requests of this thread.
     let listing =
         tokio::task::spawn_blocking(move || users::list(source.as_ref(), &search, shared.rows));
     match listing.await {
@@ -139,7 +139,7 @@ async fn watch(
         .retry(Duration::from_secs(2)))
 }
 
-/// What is answered where something cannot be done: a sentence for the operator.
+/// An error response: a sentence for the operator.
 pub(super) struct Refusal(StatusCode, Cow<'static, str>);
 
 impl Refusal {

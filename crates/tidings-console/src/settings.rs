@@ -1,4 +1,4 @@
-//! What a service says of its console.
+//! The settings of a console.
 
 use std::fmt;
 use std::sync::Arc;
@@ -68,8 +68,8 @@ impl Console {
         self
     }
 
-    /// The same with a form to send a test event to a user: `make` makes the event of what the operator has typed, any
-    /// text of up to 64 KiB. Its clients cannot tell it from an event of the service, except by what `make` puts in.
+    /// The same with a form to send a test event to a user: `make` makes the event from what the operator has typed, any text
+    /// of up to 64 KiB. Its clients cannot tell it from an event of the service, except by what `make` puts in.
     pub fn broadcaster_with<E: ToSse + 'static>(
         mut self,
         name: impl Into<String>,
@@ -147,7 +147,7 @@ impl Console {
 
     /// The routes, to be nested at any path or served alone. **Guard them**: see the [crate](crate).
     ///
-    /// The path that it is nested at leads to the page, which is at `page` below it. axum's `nest` does not know that path
+    /// The path that it is nested at leads to the page, which is at `page` below it. axum's `nest` does not match that path
     /// with a slash at its end; `nest_service` does.
     pub fn router<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
         routes::router(Served {
@@ -167,7 +167,7 @@ impl Console {
     ///
     /// # Cancel safety
     ///
-    /// The streams end with the first poll, also if this is given up on.
+    /// The streams end with the first poll, even if the future is then dropped.
     pub async fn shutdown(&self) {
         self.feed.shutdown().await;
     }

@@ -18,7 +18,7 @@ pub(super) trait Source: Send + Sync {
     fn unregister(&self, user: &str, connection: &ConnectionId) -> bool;
     fn watch(&self, user: &str) -> Result<Subscription, RegisterError>;
     fn sends(&self) -> bool;
-    /// `None` where the service has said of no event what it is made of.
+    /// `None` if the service has not said how to make an event from text.
     fn send(&self, user: &str, text: &str) -> Option<Result<usize, BroadcastError>>;
 }
 
@@ -92,7 +92,7 @@ impl<E: ?Sized + 'static> Source for Shown<E> {
 pub(super) struct Sources(Vec<(String, Arc<dyn Source>)>);
 
 impl Sources {
-    /// Two of the same name could not be told apart by whoever acts on one: the newer one takes the place.
+    /// An operator could not tell two of the same name apart: the newer one replaces the other.
     pub(super) fn put(&mut self, name: String, source: Arc<dyn Source>) {
         match self.0.iter_mut().find(|(other, _)| *other == name) {
             Some((_, place)) => *place = source,

@@ -10,7 +10,7 @@ use tidings::UserId;
 pub(super) struct Listing {
     /// Users that are connected.
     total: usize,
-    /// Those that the search has found.
+    /// Users that the search has found.
     found: usize,
     /// Whether some of what was found is left out.
     capped: bool,
@@ -33,8 +33,8 @@ struct Row {
     behind: u64,
 }
 
-/// The first users in the order of their ids whose id holds the text, in any case, up to so many connections. Costs a walk
-/// over all users.
+/// The first users, in the order of their ids, whose id contains the text, ignoring case; up to `rows` connections. Costs a
+/// walk over all users.
 pub(super) fn list(source: &dyn Source, search: &str, rows: usize) -> Listing {
     let mut users = source.users();
     let total = users.len();
@@ -43,7 +43,7 @@ pub(super) fn list(source: &dyn Source, search: &str, rows: usize) -> Listing {
         users.retain(|user| user.to_lowercase().contains(&search));
     }
     let found = users.len();
-    // Only those that are shown are put in order. A user has a connection, or is gone by now.
+    // Only users that are shown are sorted. Each has a connection, unless it has left by now.
     if found > rows {
         users.select_nth_unstable(rows - 1);
         users.truncate(rows);

@@ -9,10 +9,10 @@ use tidings::Frame;
 use tidings::Gap;
 use tidings::sse::{Chunks, View};
 
-/// How much of an event's data is passed on. The page is to look at, and the events may be large.
+/// How much of an event's data is passed on: enough to look at, since events may be large.
 const MOST_CHARS: usize = 4000;
 
-/// Each event in an event `seen`, so that one listener gets all of them whatever they are called. A gap stays what it is.
+/// Wraps each event in an event `seen`, so that one listener gets all of them whatever their names are. A gap stays as it is.
 pub(super) struct Seen {
     _place: OwnedSemaphorePermit,
 }
@@ -26,7 +26,7 @@ impl Seen {
 
 impl View for Seen {
     fn begin(&mut self, chunks: &mut Chunks) {
-        // The page says that it watches when the service does, not when a proxy has let it in.
+        // The page reports that it watches once the service has answered, not just a proxy.
         chunks.push("event: watching\ndata: {}\n\n");
     }
 

@@ -329,7 +329,7 @@ async function ask(url, body) {
     throw new Error("the service cannot be reached.");
   }
   const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(answer.error ?? `the answer is ${response.status}.`);
+  if (!response.ok) throw new Error(answer.error ?? `the service answered ${response.status}.`);
   return answer;
 }
 
@@ -341,14 +341,14 @@ function tell(text) {
   quiet = setTimeout(() => { $("result").textContent = ""; }, 10000);
 }
 
-// What the open dialog does when it is agreed to.
+// What the open dialog does when the operator agrees.
 let agreed = null;
 
 function disconnect(user, connection) {
   const broadcaster = chosen();
   $("confirm-text").textContent = connection === null
-    ? `All connections of ${user} at “${broadcaster}” end at once. The clients may come back by themselves.`
-    : `Connection ${connection} of ${user} at “${broadcaster}” ends at once. The client may come back by itself.`;
+    ? `All connections of ${user} at “${broadcaster}” end immediately. The clients may reconnect by themselves.`
+    : `Connection ${connection} of ${user} at “${broadcaster}” ends immediately. The client may reconnect by itself.`;
   agreed = async () => {
     try {
       const body = connection === null ? { broadcaster, user } : { broadcaster, user, connection };
@@ -389,7 +389,7 @@ $("send-form").addEventListener("submit", async (event) => {
     tell(`Sent to ${user}: ${count(reached, "stream")} reached.`);
     $("send-text").value = "";
   } catch (error) {
-    tell(`Nothing done: ${error.message}`);
+    tell(`Test event: ${error.message}`);
   }
 });
 
@@ -422,7 +422,7 @@ function watch(user) {
   });
   source.addEventListener("error", () => {
     if (source.readyState === EventSource.CLOSED) {
-      setText($("watch-state"), "Refused: the console may watch as many streams as it can, or the service may be full.");
+      setText($("watch-state"), "Refused: the console watches no more streams, or the service is full.");
       return;
     }
     lost = true;
