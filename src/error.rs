@@ -32,7 +32,7 @@ type Source = Box<dyn Error + Send + Sync>;
 
 /// An error and what caused it, for a field of a line of the log.
 ///
-/// As a string, which a subscriber writes escaped. It writes an error's own text as it is, and that may be of anybody.
+/// As a string, which a log subscriber escapes. It writes an error's own text as it is, which may contain a client's bytes.
 pub(crate) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -146,9 +146,8 @@ impl Error for EncodeError {
 /// The form of a refusal as a response: what [`RegisterError`] becomes when a handler returns it.
 ///
 /// A browser's own `EventSource` gives up for good on any status but 200. So it does on 429 and 503, with or without
-/// `Retry-After`, also when it was connected before: the page stays without events until somebody makes a new one. Where
-/// such clients are among yours, take [`ComeBack`](Self::ComeBack); all others are told more by a
-/// [`Status`](Self::Status).
+/// `Retry-After`, also when it was connected before: the page gets no events until it makes a new one. If you have such
+/// clients, take [`ComeBack`](Self::ComeBack); all others learn more from a [`Status`](Self::Status).
 ///
 /// Chosen for a broadcaster by [`Builder::when_full`](crate::Builder::when_full) and
 /// [`Builder::when_shutting_down`](crate::Builder::when_shutting_down), for one response by
@@ -260,7 +259,7 @@ impl fmt::Display for RegisterError {
             Self::TotalFull { cap, .. } => {
                 write!(f, "the service has {cap} connections, which is the cap")
             }
-            Self::ConnectionIdInUse => f.write_str("the user has a connection of this id already"),
+            Self::ConnectionIdInUse => f.write_str("the user already has a connection of this id"),
             Self::ShuttingDown { .. } => f.write_str("the service is shutting down"),
         }
     }
@@ -277,10 +276,10 @@ impl Error for RegisterError {}
 /// | 422 | a field of the event holds what cannot be sent |
 /// | 500 | the event could not be encoded for another reason |
 /// | 409 | the user's channel is complete |
-/// | 413 | it is larger than the backplane takes |
-/// | 502 | the engine refuses it |
+/// | 413 | the event is larger than the backplane takes |
+/// | 502 | the engine refuses the event |
 /// | 503 | the queue to the backplane is full, or the backplane closed |
-/// | 504 | the engine has not confirmed it |
+/// | 504 | the engine has not confirmed the event |
 ///
 /// The body is the error's sentence. The last four say that streams *here* may have got the event: a client that repeats its
 /// request sends it to them again.
@@ -289,15 +288,15 @@ impl Error for RegisterError {}
 pub enum BroadcastError {
     /// The event could not be encoded. No stream got any part of it.
     Encode(EncodeError),
-    /// The streams here got it, and those of other nodes do not. They are told, as soon as the
-    /// [backplane](crate::Builder::backplane) can tell them.
+    /// The streams here got it, and those of other nodes do not. Those get a gap as soon as the
+    /// [backplane](crate::Builder::backplane) can send it.
     NotRelayed {
         /// How many streams here got it.
         reached: usize,
         /// Why the others do not.
         reason: RelayError,
     },
-    /// The user's channel is [complete](crate::GenericBroadcaster::complete): nobody got it.
+    /// The user's channel is [complete](crate::GenericBroadcaster::complete): no stream got it.
     Complete,
 }
 
@@ -366,10 +365,10 @@ impl fmt::Display for RelayError {
         match self {
             Self::QueueFull => f.write_str("the queue to the backplane is full"),
             Self::TooLarge { len, max } => {
-                write!(f, "it has {len} bytes, and the backplane takes {max}")
+                write!(f, "the message has {len} bytes, more than {max}")
             }
-            Self::Refused => f.write_str("the backplane refuses it"),
-            Self::Unconfirmed => f.write_str("the backplane has not confirmed it"),
+            Self::Refused => f.write_str("the backplane refuses the message"),
+            Self::Unconfirmed => f.write_str("the backplane has not confirmed the message"),
             Self::Closed => f.write_str("the backplane is closed"),
         }
     }
@@ -419,13 +418,13 @@ pub enum ConfigError {
         /// The most that may be asked for.
         max: usize,
     },
-    /// A cap of zero would refuse everybody.
+    /// A cap of zero would refuse every connection.
     ZeroCap,
     /// A history that keeps nothing: leave it out instead.
     EmptyHistory,
     /// An interval of zero would leave time for nothing else.
     ZeroInterval,
-    /// A publisher without room for an event.
+    /// A publisher or a backplane queue without room for an event.
     EmptyQueue,
     /// Sweeps, reports, a publisher or a backplane need a tokio runtime, and there is none here.
     NoRuntime,
@@ -435,17 +434,14 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RingCapacity { capacity, max } => {
-                write!(
-                    f,
-                    "a ring of {capacity} events was asked for, it must hold 1 to {max}"
-                )
+                write!(f, "a ring must hold 1 to {max} events, not {capacity}")
             }
-            Self::ZeroCap => f.write_str("a cap of zero connections would refuse everybody"),
-            Self::EmptyHistory => f.write_str("a history of no events or no bytes was asked for"),
-            Self::ZeroInterval => {
-                f.write_str("an interval of zero was asked for between sweeps or reports")
+            Self::ZeroCap => f.write_str("a cap of zero would refuse every connection"),
+            Self::EmptyHistory => {
+                f.write_str("a history must keep at least one event and one byte")
             }
-            Self::EmptyQueue => f.write_str("a publisher with room for no event was asked for"),
+            Self::ZeroInterval => f.write_str("an interval must be longer than zero"),
+            Self::EmptyQueue => f.write_str("a queue must have room for at least one event"),
             Self::NoRuntime => f.write_str("there is no tokio runtime for the task"),
         }
     }

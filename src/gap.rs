@@ -87,7 +87,7 @@ impl fmt::Display for GapReason {
         f.write_str(match self {
             Self::Lagged => "because the stream lagged",
             Self::Evicted => "because the history has dropped them",
-            Self::Epoch => "because the history is not the one that the id is from",
+            Self::Epoch => "because the id is from another history",
             Self::Backplane => "because they were lost between nodes",
         })
     }

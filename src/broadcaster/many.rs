@@ -294,7 +294,7 @@ impl<'e> Many<'e> {
         counters.broadcasts.add(1);
         if let Err(error) = sent {
             counters.failed.add(1);
-            tracing::warn!(error = with_causes(&error), "not encoded");
+            tracing::warn!(error = with_causes(&error), "event not encoded");
             return Err(BroadcastError::Encode(error));
         }
         let reached = self.reach.streams;

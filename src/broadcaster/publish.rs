@@ -191,7 +191,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         let counters = self.registry.counters();
         let sent = sent.map_err(|error| {
             counters.failed.add(1);
-            tracing::warn!(user, error = with_causes(&error), "not encoded");
+            tracing::warn!(user, error = with_causes(&error), "event not encoded");
             BroadcastError::Encode(error)
         })?;
         if sent.is_late {

@@ -154,7 +154,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         }
         let completed = completed.ok_or(HoldError::Full { cap })?;
         let ended = completed.reached();
-        tracing::debug!(user, connections = ended, "complete");
+        tracing::debug!(user, connections = ended, "completed");
         Ok(ended)
     }
 

@@ -26,7 +26,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     pub fn sweep(&self) -> usize {
         let pruned = self.registry.sweep(Instant::now());
         if pruned > 0 {
-            tracing::debug!(connections = pruned, "pruned");
+            tracing::debug!(connections = pruned, "disconnected by a sweep");
         }
         pruned
     }

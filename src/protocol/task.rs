@@ -155,7 +155,7 @@ const INTERNAL_ERROR: i32 = -32603;
 
 fn answer(before: &Bytes, frame: &Frame, chunks: &mut Chunks) {
     let Some(json) = frame.data_line() else {
-        return tracing::debug!("an event that is not JSON on one line");
+        return tracing::debug!("an event that is not JSON on one line is not shown");
     };
     chunks.push(before.clone());
     chunks.push(json);

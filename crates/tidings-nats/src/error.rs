@@ -40,9 +40,9 @@ impl fmt::Display for ConnectError {
                 "TLS needs a crypto provider: enable the feature `ring` or `aws-lc-rs` of async-nats, or install one",
             ),
             Self::Contradiction(what) => {
-                write!(f, "the stream is another one than the settings say: {what}")
+                write!(f, "the stream does not match the settings: {what}")
             }
-            Self::Log(_) => f.write_str("JetStream did not give the log"),
+            Self::Log(_) => f.write_str("JetStream did not provide the log"),
         }
     }
 }

@@ -147,7 +147,7 @@ impl Log {
                 tracing::warn!(
                     stream = found.name.as_str(),
                     changes = changes.as_str(),
-                    "the stream has other settings than this node; those of the stream hold"
+                    "the stream's settings differ from this node's; the stream's apply"
                 );
             }
             known.edited = changes;

@@ -154,7 +154,7 @@ impl Shared {
             tracing::error!(
                 theirs = kind,
                 ours = self.kind.as_str(),
-                "another node of this scope has another level or number of buckets: they do not hear each other"
+                "another node of this scope has another level or number of buckets: the two get none of each other's events"
             );
         }
         if name != self.name {

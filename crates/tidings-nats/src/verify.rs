@@ -131,7 +131,7 @@ impl Link {
             self.state.round = Instant::now();
         }
         if refused.limit {
-            tracing::warn!("the server takes no more subscriptions of this connection");
+            tracing::warn!("the server accepts no more subscriptions on this connection");
         }
         let sources = refused.subjects.iter();
         let sources = sources.filter_map(|subject| self.interest.by_subject(subject));

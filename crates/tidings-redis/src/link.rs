@@ -80,7 +80,7 @@ struct Over;
 
 impl From<RedisError> for Over {
     fn from(error: RedisError) -> Self {
-        tracing::debug!(%error, "the connection to Redis is of no use");
+        tracing::debug!(%error, "the connection to Redis cannot be used");
         Self
     }
 }
@@ -203,7 +203,7 @@ impl Link {
                 .is_some_and(|now| now.0 == run && now.1 > before)
         });
         if has_dropped {
-            tracing::error!("Redis has dropped keys, which may be the log's: it begins anew");
+            tracing::error!("Redis has dropped keys, perhaps of the log: the log begins anew");
             self.server
                 .renounce(connection)
                 .await
@@ -316,7 +316,7 @@ impl Link {
         self.inspect(&mut session.connection)
             .await
             .map_err(|error| {
-                tracing::warn!(%error, "Redis is left");
+                tracing::warn!(%error, "the node leaves this Redis server");
                 Over
             })?;
         if self.check(session).await?.is_none() {

@@ -73,7 +73,7 @@ impl Listener for TlsListener {
                 }
                 Some(ended) = self.handshakes.join_next() => match ended {
                     Ok(Ok(accepted)) => return accepted,
-                    Ok(Err(error)) => tracing::debug!(error = error.to_string(), "no handshake"),
+                    Ok(Err(error)) => tracing::debug!(error = error.to_string(), "a handshake failed"),
                     Err(error) => tracing::warn!(error = error.to_string(), "a handshake panicked"),
                 }
             }
