@@ -9,33 +9,33 @@ use crate::app::site::Site;
 use crate::others;
 
 pub(crate) const HELP: &str = "\
-Passes events on to users over server-sent events.
+Sends events to users over server-sent events.
 
 Usage: agent_hub [OPTIONS]
 
   --addr HOST:PORT    where to listen; port 0 takes a free one [127.0.0.1:3000]
-  --host NAME         answers to this host name or address too, beside that of
-                      --addr and those of loopback; may stand several times
-  --public-url URL    where clients reach it, for the agent's card, if requests
-                      do not show it: behind TLS or a proxy with a path
-  --forwarded         believes X-Forwarded-Host and X-Forwarded-Proto: only
+  --host NAME         another host name or address to answer to, beside that of
+                      --addr and those of loopback; may be repeated
+  --public-url URL    the hub's URL in the agent's card, if requests do not
+                      show it: behind TLS or a proxy with a path
+  --forwarded         trusts X-Forwarded-Host and X-Forwarded-Proto: only
                       behind a proxy that sets both
   --heartbeat-ms N    how long a stream may be silent before a keep-alive
                       [15000; of AG-UI and A2A: 4000]
-  --stall-ms N        how long a client may take nothing of what is sent [30000]
-  --drain-ms N        over how long streams are ended when it stops [2000]
+  --stall-ms N        cuts a client that takes no bytes for this long [30000]
+  --drain-ms N        over how long streams are ended at a shutdown [2000]
   --history N         how many events of each user and kind are kept for
-                      clients that come back, in at most 1 MiB; 0 keeps none
+                      clients that reconnect, in at most 1 MiB; 0 keeps none
                       [2000]. Runs of the agent are kept in any case, each in
                       4 MiB, until 30 seconds after their end
-  --linger-ms N       how long they are kept after a user has gone [60000]
+  --linger-ms N       how long they are kept after a user's last stream [60000]
   --nats URL[,URL]    share events with other hubs over one of these NATS
                       servers, which need JetStream; needs the feature nats.
                       Only the hub that runs the agent resumes its runs
-  --nats-replicas N   how many of them keep each event [1]
-  --console           serves a page for operators at /console, to whoever asks:
+  --nats-replicas N   how many NATS servers keep each event [1]
+  --console           serves a page for operators at /console, without a login:
                       for trying it out, not for the open internet
-  --read-only         with --console: lets nobody send or disconnect there
+  --read-only         with --console: operators cannot send or disconnect there
   --help              shows this text
 
 RUST_LOG chooses what is logged, for example RUST_LOG=tidings=debug.

@@ -1,11 +1,11 @@
-//! Who a stream belongs to: the user comes from a session, which a cookie or a bearer token names, and never from what the
-//! client may choose. The stream ends when the session does.
+//! Whose stream it is: the user comes from a session, which a cookie or a bearer token names, and never from anything that
+//! the client can choose. The stream ends when the session does.
 //!
 //!     cargo run -p auth
 //!
-//! Browsers send the cookie with an `EventSource` by themselves; it cannot send a header. All other clients send the token. A
-//! token in the query would work for both, and would stand in every access log, in the history of browsers and in what they
-//! tell other sites: leave that out.
+//! Browsers send the cookie with an `EventSource` by themselves; it cannot send a header. All other clients send the token.
+//! Do not put a token in the query: it would work for both, but appear in every access log, in the history of browsers and in
+//! the `Referer` that they send to other sites.
 //!
 //! An `EventSource` that is refused with 401 gives up for good. That is right here: the page has to log in again, and opens
 //! a new one after that.

@@ -3,13 +3,13 @@
 //!
 //!     cargo run -p cluster
 //!
-//! Starts a `nats-server` of its own (Debian's package of that name) in a temporary folder, or uses those of
-//! `--nats URL[,URL]`, which need JetStream. In production each node is a process of its own, on a machine of its own; here
-//! both are in one, each with its own connection to the server. `node` is one of them, and
+//! Starts its own `nats-server` (Debian's package of that name) in a temporary folder, or uses those of `--nats URL[,URL]`,
+//! which need JetStream. In production each node is a process on its own machine; here both are in one process, each with its
+//! own connection to the server. `node` is one node, and
 //!
 //!     cargo run -p cluster -- --nats URL[,URL] --node ADDR [--replicas N] [--per-user N] [--at-most-once]
 //!
-//! runs only that.
+//! runs only one node.
 //!
 //! The page opens its stream on one node. When that ends, it opens one on the next, and names the last id that it saw: ids are
 //! the same everywhere. `POST /stop` stops a node, as a deployment does; it comes back after five seconds.

@@ -6,10 +6,10 @@
 //! images and bodies of less than 32 bytes. So a choice of your own should begin with the default one, as here. The
 //! `cache-control: no-transform` of a stream is for proxies; the layer does not look at it.
 //!
-//! A compressor gathers bytes until it has something to gain from them, and an event that it gathers does not arrive. Version
-//! 0.7 passes on what it has when nothing more is ready, older ones and other compressors may not. Even then little is gained:
-//! events are small, the smallest grow by it, and what they have in common is known only to a compressor that keeps its
-//! state for each stream, some hundreds of kilobytes for gzip. To send less, send smaller events.
+//! A compressor buffers bytes until compressing them pays, and an event in its buffer does not arrive. Version 0.7 passes on
+//! what it has when nothing more is ready, older ones and other compressors may not. Even then little is gained: events are
+//! small, the smallest grow by it, and what they have in common is known only to a compressor that keeps its state for each
+//! stream, some hundreds of kilobytes for gzip. To send less, send smaller events.
 
 use axum::Router;
 use axum::extract::{Path, State};

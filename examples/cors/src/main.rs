@@ -7,10 +7,10 @@
 //! stream from the page. With credentials a browser takes no `*`, so the origins are named.
 //!
 //! An `EventSource` is a simple request: it asks for no permission beforehand, and `Last-Event-ID` needs none. Clients that
-//! use `fetch`, to send a token, need `Authorization` and `Last-Event-ID` in the allowed headers; the answer to their question is
-//! remembered for `max_age`.
+//! use `fetch`, to send a token, need `Authorization` and `Last-Event-ID` in the allowed headers; the browser remembers the
+//! preflight's answer for `max_age`.
 //!
-//! CORS decides which *pages* may read the answer. It keeps nobody else out: see the example `auth` for that.
+//! CORS decides which *pages* may read the answer. It keeps out no other client: see the example `auth` for that.
 
 use std::time::Duration;
 

@@ -2,8 +2,8 @@
 //!
 //!     cargo run -p echo_agent -- any words
 //!
-//! The agent is in `agent_hub/src/app/agent.rs`. Each line says whose stream it is, and what that got. `agent_hub` serves the
-//! same agent to clients over HTTP.
+//! The agent is in `agent_hub/src/app/agent.rs`. Each line names a stream, and what it got. `agent_hub` serves the same agent
+//! to clients over HTTP.
 
 use std::error::Error;
 

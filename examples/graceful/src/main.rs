@@ -4,10 +4,10 @@
 //!
 //! On SIGTERM:
 //!
-//! 1. `/ready` answers 503. All else goes on, until the load balancer has seen that and sends nobody new: `NOTICE`.
-//! 2. The streams are ended, spread over `DRAIN`. Each is told by `retry:` when to come back, which spreads the crowd over as
-//!    long again. Whoever comes meanwhile is told to come back as well, in a form that browsers survive.
-//! 3. The server waits for what is left for `REST`, then it aborts it: clients that do not read, handlers that hang.
+//! 1. `/ready` answers 503. All else goes on, until the load balancer has seen that and sends no new clients: `NOTICE`.
+//! 2. The streams are ended, spread over `DRAIN`. Each sends a `retry:` with the time to reconnect, which spreads the crowd
+//!    over as long again. New clients are told to come back as well, in a form that browsers survive.
+//! 3. The server waits `REST` for the remaining connections, then aborts them: clients that do not read, handlers that hang.
 //!
 //! Together that has to stay below what the process manager allows before it kills: 30 s in Kubernetes
 //! (`terminationGracePeriodSeconds`), 10 s in Docker, 90 s in systemd (`TimeoutStopSec`). Where there is a `preStop` hook that
@@ -15,8 +15,8 @@
 //!
 //! `/live` is another question: whether the process should be killed. It answers 200 to the end.
 //!
-//! A history is memory of this process: clients that find the next one are told by a gap that events may be missing, and
-//! have to ask for the present state.
+//! A history is memory of this process: clients that reconnect to the next process get a gap, since events may be missing,
+//! and have to fetch the present state.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! The status of a user's orders, out of a database: clients resume by its numbers, after a restart as well.
+//! The status of a user's orders, from a database: clients resume by the database's numbers, after a restart as well.
 //!
 //!     cargo run -p orders
 //!     curl -N http://127.0.0.1:3000/ann/events &

@@ -4,10 +4,10 @@
 //!     curl -d 'Say something' http://127.0.0.1:3000/runs          # answers with the run's id
 //!     curl -N http://127.0.0.1:3000/runs/ID/events
 //!
-//! A run is a channel of its own, and goes on whether or not somebody reads. Each reader gets all of it, or what follows the
-//! event that it names, then the end. An `EventSource` reconnects after the end and stops at the 204 that it gets then. A
-//! minute later the run is forgotten and gives 404, which stops it as well.
-//! Everybody who knows the id can read: a service checks that the run belongs to the session's user.
+//! A run is a channel of its own, and goes on whether or not a client reads. Each reader gets all of it, or what follows the
+//! event that the reader names, then the end. An `EventSource` reconnects after the end and stops at the 204 that it gets
+//! then. A minute later the run is forgotten and gives 404, which stops it as well. Any client that knows the id can read: a
+//! service checks that the run belongs to the session's user.
 
 use std::time::Duration;
 

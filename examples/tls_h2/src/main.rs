@@ -1,14 +1,14 @@
-//! TLS and HTTP/2, and one stream for everything: the cure for the six connections that a browser allows.
+//! TLS and HTTP/2, and one stream for everything: against the limit of six connections that a browser has.
 //!
 //!     cargo run -p tls_h2
 //!
 //! Over HTTP/1.1 a browser opens at most six connections to an origin, all tabs together, and an open stream keeps one
-//! busy. A page with a stream for each kind of event uses half of them up; the third tab of it hangs, with its images, styles
-//! and `POST`s, and nothing says why. Two things help, and they go together:
+//! busy. A page with three streams, one for each kind of event, uses half of them; its third tab hangs, with its images,
+//! styles and `POST`s, without any error. Two things help, and they go together:
 //!
 //! - HTTP/2 carries all of a browser's requests to an origin on one connection. Browsers speak it over TLS only, when the server
 //!   offers `h2` in the handshake (ALPN). Then about a hundred streams at a time are free. Behind a proxy the browser speaks
-//!   HTTP/2 to that, and the proxy HTTP/1.1 to us: then TLS and HTTP/2 are for the proxy.
+//!   HTTP/2 to the proxy, and the proxy HTTP/1.1 to us: then TLS and HTTP/2 are the proxy's task.
 //! - One stream for a page, whatever it wants to know: the context stream, which carries the events of all protocols, each under
 //!   its name. `EventRouter` feeds it. It also keeps the order between events of different kinds, which several streams cannot.
 

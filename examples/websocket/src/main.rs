@@ -2,9 +2,9 @@
 //!
 //!     cargo run -p websocket
 //!
-//! For clients that already have a socket open. It is not needed to write to the server, a `POST` does that, and the browser
-//! does less for it: it does not reconnect, and does not say what it saw last. The page has to do both, with the id of the last
-//! message in the query: `ws://…/events/ann?last_event_id=…`.
+//! For clients that already have a socket open. A WebSocket is not needed to write to the server, since a `POST` does that,
+//! and the browser does less for it: it does not reconnect, and does not say which event it saw last. The page has to do
+//! both, with the id of the last message in the query: `ws://…/events/ann?last_event_id=…`.
 
 use axum::Router;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};

@@ -1,9 +1,9 @@
-//! Does everything arrive once, and in order, through all that can fail?
+//! Does every event arrive once, and in order, whatever fails?
 //!
 //! Two and then three nodes over a real NATS server, 1,000 users with clients that move between the nodes, 100,000 events.
 //! Meanwhile the server is killed with SIGKILL and restarted, networks are cut for moments and one for ten seconds, and a node
-//! dies. At both levels: replayable, every client gets every event once and in order, without a gap; at most once, everything
-//! that is missing was announced. A violation ends the program with what the client got, and the seed.
+//! dies. At both levels: replayable, every client gets every event once and in order, without a gap; at most once, every
+//! missing event was reported as a gap. A violation ends the program with what the client got, and the seed.
 //!
 //!     cargo run --release -p tidings-soak --bin backplane_faults
 

@@ -1,4 +1,4 @@
-//! What does a server that is told to stop owe its clients, and how long do those keep it?
+//! What must a server still send its clients when it is told to stop, and how long can they delay it?
 //!
 //! - `agent_hub`, the example as a process: 5,000 streams of 500 users over HTTP/1. 100 of them do not read and have all
 //!   buffers full, 100 other clients have sent half of a request, 100 nothing at all. Each user gets a last event, and then
@@ -8,9 +8,9 @@
 //!
 //! Both end their streams over 2 seconds, and wait half a second longer for connections (`tidings::serve::Server::drain`).
 //! Every client that reads must see the last event, a `retry:` and a proper end (the last chunk, or END_STREAM). Clients that
-//! do not read must be cut by then, a quarter of a second after the streams: the server may have to abort nobody but those
-//! who have sent half of a request. The process must have exited within the 2 seconds and one more, whatever clients do.
-//! Where one of these is missed, the program says so and fails.
+//! do not read must be cut by then, a quarter of a second after the streams: the server may abort only clients that have sent
+//! half of a request. The process must have exited within the 2 seconds and one more, whatever clients do. If one of these is
+//! missed, the program says so and fails.
 //!
 //!     cargo run --release -p tidings-soak --bin drain
 

@@ -1,14 +1,14 @@
-//! What do clients that stop reading cost a server, and when is it rid of them?
+//! What do clients that stop reading cost a server, and when does it disconnect them?
 //!
 //! One user has 200 connections over real sockets, and 20 of them stop reading after the head of the response. Events of
 //! 16 KB go out at 100 a second for a minute, with a stall limit of 5 seconds, and each of the other 180 must get every
-//! one of them, in order: about 290 MB/s. The server is a process of its own, so that its memory (RSS) is nobody else's.
+//! one of them, in order: about 290 MB/s. The server is a process of its own, so that its memory (RSS) can be measured.
 //!
 //! - `tidings, HTTP/1`: `tidings::serve::serve`. The 20 must be gone from `stats()`, and their sockets from the kernel,
 //!   within the stall limit and a second, counted from the first event.
 //! - `tidings, HTTP/2`: the same with ten streams on a connection. Of the 20, eight withhold their window on connections of
 //!   their own, eight on connections that they share with streams that are read, and four do not read their connection,
-//!   whose sockets must go.
+//!   whose sockets must be closed.
 //! - `RwLock, axum`: the baseline, with axum's own `Sse` under `axum::serve`, for half the time: it keeps what the 20 do
 //!   not take.
 //!

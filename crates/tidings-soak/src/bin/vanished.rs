@@ -1,27 +1,26 @@
-//! How soon is a server rid of clients that vanish without a word, as when they lose power or their network?
+//! How soon does a server disconnect clients that vanish without closing, as when they lose power or their network?
 //!
-//! 10,000 clients of 1,000 users have a stream open, and then nothing comes from them any more: no FIN, no RST, no answer of
-//! any kind. 100 other clients, behind the same cable, stay. Keep-alive asks after 2 s of silence, each second, 3 times, so
-//! that a client is given up 5 s after its last sign of life; the stall limit is 5 s as well.
+//! 10,000 clients of 1,000 users have a stream open, and then send nothing more: no FIN, no RST, no answer of any kind. 100
+//! other clients, behind the same cable, stay. Keep-alive sends a probe after 2 s of silence, then each second, 3 in all, so
+//! that the server gives up on a client 5 s after its last sign of life; the stall limit is 5 s as well.
 //!
 //! - `no events`: TCP keep-alive finds them.
 //! - `events`: every user gets an event each second; `TCP_USER_TIMEOUT`, which goes with the keep-alive, finds them.
 //!
 //! In both cases they must be gone from `stats()` and from the kernel within 5 s and one more, with events from the first
 //! that they do not answer; and those that stayed must still be there and have every event. Where one of these is missed,
-//! the program says so and fails. It wants a machine that does nothing else: of the one more, the kernel takes half for
-//! itself, since it counts the time of `TCP_USER_TIMEOUT` from when it first sends again, which it does the later the
-//! slower the answers came before.
+//! the program says so and fails. It wants a machine that does nothing else: the kernel takes half of the extra second, since
+//! it counts `TCP_USER_TIMEOUT` from its first retransmission, which comes the later the slower the answers were before.
 //!
-//! The server and the clients each have a network of their own (a namespace), with a cable between them (veth). Vanishing
-//! is that the clients' network gives up the address of the 10,000 and drops what comes for it, while the server still knows
-//! where to send: closing the sockets, or `ss -K`, would tell the server. It takes `unshare` (util-linux), `ip` (iproute2)
-//! and either root or unprivileged user namespaces.
+//! The server and the clients each have a network of their own (a namespace), with a cable between them (veth). To vanish,
+//! the clients' network gives up the address of the 10,000 and drops what comes for it, while the server still knows where to
+//! send: closing the sockets, or `ss -K`, would tell the server. It takes `unshare` (util-linux), `ip` (iproute2) and either
+//! root or unprivileged user namespaces.
 //!
 //!     cargo run --release -p tidings-soak --bin vanished
 //!
-//! Where that is not to be had, the program fails and says so. A tiny round (`-- --test`) then checks only that accepted
-//! sockets have the options, and says what it left out.
+//! Without these, the program fails and says so. A tiny round (`-- --test`) then checks only that accepted sockets have the
+//! options, and says what it left out.
 
 #[path = "../../../../benches/support/mod.rs"]
 mod support;

@@ -19,12 +19,13 @@ pub(super) fn json<T: DeserializeOwned>(
     name: &str,
 ) -> Result<T, Refusal> {
     must_be_json(headers)?;
-    serde_json::from_slice(body).map_err(|error| bad(format!("The body is no {name}: {error}.")))
+    serde_json::from_slice(body)
+        .map_err(|error| bad(format!("The body is not a valid {name}: {error}.")))
 }
 
 /// The text out of `{"text": "..."}`.
 ///
-/// Looked at by hand and not by axum's `Json`, which would answer 415, 422 or 400, and would take `["..."]` for it too.
+/// Parsed here and not by axum's `Json`, which would answer 415, 422 or 400, and would accept `["..."]` too.
 pub(super) fn text(headers: &HeaderMap, body: &[u8]) -> Result<String, Refusal> {
     must_be_json(headers)?;
     let mut body: Map<String, Value> = serde_json::from_slice(body)

@@ -1,4 +1,4 @@
-//! Connections that break as if the server had crashed, to try out what clients make of it.
+//! Connections that break as if the server had crashed, to try out how clients react.
 
 use std::collections::HashSet;
 use std::pin::Pin;
@@ -15,7 +15,7 @@ use tidings::{ConnectionId, GenericBroadcaster};
 pub(super) struct Cuts(Arc<Mutex<HashSet<ConnectionId>>>);
 
 impl Cuts {
-    /// Cuts all connections of a user and says how many these were.
+    /// Cuts all connections of a user and returns how many there were.
     pub(super) fn cut<E>(&self, hub: &GenericBroadcaster<E>, user: &str) -> usize {
         // Held to the end: a stream that wakes up meanwhile must not look for its mark before it is there.
         let mut marks = self.lock();

@@ -8,7 +8,7 @@ let texts = null;
 let runs = null;
 let connected = null;
 const panels = new Map();
-// An EventSource has to be told which events it shall hear of.
+// An EventSource delivers only events whose names it was given.
 const NAMES = {
   agui: `RUN_STARTED RUN_FINISHED RUN_ERROR STEP_STARTED STEP_FINISHED TEXT_MESSAGE_START TEXT_MESSAGE_CONTENT
     TEXT_MESSAGE_END TEXT_MESSAGE_CHUNK TOOL_CALL_START TOOL_CALL_ARGS TOOL_CALL_END TOOL_CALL_CHUNK TOOL_CALL_RESULT
@@ -37,7 +37,7 @@ function lost({ missed }) {
 
 function connect(user) {
   disconnect();
-  // The same user goes on where the page was. Of another one it has nothing.
+  // For the same user the stream goes on where the page was; for another one it begins anew.
   const lastEventId = texts?.user === user ? texts.client.lastEventId : "";
   if (texts?.user !== user) $("events").replaceChildren();
   $("empty").hidden = $("events").childElementCount > 0;
@@ -64,7 +64,7 @@ function connect(user) {
       } else if (state === "connecting") {
         show("waiting", trying());
       } else if (refused) {
-        show("refused", `The hub refused with ${refused.status}.`);
+        show("refused", `The hub refused the stream with status ${refused.status}.`);
       }
     },
   });
@@ -126,7 +126,7 @@ function say(run, event) {
   if (event.type === "TEXT_MESSAGE_CONTENT" && event.messageId === run.message) run.text += event.delta;
   const mine = event.runId === run.id;
   if (mine && event.type === "RUN_FINISHED") draw("done", "All of it is here, each number once.", run);
-  if (mine && event.type === "RUN_ERROR") draw("failed", `It has failed: ${event.message}`);
+  if (mine && event.type === "RUN_ERROR") draw("failed", `The run failed: ${event.message}`);
   $("said").hidden = run.text === "";
   $("said").textContent = run.text;
   $("said").scrollTop = $("said").scrollHeight;
@@ -143,7 +143,7 @@ function draw(state, sentence, run) {
   for (const id of ["reload", "cut"]) $(id).hidden = state !== "running";
 }
 
-// The streams that are ticked are open, and the others are not. Those of the context are what shows the run.
+// Ticked streams are open, the others closed. The context stream, which shows the run, is always open.
 function arrange() {
   for (const box of $("kinds").querySelectorAll("input")) {
     const open = panels.get(box.value);
@@ -188,7 +188,7 @@ function list({ events }, name, text) {
 
 function add(text) {
   const [events, scroller] = [$("events"), $("scroller")];
-  // Whoever has scrolled back to read is left there.
+  // A user who has scrolled back stays there.
   const atEnd = scroller.scrollHeight - scroller.clientHeight - scroller.scrollTop < 8;
   const item = document.createElement("li");
   const time = document.createElement("time");
@@ -210,7 +210,7 @@ async function send(user, text) {
   return (await response.json()).reached;
 }
 
-// Lets the agent say this back. What it does is seen in the streams.
+// Lets the agent repeat this. The streams show what it does.
 async function ask(user, content) {
   const id = () => Math.random().toString(36).slice(2);
   const messages = [{ id: id(), role: "user", content }];
@@ -225,7 +225,7 @@ $("start").addEventListener("click", async () => {
     // The answer is the run once more, for a client of AG-UI.
     await (await ask(connected ?? $("user").value, COUNT)).body.cancel();
   } catch (error) {
-    draw("failed", `The agent was not reached. ${error.message}`);
+    draw("failed", `The agent could not be reached. ${error.message}`);
   }
 });
 
@@ -274,7 +274,7 @@ $("ask").addEventListener("click", async () => {
     $("sent").textContent = `The agent is done: ${run.match(/^data:/gm)?.length ?? 0} events.`;
   } catch (error) {
     $("sent").className = "failed";
-    $("sent").textContent = `The agent was not reached. ${error.message}`;
+    $("sent").textContent = `The agent could not be reached. ${error.message}`;
   }
 });
 

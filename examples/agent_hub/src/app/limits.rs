@@ -1,4 +1,4 @@
-//! How much a request may be, and what it may name. Whatever is beyond is refused before it costs anything.
+//! How much a request may be, and what it may name. A request beyond these limits is refused before it costs anything.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ impl<S: Send + Sync> FromRequest<S> for Posted {
     }
 }
 
-/// Refuses paths that nobody needs.
+/// Refuses paths that are too long.
 pub(super) async fn uri(request: Request, next: Next) -> Response {
     let uri = request.uri();
     if uri.path_and_query().map_or(0, |uri| uri.as_str().len()) > MOST_URI {

@@ -107,7 +107,7 @@ impl Site {
             .peekable();
         let is_known = |authority: Option<&str>| authority.is_some_and(|it| self.is_known(it));
         if named.peek().is_none() || !named.all(is_known) {
-            let sentence = "The hub is not to be reached under this host name, see --host.";
+            let sentence = "The hub does not answer under this host name: see --host.";
             return Err((StatusCode::FORBIDDEN, sentence.into()));
         }
         // A link to the page may stand anywhere. Streams of other sites are refused as well as their posts: opening one takes

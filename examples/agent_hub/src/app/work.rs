@@ -1,4 +1,4 @@
-//! How much the agent works at a time. It goes on when its client has gone, so the streams of its clients are no bound.
+//! How many jobs the agent does at a time. A job goes on after its client has left, so the number of streams is no bound.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,7 +13,7 @@ const MOST_OF_USER: usize = 10;
 /// At a time, in all.
 const MOST_IN_ALL: usize = 100;
 
-/// Bytes of what the agent is told: at 20 milliseconds a word, some minutes.
+/// Bytes of the agent's input: at 20 milliseconds a word, some minutes.
 const MOST_TEXT: usize = 16 * 1024;
 
 /// How many jobs each user has under way.
@@ -21,18 +21,18 @@ const MOST_TEXT: usize = 16 * 1024;
 pub(super) struct Work(Arc<Mutex<HashMap<String, usize>>>);
 
 impl Work {
-    /// A place for a job, as long as there is one, and the job is not too long.
+    /// Takes a place for a job, if there is one and the job is not too long.
     pub(super) fn take(&self, user: &str, text: &str) -> Result<Place, Refusal> {
         if text.len() > MOST_TEXT {
             return Err(bad(format!("The agent reads at most {MOST_TEXT} bytes.")));
         }
         let mut users = self.lock();
         if users.get(user).is_some_and(|jobs| *jobs >= MOST_OF_USER) {
-            let sentence = format!("The agent does {MOST_OF_USER} things for this user already.");
+            let sentence = format!("The agent already does {MOST_OF_USER} jobs for this user.");
             return Err((StatusCode::TOO_MANY_REQUESTS, sentence));
         }
         if users.values().sum::<usize>() >= MOST_IN_ALL {
-            let sentence = "The agent has too much to do.".to_owned();
+            let sentence = "The agent does as many jobs as it can.".to_owned();
             return Err((StatusCode::SERVICE_UNAVAILABLE, sentence));
         }
         *users.entry(user.to_owned()).or_default() += 1;
@@ -47,7 +47,7 @@ impl Work {
     }
 }
 
-/// Given back when the job is done, or given up.
+/// Given back when the job is done or dropped.
 pub(super) struct Place {
     work: Work,
     user: String,

@@ -1,10 +1,10 @@
-//! What does a client see that abuses the service, and what does the server pay?
+//! What does a client that abuses the service see, and what does it cost the server?
 //!
 //! One row for each case: floods of headers, ids of events that are too long, requests that come byte by byte, a storm of
 //! connections over the cap, users whose ids look alike, many publishers on one user, one user with ten thousand streams,
 //! and too little memory. A server whose memory or time is measured is a process of its own. The time on a CPU is that of
-//! all its threads; what is said of memory is RSS, and "back" is what it has more than before, a moment after, of which
-//! most is what the allocator keeps for the next time.
+//! all its threads; memory is RSS, and "back" is how much more it is a moment afterwards than before, most of which the
+//! allocator keeps for later.
 //!
 //! Where a bound is broken, the program says so and fails.
 //!
@@ -12,7 +12,7 @@
 //!     cargo run --release -p tidings-soak --bin abuse -- --only storm
 //!
 //! The storm tries 10,000 connections a second. Two cores can make and answer as many only when they have nothing else to
-//! do; the row has the number that it came to.
+//! do; the row has the rate that was reached.
 
 #[path = "../../../../../benches/support/mod.rs"]
 mod support;

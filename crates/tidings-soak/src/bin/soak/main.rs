@@ -1,20 +1,21 @@
-//! Does everything hold that is promised, while everything happens at once, for as long as you like?
+//! Do all promises hold while everything happens at the same time, for as long as you like?
 //!
-//! Thousands of clients of two servers, each in a process of its own, come, read at once, slowly or not at all, hold HTTP/2
-//! windows shut, leave in every way and come back with ids that are the last, old, somebody else's or none. Publishers in the
-//! servers broadcast, now and then more at once than rings and histories hold. Streams have deadlines and all lag policies;
-//! users are drained, disconnected and forgotten, connections unregistered. The second server, in which two broadcasters are
-//! nodes of a cluster, is drained or killed and started again; the first one stays. Drills do one thing at a time to users of
-//! their own and know to the number what comes of it: more clients at once than the caps allow, none of which reads, and so on.
+//! Thousands of clients of two servers, each in a process of its own, connect, read immediately, slowly or not at all,
+//! withhold HTTP/2 windows, leave in every way and come back with ids that are the last, old, of another user or none.
+//! Publishers in the servers broadcast, now and then more at once than rings and histories hold. Streams have deadlines and
+//! all lag policies; users are drained, disconnected and forgotten, connections unregistered. The second server, in which two
+//! broadcasters are nodes of a cluster, is drained or killed and started again; the first one stays. Drills do one thing at a
+//! time to users of their own and know the exact outcome: more clients at once than the caps allow, none of which reads, and
+//! so on.
 //!
-//! Every event says whose it is and which; every stream is checked (`checker.rs`): in order, each once, whole, to the letter of
-//! the format, nobody else's, none missing but by a gap with the right number. Refusals are checked against who can have been
-//! in. Each cycle ends in a pause: who is there must have everything and a heartbeat, then all go, and of the first server
-//! descriptors, tasks, users, connections and histories must be exactly what they were before the first client, and memory
-//! nearly so.
+//! Every event names its user and its number; every stream is checked (`checker.rs`): events in order, each once, whole, in
+//! the exact format, of no other user, none missing without a gap of the right number. Refusals are checked against the
+//! connections there can have been. Each cycle ends in a pause: every client must have everything and a heartbeat, then all
+//! leave, and on the first server descriptors, tasks, users, connections and histories must be exactly what they were before
+//! the first client, and memory nearly so.
 //!
 //! A violation is printed with the seed, the client and what came last, and makes the program fail. The seed decides what
-//! everybody does; the machine decides when.
+//! each client does; the machine decides when.
 //!
 //!     cargo run --release -p tidings-soak --bin soak -- --minutes 30 --seed 7
 //!

@@ -22,8 +22,7 @@ pub(super) async fn card(
     let base = base.ok_or_else(|| bad("The request does not say which host it is for."))?;
     Ok(Json(AgentCard {
         name: "agent hub".into(),
-        description: "Says back what it is told, and passes on what is posted of other tasks."
-            .into(),
+        description: "Repeats what it is told, and forwards events posted for other tasks.".into(),
         version: env!("CARGO_PKG_VERSION").into(),
         supported_interfaces: vec![
             AgentInterface::new(format!("{base}/rpc"), TRANSPORT_PROTOCOL_JSONRPC),
@@ -38,7 +37,7 @@ pub(super) async fn card(
         skills: vec![AgentSkill {
             id: "echo".into(),
             name: "Echo".into(),
-            description: "Says back what it is told, word by word.".into(),
+            description: "Repeats what it is told, word by word.".into(),
             tags: vec!["example".into()],
             examples: None,
             input_modes: None,
