@@ -184,9 +184,9 @@ async fn what_is_no_event_is_refused_with_a_sentence() {
     let both = json!({ "task": { "id": "t", "contextId": "c", "status": { "state": "TASK_STATE_WORKING" } },
         "statusUpdate": status("t", "WORKING")["statusUpdate"] });
     let cases = [
-        ("agui", "".into(), "no AG-UI event"),
-        ("agui", "[]".into(), "no AG-UI event"),
-        ("agui", r#""RUN_STARTED""#.into(), "no AG-UI event"),
+        ("agui", "".into(), "not a valid AG-UI event"),
+        ("agui", "[]".into(), "not a valid AG-UI event"),
+        ("agui", r#""RUN_STARTED""#.into(), "not a valid AG-UI event"),
         ("agui", "{}".into(), "type"),
         (
             "agui",
@@ -212,21 +212,25 @@ async fn what_is_no_event_is_refused_with_a_sentence() {
         (
             "a2a",
             r#"{"statusUpdate":{"taskId":"t"}}"#.into(),
-            "no A2A event",
+            "not a valid A2A event",
         ),
         (
             "a2a",
             r#"{"kind":"status-update","taskId":"t"}"#.into(),
             "0.3",
         ),
-        ("system", r#"{"type":"other"}"#.into(), "no system event"),
+        (
+            "system",
+            r#"{"type":"other"}"#.into(),
+            "not a valid system event",
+        ),
         ("system", r#"{"type":"contextCreated"}"#.into(), "context"),
         (
             "analytics",
             r#"{"type":"pageView","sessionId":"s"}"#.into(),
             "url",
         ),
-        ("analytics", "null".into(), "no analytics event"),
+        ("analytics", "null".into(), "not a valid analytics event"),
     ];
     for (kind, body, hint) in cases {
         let body: String = body;
@@ -311,7 +315,11 @@ async fn a_post_is_answered_with_the_run_that_it_names() {
 async fn a_post_that_asks_for_no_run_is_refused_with_a_sentence() {
     let hub = Hub::start().await;
     let path = ["agui", "ann"];
-    assert_bad(post(&hub, &path, &[], "").await, "no RunAgentInput").await;
+    assert_bad(
+        post(&hub, &path, &[], "").await,
+        "not a valid RunAgentInput",
+    )
+    .await;
     assert_bad(
         post(&hub, &path, &[], json!({ "threadId": "t" })).await,
         "runId",
