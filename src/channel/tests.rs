@@ -209,7 +209,7 @@ fn the_engine_is_asked_for_what_was_never_kept() {
 }
 
 #[test]
-fn what_is_missing_stands_in_its_place() {
+fn a_gap_is_reported_at_its_place() {
     let node = node(History::new(4));
     let first = node.append(1, 1);
     node.skip(15);

@@ -44,7 +44,7 @@ fn a_frame_of_another_node_is_kept_as_it_is() {
 }
 
 #[test]
-fn what_is_not_one_whole_event_of_another_node_is_nothing() {
+fn only_one_whole_event_of_another_node_is_parsed() {
     let broken = [
         "",
         "\n\n",

@@ -147,7 +147,7 @@ fn any_body_can_be_sent() {
 }
 
 #[test]
-fn what_is_none_is_refused() {
+fn json_that_is_not_an_a2a_event_is_refused() {
     let task = json!({"id": "t", "contextId": "c", "status": {"state": "TASK_STATE_WORKING"}});
     for (body, says) in [
         (json!({}), "exactly one"),
@@ -165,7 +165,7 @@ fn what_is_none_is_refused() {
 }
 
 #[test]
-fn what_is_said_stays_out_of_logs() {
+fn the_content_of_messages_stays_out_of_logs() {
     let event = A2aEvent::v03(json!({"kind": "message", "taskId": "t", "parts": "secret"}));
     let debug = format!("{:?}", event.expect("a kind"));
     assert!(

@@ -176,7 +176,7 @@ async fn each_event_goes_to_its_own_streams_and_to_the_context_streams() {
 }
 
 #[tokio::test]
-async fn what_is_no_event_is_refused_with_a_sentence() {
+async fn a_body_that_is_not_an_event_is_refused_with_a_sentence() {
     let hub = Hub::start().await;
     let far = json!({ "type": "STEP_STARTED", "stepName": "s", "timestamp": 1i64 << 53 });
     let empty = json!({ "type": "RUN_FINISHED", "threadId": "t", "runId": "r",

@@ -96,7 +96,7 @@ fn a_run_is_shown_from_its_beginning_to_its_end_and_nothing_else_is() {
 }
 
 #[test]
-fn what_would_break_the_client_is_left_out_or_made_good() {
+fn events_that_would_break_the_client_are_left_out_or_repaired() {
     let router = EventRouter::new();
     let run = RunRef::new("t", "r");
     let stream = router.agui().register("ann").expect("no cap is reached");

@@ -191,7 +191,7 @@ fn null_is_a_value_where_it_is_one_and_refused_elsewhere() {
 }
 
 #[test]
-fn what_has_no_form_here_is_not_parsed() {
+fn values_that_the_types_cannot_hold_are_not_parsed() {
     let time = |time: Value| json!({"type": "STEP_STARTED", "stepName": "s", "timestamp": time});
     assert_not_parsed(time(json!("2026-11-22T12:00:00Z")), "timestamp");
     assert_not_parsed(json!({"type": 1}), "the type is not a string");
@@ -241,7 +241,7 @@ fn a_time_with_a_fraction_comes_back_exactly_and_can_be_made_whole() {
 }
 
 #[test]
-fn what_clients_die_of_is_found() {
+fn events_that_break_clients_are_found() {
     let step = || Event::step_started("s");
     assert_invalid(
         &step().timestamp(1 << 53),

@@ -133,7 +133,7 @@ async fn the_header_or_the_query_names_the_event_to_continue_behind() {
 }
 
 #[tokio::test]
-async fn who_names_nothing_begins_with_what_comes() {
+async fn a_client_without_an_id_begins_with_live_events() {
     let (hub, epoch, _) = hub_of_ann_and_bob().await;
     for says in [
         Says::default(),

@@ -119,7 +119,7 @@ fn each_event_goes_where_it_belongs() {
 }
 
 #[test]
-fn counts_are_json_for_whoever_posted() {
+fn counts_are_serialised_as_json() {
     let router = EventRouter::new();
     let _ann = Streams::open(&router, "ann");
     let _tab = router.agui().register("ann").expect("no cap is reached");
@@ -212,7 +212,7 @@ fn nothing_is_encoded_for_nobody() {
 }
 
 #[test]
-fn what_agui_clients_die_of_reaches_no_stream() {
+fn events_that_break_agui_clients_reach_no_stream() {
     let router = EventRouter::new();
     let invalid = Event::step_started("s").timestamp(i64::MAX).into();
     let mut context = router.context().register("ann").expect("no cap is reached");

@@ -309,7 +309,7 @@ async fn what_the_engine_has_dropped_is_told_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_that_is_another_one_is_told_to_everyone() {
+async fn a_replaced_log_is_reported_to_every_stream() {
     let engine = InProcess::new(Level::Replayable);
     let (a, b) = (hub(engine.node()), hub(engine.node()));
     let mut tab = a.register_when_ready("ann").await.expect("room");

@@ -65,7 +65,7 @@ impl Faults for Nodes {
 }
 
 #[tokio::test]
-async fn it_does_what_every_backplane_does() {
+async fn it_passes_the_suite_of_backplanes() {
     for level in [Level::AtMostOnce, Level::Replayable] {
         backplane::every_level(&Nodes::new(level)).await;
     }
@@ -77,7 +77,7 @@ async fn its_log_is_a_log() {
 }
 
 #[tokio::test]
-async fn it_tells_of_failures() {
+async fn it_reports_failures() {
     for level in [Level::AtMostOnce, Level::Replayable] {
         backplane::failures(&Nodes::new(level)).await;
     }

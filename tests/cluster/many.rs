@@ -124,7 +124,7 @@ async fn replayable_a_user_who_is_nowhere_gets_it_on_any_node() {
 
 /// Who is away from this node and has a history here is one of its users.
 #[tokio::test(start_paused = true)]
-async fn who_is_away_counts_and_gets_it_when_coming_back() {
+async fn a_user_who_is_away_counts_and_gets_the_event_later() {
     for level in LEVELS {
         let engine = InProcess::new(level);
         let a: Hub = GenericBroadcaster::builder()

@@ -251,7 +251,7 @@ fn an_id_in_use_refuses_its_namesake_only() {
 }
 
 #[test]
-fn of_many_namesakes_at_once_one_gets_in() {
+fn of_many_registrations_of_one_id_one_succeeds() {
     let hub = Hub::new();
     for _ in 0..ROUNDS {
         let (inside, refused) = sort(at_once(|_| hub.register_as("ann", "tab")));

@@ -98,7 +98,7 @@ async fn a_jump_over_a_deadline_ends_the_stream_and_none_ends_too_early() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_was_behind_before_a_jump_is_pruned_and_nobody_else() {
+async fn only_streams_behind_before_a_clock_jump_are_swept() {
     let hub = Hub::builder().patience(2, DAY).build().expect("valid");
     let (mut slow, mut prompt) = (join(&hub), join(&hub));
     for _ in 0..3 {
@@ -160,7 +160,7 @@ async fn after_a_jump_there_is_one_sweep_and_not_all_that_were_missed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_could_not_be_polled_during_a_jump_has_until_the_next_sweep() {
+async fn a_stream_not_polled_during_a_clock_jump_has_until_the_next_sweep() {
     let hub = Hub::builder()
         .patience(1, DAY)
         .sweep_every(SECOND)

@@ -475,7 +475,7 @@ fn a_newcomer_takes_the_place_of_its_ghost() {
 }
 
 #[test]
-fn of_many_that_take_over_at_once_one_stays() {
+fn of_many_take_overs_of_one_id_one_stays() {
     let hub = hub(history(), LagPolicy::Gap);
     let barrier = Arc::new(std::sync::Barrier::new(4));
     let newcomers: Vec<_> = (0..4)

@@ -77,7 +77,7 @@ fn what_the_ring_has_lost_before_is_read_from_the_history() {
 }
 
 #[test]
-fn who_is_drained_keeps_nobody_out_and_is_drained_once() {
+fn a_drained_connection_takes_no_place_and_is_drained_once() {
     for history in histories() {
         let hub = hub(history);
         let old = join(&hub);
@@ -125,7 +125,7 @@ fn a_client_goes_on_behind_the_last_event_that_it_was_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_drained_can_still_be_disconnected_and_swept() {
+async fn a_drained_connection_can_still_be_disconnected_and_swept() {
     for history in histories() {
         let hub = hub(history);
         let mut kept = join(&hub);

@@ -228,7 +228,7 @@ async fn a_waiting_stream_is_woken_by_a_disconnection() {
 // Sweeps
 
 #[tokio::test(start_paused = true)]
-async fn a_sweep_takes_out_who_is_too_far_behind_for_too_long() {
+async fn a_sweep_disconnects_a_connection_too_far_behind_for_too_long() {
     let hub = Hub::builder()
         .ring_capacity(4)
         .patience(2, Duration::from_secs(10))
@@ -261,7 +261,7 @@ async fn a_sweep_takes_out_who_is_too_far_behind_for_too_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn by_default_a_sweep_takes_out_whoever_has_lost_an_event_and_nobody_else() {
+async fn by_default_a_sweep_disconnects_only_connections_that_lost_events() {
     for capacity in [1_usize, 3, 4, 5, 33, 100] {
         // As `Builder::ring_capacity` says: a ring of three holds four.
         let holds = capacity.next_power_of_two();
@@ -296,7 +296,7 @@ async fn by_default_a_sweep_takes_out_whoever_has_lost_an_event_and_nobody_else(
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_catches_up_is_not_swept_away() {
+async fn a_connection_that_catches_up_is_not_swept() {
     let hub = Hub::builder()
         .ring_capacity(4)
         .patience(0, Duration::from_secs(10))
@@ -421,7 +421,7 @@ async fn a_stream_whose_time_is_up_in_a_shutdown_says_when_to_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_refuses_whoever_comes() {
+async fn a_shutdown_refuses_new_connections() {
     let hub = Hub::new();
     hub.shutdown(Duration::from_secs(1)).await;
     assert_eq!(hub.register("ann").err(), Some(SHUTTING_DOWN));

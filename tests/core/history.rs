@@ -653,7 +653,7 @@ fn a_first_stream_that_is_cut_before_its_first_event_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_can_still_read_everything_is_not_pruned() {
+async fn a_stream_that_can_still_read_everything_is_not_swept() {
     let hub = hub_of_capacity(4, History::new(100));
     let _slow = join(&hub);
     for (sent, pruned) in [(100, 0), (1, 1)] {
@@ -867,7 +867,7 @@ proptest! {
 
     /// What a client saw and what its gaps announced is what was published, whatever happens.
     #[test]
-    fn had_or_told(
+    fn every_published_event_is_received_or_in_a_gap(
         steps in prop::collection::vec(step(), 1..120),
         capacity in 1..8usize,
         events in 1..30usize,

@@ -134,7 +134,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
     #[test]
-    fn nobody_gets_anothers_events(
+    fn users_get_only_their_own_events(
         users in prop::collection::btree_set(
             prop_oneof![
                 prop::collection::vec(any::<char>(), 0..4).prop_map(|chars| chars.into_iter().collect()),

@@ -165,7 +165,7 @@ fn it_is_kept_for_users_who_never_came_where_a_broadcast_is() {
 }
 
 #[test]
-fn where_nobody_is_there_nothing_is_encoded() {
+fn without_a_stream_nothing_is_encoded() {
     let hub = GenericBroadcaster::<Counted>::new();
     let event = Counted::default();
     let reach = hub
@@ -312,7 +312,7 @@ async fn an_event_that_panics_harms_no_other_of_its_publisher() {
 
 /// Who was registered before a call gets its event, whoever comes and goes meanwhile, and nobody gets one twice.
 #[test]
-fn who_is_there_before_the_call_is_reached_while_others_come_and_go() {
+fn streams_open_before_the_call_are_reached_while_others_come_and_go() {
     let hub: Hub = GenericBroadcaster::builder()
         .ring_capacity(4096)
         .build()

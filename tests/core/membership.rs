@@ -452,7 +452,7 @@ fn a_late_drop_does_not_take_a_namesake_along() {
 }
 
 #[test]
-fn all_ways_out_at_once_leave_once() {
+fn all_ways_to_leave_in_parallel_leave_once() {
     // Three threads race for one connection: its drop, unregister, and a drain. It is given back once, and a bystander
     // of the same user is not lost unless drained.
     let hub = Hub::new();

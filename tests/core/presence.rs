@@ -334,7 +334,7 @@ fn the_counts_and_caps_are_the_same_while_somebody_watches() {
 }
 
 #[tokio::test]
-async fn whatever_meets_what_is_said_last_is_true() {
+async fn the_last_report_is_true_whatever_runs_in_parallel() {
     let hub = Hub::new();
     let mut presence = hub.presence(Duration::ZERO);
     let (stop, stopped) = oneshot::channel::<()>();

@@ -79,7 +79,7 @@ fn a_stream_from_the_start_has_what_is_kept_and_goes_on_live() {
 }
 
 #[test]
-fn what_is_gone_of_the_beginning_is_told_first() {
+fn a_missing_beginning_is_reported_first() {
     let hub = hub(History::new(3));
     let _run = hub.hold(RUN).expect("there is room");
     send(&hub, 0..5);
@@ -538,7 +538,7 @@ proptest! {
     /// What is kept comes once and in order, and what is not is told, whatever happens; and a complete run ends for everybody,
     /// behind its last event.
     #[test]
-    fn kept_or_told(
+    fn every_kept_event_is_received_once_and_the_rest_is_in_a_gap(
         steps in prop::collection::vec(step(), 1..100),
         capacity in 1..8usize,
         events in 1..30usize,

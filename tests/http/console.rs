@@ -583,7 +583,7 @@ async fn a_console_that_is_read_only_shows_and_does_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn figures_are_read_only_while_somebody_looks() {
+async fn counters_are_read_while_a_page_is_open_and_not_otherwise() {
     let hub = Hub::new();
     let app = app(&hub);
     let idle = Handle::current().metrics().num_alive_tasks();

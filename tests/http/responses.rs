@@ -105,7 +105,7 @@ async fn a_broadcast_that_failed_is_a_response() {
 }
 
 #[tokio::test]
-async fn a_field_that_cannot_be_sent_is_the_fault_of_whoever_sent_it() {
+async fn a_field_that_cannot_be_sent_is_a_client_error() {
     let hub = GenericBroadcaster::<JsonEvent<u32>>::new();
     let _tab = hub.register("ann").expect("room");
     let event = JsonEvent::new(7).event("two\nlines");

@@ -172,7 +172,7 @@ async fn a_deadline_ends_streams_whatever_they_and_their_clients_do() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn who_is_disconnected_is_cut_at_once_though_it_does_not_read() {
+async fn a_disconnected_client_is_cut_although_it_does_not_read() {
     let site = Site::new();
     let (listener, addr) = tight_listener().await;
     let _server = start(serve(listener.stall_limit(30 * SECOND), site.app()));
@@ -225,7 +225,7 @@ async fn the_end_of_a_shutdown_takes_the_sockets_of_clients_that_do_not_read() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn who_was_evicted_before_is_cut_as_well() {
+async fn a_connection_that_was_drained_before_is_cut_as_well() {
     for history in [None, Some(History::new(10))] {
         let site = Site::with_history(history);
         let (listener, addr) = tight_listener().await;
@@ -273,7 +273,7 @@ async fn a_stream_that_was_not_polled_for_an_event_yet_is_cut_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn who_takes_the_rest_in_time_sees_a_proper_end() {
+async fn a_client_that_takes_the_rest_in_time_sees_a_proper_end() {
     // Where the machine is late, so is the client.
     for _ in 0..20 {
         let site = Site::new();

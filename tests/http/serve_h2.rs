@@ -459,7 +459,7 @@ async fn a_deadline_ends_streams_whatever_they_and_their_clients_do() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn who_is_disconnected_is_reset_at_once_though_it_takes_nothing() {
+async fn a_disconnected_stream_is_reset_although_its_client_takes_nothing() {
     let site = Site::new();
     let server = Running::start_with(LONG, site.app(), |server| server).await;
     // None has room for more than the beginning and a part of the event.

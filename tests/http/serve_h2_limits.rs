@@ -249,7 +249,7 @@ async fn a_connection_without_streams_is_closed_at_its_limit() {
 // Pings
 
 #[tokio::test]
-async fn who_does_not_answer_a_ping_in_time_is_cut_off() {
+async fn a_client_that_does_not_answer_a_ping_in_time_is_cut() {
     let site = Site::new();
     let server = Running::start(LONG, site.app(), |server| {
         server

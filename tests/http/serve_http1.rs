@@ -164,7 +164,7 @@ async fn requests_that_do_not_wait_for_the_end_of_a_stream_are_answered_after_it
 }
 
 #[tokio::test]
-async fn who_asked_to_close_is_closed() {
+async fn a_connection_closes_if_either_side_asked_for_it() {
     let with_close = |body| ([(CONNECTION, "close")], events(body)).into_response();
     let app = app().route(
         "/last",
@@ -278,7 +278,7 @@ async fn a_stream_of_known_length_keeps_it() {
 }
 
 #[tokio::test]
-async fn middleware_has_its_way_with_the_body() {
+async fn middleware_can_change_the_body() {
     let louder = map_response(|response: Response| async {
         response.map(|body| {
             let louder = body

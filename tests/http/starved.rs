@@ -67,7 +67,7 @@ async fn all_wait(site: &Site) {
 }
 
 #[test]
-fn who_reads_while_nobody_is_served_is_not_taken_for_one_that_stalls() {
+fn a_client_that_reads_while_the_server_is_blocked_is_not_cut() {
     const CLIENTS: usize = 24;
     const SIZE: usize = 256 * 1024;
     let site = Site::new();

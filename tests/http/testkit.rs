@@ -215,7 +215,7 @@ async fn events_are_collected_by_number_up_to_one_and_to_the_end() {
 // In vain
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_in_vain_is_told_for_what_and_what_came_instead() {
+async fn a_time_out_says_what_was_awaited_and_what_came_instead() {
     let hub = Hub::new();
     let request = SseRequest::get("/off/ann").within(Duration::from_secs(7));
     let mut client = request.open(app(&hub)).await.expect("a stream");
@@ -282,7 +282,7 @@ async fn an_event_is_not_lost_with_a_wait_that_was_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_event_stream_is_refused_with_its_text() {
+async fn a_response_that_is_not_an_event_stream_is_an_error_with_its_text() {
     let hub = Hub::builder().connections_per_user(1).build();
     let hub = hub.expect("valid settings");
     let first = open(&hub, "/events/ann").await;
@@ -690,7 +690,7 @@ async fn against(pieces: &[&[u8]]) -> Result<SseClient, SseError> {
 }
 
 #[tokio::test]
-async fn bodies_are_delimited_as_http_has_it_however_they_are_cut() {
+async fn bodies_are_delimited_as_http_says_however_they_are_split() {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n";
     let chunked = "Transfer-Encoding: Chunked\r\n\r\n";
     let x = |rest: &str| format!("{head}{rest}");

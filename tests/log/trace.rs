@@ -113,7 +113,7 @@ async fn a_layer_learns_the_publishers_trace_once_for_each_stream() {
 }
 
 #[tokio::test]
-async fn with_the_level_off_nothing_is_told() {
+async fn with_the_level_off_nothing_is_logged() {
     let _alone = ALONE.lock().await;
     let traces = Traces::default();
     let subscriber =

@@ -69,7 +69,7 @@ async fn send(addr: SocketAddr, user: usize, text: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everybody_who_reads_is_told_goodbye_and_nobody_holds_up_the_exit() {
+async fn every_client_that_reads_gets_a_proper_end_and_none_delays_the_exit() {
     let (mut child, addr) = start().await;
     let (mut stalled, mut half, mut silent) = (Vec::new(), Vec::new(), Vec::new());
     let mut reading = JoinSet::new();

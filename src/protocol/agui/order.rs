@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_place_is_hidden() {
+    fn events_out_of_place_are_hidden() {
         let mut order = Order::default();
         let content = Event::text_message_content("m", "x");
         assert!(!shown(&mut order, &content), "before the run");

@@ -100,7 +100,7 @@ async fn readers_before_what_was_dropped_for_its_number_are_told() {
 
 /// While others go on, so that the log knows the time of some messages only.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn at_every_moment_a_message_is_there_or_told_as_missing() {
+async fn at_every_moment_a_message_is_there_or_reported_missing() {
     let server = Server::start(&[]);
     let (one, _events) = node(&server, aged(AGE)).await;
     let begun = Instant::now();
