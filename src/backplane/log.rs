@@ -1,4 +1,4 @@
-//! What an engine says of a user's log.
+//! What an engine reports about a user's log.
 
 use std::cmp::Ordering;
 
@@ -15,12 +15,12 @@ pub struct Head {
     /// The place of the user's newest message; offset 0 if the log has none.
     pub newest: Position,
     /// The user has no message after `newest` up to this offset, and none will get an offset up to here. At least that of
-    /// `newest`. A quiet user's place moves on by it, so that the log still knows the place when it has dropped everything
-    /// older. An engine that does not know more repeats the offset of `newest`.
+    /// `newest`. It moves a quiet user's place forward, so that the log still knows the place after it has dropped everything
+    /// older. An engine that knows no more repeats the offset of `newest`.
     pub through: u64,
 }
 
-/// What the log has of a user after a place.
+/// What the log has for a user after a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
     /// The messages, oldest first.

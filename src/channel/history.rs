@@ -101,7 +101,7 @@ impl History {
     }
 
     /// Sets how many bytes may be kept in total for users who are away. Default 256 MiB. When there is no room, a user
-    /// who is away loses their own oldest events, never somebody else's.
+    /// who is away loses their own oldest events, never another user's.
     pub fn away_bytes(mut self, bytes: usize) -> Self {
         self.away_bytes = bytes;
         self
@@ -109,7 +109,7 @@ impl History {
 
     /// Also keeps events for users who have never had a connection, within the same bounds and for as long as after a
     /// disconnect, counted from the first such event. The first stream that the user opens without naming an id begins
-    /// with them, also if somebody [holds](crate::Hold) the channel.
+    /// with them, also if the channel is [held](crate::Hold).
     ///
     /// Each broadcast to a user who is not connected is then encoded and kept: a caller that may choose the user also decides
     /// which users fill the room for users who are away.

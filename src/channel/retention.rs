@@ -36,7 +36,7 @@ impl Retention {
         }
     }
 
-    /// Whether logs keep anything.
+    /// Whether anything is kept, so that channels need a log.
     pub(crate) fn keeps_anything(&self) -> bool {
         self.history.is_some() || self.keys > 0
     }

@@ -57,8 +57,8 @@ impl<T: Clone + Send + 'static> Ring<T> {
         };
         match self.sender.send(parcel) {
             Ok(reached) => {
-                // Only after the send, so that whoever is woken finds the event. An attendant that asks in between is woken
-                // for nothing.
+                // Only after the send, so that an attendant that is woken finds the event. An attendant that asks in between
+                // is woken for nothing.
                 self.deferred.0.wake_attendants();
                 (reached, None)
             }
@@ -245,7 +245,7 @@ impl<T: Clone + Send + 'static> Feed<T> {
     /// The next event; `Err(n)` when `n` were overwritten before they could be read; `None` once the sender is dropped and
     /// everything it sent has been read. The caller then releases what this [owes](Self::owes).
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, u64>>> {
-        // Without coop budget, the task itself is woken. tokio would wake the seat, and nobody would release that wake.
+        // Without coop budget, the task itself is woken. tokio would wake the seat, and no call would release that wake.
         ready!(wait_for_turn(cx));
         let polled = if self.is_attended {
             self.receiver.try_next(cx)

@@ -181,7 +181,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         })
     }
 
-    /// Ends all watches, later ones included: nobody is here any more.
+    /// Ends all watches, later ones included: no user is here any more.
     pub(crate) fn end_watches(&self) {
         self.watches.end();
     }

@@ -63,7 +63,7 @@
 //! # }
 //! ```
 //!
-//! [`bind`] has a longer backlog than tokio's `TcpListener::bind`; [`serve`] takes such a listener as well. Behind
+//! [`bind`] has a longer backlog than tokio's `TcpListener::bind`; [`serve`] takes such a listener as well. Under
 //! [`axum::serve()`] instead, it is one line:
 //!
 //! ```no_run

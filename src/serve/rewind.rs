@@ -257,7 +257,7 @@ mod tests {
         }
     }
 
-    /// Bytes may come after hyper was told that there are none, and before it flushes.
+    /// Bytes may come after hyper has found none, and before it flushes.
     #[tokio::test]
     async fn what_is_read_ahead_of_hyper_is_offered_to_it() {
         let (mut client, io) = duplex(64);

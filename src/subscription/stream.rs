@@ -230,7 +230,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         self.guard.connection().is_expired(Instant::now())
     }
 
-    /// Whether something was broadcast that this stream has not yielded yet, as far as can be told without a lock.
+    /// Whether something was broadcast that this stream has not yielded yet, as far as that is known without a lock.
     pub(crate) fn is_behind(&self) -> bool {
         self.guard.is_behind()
     }

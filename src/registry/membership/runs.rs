@@ -42,7 +42,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         loop {
             let completed = self.with(user, |channel| {
                 let accepted = channel.roster().complete(None, None);
-                // If the channel was closed before, nobody will find that it is complete: try again.
+                // If the channel was closed before, no later call finds it complete: try again.
                 (!channel.roster().is_closed()).then_some(accepted)
             });
             match completed.flatten() {
