@@ -6,7 +6,7 @@
 //!    numbers, without holes.
 //! 2. A stream subscribes to the ring and learns the number of the first event it will get there, in one step. It reads older
 //!    events from the log and newer ones from the ring, and none twice.
-//! 3. A user is away while `away` is set. `linger` sets it only while the roster is empty. A stream that joins clears it, and
+//! 3. A user is away while `away` is set, which it can be only while the roster is empty: a stream that joins clears it, and
 //!    is on the roster before it takes the lock. So the room for users who are away is given back once, and a connected user
 //!    takes none.
 //!
