@@ -250,7 +250,7 @@ impl<E: ?Sized> Builder<E> {
     }
 
     /// Sets how long a node still gets the events of a user whose last stream has ended: at least this long, at most
-    /// twice. Default 15 seconds. Clients that come back sooner cost the engine nothing.
+    /// twice. Default 15 seconds. Clients that reconnect sooner cost the engine nothing.
     pub fn backplane_linger(mut self, linger: Duration) -> Self {
         self.relay.linger = linger;
         self

@@ -169,7 +169,7 @@ impl SseBody {
     }
 
     /// Tells the client how long to wait before it reconnects: this long to half as long again, at random, so that many
-    /// clients that lost their streams together do not come back together. Default: no `retry:` is sent, and clients
+    /// clients that lost their streams together do not reconnect together. Default: no `retry:` is sent, and clients
     /// choose how long to wait, browsers about three seconds.
     ///
     /// At most 2³¹ − 1 milliseconds (25 days) are sent, with the random part: browsers take more for one millisecond.

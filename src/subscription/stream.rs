@@ -133,7 +133,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
     }
 
     /// Sets when the stream ends, cleanly and in any state: for example when the client's token expires. Only the first
-    /// call counts. A response then tells its client to come back after one to six seconds, at random: streams that
+    /// call counts. A response then tells its client to reconnect after one to six seconds, at random: streams that
     /// were opened together often have the same deadline.
     ///
     /// A stream whose client has stopped reading is not polled, and cannot end by itself. As a response of
