@@ -8,8 +8,7 @@
 //!
 //! - Open, with connections: `attach` adds a member, unless the cap is reached or the id is in use. `drain` turns all members
 //!   into leaving connections. `detach` removes a connection; if it was the last and no history lingers, the same step closes
-//!   the channel, and the caller must unlink it. `close` closes, and so does `close_unless_kept` unless a hold or history
-//!   remains.
+//!   the channel, and the caller must unlink it. `close` closes, `close_unless_kept` too unless a hold or history remains.
 //! - Open, without connections, while a history lingers or a hold keeps the channel: `attach` adds one. `close_if_deserted`
 //!   closes unless it is held; the other two close as above.
 //! - Closed, with connections (after `close`): `attach` is refused. `drain` does nothing. `detach` removes one; the call that
