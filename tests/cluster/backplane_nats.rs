@@ -1,16 +1,13 @@
 //! The backplane over NATS, with a server of its own for each test.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::slice::from_ref;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_nats::ConnectOptions;
 use async_nats::HeaderMap;
-use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tidings::UserId;
@@ -18,12 +15,11 @@ use tidings::backplane::{
     Backplane, Cause, Event, Fetched, Message, Missing, Position, Published, Received,
 };
 use tidings_nats::{ConnectError, Connection, Interest, Log, Nats, Settings, Storage};
-use tidings_testkit::backplane::{self, Cluster, Faults};
+use tidings_testkit::backplane;
 use tokio::time::timeout;
 
-use crate::support::nats::{Network, Server};
-
-const KEPT: u32 = 40;
+use crate::support::nats::Server;
+use crate::support::networked::{KEPT, Networked};
 
 /// Nothing that has to happen takes so long.
 const BOUND: Duration = Duration::from_secs(30);
@@ -40,64 +36,8 @@ fn once() -> Settings {
     Settings::new("test").buckets(16)
 }
 
-/// Nodes of one server, each with a network of its own.
-struct Nodes {
-    server: Mutex<Server>,
-    settings: Settings,
-    networks: Mutex<HashMap<usize, Network>>,
-}
-
-impl Nodes {
-    fn new(settings: Settings) -> Self {
-        Self {
-            server: Mutex::new(Server::start()),
-            settings,
-            networks: Mutex::default(),
-        }
-    }
-
-    fn with_network(&self, node: &Arc<dyn Backplane>, what: impl FnOnce(&Network)) {
-        what(&self.networks.lock().unwrap()[&id(node)]);
-    }
-}
-
-fn id(node: &Arc<dyn Backplane>) -> usize {
-    Arc::as_ptr(node).cast::<()>() as usize
-}
-
-#[async_trait]
-impl Cluster for Nodes {
-    async fn node(&self) -> Arc<dyn Backplane> {
-        let address = self.server.lock().unwrap().address();
-        let network = Network::to(address).await;
-        let node = Nats::connect(&network.url(), options(), self.settings.clone()).await;
-        let node: Arc<dyn Backplane> = Arc::new(node.expect("it connects"));
-        self.networks.lock().unwrap().insert(id(&node), network);
-        node
-    }
-
-    fn max_per_user(&self) -> Option<usize> {
-        Some(KEPT as usize)
-    }
-}
-
-#[async_trait]
-impl Faults for Nodes {
-    async fn stop(&self) {
-        self.server.lock().unwrap().kill();
-    }
-
-    async fn start(&self) {
-        self.server.lock().unwrap().restart();
-    }
-
-    async fn cut(&self, node: &Arc<dyn Backplane>) {
-        self.with_network(node, Network::cut);
-    }
-
-    async fn mend(&self, node: &Arc<dyn Backplane>) {
-        self.with_network(node, Network::mend);
-    }
+fn nodes(settings: Settings) -> Networked<Settings> {
+    Networked::new(Server::start(), settings)
 }
 
 /// The conformance suite, at a level and with an interest.
@@ -108,12 +48,12 @@ macro_rules! conforms {
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn does_what_every_backplane_does() {
-                backplane::every_level(&Nodes::new($settings)).await;
+                backplane::every_level(&nodes($settings)).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn tells_of_failures() {
-                backplane::failures(&Nodes::new($settings)).await;
+                backplane::failures(&nodes($settings)).await;
             }
         }
     };
@@ -131,13 +71,13 @@ conforms!(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_in_files_is_a_log() {
-    backplane::replayable(&Nodes::new(once().replayable(log(Storage::File)))).await;
+    backplane::replayable(&nodes(once().replayable(log(Storage::File)))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_in_memory_is_a_log() {
     let settings = once().replayable(log(Storage::Memory));
-    backplane::replayable(&Nodes::new(settings.interest(Interest::Buckets))).await;
+    backplane::replayable(&nodes(settings.interest(Interest::Buckets))).await;
 }
 
 /// A node, its events, and a client beside it.

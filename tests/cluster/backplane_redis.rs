@@ -2,29 +2,25 @@
 //!
 //! The seeds of random faults are fixed, and few. `TIDINGS_SEEDS=0..200 cargo test --test cluster backplane_redis` runs others.
 
-use std::collections::HashMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tidings::UserId;
 use tidings::backplane::{Backplane, Cause, Event, Level, Message, Published};
 use tidings_redis::{ConnectError, Log, Redis, Settings};
-use tidings_testkit::backplane::{self, Cluster, Faults};
+use tidings_testkit::backplane;
 use tokio::time::timeout;
 
 use crate::support::cluster::Plan;
-use crate::support::nats::Network;
-use crate::support::redis::{ALWAYS, Real, Server, url};
-use crate::support::seeds::{Totals, run_each, seeds};
+use crate::support::networked::{KEPT, Networked};
+use crate::support::redis::{ALWAYS, Server, url};
+use crate::support::seeds::{Totals, run_each, seeds, two_threads};
 
 mod dropped;
 mod older;
 
-const KEPT: u32 = 40;
 /// Nothing that has to happen takes so long.
 const BOUND: Duration = Duration::from_secs(30);
 
@@ -41,64 +37,8 @@ fn kept_in_files() -> Settings {
     once().replayable(Log::new().max_per_user(KEPT).durable())
 }
 
-/// Nodes of one server, each with a network of its own.
-struct Nodes {
-    server: Mutex<Server>,
-    settings: Settings,
-    networks: Mutex<HashMap<usize, Network>>,
-}
-
-impl Nodes {
-    fn new(settings: Settings, options: &'static [&'static str]) -> Self {
-        Self {
-            server: Mutex::new(Server::start(options)),
-            settings,
-            networks: Mutex::default(),
-        }
-    }
-
-    fn with_network(&self, node: &Arc<dyn Backplane>, what: impl FnOnce(&Network)) {
-        what(&self.networks.lock().unwrap()[&id(node)]);
-    }
-}
-
-fn id(node: &Arc<dyn Backplane>) -> usize {
-    Arc::as_ptr(node).cast::<()>() as usize
-}
-
-#[async_trait]
-impl Cluster for Nodes {
-    async fn node(&self) -> Arc<dyn Backplane> {
-        let address = self.server.lock().unwrap().address();
-        let network = Network::to(address).await;
-        let node = Redis::connect(url(network.address), self.settings.clone()).await;
-        let node: Arc<dyn Backplane> = Arc::new(node.expect("it connects"));
-        self.networks.lock().unwrap().insert(id(&node), network);
-        node
-    }
-
-    fn max_per_user(&self) -> Option<usize> {
-        Some(KEPT as usize)
-    }
-}
-
-#[async_trait]
-impl Faults for Nodes {
-    async fn stop(&self) {
-        self.server.lock().unwrap().kill();
-    }
-
-    async fn start(&self) {
-        self.server.lock().unwrap().restart();
-    }
-
-    async fn cut(&self, node: &Arc<dyn Backplane>) {
-        self.with_network(node, Network::cut);
-    }
-
-    async fn mend(&self, node: &Arc<dyn Backplane>) {
-        self.with_network(node, Network::mend);
-    }
+fn nodes(settings: Settings, options: &'static [&'static str]) -> Networked<Settings> {
+    Networked::new(Server::start(options), settings)
 }
 
 /// The conformance suite.
@@ -109,12 +49,12 @@ macro_rules! conforms {
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn does_what_every_backplane_does() {
-                backplane::every_level(&Nodes::new($settings, $options)).await;
+                backplane::every_level(&nodes($settings, $options)).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn tells_of_failures() {
-                backplane::failures(&Nodes::new($settings, $options)).await;
+                backplane::failures(&nodes($settings, $options)).await;
             }
         }
     };
@@ -126,7 +66,7 @@ conforms!(in_memory, kept(), &[]);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_is_a_log() {
-    backplane::replayable(&Nodes::new(kept(), &[])).await;
+    backplane::replayable(&nodes(kept(), &[])).await;
 }
 
 type Events = Pin<Box<dyn Stream<Item = Event> + Send>>;
@@ -186,25 +126,11 @@ async fn a_log_that_was_flushed_is_another_one() {
 async fn a_promoted_replica_that_was_behind_has_another_log() {
     for grows in [0, 10] {
         let primary = Server::start(&[]);
-        let replica = Server::start(&[]);
-        let port = primary.address().port().to_string();
         let (one, mut events) = node(&primary, kept()).await;
         assert!(matches!(publish(&one, 1).await, Published::Accepted(_)));
         let before = one.horizon().unwrap();
         // A copy as it is now, which is then cut off and made the primary, at an address that nodes follow.
-        replica.command(&["REPLICAOF", "127.0.0.1", &port]).await;
-        let copied = async {
-            let mut connection = replica.connection().await;
-            loop {
-                let mut exists = redis::cmd("EXISTS");
-                exists.arg("{test}:log");
-                if exists.query_async(&mut connection).await == Ok(1) {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        timeout(BOUND, copied).await.expect("it is copied");
+        let replica = primary.replica().await;
         replica.command(&["REPLICAOF", "NO", "ONE"]).await;
         for number in 2..5 {
             assert!(matches!(
@@ -220,6 +146,7 @@ async fn a_promoted_replica_that_was_behind_has_another_log() {
                 Published::Accepted(_)
             ));
         }
+        let port = primary.address().port().to_string();
         drop(primary);
         // It listens where the old one did.
         replica.command(&["CONFIG", "SET", "port", &port]).await;
@@ -376,32 +303,22 @@ async fn what_is_not_permitted_is_told() {
 }
 
 fn run(level: Level, options: &'static [&'static str], plan: impl Fn(u64) -> Plan) -> Totals {
-    let runtime = || {
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .expect("a runtime")
+    let settings = || Settings::new("faults").timeout(Duration::from_secs(1));
+    let log = || Log::new().max_per_user(1_000_000);
+    let settings = || match level {
+        Level::Replayable if options == ALWAYS => settings().replayable(log().durable()),
+        Level::Replayable => settings().replayable(log()),
+        _ => settings(),
     };
-    let engine = |_| Real::start(level, options);
-    let seen = run_each(seeds().unwrap_or(0..2), runtime, engine, plan);
+    let engine = |_| nodes(settings(), options);
+    let seen = run_each(seeds().unwrap_or(0..2), two_threads, engine, plan);
     assert!(seen.events > 0 && seen.faults > 0);
     seen
 }
 
-fn plan(seed: u64) -> Plan {
-    Plan {
-        clients: 12,
-        steps: 300,
-        longest: Duration::from_millis(400),
-        settle: Duration::from_secs(2),
-        ..Plan::new(seed)
-    }
-}
-
 #[test]
 fn replayable_delivers_everything_once() {
-    let seen = run(Level::Replayable, ALWAYS, plan);
+    let seen = run(Level::Replayable, ALWAYS, Plan::over_sockets);
     assert!(seen.deliveries > seen.events, "{seen:?}");
 }
 
@@ -409,7 +326,8 @@ fn replayable_delivers_everything_once() {
 fn a_log_in_memory_tells_what_is_missing() {
     let seen = run(Level::Replayable, &[], |seed| Plan {
         replaces: true,
-        ..plan(seed)
+        promotes: true,
+        ..Plan::over_sockets(seed)
     });
     // Each restart ends the log. Whatever clients had not read of it is a gap.
     assert!(2 * seen.deliveries > seen.events, "{seen:?}");
@@ -419,7 +337,8 @@ fn a_log_in_memory_tells_what_is_missing() {
 fn at_most_once_tells_what_is_missing() {
     let seen = run(Level::AtMostOnce, &[], |seed| Plan {
         history: 5_000,
-        ..plan(seed)
+        promotes: true,
+        ..Plan::over_sockets(seed)
     });
     assert!(seen.deliveries > seen.events, "{seen:?}");
 }

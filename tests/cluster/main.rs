@@ -38,9 +38,13 @@ mod support {
     #[cfg(feature = "serve")]
     pub(crate) mod nats_cluster;
     #[cfg(feature = "serve")]
+    pub(crate) mod networked;
+    #[cfg(feature = "serve")]
     pub(crate) mod received;
     #[cfg(feature = "serve")]
     pub(crate) mod redis;
+    #[cfg(feature = "serve")]
+    pub(crate) mod redis_cluster;
     #[cfg(feature = "serve")]
     pub(crate) mod seeds;
     pub(crate) mod streams;

@@ -15,12 +15,16 @@ use async_trait::async_trait;
 use futures_util::future::FutureExt;
 use tidings::backplane::{Backplane, Level};
 use tidings::{
-    BroadcastError, GapReason, GenericBroadcaster, History, LastEventId, Subscription, Text,
+    BackplaneStats, BroadcastError, GapReason, GenericBroadcaster, History, LastEventId,
+    Subscription, Text,
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_stream::Stream;
 
 pub(crate) type Hub = GenericBroadcaster<Text>;
+
+/// All nodes reach an engine that is whole again, and publish what waits, within this.
+const BOUND: Duration = Duration::from_secs(120);
 
 /// An engine whose faults a test can call for.
 #[async_trait]
@@ -44,6 +48,18 @@ pub(crate) trait Engine: Send {
 
     /// A node may neither publish nor hear, or it may again.
     fn set_denied(&mut self, _node: usize, _is_denied: bool) {}
+
+    /// The engine answers nobody for so long.
+    async fn pause(&mut self, _time: Duration) {}
+
+    /// That time is over.
+    async fn resume(&mut self) {}
+
+    /// A replica has what there is. From now on it follows, or is left behind.
+    async fn replicate(&mut self, _follows: bool) {}
+
+    /// That replica takes the engine's place.
+    async fn promote(&mut self) {}
 }
 
 /// How a run is to be.
@@ -66,6 +82,10 @@ pub(crate) struct Plan {
     pub(crate) replaces: bool,
     /// Whether nodes lose their permissions.
     pub(crate) denies: bool,
+    /// Whether the engine hangs, for longer than nodes wait for it too.
+    pub(crate) pauses: bool,
+    /// Whether a replica takes the place of the engine.
+    pub(crate) promotes: bool,
     /// The most events of one step.
     pub(crate) burst: usize,
     /// The longest that anything lasts.
@@ -91,10 +111,24 @@ impl Plan {
             unsent: false,
             replaces: false,
             denies: false,
+            pauses: false,
+            promotes: false,
             burst: 5,
             long_cut: Duration::ZERO,
             longest: Duration::from_secs(2),
             settle: Duration::from_secs(60),
+        }
+    }
+
+    /// For an engine behind sockets, in real time, which hangs as well.
+    pub(crate) fn over_sockets(seed: u64) -> Self {
+        Self {
+            clients: 12,
+            steps: 300,
+            longest: Duration::from_millis(400),
+            settle: Duration::from_secs(2),
+            pauses: true,
+            ..Self::new(seed)
         }
     }
 }
@@ -129,6 +163,14 @@ struct Node {
     is_denied: bool,
     /// Publishers are told apart by the life of their node.
     publisher: usize,
+}
+
+impl Node {
+    /// What it does, if it does not reach the engine or has not published everything.
+    fn busy(&self) -> Option<BackplaneStats> {
+        let stats = self.hub.as_ref()?.stats().backplane?;
+        (!stats.connected || stats.queued > 0).then_some(stats)
+    }
 }
 
 /// What a publisher has done for one user.
@@ -359,6 +401,14 @@ impl<E: Engine> Cluster<E> {
                 self.faults += 1;
                 self.toggle_engine().await;
             }
+            95 if self.plan.pauses => {
+                self.faults += 1;
+                self.pause().await;
+            }
+            96 if self.plan.promotes => {
+                self.faults += 1;
+                self.fail_over().await;
+            }
             95..97 => self.engine.lose_acknowledgements(1),
             97 if self.plan.unsent => {
                 self.faults += 1;
@@ -401,8 +451,18 @@ impl<E: Engine> Cluster<E> {
         self.faults += 1;
         let index = self.nodes[0].index;
         self.engine.cut(index).await;
+        self.go_on(self.plan.long_cut).await;
+        if !std::mem::take(&mut self.nodes[0].is_cut) {
+            self.engine.mend(index).await;
+        } else {
+            self.nodes[0].is_cut = true;
+        }
+    }
+
+    /// Publishes and reads for so long.
+    async fn go_on(&mut self, time: Duration) {
         let pause = Duration::from_millis(20);
-        for _ in 0..self.plan.long_cut.as_millis() / pause.as_millis() {
+        for _ in 0..time.as_millis() / pause.as_millis() {
             sleep(pause).await;
             for _ in 0..self.rng.usize(1..=self.plan.burst) {
                 self.publish();
@@ -410,11 +470,28 @@ impl<E: Engine> Cluster<E> {
             let number = self.rng.usize(..self.clients.len());
             self.read(number, 20);
         }
-        if !std::mem::take(&mut self.nodes[0].is_cut) {
-            self.engine.mend(index).await;
-        } else {
-            self.nodes[0].is_cut = true;
+    }
+
+    /// The engine hangs, while everything else goes on.
+    async fn pause(&mut self) {
+        if !self.is_up {
+            self.toggle_engine().await;
         }
+        let time = self.plan.longest * self.rng.u32(1..=4);
+        self.engine.pause(time).await;
+        self.go_on(time).await;
+        self.engine.resume().await;
+    }
+
+    /// A replica takes the place of the engine, and lacks nothing, or what comes in the meantime.
+    async fn fail_over(&mut self) {
+        if !self.is_up {
+            self.toggle_engine().await;
+        }
+        let follows = self.rng.bool();
+        self.engine.replicate(follows).await;
+        self.go_on(self.plan.longest / 4).await;
+        self.engine.promote().await;
     }
 
     /// A node dies, and another takes its place.
@@ -466,10 +543,15 @@ impl<E: Engine> Cluster<E> {
                 self.engine.set_denied(node.index, false);
             }
         }
+        let whole = Instant::now();
         let mut quiet = 0;
         while quiet < 10 {
             sleep(self.plan.settle / 10).await;
             quiet += 1;
+            if let Some(busy) = self.nodes.iter().find_map(Node::busy) {
+                assert!(whole.elapsed() < BOUND, "{busy:?}\n{:#?}", self.plan);
+                quiet = 0;
+            }
             for number in 0..self.clients.len() {
                 if self.clients[number].stream.is_none() {
                     self.open(number).await;

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -161,6 +161,7 @@ impl Drop for Folder {
 /// A way to a server that can be cut: connections through it end, and new ones fail.
 pub(crate) struct Network {
     pub(crate) address: SocketAddr,
+    server: Arc<Mutex<SocketAddr>>,
     is_cut: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -171,15 +172,19 @@ impl Network {
         let listener = listener.expect("there is a free port");
         let address = listener.local_addr().expect("it has an address");
         let (is_cut, cut) = watch::channel(false);
+        let server = Arc::new(Mutex::new(server));
+        let leads_to = Arc::clone(&server);
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 if !*cut.borrow() {
+                    let server = *leads_to.lock().unwrap();
                     tokio::spawn(pass(client, server, cut.clone()));
                 }
             }
         });
         Self {
             address,
+            server,
             is_cut,
             task,
         }
@@ -187,6 +192,11 @@ impl Network {
 
     pub(crate) fn url(&self) -> String {
         format!("nats://{}", self.address)
+    }
+
+    /// From now on, connections are made to another server.
+    pub(crate) fn lead_to(&self, server: SocketAddr) {
+        *self.server.lock().unwrap() = server;
     }
 
     pub(crate) fn cut(&self) {

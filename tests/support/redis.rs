@@ -1,23 +1,21 @@
 //! A Redis server of one's own. `REDIS_SERVER` names another program than `redis-server`.
 
+#![allow(dead_code, reason = "each program uses a part of it")]
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
-
-use async_trait::async_trait;
-use tidings::backplane::{Backplane, Level};
-use tidings_redis::{Log, Redis, Settings};
-
-use super::cluster::Engine;
-use super::nats::Network;
+use std::time::{Duration, Instant};
 
 const INSTALL: &str = "if it is missing: apt-get install --no-install-recommends redis-server";
+
+/// Nothing takes so long.
+pub(crate) const BOUND: Duration = Duration::from_secs(30);
 
 /// What keeps everything that was accepted.
 pub(crate) const ALWAYS: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
@@ -55,22 +53,55 @@ impl Server {
         panic!("redis-server does not start; {INSTALL}");
     }
 
+    /// Another one, which has what this one has and follows it.
+    pub(crate) async fn replica(&self) -> Self {
+        let replica = Self::start(self.options);
+        let port = self.port.to_string();
+        replica.command(&["REPLICAOF", "127.0.0.1", &port]).await;
+        replica.until("master_link_status:up").await;
+        replica
+    }
+
+    /// Waits until it says so of itself.
+    pub(crate) async fn until(&self, line: &str) {
+        let mut connection = self.connection().await;
+        let begun = Instant::now();
+        while begun.elapsed() < BOUND {
+            let info = redis::cmd("INFO");
+            let info: String = info.query_async(&mut connection).await.expect("an answer");
+            if info.lines().any(|found| found == line) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{line}: not within {BOUND:?}");
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
     pub(crate) async fn connection(&self) -> redis::aio::MultiplexedConnection {
         let client = redis::Client::open(url(self.address())).expect("a URL");
-        let connection = client.get_multiplexed_async_connection().await;
-        connection.expect("the server is there")
+        let config = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(BOUND))
+            .set_response_timeout(Some(BOUND));
+        let connection = client.get_multiplexed_async_connection_with_config(&config);
+        connection.await.expect("the server is there")
     }
 
     pub(crate) async fn command(&self, words: &[&str]) {
+        self.try_command(words).await.expect("the server does it");
+    }
+
+    pub(crate) async fn try_command(&self, words: &[&str]) -> Result<(), redis::RedisError> {
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
-        let mut connection = self.connection().await;
-        let done = command.query_async::<redis::Value>(&mut connection);
-        done.await.expect("the server does it");
+        command.query_async(&mut self.connection().await).await
     }
 
     /// Ends it as a crash does, SIGKILL.
@@ -101,7 +132,10 @@ pub(crate) fn url(address: SocketAddr) -> String {
 fn run(folder: &PathBuf, port: u16, options: &[&str]) -> Option<Child> {
     let program = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".into());
     let mut child = Command::new(program)
-        .args(["--bind", "127.0.0.1", "--save", "", "--port"])
+        .args(["--bind", "127.0.0.1", "--save", ""])
+        // A replica is not waited for.
+        .args(["--repl-diskless-sync-delay", "0"])
+        .arg("--port")
         .arg(port.to_string())
         .arg("--dir")
         .arg(folder)
@@ -125,69 +159,4 @@ fn run(folder: &PathBuf, port: u16, options: &[&str]) -> Option<Child> {
     let _ = child.kill();
     let _ = child.wait();
     None
-}
-
-/// A server as the engine of a [`Cluster`](super::cluster::Cluster), with a network to each node.
-pub(crate) struct Real {
-    server: Server,
-    level: Level,
-    is_durable: bool,
-    networks: Vec<Network>,
-}
-
-impl Real {
-    pub(crate) fn start(level: Level, options: &'static [&'static str]) -> Self {
-        Self {
-            server: Server::start(options),
-            level,
-            is_durable: options == ALWAYS,
-            networks: Vec::new(),
-        }
-    }
-}
-
-#[async_trait]
-impl Engine for Real {
-    fn level(&self) -> Level {
-        self.level
-    }
-
-    async fn node(&mut self) -> Arc<dyn Backplane> {
-        let network = Network::to(self.server.address()).await;
-        let settings = Settings::new("faults").timeout(Duration::from_secs(2));
-        let settings = match self.level {
-            Level::Replayable => {
-                let log = Log::new().max_per_user(1_000_000);
-                settings.replayable(if self.is_durable { log.durable() } else { log })
-            }
-            _ => settings,
-        };
-        let node = Redis::connect(url(network.address), settings).await;
-        self.networks.push(network);
-        Arc::new(node.expect("the server is there"))
-    }
-
-    async fn stop(&mut self) {
-        self.server.kill();
-    }
-
-    async fn start(&mut self) {
-        self.server.restart();
-    }
-
-    async fn cut(&mut self, node: usize) {
-        self.networks[node].cut();
-    }
-
-    async fn mend(&mut self, node: usize) {
-        self.networks[node].mend();
-    }
-
-    /// The network does that, when it is cut.
-    fn lose_acknowledgements(&mut self, _: usize) {}
-
-    /// All of it, or, with files, nothing.
-    fn replace(&mut self, _: usize) {
-        self.server.restart();
-    }
 }

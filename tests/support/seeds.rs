@@ -3,7 +3,7 @@
 use std::env;
 use std::ops::Range;
 
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 
 use super::cluster::{Cluster, Engine, Plan};
 
@@ -21,6 +21,15 @@ pub(crate) struct Totals {
     pub(crate) deliveries: u64,
     pub(crate) faults: u64,
     gaps: u64,
+}
+
+/// For engines behind sockets.
+pub(crate) fn two_threads() -> Runtime {
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime")
 }
 
 /// Runs a cluster for each seed, with a runtime and an engine of its own.

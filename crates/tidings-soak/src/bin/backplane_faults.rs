@@ -13,16 +13,19 @@ mod cluster;
 mod nats;
 #[path = "../../../../tests/support/nats_cluster.rs"]
 mod nats_cluster;
+#[path = "../../../../tests/support/networked.rs"]
+mod networked;
 #[path = "../../../../benches/support/mod.rs"]
 mod support;
 
 use std::time::{Duration, Instant};
 
 use tidings::backplane::Level;
-use tidings_nats::Interest;
+use tidings_nats::{Interest, Log, Settings};
 
 use cluster::{Cluster, Plan};
-use nats_cluster::Real;
+use nats::Server;
+use networked::Networked;
 use support::{Mode, option};
 
 fn main() {
@@ -43,6 +46,8 @@ fn main() {
                 unsent: false,
                 replaces: false,
                 denies: false,
+                pauses: true,
+                promotes: false,
                 burst: mode.pick(180, 20),
                 longest: Duration::from_millis(400),
                 long_cut: mode.pick(Duration::from_secs(10), Duration::from_millis(100)),
@@ -55,7 +60,16 @@ fn main() {
                 .expect("a runtime");
             let begin = Instant::now();
             runtime.block_on(async {
-                let engine = Real::start(level, Interest::Buckets);
+                let settings = Settings::new("faults")
+                    .interest(Interest::Buckets)
+                    .timeout(Duration::from_secs(2));
+                let settings = match level {
+                    Level::Replayable => {
+                        settings.replayable(Log::new("FAULTS").max_per_user(1_000_000))
+                    }
+                    _ => settings,
+                };
+                let engine = Networked::new(Server::start(), settings);
                 let mut cluster = Cluster::new(plan, engine).await;
                 cluster.run().await;
                 println!(
