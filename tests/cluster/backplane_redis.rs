@@ -215,6 +215,17 @@ async fn a_server_that_becomes_a_replica_is_left_until_it_leads_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_primary_publishes_after_its_demotion_is_not_accepted() {
+    let server = Server::start(&[]);
+    let (one, _events) = node(&server, once()).await;
+    // Nodes that have left it already do not hear this.
+    server.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    let published = one.publish(&[message(1)]).await;
+    let is_accepted = matches!(published.as_deref(), Ok([Published::Accepted(_)]));
+    assert!(!is_accepted, "{published:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_messages_of_one_call_keep_their_order() {
     let server = Server::start(&[]);
     let settings = once().max_body(3);

@@ -1,4 +1,4 @@
-local max, window, id, user, channel, body = ARGV[11], ARGV[12], ARGV[13], ARGV[14], ARGV[15], ARGV[16]
+local max, window, id, user, channel, body = ARGV[13], ARGV[14], ARGV[15], ARGV[16], ARGV[17], ARGV[18]
 local at = base .. epoch .. ':i:' .. id
 local before = redis.call('GET', at)
 if before then return { epoch, text(head), string.match(before, '^(%d+) (%d+)$') } end

@@ -1,4 +1,4 @@
-local user, after, limit = ARGV[11], ARGV[12], tonumber(ARGV[13])
+local user, after, limit = ARGV[13], ARGV[14], tonumber(ARGV[15])
 local answer = { epoch, text(head), text(floor()), text(newest(user) or 0) }
 local from, count, bytes = after .. '-0', 0, 0
 while count < limit and bytes < 262144 do

@@ -1,3 +1,3 @@
 local answer = { epoch, text(head) }
-for at = 11, #ARGV do answer[#answer + 1] = text(newest(ARGV[at]) or 0) end
+for at = 13, #ARGV do answer[#answer + 1] = text(newest(ARGV[at]) or 0) end
 return answer

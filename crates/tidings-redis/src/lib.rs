@@ -20,9 +20,10 @@
 //!
 //! # At most once
 //!
-//! `PUBLISH` to a channel for each user. Redis answers it when every subscriber's share is in its output buffer. A node that is
-//! too slow is disconnected (`client-output-buffer-limit pubsub`), or has 65,536 events waiting and drops the next; both are told
-//! as a gap.
+//! `PUBLISH` to a channel for each user. Redis answers it when every subscriber's share is in its output buffer. A `DEL` of a key
+//! that does not exist follows. A server that has become a replica refuses it, and then the events count as lost, since only nodes
+//! of the same server have them. A node that is too slow is disconnected (`client-output-buffer-limit pubsub`), or has 65,536
+//! events waiting and drops the next; both are told as a gap.
 //!
 //! # Replayable
 //!
@@ -38,13 +39,15 @@
 //! server is another process than before (its `run_id`), since no node may be left that had seen more than an older copy has.
 //! [`Log::durable`] states that there is no older copy: then a restart causes no gap.
 //!
-//! A log is refused on a server with `maxmemory` that drops keys ([`ConnectError::Evicts`]). If it drops some later, the log begins anew.
+//! A log is refused on a server with `maxmemory` that drops keys ([`ConnectError::Evicts`]). If it drops some later, the log begins
+//! anew, once for all nodes.
 //!
 //! # Permissions
 //!
-//! The keys `{chat}:*`, the channels `{chat}:*`, and the commands `HELLO`, `CLIENT`, `PING`, `INFO`, `PUBLISH`, `SUBSCRIBE`, `UNSUBSCRIBE`,
-//! with a log also `EVALSHA`, `SCRIPT LOAD` and those that the scripts call, `src/*.lua`. Without `INFO` a node logs a warning and
-//! does not notice that the server becomes a replica, is another process or drops keys.
+//! The keys `{chat}:*`, the channels `{chat}:*`, and the commands `HELLO`, `CLIENT`, `PING`, `INFO`, `PUBLISH`, `SUBSCRIBE`,
+//! `UNSUBSCRIBE`, at most once `DEL`, with a log `EVALSHA`, `SCRIPT LOAD` and those that the scripts call, `src/*.lua`. Without `INFO`
+//! a node logs a warning and does not notice that the server becomes a replica, is another process or drops keys. Without `DEL`,
+//! events that it publishes to a server that is no longer the primary are lost without a gap.
 //!
 //! A user is ready when Redis has confirmed the subscription and something that was published after it has come back. One that is
 //! refused is [`Unheard`](tidings::backplane::Event::Unheard), and tried again after one second, then two, up to thirty.
@@ -70,8 +73,6 @@
 //! - A copy that is loaded into a running process (`DEBUG RELOAD`, a replica that copies its primary anew) has the same `run_id`.
 //! - A node stays with the server that it is connected to while that one leads. Promote a replica only when the old primary is
 //!   stopped or demoted: nodes of two primaries do not receive each other's events, and nothing reports it.
-//! - At most once, events that nodes publish to a primary between its demotion and the next look at it, a second at most, reach
-//!   only nodes of the same server. Every stream then gets a gap.
 //! - A [`max_age`](Log::max_age) below two minutes can give streams of quiet users a gap although they have missed nothing.
 
 // The program on the README compiles.

@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
 use super::ears::{ENDED, Ears};
 use super::error::{ConnectError, Fault, fault};
-use super::server::Server;
+use super::server::{Process, Server};
 use super::wire::Heard;
 
 /// How often the server is looked at.
@@ -52,8 +52,6 @@ pub(super) struct Link {
     closing: watch::Receiver<bool>,
     channels: HashMap<UserId, Channel>,
     sessions: u64,
-    /// Which server it was, and how many keys it had dropped.
-    evicted: Option<(String, u64)>,
     is_warned: bool,
     resets: u64,
 }
@@ -101,7 +99,6 @@ impl Link {
             closing,
             channels: HashMap::new(),
             sessions: 0,
-            evicted: None,
             is_warned: false,
             resets: 0,
         }
@@ -110,8 +107,14 @@ impl Link {
     /// Connects, and makes sure that the log is the one that is known.
     pub(super) async fn open(&mut self) -> Result<Session, ConnectError> {
         let limit = self.server.settings.timeout;
-        let opened = timeout(limit, self.open_without_limit()).await;
-        opened.map_err(|_| ConnectError::NotInTime)?
+        match timeout(limit, self.open_without_limit()).await {
+            // The client's limit is the same.
+            Ok(Err(ConnectError::Connect(error))) if error.is_timeout() => {
+                Err(ConnectError::NotInTime)
+            }
+            Ok(opened) => opened,
+            Err(_) => Err(ConnectError::NotInTime),
+        }
     }
 
     async fn open_without_limit(&mut self) -> Result<Session, ConnectError> {
@@ -172,7 +175,7 @@ impl Link {
                         "this node may not ask INFO: it does not notice if Redis becomes a replica, restarts from an older copy or drops keys"
                     );
                 }
-                self.server.set_run("");
+                self.server.set_process(Process::default());
                 return Ok(());
             }
             Err(error) => return Err(ConnectError::Connect(error)),
@@ -191,23 +194,15 @@ impl Link {
         if field("maxmemory").is_some_and(|max| max != "0") && policy != "noeviction" {
             return Err(ConnectError::Evicts(policy.to_owned()));
         }
-        let run = field("run_id").unwrap_or_default().to_owned();
-        self.server.set_run(&run);
-        let evicted = field("evicted_keys")
-            .and_then(|keys| keys.parse().ok())
-            .unwrap_or(0);
-        let before = self.evicted.replace((run, evicted));
-        let has_dropped = before.is_some_and(|(run, before)| {
-            self.evicted
-                .as_ref()
-                .is_some_and(|now| now.0 == run && now.1 > before)
-        });
-        if has_dropped {
+        let process = Process {
+            run: field("run_id").unwrap_or_default().to_owned(),
+            evicted: field("evicted_keys")
+                .and_then(|keys| keys.parse().ok())
+                .unwrap_or(0),
+        };
+        let before = self.server.set_process(process.clone());
+        if before.run == process.run && before.evicted < process.evicted {
             tracing::error!("Redis has dropped keys, perhaps of the log: the log begins anew");
-            self.server
-                .renounce(connection)
-                .await
-                .map_err(ConnectError::Connect)?;
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use tidings::UserId;
 use tidings::backplane::{Message, Position};
 use tokio::sync::Notify;
 
+use super::error::{Fault, fault};
 use super::known::{Known, Seen, random};
 use super::settings::{Log, Settings};
 use super::wire::Heard;
@@ -20,8 +21,7 @@ pub(super) struct Server {
     /// While there is a connection to a log that has been looked at.
     connection: Mutex<Option<(u64, MultiplexedConnection)>>,
     known: Mutex<Known>,
-    /// Redis draws it when its process starts. Empty if this node may not ask for it.
-    run: Mutex<String>,
+    process: Mutex<Process>,
     scripts: Scripts,
     /// The connection is of no use, or the log has to be looked at.
     pub(super) trouble: Notify,
@@ -29,6 +29,15 @@ pub(super) struct Server {
     pub(super) is_slow: AtomicBool,
     /// The connections up to this are of no use.
     broken: Mutex<u64>,
+}
+
+/// The server's process, as long as this node may ask for it.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Process {
+    /// Redis draws it when its process starts.
+    pub(super) run: String,
+    /// How many keys it has dropped since then.
+    pub(super) evicted: u64,
 }
 
 struct Scripts {
@@ -54,7 +63,7 @@ impl Server {
             node: random(),
             connection: Mutex::default(),
             known: Mutex::default(),
-            run: Mutex::default(),
+            process: Mutex::default(),
             scripts: Scripts {
                 append: script(include_str!("append.lua")),
                 fetch: script(include_str!("fetch.lua")),
@@ -79,8 +88,9 @@ impl Server {
         *lock(&self.connection) = connection;
     }
 
-    pub(super) fn set_run(&self, run: &str) {
-        *lock(&self.run) = run.to_owned();
+    /// What it was before.
+    pub(super) fn set_process(&self, process: Process) -> Process {
+        std::mem::replace(&mut lock(&self.process), process)
     }
 
     /// A connection has failed.
@@ -136,16 +146,15 @@ impl Server {
             id: 0,
             until: 0,
         });
-        let run = match log.is_durable {
-            true => String::new(),
-            false => lock(&self.run).clone(),
-        };
+        let process = lock(&self.process).clone();
         let mut call = script.key([self.base().as_bytes(), b"log"].concat());
         call.arg(self.base())
             .arg(format!("{:016x}", random()))
             .arg(format!("{renounced:016x}"))
-            .arg(run)
             .arg(log.max_age.as_millis() as u64)
+            .arg(process.run)
+            .arg(process.evicted)
+            .arg(if log.is_durable { "durable" } else { "" })
             .arg(format!("{:016x}", end.epoch))
             .arg(end.offset)
             .arg(newest.offset)
@@ -204,17 +213,6 @@ impl Server {
         Ok(())
     }
 
-    /// Ends the log that there is.
-    pub(super) async fn renounce(
-        &self,
-        connection: &mut MultiplexedConnection,
-    ) -> Result<(), RedisError> {
-        let epoch = self.known().horizon().epoch;
-        self.ask(&self.scripts.look, connection, epoch, [], &[])
-            .await
-            .map(drop)
-    }
-
     /// Appends and publishes a message. Its place, unless the answer is of a log that is over.
     pub(super) async fn append(
         &self,
@@ -258,7 +256,8 @@ impl Server {
         }))
     }
 
-    /// Publishes messages that are not kept, in this order. The answer to each.
+    /// Publishes messages that are not kept, in this order. The answer to each, unless the server is a replica: then only some nodes
+    /// have them.
     pub(super) async fn publish(
         &self,
         mut connection: MultiplexedConnection,
@@ -276,7 +275,15 @@ impl Server {
         if publish.is_empty() {
             return Ok(Vec::new());
         }
-        publish.query_async(&mut connection).await
+        // A replica would publish as well, to whoever is connected to it. It refuses what writes, also where there is nothing.
+        publish
+            .cmd("DEL")
+            .arg([self.base().as_bytes(), b"none"].concat());
+        let mut answers: Vec<RedisResult<Value>> = publish.query_async(&mut connection).await?;
+        match answers.pop() {
+            Some(Err(error)) if fault(&error) == Fault::Elsewhere => Err(error),
+            _ => Ok(answers),
+        }
     }
 
     pub(super) async fn fetch(

@@ -8,7 +8,7 @@ use tidings::backplane::{Backplane, Missing, Position, Published};
 use tidings_redis::{Log, Redis, Settings};
 use tokio::time::{Instant, sleep};
 
-use super::{BOUND, kept, kept_in_files, node, publish};
+use super::{BOUND, is_reset, kept, kept_in_files, node, publish, until};
 use crate::support::redis::{ALWAYS, Server};
 
 async fn append(node: &Redis, number: u128) -> Position {
@@ -89,4 +89,65 @@ async fn a_node_that_hears_late_of_a_message_does_not_end_the_log() {
     until_left(&server, &key, -1).await;
     other.heads(&[UserId::from("ann")]).await.unwrap();
     assert_eq!(other.horizon().unwrap().epoch, place.epoch);
+}
+
+/// Lets the server drop what expires, which a log's head does not.
+async fn drop_keys(server: &Server, stream: &str) {
+    let config = async |name, value| server.command(&["CONFIG", "SET", name, value]).await;
+    config("maxmemory-policy", "volatile-random").await;
+    config("maxmemory", "1").await;
+    let begun = Instant::now();
+    while ask::<u64>(server, &["EXISTS", stream]).await == 1 {
+        assert!(begun.elapsed() < BOUND, "it is not dropped");
+        sleep(Duration::from_millis(5)).await;
+    }
+    config("maxmemory", "0").await;
+    config("maxmemory-policy", "noeviction").await;
+}
+
+/// How often nodes have called scripts.
+async fn calls(server: &Server) -> u64 {
+    let stats: String = ask(server, &["INFO", "commandstats"]).await;
+    let of_scripts = stats.split("cmdstat_evalsha:calls=").nth(1);
+    let count = of_scripts.and_then(|rest| rest.split(',').next());
+    count
+        .and_then(|count| count.parse().ok())
+        .expect("a number")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_of_which_the_server_has_dropped_keys_ends_once_for_all_nodes() {
+    let server = Server::start(&[]);
+    let (one, mut events) = node(&server, kept()).await;
+    let (other, _others) = node(&server, kept()).await;
+    let place = append(&one, 1).await;
+    drop_keys(&server, &format!("{{test}}:{:016x}:l:ann", place.epoch)).await;
+    until(&mut events, "it is told", is_reset).await;
+    let new = one.horizon().unwrap();
+    assert_ne!(new.epoch, place.epoch);
+    // It hears of the new log before it looks at the server itself.
+    let begun = Instant::now();
+    while other.horizon() != Some(new) {
+        assert!(begun.elapsed() < BOUND, "it does not hear of it");
+        let _ = other.heads(&[UserId::from("ann")]).await;
+        sleep(Duration::from_millis(1)).await;
+    }
+    // Each node looks once a second.
+    let before = calls(&server).await;
+    while calls(&server).await < before + 6 {
+        assert!(begun.elapsed() < BOUND, "nobody looks");
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!((one.horizon(), other.horizon()), (Some(new), Some(new)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_were_dropped_while_no_node_was_there_end_the_log() {
+    let server = Server::start(&[]);
+    let (one, _events) = node(&server, kept()).await;
+    let place = append(&one, 1).await;
+    drop(one);
+    drop_keys(&server, &format!("{{test}}:{:016x}:l:ann", place.epoch)).await;
+    let (other, _events) = node(&server, kept()).await;
+    assert_ne!(other.horizon().unwrap().epoch, place.epoch);
 }
