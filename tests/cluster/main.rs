@@ -3,6 +3,8 @@
 //!
 //! What takes minutes and has nothing to do with the default features runs with them only.
 
+#[cfg(feature = "serve")]
+mod agent_hubs;
 mod backplane;
 #[cfg(feature = "serve")]
 mod backplane_faults;
@@ -41,6 +43,8 @@ mod support {
     pub(crate) mod networked;
     #[cfg(feature = "serve")]
     pub(crate) mod received;
+    #[cfg(feature = "serve")]
+    pub(crate) mod recipe;
     #[cfg(feature = "serve")]
     pub(crate) mod redis;
     #[cfg(feature = "serve")]

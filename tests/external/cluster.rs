@@ -1,11 +1,10 @@
-//! The example `cluster`, in a real browser over a real NATS server: a page that loses its node goes on with the other.
+//! The example `cluster`, in a real browser over either engine: a page that loses its node goes on with the other.
 
 use serde_json::json;
 use tidings::serve::bind;
-use tidings_nats::Log;
 
-use crate::support::nats::Server;
 use crate::support::webdriver::Browser;
+use crate::support::{nats, redis};
 
 #[path = "../../examples/cluster/src/node.rs"]
 mod node;
@@ -13,8 +12,18 @@ mod node;
 const TEXTS: &str = "[...document.querySelectorAll('li')].map(item => item.textContent)";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_that_loses_its_node_goes_on_with_the_other() {
-    let server = Server::start();
+async fn over_nats_a_page_that_loses_its_node_goes_on_with_the_other() {
+    let server = nats::Server::start();
+    goes_on(&server.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_redis_a_page_that_loses_its_node_goes_on_with_the_other() {
+    let server = redis::Server::start(&[]);
+    goes_on(&redis::url(server.address())).await;
+}
+
+async fn goes_on(engine: &str) {
     let listeners = [bind("127.0.0.1:0").await, bind("127.0.0.1:0").await];
     let listeners = listeners.map(|listener| listener.expect("a free port"));
     let urls: Vec<String> = listeners
@@ -22,10 +31,10 @@ async fn a_page_that_loses_its_node_goes_on_with_the_other() {
         .map(|listener| format!("http://{}", listener.local_addr().expect("an address")))
         .collect();
     let nodes = listeners.map(|listener| {
-        let (nats, urls) = (server.url(), urls.join(","));
+        let (engine, urls) = (engine.to_owned(), urls.join(","));
         tokio::spawn(async move {
-            let nats = node::connect(&nats, Some(Log::new("CLUSTER"))).await?;
-            node::run(listener, nats, urls).await
+            let engine = node::connect(&engine, Some(node::Kept::default())).await?;
+            node::run(listener, engine, urls).await
         })
     });
     let http = reqwest::Client::new();

@@ -1,4 +1,4 @@
-//! With programs that others wrote: Chromium, node, Python, nginx and, for an example, `nats-server`.
+//! With programs that others wrote: Chromium, node, Python, nginx and, for an example, `nats-server` and `redis-server`.
 //!
 //! None of it looks different without the default features.
 
@@ -48,6 +48,7 @@ mod support {
     pub(crate) mod official;
     #[cfg(feature = "agents")]
     pub(crate) mod process;
+    pub(crate) mod redis;
     pub(crate) mod site;
     pub(crate) mod webdriver;
     pub(crate) mod within;

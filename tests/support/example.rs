@@ -22,7 +22,7 @@ pub(crate) fn example(name: &str) -> Command {
     Command::new(path)
 }
 
-/// Builds it in the profile of this program and below the same target folder, and returns where it is.
+/// Builds it with all its features in the profile of this program and below the same target folder, and returns where it is.
 fn build(name: &str) -> PathBuf {
     let program = env::current_exe().expect("a program has a path");
     // A test or benchmark is in <profile>/deps, any other program one up.
@@ -40,6 +40,7 @@ fn build(name: &str) -> PathBuf {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .args(["build", "--quiet", "--package", name, "--profile", profile])
+        .arg("--all-features")
         .args(["--message-format", "json-render-diagnostics"])
         .arg("--manifest-path")
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use std::net::SocketAddr;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -21,8 +22,12 @@ pub(crate) struct Program {
 impl Program {
     /// Starts the example on a port of its own.
     pub(crate) async fn start(name: &str) -> Self {
+        Self::with_args(name, &["127.0.0.1:0"]).await
+    }
+
+    pub(crate) async fn with_args(name: &str, args: &[&str]) -> Self {
         let mut child = Command::from(example::example(name))
-            .arg("127.0.0.1:0")
+            .args(args)
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -36,6 +41,11 @@ impl Program {
             base: base.unwrap_or_else(|| panic!("{line:?}")).to_owned(),
             _stdout: stdout,
         }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        let address = self.base.strip_prefix("http://").expect("a URL");
+        address.parse().expect("an address")
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

@@ -288,7 +288,7 @@ impl Node {
         let mut log = log.expect("the folder is there");
         writeln!(log, "a node starts").expect("there is room");
         let mut child = tokio::process::Command::from(example::example("cluster"))
-            .args(["--nats", &urls.join(","), "--node", "127.0.0.1:0"])
+            .args(["--engine", &urls.join(","), "--node", "127.0.0.1:0"])
             .args(args)
             .stdout(Stdio::piped())
             .stderr(log)

@@ -33,6 +33,8 @@ Usage: agent_hub [OPTIONS]
                       servers, which need JetStream; needs the feature nats.
                       Only the hub that runs the agent resumes its runs
   --nats-replicas N   how many NATS servers keep each event [1]
+  --redis URL         the same over this Redis or Valkey server, which keeps 256
+                      events of each user for an hour; needs the feature redis
   --console           serves a page for operators at /console, without a login:
                       for trying it out, not for the open internet
   --read-only         with --console: operators cannot send or disconnect there
@@ -55,7 +57,7 @@ pub(crate) struct Settings {
     pub(crate) history: usize,
     pub(crate) linger: Duration,
     /// The hubs that share its events.
-    pub(crate) others: Option<others::Settings>,
+    pub(crate) others: others::Settings,
     pub(crate) console: bool,
     /// Whether the console only shows.
     pub(crate) read_only: bool,
@@ -72,12 +74,12 @@ pub(crate) fn parse() -> Result<Command, lexopt::Error> {
         drain: Duration::from_secs(2),
         history: 2000,
         linger: Duration::from_secs(60),
-        others: None,
+        others: others::Settings::Alone,
         console: false,
         read_only: false,
         site: Site::default(),
     };
-    let (mut servers, mut replicas) = (None, 1);
+    let (mut nats, mut replicas, mut redis) = (None, 1, None);
     let mut args = lexopt::Parser::from_env();
     while let Some(arg) = args.next()? {
         match arg {
@@ -89,14 +91,9 @@ pub(crate) fn parse() -> Result<Command, lexopt::Error> {
             Long("drain-ms") => settings.drain = args.value()?.parse_with(milliseconds)?,
             Long("history") => settings.history = args.value()?.parse_with(count)?,
             Long("linger-ms") => settings.linger = args.value()?.parse_with(milliseconds)?,
-            Long("nats") if cfg!(feature = "nats") => servers = Some(args.value()?.parse()?),
+            Long("nats") => nats = Some(args.value()?.parse()?),
             Long("nats-replicas") => replicas = args.value()?.parse_with(count)?,
-            Long("nats") => {
-                return Err(
-                    "--nats needs the feature nats: cargo run -p agent_hub --features nats ..."
-                        .into(),
-                );
-            }
+            Long("redis") => redis = Some(args.value()?.parse()?),
             Long("console") => settings.console = true,
             Long("read-only") => settings.read_only = true,
             Long("host") => {
@@ -112,7 +109,12 @@ pub(crate) fn parse() -> Result<Command, lexopt::Error> {
             other => return Err(other.unexpected()),
         }
     }
-    settings.others = servers.map(|servers| others::Settings { servers, replicas });
+    settings.others = match (nats, redis) {
+        (None, None) => others::Settings::Alone,
+        (Some(servers), None) => others::Settings::Nats { servers, replicas },
+        (None, Some(url)) => others::Settings::Redis { url },
+        (Some(_), Some(_)) => return Err("--nats and --redis exclude each other".into()),
+    };
     // Whoever listens there is reached there. All addresses (0.0.0.0) are no name that a client uses.
     let listens = settings.addr.rsplit_once(':').map_or("", |(host, _)| host);
     settings.site = settings.site.host(listens);

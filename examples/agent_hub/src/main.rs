@@ -68,10 +68,7 @@ async fn run(settings: &Settings) -> io::Result<()> {
     // A client that can still read all of it is not one to give up on.
     let behind = settings.history.max(64) as u64;
     let patience = (behind, settings.stall);
-    let others = match settings.others.clone() {
-        None => None,
-        Some(others) => Some(Others::connect(others).await?),
-    };
+    let others = Others::connect(settings.others.clone()).await?;
     let opening = Opening { patience, others };
     let (plain, strict) = (LagPolicy::default(), LagPolicy::End);
     let text: GenericBroadcaster<Text> = opening.open("text", history, plain, |hub| hub).await?;
@@ -144,7 +141,7 @@ async fn run(settings: &Settings) -> io::Result<()> {
 /// What all broadcasters are opened with.
 struct Opening {
     patience: (u64, Duration),
-    others: Option<Others>,
+    others: Others,
 }
 
 impl Opening {
@@ -163,10 +160,7 @@ impl Opening {
             .lag_policy(lag)
             .patience(behind, time)
             .sweep_every(Duration::from_secs(1));
-        let builder = match &self.others {
-            None => builder,
-            Some(others) => others.join(builder, name).await?,
-        };
+        let builder = self.others.join(builder, name).await?;
         Ok(builder.build().expect("the settings are valid"))
     }
 }

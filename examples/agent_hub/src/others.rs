@@ -4,67 +4,110 @@ use std::io;
 
 use tidings::Builder;
 
-/// How to reach them.
+/// Over which engine they are shared.
 #[derive(Debug, Clone)]
-pub(crate) struct Settings {
-    /// NATS servers, with commas between them.
-    pub(crate) servers: String,
-    /// How many of these keep each event.
-    pub(crate) replicas: usize,
+#[cfg_attr(
+    not(all(feature = "nats", feature = "redis")),
+    allow(dead_code, reason = "an engine that is not compiled in reads nothing")
+)]
+pub(crate) enum Settings {
+    /// There are no other hubs.
+    Alone,
+    Nats {
+        /// With commas between them.
+        servers: String,
+        /// How many of these keep each event.
+        replicas: usize,
+    },
+    Redis {
+        url: String,
+    },
 }
 
-/// One connection, over which all broadcasters share their events.
-#[cfg(feature = "nats")]
-pub(crate) struct Others {
-    connection: tidings_nats::Connection,
-    settings: Settings,
+/// The engine that broadcasters share their events over.
+pub(crate) enum Others {
+    None,
+    /// One connection for all broadcasters.
+    #[cfg(feature = "nats")]
+    Nats {
+        connection: tidings_nats::Connection,
+        replicas: usize,
+    },
+    /// Each broadcaster has two connections of its own.
+    #[cfg(feature = "redis")]
+    Redis {
+        url: String,
+    },
 }
 
-#[cfg(feature = "nats")]
 impl Others {
     pub(crate) async fn connect(settings: Settings) -> io::Result<Self> {
-        use tidings_nats::Connection;
-        use tidings_nats::async_nats::ConnectOptions;
-
-        let options = ConnectOptions::new().name("agent_hub");
-        let connection = Connection::open(&settings.servers, options).await;
-        Ok(Self {
-            connection: connection.map_err(|error| failed(&settings, &error))?,
-            settings,
-        })
+        match settings {
+            Settings::Alone => Ok(Self::None),
+            #[cfg(feature = "nats")]
+            Settings::Nats { servers, replicas } => {
+                let options = tidings_nats::async_nats::ConnectOptions::new().name("agent_hub");
+                let connection = tidings_nats::Connection::open(&servers, options).await;
+                Ok(Self::Nats {
+                    connection: connection.map_err(|error| failed("NATS", &error))?,
+                    replicas,
+                })
+            }
+            #[cfg(feature = "redis")]
+            Settings::Redis { url } => Ok(Self::Redis { url }),
+            #[cfg(not(feature = "nats"))]
+            Settings::Nats { .. } => Err(lacks("nats")),
+            #[cfg(not(feature = "redis"))]
+            Settings::Redis { .. } => Err(lacks("redis")),
+        }
     }
 
-    /// Lets a broadcaster share its events. The servers keep them, so that a client that comes back continues on any hub.
+    /// Lets a broadcaster share its events. The engine keeps them, so that a client that comes back continues on any hub.
     pub(crate) async fn join<E>(&self, builder: Builder<E>, name: &str) -> io::Result<Builder<E>> {
-        use tidings_nats::{Log, Nats, Settings};
+        match self {
+            Self::None => {
+                tracing::debug!(name, "events are not shared");
+                Ok(builder)
+            }
+            #[cfg(feature = "nats")]
+            Self::Nats {
+                connection,
+                replicas,
+            } => {
+                use tidings_nats::{Log, Nats, Settings};
 
-        let log = Log::new(format!("agent_hub_{name}")).replicas(self.settings.replicas);
-        let settings = Settings::new(format!("agent_hub.{name}")).replayable(log);
-        let nats = Nats::over(&self.connection, settings).await;
-        let nats = nats.map_err(|error| failed(&self.settings, &error))?;
-        Ok(builder.backplane(nats))
+                let log = Log::new(format!("agent_hub_{name}")).replicas(*replicas);
+                let nats = Nats::over(
+                    connection,
+                    Settings::new(format!("agent_hub.{name}")).replayable(log),
+                )
+                .await;
+                Ok(builder.backplane(nats.map_err(|error| failed("NATS", &error))?))
+            }
+            #[cfg(feature = "redis")]
+            Self::Redis { url } => {
+                use tidings_redis::{Log, Redis, Settings};
+
+                let settings = Settings::new(format!("agent_hub.{name}")).replayable(Log::new());
+                let redis = Redis::connect(url.as_str(), settings).await;
+                Ok(builder.backplane(redis.map_err(|error| failed("Redis", &error))?))
+            }
+        }
     }
 }
 
-#[cfg(feature = "nats")]
-fn failed(settings: &Settings, error: &tidings_nats::ConnectError) -> io::Error {
-    let why = std::error::Error::source(error).map_or(String::new(), |why| format!(": {why}"));
-    io::Error::other(format!("NATS at {}: {error}{why}", settings.servers))
+/// Says nothing of the URL, which may contain a password.
+#[cfg(any(feature = "nats", feature = "redis"))]
+fn failed(engine: &str, error: &dyn std::error::Error) -> io::Error {
+    let why = error
+        .source()
+        .map_or(String::new(), |why| format!(": {why}"));
+    io::Error::other(format!("{engine}: {error}{why}"))
 }
 
-/// The arguments do not let it come to this.
-#[cfg(not(feature = "nats"))]
-pub(crate) enum Others {}
-
-#[cfg(not(feature = "nats"))]
-impl Others {
-    pub(crate) async fn connect(settings: Settings) -> io::Result<Self> {
-        let Settings { servers, replicas } = settings;
-        let wanted = format!("{replicas} of the NATS servers at {servers}");
-        Err(io::Error::other(format!("{wanted} need the feature nats")))
-    }
-
-    pub(crate) async fn join<E>(&self, _: Builder<E>, _: &str) -> io::Result<Builder<E>> {
-        match *self {}
-    }
+#[cfg(not(all(feature = "nats", feature = "redis")))]
+fn lacks(feature: &str) -> io::Error {
+    io::Error::other(format!(
+        "--{feature} needs the feature {feature}: cargo run -p agent_hub --features {feature} ..."
+    ))
 }

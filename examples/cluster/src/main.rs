@@ -1,13 +1,13 @@
-//! Two nodes and one NATS server: what is sent on one arrives on the other, and a page that loses its node goes on with the
-//! other one.
+//! Two nodes and one server between them: what is sent on one arrives on the other, and a page that loses its node goes on with
+//! the other one.
 //!
 //!     cargo run -p cluster
 //!
-//! Starts its own `nats-server` (Debian's package of that name) in a temporary folder, or uses those of `--nats URL[,URL]`,
-//! which need JetStream. In production each node is a process on its own machine; here both are in one process, each with its
-//! own connection to the server. `node` is one node, and
+//! Starts its own `nats-server` (Debian's package of that name) in a temporary folder, or uses `--engine URL`: Redis or Valkey at
+//! `redis://...`, or servers of NATS, `nats://...[,nats://...]`, which need JetStream. In production each node is a process on its
+//! own machine; here both are in one process, each with its own connection to the server. `node` is one node, and
 //!
-//!     cargo run -p cluster -- --nats URL[,URL] --node ADDR [--replicas N] [--per-user N] [--at-most-once]
+//!     cargo run -p cluster -- --engine URL --node ADDR [--replicas N] [--per-user N] [--at-most-once]
 //!
 //! runs only one node.
 //!
@@ -19,9 +19,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use lexopt::{Arg, ValueExt};
-use node::Anything;
+use node::{Anything, Kept};
 use tidings::serve::bind;
-use tidings_nats::{Log, async_nats};
+use tidings_nats::async_nats;
 
 mod node;
 
@@ -34,14 +34,14 @@ const AWAY: Duration = Duration::from_secs(5);
 async fn main() -> Result<(), Anything> {
     let args = Args::parse()?;
     if let Some(addr) = args.node {
-        let urls = args.nats.ok_or("a node of its own needs --nats")?;
-        let nats = node::connect(&urls, args.log).await?;
+        let engine = args.engine.ok_or("a node of its own needs --engine")?;
+        let engine = node::connect(&engine, args.kept).await?;
         let listener = bind(&*addr).await?;
         let url = format!("http://{}", listener.local_addr()?);
         println!("listens on {url}");
-        return node::run(listener, nats, url).await;
+        return node::run(listener, engine, url).await;
     }
-    let (server, url) = match args.nats {
+    let (server, url) = match args.engine {
         Some(url) => (None, url),
         None => {
             let server = Server::start().await?;
@@ -49,7 +49,7 @@ async fn main() -> Result<(), Anything> {
             (Some(server), url)
         }
     };
-    let [one, two] = NODES.map(|addr| tokio::spawn(run(addr, url.clone(), args.log.clone())));
+    let [one, two] = NODES.map(|addr| tokio::spawn(run(addr, url.clone(), args.kept)));
     println!(
         "\
 Two nodes, http://127.0.0.1:3001 and http://127.0.0.1:3002, over {url}
@@ -72,41 +72,40 @@ Ctrl-C stops it."
 }
 
 struct Args {
-    nats: Option<String>,
+    engine: Option<String>,
     node: Option<String>,
-    log: Option<Log>,
+    kept: Option<Kept>,
 }
 
 impl Args {
     fn parse() -> Result<Self, lexopt::Error> {
-        let (mut nats, mut node, mut log) = (None, None, Some(Log::new("CLUSTER")));
+        let (mut engine, mut node, mut kept) = (None, None, Kept::default());
+        let mut is_kept = true;
         let mut args = lexopt::Parser::from_env();
         while let Some(arg) = args.next()? {
             match arg {
-                Arg::Long("nats") => nats = Some(args.value()?.string()?),
+                Arg::Long("engine") => engine = Some(args.value()?.string()?),
                 Arg::Long("node") => node = Some(args.value()?.string()?),
-                Arg::Long("replicas") => {
-                    let replicas = args.value()?.parse()?;
-                    log = log.map(|log| log.replicas(replicas));
-                }
-                Arg::Long("per-user") => {
-                    let messages = args.value()?.parse()?;
-                    log = log.map(|log| log.max_per_user(messages));
-                }
-                Arg::Long("at-most-once") => log = None,
+                Arg::Long("replicas") => kept.replicas = args.value()?.parse()?,
+                Arg::Long("per-user") => kept.per_user = args.value()?.parse()?,
+                Arg::Long("at-most-once") => is_kept = false,
                 _ => return Err(arg.unexpected()),
             }
         }
-        Ok(Self { nats, node, log })
+        Ok(Self {
+            engine,
+            node,
+            kept: is_kept.then_some(kept),
+        })
     }
 }
 
 /// One node, which comes back when it was stopped.
-async fn run(addr: &'static str, urls: String, log: Option<Log>) -> Result<(), Anything> {
+async fn run(addr: &'static str, url: String, kept: Option<Kept>) -> Result<(), Anything> {
     let nodes = NODES.map(|addr| format!("http://{addr}")).join(",");
     loop {
-        let nats = node::connect(&urls, log.clone()).await?;
-        node::run(bind(addr).await?, nats, nodes.clone()).await?;
+        let engine = node::connect(&url, kept).await?;
+        node::run(bind(addr).await?, engine, nodes.clone()).await?;
         println!("{addr} is stopped");
         tokio::time::sleep(AWAY).await;
         println!("{addr} is back");

@@ -1,5 +1,6 @@
 //! One node: its routes, and its life until it is stopped.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -9,10 +10,12 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
+use tidings::backplane::Backplane;
 use tidings::serve::{StallListener, serve};
 use tidings::{BroadcastError, GenericBroadcaster, LastEventId, RegisterError, Subscription, Text};
+use tidings_nats::Nats;
 use tidings_nats::async_nats::ConnectOptions;
-use tidings_nats::{Log, Nats, Settings};
+use tidings_redis::Redis;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -29,25 +32,53 @@ struct Node {
     stop: mpsc::Sender<()>,
 }
 
-/// Connects to one of these servers, URLs with commas between them. Every node of a service gives the same log, or none.
-pub(crate) async fn connect(servers: &str, log: Option<Log>) -> Result<Nats, Anything> {
+/// What the engine keeps.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kept {
+    /// How many servers of NATS keep each event.
+    pub(crate) replicas: usize,
+    /// Events of each user.
+    pub(crate) per_user: u32,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self {
+            replicas: 1,
+            per_user: 256,
+        }
+    }
+}
+
+/// Connects to the server at `redis://...`, or to one of NATS's, URLs with commas between them. Every node of a service lets the
+/// engine keep the same, or nothing.
+pub(crate) async fn connect(url: &str, kept: Option<Kept>) -> Result<Arc<dyn Backplane>, Anything> {
+    if url.starts_with("redis") {
+        let mut settings = tidings_redis::Settings::new("cluster");
+        if let Some(kept) = kept {
+            settings = settings.replayable(tidings_redis::Log::new().max_per_user(kept.per_user));
+        }
+        return Ok(Arc::new(Redis::connect(url, settings).await?));
+    }
     // Options of async-nats: credentials, TLS, how to reconnect. A server that hangs is noticed after three pings.
     let options = ConnectOptions::new().ping_interval(Duration::from_secs(2));
     // A node may start while the servers elect who leads the log.
-    let mut settings = Settings::new("cluster").wait_for_server(Duration::from_secs(30));
-    if let Some(log) = log {
-        settings = settings.replayable(log);
+    let wait = Duration::from_secs(30);
+    let mut settings = tidings_nats::Settings::new("cluster").wait_for_server(wait);
+    if let Some(kept) = kept {
+        let log = tidings_nats::Log::new("CLUSTER").replicas(kept.replicas);
+        settings = settings.replayable(log.max_per_user(kept.per_user));
     }
-    Ok(Nats::connect(servers, options, settings).await?)
+    Ok(Arc::new(Nats::connect(url, options, settings).await?))
 }
 
 /// Serves until somebody posts to `/stop`.
 pub(crate) async fn run(
     listener: StallListener<TcpListener>,
-    nats: Nats,
+    engine: Arc<dyn Backplane>,
     nodes: String,
 ) -> Result<(), Anything> {
-    let hub = Hub::builder().backplane(nats).build()?;
+    let hub = Hub::builder().backplane(engine).build()?;
 
     let (stop, mut stopped) = mpsc::channel(1);
     let app = Router::new()
