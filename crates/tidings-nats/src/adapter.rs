@@ -55,7 +55,8 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// Connects a node to NATS, over a [connection](Connection) of its own, and finds or makes the log if there is to be one.
+    /// Connects a node to NATS, over a [connection](Connection) of its own, and finds or creates the log if the
+    /// settings have one.
     ///
     /// `servers` and `options` are those of [`Connection::open`].
     ///
@@ -80,7 +81,7 @@ impl Nats {
         Self::start(&connection, settings, true).await
     }
 
-    /// Connects a node over a connection that others use as well.
+    /// Connects a node over a connection that other broadcasters use as well.
     ///
     /// # Errors
     ///

@@ -121,7 +121,7 @@ impl Connection {
         Ok(Self { client, listeners })
     }
 
-    /// The client, for what else the service does with NATS.
+    /// The client, for other uses of NATS in the service.
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.client

@@ -7,7 +7,7 @@ use std::fmt;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The settings are no good, and why.
+    /// The settings are invalid, and why.
     Settings(&'static str),
     /// The servers' addresses are not URLs with commas between them.
     Servers(std::io::Error),
@@ -17,12 +17,12 @@ pub enum ConnectError {
     NotInTime,
     /// The server cannot be reached, or refused the client.
     Connect(async_nats::ConnectError),
-    /// The connection takes TLS, for which rustls has no crypto provider, or two and none that is chosen: see
+    /// The connection needs TLS, but rustls has no crypto provider, or two without a choice between them: see
     /// [TLS](crate#tls).
     NoCryptoProvider,
-    /// There is a stream of that name which is not the log that the settings describe, and what is different.
+    /// A stream of that name exists, but is not the log that the settings describe; and what is different.
     Contradiction(&'static str),
-    /// The log could not be made or looked at.
+    /// The log could not be created or inspected.
     Log(Box<dyn Error + Send + Sync>),
 }
 

@@ -12,14 +12,14 @@
 //! # }
 //! ```
 //!
-//! [`Builder::backplane`](tidings::Builder::backplane) takes it. The guide `cluster` in the documentation of `tidings` says which
-//! level to choose and what it costs.
+//! Pass it to [`Builder::backplane`](tidings::Builder::backplane). The guide `cluster` in the documentation of
+//! `tidings` says which level to choose and what it costs.
 //!
 //! # TLS
 //!
-//! A connection takes TLS if its address begins with `tls://`, the options say so, or the server asks for it. TLS needs one of
-//! rustls's crypto providers, and which is the application's choice: two of them among the features of one program make
-//! rustls panic unless one is installed. In its `Cargo.toml`:
+//! A connection uses TLS if its address begins with `tls://`, the options say so, or the server asks for it. TLS needs
+//! one of rustls's crypto providers, which the application chooses: if the features of a program include two of them
+//! and none is installed, rustls panics. In its `Cargo.toml`:
 //!
 //! ```toml
 //! # The features `ring` or `aws-lc-rs`, or `fips` for the latter. The version is that of `cargo tree -p async-nats`.
@@ -30,73 +30,79 @@
 //! [`ConnectError::NoCryptoProvider`], below the panic that async-nats prints; in a program that aborts on panics it aborts,
 //! and with `retry_on_initial_connect` the panic is in async-nats's task. Without TLS no provider is needed.
 //!
-//! Cargo takes async-nats 0.46 for Rust 1.85, and newer ones from 1.89 on.
+//! With Rust 1.85 Cargo selects async-nats 0.46, from 1.89 on newer versions.
 //!
 //! # Subjects
 //!
-//! Each user has a subject, `<scope>.live.<buckets>.<bucket>.<token>`. The token is the user's id: ASCII letters, digits, `-`
-//! and `_` as they are, every other byte of its UTF-8 as `=` and two hexadecimal digits; an id that would be longer than 255
-//! characters so is `==` and its SHA-256. Nodes meet on `<scope>.live.peers`.
+//! Each user has a subject, `<scope>.live.<buckets>.<bucket>.<token>`. The token is the user's id: ASCII letters,
+//! digits, `-` and `_` as they are, every other byte of its UTF-8 as `=` and two hexadecimal digits; an id that would
+//! exceed 255 characters in this form is `==` and its SHA-256. Nodes meet on `<scope>.live.peers`.
 //!
 //! # Permissions
 //!
-//! A node subscribes to `<scope>.live.>` and its inbox, and publishes to the same and, with a log, to `<scope>.log.>` and
-//! `$JS.API.>` (`$JS.<domain>.API.>` in a [domain](Log::domain)). What it may not do is noticed:
+//! A node subscribes to `<scope>.live.>` and its inbox, and publishes to the same and, with a log, to `<scope>.log.>`
+//! and `$JS.API.>` (`$JS.<domain>.API.>` in a [domain](Log::domain)). Missing permissions are noticed:
 //!
-//! - A subscription counts only when something that was sent to it has come back, which is tried when it is made, after each
-//!   reconnect, and about once a minute. One that brings nothing, for lack of a permission, beyond the server's
-//!   `max_subscriptions` or for any other reason, is [`Unheard`](tidings::backplane::Event::Unheard): its users' streams get a
-//!   gap, a warning says why, and it is made again after one second, then two, up to thirty.
-//! - An event that may not be published, or is larger than the server or the stream takes, fails alone, for good. At most
-//!   once, nothing confirms an event, and a refusal that comes late takes back what was said before: on a busy machine about one
-//!   in 250 refused events had been confirmed (one in 600 on an idle one). The event counts as refused then as well, and the
-//!   user's streams on other nodes get a gap as soon as this node may publish again.
+//! - A subscription counts only once a message sent to it has come back. The node checks this when it subscribes, after
+//!   each reconnect, and about once a minute. A subscription that delivers nothing, for lack of a permission, because
+//!   of the server's `max_subscriptions` or for any other reason, is [`Unheard`](tidings::backplane::Event::Unheard):
+//!   its users' streams get a gap, a warning says why, and the node subscribes again after one second, then two, up to
+//!   thirty.
+//! - An event that may not be published, or is larger than the server or the stream allows, fails for good, without
+//!   affecting others. At most once, nothing confirms an event, so a late refusal may revoke an earlier confirmation:
+//!   on a busy machine about one in 250 refused events had been confirmed (one in 600 on an idle one). Such an event
+//!   also counts as refused, and the user's streams on other nodes get a gap as soon as this node may publish again.
 //!
-//! NATS 2.9 has a fault there: when it reads changed permissions again, its streams no longer hear what is published, until
-//! it is restarted or another server leads. Nothing is lost, since nothing is accepted.
+//! NATS 2.9 has a fault here: after it reloads changed permissions, its streams receive no published messages until it
+//! is restarted or another server leads. Nothing is lost, since nothing is accepted.
 //!
-//! With a log, a node briefly has up to four more subscriptions, each to read several messages in [one answer](#replayable). If
-//! `$JS.API.DIRECT.>` is denied, messages are read one by one, and one read a minute takes two seconds longer.
+//! With a log, a node briefly has up to four more subscriptions, each to read several messages with [one
+//! request](#replayable). If `$JS.API.DIRECT.>` is denied, messages are read one by one, and one read a minute takes
+//! two seconds longer.
 //!
 //! # At most once
 //!
-//! Plain messages. `publish` sends all of them. The node then sends itself a message, twice; when it is back, the server has
-//! handled everything before it, and `publish` returns. A node that was disconnected, or too slow to read, reports that
-//! messages may be lost. In a cluster of NATS servers a user is ready when the servers of all other nodes know of the
-//! subscription: each has answered a question that was asked after it. Messages can still be lost between two servers that
-//! lose their connection, which cannot be seen from here. Where that matters, keep a log.
+//! Events are plain messages. `publish` sends all of them. The node then sends itself a message, twice; when that has
+//! come back, the server has handled everything before it, and `publish` returns. A node that was disconnected, or read
+//! too slowly, reports that messages may be lost. In a cluster of NATS servers a user is ready when the servers of all
+//! other nodes know of the subscription: each has answered a request sent after it. Messages can still be lost between
+//! two servers that lose their connection, which this crate cannot notice. If that matters, keep a log.
 //!
 //! # Replayable
 //!
-//! Messages go to a stream of JetStream, which confirms each and sends it on to the nodes with its place in the log and that
-//! of the same user's message before. A user is ready when the server that leads the stream knows of the subscription.
+//! Messages go to a JetStream stream, which confirms each and forwards it to the nodes with its place in the log and
+//! the place of the same user's previous message. A user is ready when the server that leads the stream knows of the
+//! subscription.
 //!
-//! The epoch is made of the stream's name and the time of its creation, so that all nodes agree on it. A stream that comes
-//! back without messages that it had (a disk was lost, an older copy restored) counts as another log: the node that finds it
-//! writes `tidings-epoch=1` into its description, which is part of the epoch. A stream that is deleted while nodes
-//! are connected is made again; both are noticed within about a second.
+//! The epoch is derived from the stream's name and creation time, so that all nodes agree on it. A stream that has lost
+//! messages (a disk was lost, an older copy restored) counts as another log: the node that notices writes
+//! `tidings-epoch=1` into its description, which is part of the epoch. A stream that is deleted while nodes are
+//! connected is created again. Both are noticed within about a second.
 //!
-//! In a cluster, a server may answer for the stream that lacks messages which the others have: one that has been elected a
-//! moment ago, one that was stopped and takes itself for the leader, one that lost its disk. So a stream that is shorter
-//! than this node knows it is another log only if one leader says so for ten seconds, or if it reaches the newest known
-//! place with another message there; a server that names no leader is not believed. Until then streams go on: they get what
-//! is new; what has a known place counts as a duplicate; fetches wait; and an event is not confirmed, but published again,
-//! if it was acknowledged at a place that another message has. If it is another log after all, every stream gets a gap.
-//! About once a second the message is compared that was the newest a second before, and after each reconnect and each change
-//! of the leader also those that were the newest since, 50 ms apart. Limit: if a server without the newest messages is elected,
-//! and the stream grows past what this node knew, all within 50 ms of the first lost message, the loss is silent.
+//! In a cluster, a server that lacks messages of the others may answer for the stream: one that was just elected, one
+//! that was stopped and still believes it is the leader, one that lost its disk. So a stream shorter than this node
+//! remembers counts as another log only if one leader says so for ten seconds, or if it reaches the newest known place
+//! with another message there; a server that names no leader is not believed. Until then streams go on: they get new
+//! messages; a message at a known place counts as a duplicate; fetches wait; and an event acknowledged at a place that
+//! another message has is not confirmed, but published again. If it is another log after all, every stream gets a gap.
+//! About once a second the node compares the message that was the newest a second before; after each reconnect and each
+//! change of the leader also those that were the newest since, 50 ms apart. Limit: if a server without the newest
+//! messages is elected, and the stream grows past the last place this node knew, all within 50 ms of the first lost
+//! message, the loss is silent.
 //!
-//! NATS 2.11 and newer send several messages for one question, from any server that has a copy of the stream. Such an answer
-//! counts as far as it goes and says nothing of the log's end; the stream must allow direct reads (`allow_direct`), as those do
-//! that this crate makes. `nats stream edit --allow-direct` adds it to older ones. Otherwise the messages are asked for one by
-//! one. An answer has at most 257 messages, and ends with the one that makes it 256 KB. With a
-//! [`subscription_capacity`](async_nats::ConnectOptions::subscription_capacity) below 257, it can exceed that, which is reported as
-//! [`Slow`](tidings::backplane::Cause::Slow). Limit: no server should have a copy that lacks messages in between, or that differs
-//! only after the message that the leader has sent too. Such a copy is not recognized.
+//! NATS 2.11 and newer send several messages for one request, from any server that has a copy of the stream. Such an
+//! answer is valid as far as it goes and does not show the log's end. The stream must allow direct reads
+//! (`allow_direct`), as streams created by this crate do; `nats stream edit --allow-direct` enables it on older ones.
+//! Otherwise the node requests messages one by one. An answer has at most 257 messages, and ends with the one that
+//! makes it 256 KB. With a [`subscription_capacity`](async_nats::ConnectOptions::subscription_capacity) below 257, an
+//! answer can exceed that capacity, which is reported as [`Slow`](tidings::backplane::Cause::Slow). Limit: no server
+//! should have a copy that lacks messages in the middle, or that differs only after the message that the leader has
+//! also sent. Such a copy is not recognised.
 //!
-//! Each read of the log ends with a question about the stream, and counts only if the known leader answers that one and has
-//! everything that this node knew. NATS does not say which server answered the read itself. If a server that no longer leads
-//! answers the read, and the leader the question, a replay can lack events without a gap.
+//! Each read of the log ends with a request for the stream's state, and counts only if the known leader answers that
+//! request and has everything that this node knew. NATS does not say which server answered the read itself. If a server
+//! that no longer leads answers the read, and the leader answers the request for the state, a replay can lack events
+//! without a gap.
 //!
 //! # Operation
 //!
@@ -105,14 +111,15 @@
 //! | replicas, age, number of messages or duplicate window of the stream are changed | a warning, once; the stream's settings hold |
 //! | its subjects, its republishing or its retention are changed | an error in the log, and a gap; this broadcaster stops until that is undone, others go on |
 //! | a node of the same scope has another level or number of buckets | the second one to start gets [`ConnectError::Disagreement`]; nodes that run log an error |
-//! | the server is not there when a node starts, or nobody leads the stream | [`ConnectError::Connect`] or [`Log`](ConnectError::Log), or a wait: [`Settings::wait_for_server`] |
+//! | the server cannot be reached when a node starts, or the stream has no leader | [`ConnectError::Connect`] or [`Log`](ConnectError::Log), or a wait: [`Settings::wait_for_server`] |
 //! | the credentials are revoked | the connection ends, `stats().backplane.connected` is false, and async-nats tries again for ever |
 //! | TLS is asked for and the server has none | [`ConnectError::Connect`] |
 //! | a server is killed with `sync_interval` at its default of two minutes | a single server may lose what it confirmed since the last sync when its machine loses power, not when its process is killed; with [replicas](Log::replicas), the others have it |
 //!
-//! Nodes of one scope must agree on the level and on the number of buckets. To change either, stop all nodes and start them with
-//! the new setting; clients reconnect, and get a gap where their id is of another log. With a rolling restart into a new scope, nodes of the old and of the new scope do
-//! not hear each other until the last one has moved. All other settings may differ between nodes, so a rolling restart changes them.
+//! Nodes of one scope must agree on the level and on the number of buckets. To change either, stop all nodes and start
+//! them with the new setting; clients reconnect, and get a gap if their id is from another log. During a rolling
+//! restart into a new scope, nodes of the old and of the new scope do not receive each other's events until the last
+//! one has moved. All other settings may differ between nodes, so a rolling restart changes them.
 
 // The program on the README compiles.
 #![cfg_attr(doctest, doc = include_str!("../README.md"))]
@@ -141,7 +148,7 @@ mod token;
 mod verify;
 
 pub use adapter::Nats;
-/// The client, in the version whose types stand in this crate's functions.
+/// The client, in the version whose types this crate's functions use.
 pub use async_nats;
 pub use connection::Connection;
 pub use error::ConnectError;

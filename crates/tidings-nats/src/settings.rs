@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::error::ConnectError;
 
-/// How one broadcaster uses NATS: under which subjects, and what is kept.
+/// How one broadcaster uses NATS: under which subjects, and which messages are kept.
 ///
 /// All nodes of a service give the same, except for the [interest](Self::interest) and the [time-out](Self::timeout), which
 /// are each node's own.
@@ -36,14 +36,15 @@ pub enum Interest {
     /// it about 5 KB, and the server about 0.8 KB.
     #[default]
     PerUser,
-    /// The [buckets](Settings::buckets) that its users are in: never more subscriptions than there are buckets, and a user
-    /// costs a node about 0.2 KB. It receives what is for others in these buckets as well, and drops it. For nodes with more
-    /// users than about 50,000, or whose users come and go all the time.
+    /// The [buckets](Settings::buckets) that its users are in: never more subscriptions than there are buckets, and a
+    /// user costs a node about 0.2 KB. It receives what is for others in these buckets as well, and drops it. For nodes
+    /// with more users than about 50,000, or whose users constantly connect and disconnect.
     Buckets,
 }
 
 impl Settings {
-    /// What is published reaches the nodes that are there: [`Level::AtMostOnce`](tidings::backplane::Level::AtMostOnce).
+    /// Settings with [`Level::AtMostOnce`](tidings::backplane::Level::AtMostOnce): messages reach the nodes that are
+    /// connected.
     ///
     /// The scope is the beginning of all subjects: one or more words with dots between them, such as `chat` or
     /// `prod.chat`. Each broadcaster needs one of its own.
@@ -58,19 +59,20 @@ impl Settings {
         }
     }
 
-    /// What is published is kept: [`Level::Replayable`](tidings::backplane::Level::Replayable). The server needs JetStream.
+    /// Keeps messages in this log: [`Level::Replayable`](tidings::backplane::Level::Replayable). The server needs
+    /// JetStream.
     pub fn replayable(mut self, log: Log) -> Self {
         self.log = Some(log);
         self
     }
 
-    /// What this node subscribes to. Default: [`Interest::PerUser`].
+    /// Sets what this node subscribes to. Default: [`Interest::PerUser`].
     pub fn interest(mut self, interest: Interest) -> Self {
         self.interest = interest;
         self
     }
 
-    /// Into how many buckets users fall, by a hash of their ids. Default: 1024.
+    /// Sets into how many buckets users are divided, by a hash of their ids. Default: 1024.
     ///
     /// It is part of every subject: nodes with different numbers do not hear each other, and a log that was made with another
     /// is [refused](ConnectError). With fewer, a node that subscribes to buckets receives more that is for others; with more,
@@ -80,15 +82,16 @@ impl Settings {
         self
     }
 
-    /// How long the server may take to answer. Default: 5 seconds. A broadcaster waits for no more than
+    /// Sets how long the server may take to answer. Default: 5 seconds. A broadcaster waits for no more than
     /// [`CALL_LIMIT`](tidings::backplane::CALL_LIMIT) for all that one call asks the server.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// How long a node that starts waits for a server that is not there, or for a log without a leader. Default: zero, which
-    /// is an error immediately. A wrong password is then an error only when the time is over.
+    /// Sets how long a starting node waits for a server that it cannot reach, or for a log without a leader. Default:
+    /// zero, so that this is an error immediately. With a wait, a wrong password is an error only when the time is
+    /// over.
     pub fn wait_for_server(mut self, wait: Duration) -> Self {
         self.wait = wait.min(LONGEST_WAIT);
         self
@@ -136,11 +139,11 @@ pub struct Log {
     pub(super) domain: Option<String>,
 }
 
-/// What the servers keep a log in.
+/// Where the servers keep a log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Storage {
-    /// Files, which is the default: the log is there again when a server comes back.
+    /// Files, the default: the log survives a restart of a server.
     #[default]
     File,
     /// Memory: a restart of the server ends the log, and nodes report a [reset](tidings::backplane::Event::Reset).
@@ -152,7 +155,7 @@ pub enum Storage {
 }
 
 impl Log {
-    /// A log in the stream of that name, which is of this broadcaster alone.
+    /// A log in the stream of that name, which belongs to this broadcaster alone.
     pub fn new(stream: impl Into<String>) -> Self {
         Self {
             stream: stream.into(),
@@ -165,40 +168,42 @@ impl Log {
         }
     }
 
-    /// The JetStream domain that has the stream, where servers have several. Default: that of the server.
+    /// Sets the JetStream domain that has the stream, if servers have several. Default: that of the server.
     pub fn domain(mut self, domain: impl Into<String>) -> Self {
         self.domain = Some(domain.into());
         self
     }
 
-    /// What it is kept in. Default: [`Storage::File`].
+    /// Sets where it is kept. Default: [`Storage::File`].
     pub fn storage(mut self, storage: Storage) -> Self {
         self.storage = storage;
         self
     }
 
-    /// How many servers of a cluster keep it. Default: 1. With 3, it stays when one of them is lost, and each message waits
-    /// for two of them.
+    /// Sets how many servers of a cluster keep it. Default: 1. With 3, it survives the loss of one of them, and each
+    /// message waits for two of them.
     pub fn replicas(mut self, replicas: usize) -> Self {
         self.replicas = replicas;
         self
     }
 
-    /// How long a message is kept. Default: an hour. Choose the longest time after which a client may still resume.
+    /// Sets how long a message is kept. Default: an hour. Choose the longest time after which a client may still
+    /// resume.
     pub fn max_age(mut self, max_age: Duration) -> Self {
         self.max_age = max_age;
         self
     }
 
-    /// How many of a user's messages are kept. Default: 256.
+    /// Sets how many of a user's messages are kept. Default: 256.
     pub fn max_per_user(mut self, messages: u32) -> Self {
         self.max_per_user = messages;
         self
     }
 
-    /// How long a message that is published again is known as the same. Default: two minutes. It must be longer than a node
-    /// tries to publish a message, and not longer than [`max_age`](Self::max_age). The server remembers the id of each
-    /// message for so long. If the stream has a shorter one, a message is published again for that time only.
+    /// Sets how long a message that is published again is recognised as the same. Default: two minutes. It must be
+    /// longer than a node tries to publish a message, and not longer than [`max_age`](Self::max_age). The server
+    /// remembers the id of each message for so long. If the stream has a shorter one, a message is published again for
+    /// that time only.
     pub fn duplicate_window(mut self, window: Duration) -> Self {
         self.duplicate_window = window;
         self

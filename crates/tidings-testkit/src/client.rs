@@ -59,9 +59,9 @@ impl SseClient {
         Ok(client)
     }
 
-    /// Closes the connection if it is open, and opens another one with the same request, which names the
-    /// [last event id](Self::last_event_id) in the header `Last-Event-ID` unless that is empty. At once: whoever wants to
-    /// wait for [`retry`](Self::retry) does so before.
+    /// Closes the connection if it is open, and opens another one with the same request, which names the [last event
+    /// id](Self::last_event_id) in the header `Last-Event-ID` unless that is empty. It does so immediately; to wait for
+    /// [`retry`](Self::retry), wait before the call.
     ///
     /// # Errors
     ///
@@ -91,13 +91,13 @@ impl SseClient {
         ))))
     }
 
-    /// Closes the connection. What had arrived and was not asked for is lost.
+    /// Closes the connection. Events that had arrived and were not read are lost.
     pub fn disconnect(&mut self) {
         self.body = None;
         self.decoder = Decoder::resuming(&*self.last_event_id);
     }
 
-    /// Keeps the connection open and reads nothing of it, like a client that hangs.
+    /// Keeps the connection open and reads nothing from it, like a client that hangs.
     ///
     /// In the process the body is not polled. Over TCP the socket is not read: what is sent fills its
     /// [receive buffer](SseRequest::receive_buffer) and the send buffer of the service, and from there on the service
@@ -112,25 +112,25 @@ impl SseClient {
         &self.headers
     }
 
-    /// The id that the client comes back with: the last one that was read, with an event or without. Empty if none.
+    /// The id that the client reconnects with: the last one it read, with an event or without. Empty if none.
     #[must_use]
     pub fn last_event_id(&self) -> &str {
         &self.last_event_id
     }
 
-    /// How long the service wants the client to wait before it comes back, if it said so, on whichever connection.
+    /// How long the service wants the client to wait before it reconnects, if it has said so on any connection.
     #[must_use]
     pub fn retry(&self) -> Option<Duration> {
         self.retry
     }
 
-    /// The gaps that were announced so far, on all connections.
+    /// The gaps reported so far, on all connections.
     #[must_use]
     pub fn gaps(&self) -> &[SeenGap] {
         &self.gaps
     }
 
-    /// Asserts that no gap was announced so far.
+    /// Asserts that no gap was reported so far.
     ///
     /// # Panics
     ///
@@ -141,8 +141,9 @@ impl SseClient {
         assert!(gaps.is_empty(), "events are missing: {gaps:?}");
     }
 
-    /// The events that are there now, without waiting. In the process that is all that the body has to say. Over TCP it is
-    /// what has arrived and the runtime has noticed, which is a question of luck: wait for what should be there instead.
+    /// The events available now, without waiting. In the same process, these are all events that the body has ready.
+    /// Over TCP, they are those that have arrived and that the runtime has noticed, which depends on timing: wait for
+    /// the expected events instead.
     ///
     /// The end of the stream is not told; [`expect_end`](Self::expect_end) is for that.
     ///
@@ -232,13 +233,13 @@ impl fmt::Debug for SseClient {
     }
 }
 
-/// A client whose connection is open, and that reads nothing. To drop it closes the connection.
+/// A client whose connection is open, and that reads nothing. Dropping it closes the connection.
 #[derive(Debug)]
 #[must_use = "to drop it closes the connection"]
 pub struct Stalled(SseClient);
 
 impl Stalled {
-    /// The client reads again, from where it was.
+    /// The client reads again, from where it stopped.
     #[must_use]
     pub fn resume_reading(self) -> SseClient {
         self.0

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::message::{Item, Message};
 
-/// Reads an event stream in whatever pieces it comes, by WHATWG HTML, section 9.2.
+/// Decodes an event stream that arrives in pieces of any size, by WHATWG HTML, section 9.2.
 ///
 /// Nothing is an error: what the standard ignores is ignored, bytes that are no UTF-8 become U+FFFD, and a block that has
 /// not ended when the stream ends is no event. A line is kept until it ends, however long that takes.
@@ -48,7 +48,7 @@ impl Decoder {
         Self::default()
     }
 
-    /// For a client that comes back with this id, which its events have until another one comes, as in browsers.
+    /// For a client that reconnects with this id, which its events have until another one arrives, as in browsers.
     #[must_use]
     pub fn resuming(last_event_id: impl Into<String>) -> Self {
         Self {
@@ -57,7 +57,7 @@ impl Decoder {
         }
     }
 
-    /// Takes the bytes that come next.
+    /// Takes the next bytes.
     pub fn push(&mut self, mut bytes: &[u8]) {
         if bytes.is_empty() {
             return;

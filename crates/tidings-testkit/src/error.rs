@@ -1,4 +1,4 @@
-//! What may keep a client from what it waits for.
+//! The errors of a client.
 
 use std::error::Error;
 use std::fmt;
@@ -8,14 +8,14 @@ use http::Response;
 
 pub(super) type Source = Box<dyn Error + Send + Sync>;
 
-/// Why a client has not got what it waited for.
+/// Why a client did not get what it waited for.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum SseError {
-    /// The request could not be written: of what the stream gave for an id, not everything may be in a header.
+    /// The request could not be written: for example, not every id that a stream sends is valid in a header.
     Request(http::Error),
-    /// The response is no event stream: its status is not 200, or its content type not `text/event-stream`. As much of the
-    /// body as came within the bound, at most 64 KiB, as text.
+    /// The response is not an event stream: its status is not 200, or its content type not `text/event-stream`. As much
+    /// of the body as came within the bound, at most 64 KiB, as text.
     Refused(Box<Response<String>>),
     /// It did not come in time.
     TimedOut {
@@ -24,7 +24,7 @@ pub enum SseError {
         /// For so long.
         limit: Duration,
     },
-    /// The stream has ended as it should, before it came.
+    /// The stream ended cleanly before that.
     Ended {
         /// What was waited for, and what came instead.
         awaited: String,

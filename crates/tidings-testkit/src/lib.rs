@@ -1,16 +1,16 @@
-//! What a service tests its own streams with: a client of event streams that reports events, gaps and time-outs.
-//! For backplanes there is a suite of tests, in [`backplane`].
+//! A client of event streams for a service's own tests, which reports events, gaps and time-outs. [`backplane`] has a
+//! test suite for backplanes.
 //!
-//! An [`SseRequest`] opens a stream, on a service in the same process ([`open`](SseRequest::open): an axum `Router`, or any
-//! tower service) or on a socket ([`connect`](SseRequest::connect)). The [`SseClient`] reads it as WHATWG HTML, section 9.2,
-//! has clients read. It reads only while one of its methods waits: what nobody waits for stays in the service.
+//! An [`SseRequest`] opens a stream, on a service in the same process ([`open`](SseRequest::open): an axum `Router`, or
+//! any tower service) or on a socket ([`connect`](SseRequest::connect)). The [`SseClient`] reads it as WHATWG HTML,
+//! section 9.2, prescribes. It reads only while one of its methods waits: until then, events stay in the service.
 //!
 //! # In the process, with the clock paused
 //!
-//! No port, no thread, and silence takes no time: in a test, by `#[tokio::test(start_paused = true)]` and tokio's feature
-//! `test-util`. A wait whose end nothing in the process brings about jumps to the next
-//! timer: of the service, say its keep-alive, or else to the [bound](SseRequest::within) of the wait, and that is what one
-//! wants. A bound shorter than the service's own timers comes first.
+//! No port, no thread, and silence takes no time: in a test, use `#[tokio::test(start_paused = true)]` and tokio's
+//! feature `test-util`. If nothing in the process can end a wait, the clock jumps to the next timer: one of the
+//! service, such as its keep-alive, or else the [bound](SseRequest::within) of the wait, as a test wants. A bound
+//! shorter than the service's own timers comes first.
 //!
 //! ```
 //! use std::time::Duration;
@@ -36,11 +36,11 @@
 //!     let greeting = client.next().await;
 //!     assert_eq!((&*greeting.event, &*greeting.data), ("greeting", "hello"));
 //!
-//!     // A minute takes no time. Keep-alives are comments, and break no silence.
+//!     // A minute takes no time. Keep-alives are comments, and do not break the silence.
 //!     client.assert_silent_for(Duration::from_secs(60)).await;
 //!     assert_eq!(client.next_item().await, Item::Comment(String::new()));
 //!
-//!     // Comes back with the id of the last event that it saw.
+//!     // Reconnects with the id of the last event that it saw.
 //!     client.disconnect();
 //!     hub.broadcast("ann", &Text::new("missed you"))?;
 //!     client.reconnect().await?;
@@ -52,8 +52,8 @@
 //!
 //! # Over TCP
 //!
-//! The client speaks HTTP/1.1 on a socket of its own, without a task and without reading ahead. The clock must not be paused
-//! here: a paused clock does not wait for sockets, so that bounds pass at once. The error of one that did says so.
+//! The client speaks HTTP/1.1 on its own socket, without a task and without reading ahead. Do not pause the clock here:
+//! a paused clock does not wait for sockets, so bounds pass immediately. The error then says so.
 //!
 //! ```
 //! use axum::{Router, extract::State, routing::get};
@@ -89,8 +89,8 @@
 //!
 //! # Clients that do not read
 //!
-//! [`SseClient::stall`] takes the client out of the test's hands with its connection open. What the service sends piles up:
-//! over TCP in the buffers of the two sockets ([`receive_buffer`](SseRequest::receive_buffer) makes its side small), then in
+//! [`SseClient::stall`] stops reading and keeps the connection open. What the service sends accumulates: over TCP in
+//! the buffers of the two sockets ([`receive_buffer`](SseRequest::receive_buffer) makes the client's small), then in
 //! the service.
 
 pub mod backplane;

@@ -1,22 +1,23 @@
-//! What a client sees of a stream.
+//! What a client reads from a stream.
 
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-/// Whatever a stream says, in the order of the wire.
+/// Anything that a stream sends, in wire order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Item {
     /// An event.
     Message(Message),
-    /// A comment, without its colon and one space after it: a keep-alive, mostly. It comes as soon as its line has ended.
+    /// A comment, without its colon and one space after it: usually a keep-alive. It is returned as soon as its line
+    /// has ended.
     Comment(String),
-    /// The client has an id to come back with, from a block that is no event. An empty one makes the client forget its own.
+    /// An id to reconnect with, from a block that is not an event. An empty one makes the client forget its id.
     Id(String),
-    /// How long to wait before coming back, as soon as the line has ended. If an event follows in the block, the event has
-    /// it too.
+    /// How long to wait before reconnecting, returned as soon as the line has ended. If an event follows in the block,
+    /// the event has it too.
     Retry(Duration),
 }
 
@@ -30,7 +31,7 @@ pub struct Message {
     pub data: String,
     /// The last event id: its own, or else that of an event before it. Empty if there was none.
     pub id: String,
-    /// How long to wait before coming back, if the event itself says so.
+    /// How long to wait before reconnecting, if the event itself says so.
     pub retry: Option<Duration>,
 }
 
@@ -49,7 +50,7 @@ impl Message {
         })
     }
 
-    /// What the event announces as missing; `None` if it is not the event [`gap`](tidings::Gap).
+    /// The events that it reports as missing; `None` if it is not the event [`gap`](tidings::Gap).
     #[must_use]
     pub fn gap(&self) -> Option<SeenGap> {
         let is_gap = self.event == "gap";
@@ -63,6 +64,6 @@ impl Message {
 pub struct SeenGap {
     /// Why events are missing, as in [`GapReason::as_str`](tidings::GapReason::as_str).
     pub reason: String,
-    /// How many; `None` if nobody can know.
+    /// How many; `None` if unknown.
     pub missed: Option<u64>,
 }

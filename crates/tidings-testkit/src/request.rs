@@ -1,4 +1,4 @@
-//! How a stream is asked for.
+//! Requests for streams.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,8 +15,8 @@ use super::transport::InProcess;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// A request for an event stream, which [`open`](Self::open) and [`connect`](Self::connect) send, and every
-/// [`reconnect`](SseClient::reconnect) again.
+/// A request for an event stream, which [`open`](Self::open) and [`connect`](Self::connect) send, and each
+/// [`reconnect`](SseClient::reconnect) sends again.
 ///
 /// It has the headers `accept: text/event-stream` and `cache-control: no-store`, as a browser's has, where it is not given
 /// others.
@@ -43,8 +43,8 @@ impl SseRequest {
         Self::new(Method::GET, path.as_ref(), String::new())
     }
 
-    /// A POST request with this body, for services that open a stream that way. The body's `content-type` is a
-    /// [`header`](Self::header) to set.
+    /// A POST request with this body, for services that open a stream that way. Set the body's `content-type` as a
+    /// [`header`](Self::header).
     ///
     /// # Panics
     ///
@@ -89,14 +89,14 @@ impl SseRequest {
         self
     }
 
-    /// Begins as a client that has seen the event with this id. Default: none, and no header `Last-Event-ID`.
+    /// Starts as a client that has seen the event with this id. Default: none, and no header `Last-Event-ID`.
     pub fn last_event_id(mut self, id: impl Into<String>) -> Self {
         self.last_event_id = id.into();
         self
     }
 
-    /// How long each of the client's methods waits, and opening, before it gives up. Default: 30 seconds, twice the
-    /// [interval of heartbeats](tidings::HEARTBEAT_INTERVAL).
+    /// Sets how long opening, and each of the client's methods, waits before it gives up. Default: 30 seconds, twice
+    /// the [interval of heartbeats](tidings::HEARTBEAT_INTERVAL).
     ///
     /// Only a test that fails waits so long. It is time of tokio's clock: with the clock paused, no time at all.
     pub fn within(mut self, limit: Duration) -> Self {
@@ -104,8 +104,8 @@ impl SseRequest {
         self
     }
 
-    /// Over TCP, how many bytes the socket takes that the client does not read. The kernel has a smallest size, and on Linux
-    /// doubles what it is told. Default: the kernel's, often megabytes by and by.
+    /// Sets how many bytes that the client does not read the socket takes, over TCP. The kernel has a minimum, and
+    /// Linux doubles the value. Default: the kernel's, which often grows to megabytes.
     pub fn receive_buffer(mut self, bytes: u32) -> Self {
         self.receive_buffer = Some(bytes);
         self

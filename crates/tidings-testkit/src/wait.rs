@@ -1,4 +1,4 @@
-//! What a test waits for, at most for the bound.
+//! The waits of a test, each with the bound.
 //!
 //! The futures are not `async fn`s where they panic: these would not know where they were called.
 
@@ -48,7 +48,7 @@ impl SseClient {
         async move { or_panic(self.try_next().await, &[], caller) }
     }
 
-    /// Waits for whatever the stream says next: comments, which keep-alives are, ids and retries as well as events.
+    /// Waits for the next item of any kind: events, comments (such as keep-alives), ids and retries.
     ///
     /// ```
     /// # use tidings_testkit::{Item, SseClient};
@@ -83,7 +83,7 @@ impl SseClient {
         }
     }
 
-    /// Waits for so many events; the bound is for all of them.
+    /// Waits for this many events; the bound is for all of them together.
     ///
     /// # Panics
     ///
@@ -104,7 +104,8 @@ impl SseClient {
         }
     }
 
-    /// Waits for an event that is as it should be, and returns it with all before it; the bound is for all of them.
+    /// Waits for an event for which `is_last` is true, and returns it with all events before it; the bound is for all
+    /// of them together.
     ///
     /// # Panics
     ///
@@ -128,7 +129,7 @@ impl SseClient {
         }
     }
 
-    /// Waits for the end of the stream, and returns the events before it; the bound is for all of them.
+    /// Waits for the end of the stream, and returns the events before it; the bound is for all of them together.
     ///
     /// # Panics
     ///
@@ -150,7 +151,7 @@ impl SseClient {
         }
     }
 
-    /// Waits for the end of the stream. What is no event may come before it, as the `retry` of a shutdown does.
+    /// Waits for the end of the stream. Items other than events may come before it, such as the `retry` of a shutdown.
     ///
     /// # Panics
     ///
@@ -175,8 +176,8 @@ impl SseClient {
         }
     }
 
-    /// Waits until the connection breaks, without the end of the stream, and returns the events before that: a client that
-    /// was cut off.
+    /// Waits until the connection breaks, without a clean end of the stream, and returns the events before that: the
+    /// server has cut the client.
     ///
     /// # Panics
     ///
@@ -198,8 +199,8 @@ impl SseClient {
         }
     }
 
-    /// Asserts that no event comes for so long. Comments, ids and retries are passed over; a heartbeat that is an event is
-    /// one.
+    /// Asserts that no event arrives for this long. Comments, ids and retries are ignored; a heartbeat event counts as
+    /// an event.
     ///
     /// # Panics
     ///

@@ -1,4 +1,4 @@
-//! What a test is given.
+//! What a test needs from an adapter.
 
 use std::sync::Arc;
 

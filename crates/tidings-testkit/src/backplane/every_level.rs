@@ -1,4 +1,4 @@
-//! What every backplane does.
+//! Tests that every backplane must pass.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -24,7 +24,7 @@ pub async fn every_level(cluster: &impl Cluster) {
     a_closed_one_is_closed(cluster).await;
 }
 
-/// A message comes to each node that is interested in its user, the publisher's own too, and to no other.
+/// A message arrives at each node that is interested in its user, the publishing node included, and at no other.
 pub async fn a_message_reaches_the_interested_nodes(cluster: &impl Cluster) {
     let (ann, bob) = (user("ann"), user("bob"));
     let mut one = Node::new(cluster).await;
@@ -49,7 +49,7 @@ pub async fn a_message_reaches_the_interested_nodes(cluster: &impl Cluster) {
     two.close().await;
 }
 
-/// Nothing that is published after a user was taken out, and another user is ready, comes.
+/// After a user was removed, and another user is ready, no message published to the removed user arrives.
 pub async fn who_has_left_gets_nothing(cluster: &impl Cluster) {
     let (ann, bob) = (user("ann"), user("bob"));
     let mut one = Node::new(cluster).await;
@@ -70,7 +70,7 @@ pub async fn who_has_left_gets_nothing(cluster: &impl Cluster) {
     two.close().await;
 }
 
-/// Each user's messages come in the order in which they were published, and each once.
+/// Each user's messages arrive in the order in which they were published, each once.
 pub async fn messages_of_a_user_come_in_order(cluster: &impl Cluster) {
     const EACH: usize = 200;
     let users: Vec<UserId> = (0..5).map(|_| user("many")).collect();
@@ -93,7 +93,7 @@ pub async fn messages_of_a_user_come_in_order(cluster: &impl Cluster) {
     two.close().await;
 }
 
-/// What is published as soon as a user is ready arrives.
+/// A message published as soon as a user is ready arrives.
 pub async fn who_is_ready_misses_nothing(cluster: &impl Cluster) {
     let mut one = Node::new(cluster).await;
     let two = Node::new(cluster).await;
@@ -116,7 +116,8 @@ pub async fn who_is_ready_misses_nothing(cluster: &impl Cluster) {
     two.close().await;
 }
 
-/// Who is added twice is ready twice, hears everything once, and is gone when taken out once. Who is not in can be taken out.
+/// A user added twice is reported ready twice, gets each message once, and is removed by one removal. A user who was
+/// not added can be removed.
 pub async fn interest_is_idempotent(cluster: &impl Cluster) {
     let (ann, bob) = (user("ann"), user("bob"));
     let mut one = Node::new(cluster).await;
@@ -133,7 +134,7 @@ pub async fn interest_is_idempotent(cluster: &impl Cluster) {
     one.close().await;
 }
 
-/// An id is any text; no id means another, or others.
+/// An id is any text, and never matches another id.
 pub async fn odd_ids_are_users_of_their_own(cluster: &impl Cluster) {
     let mut ids: Vec<String> = [
         "",
@@ -200,7 +201,7 @@ pub async fn odd_ids_are_users_of_their_own(cluster: &impl Cluster) {
     two.close().await;
 }
 
-/// A body may have as many bytes as `max_body` says, and any.
+/// A body may have as many bytes as `max_body` says, of any value.
 pub async fn a_body_may_be_as_long_as_was_said(cluster: &impl Cluster) {
     let ann = user("ann");
     let mut one = Node::new(cluster).await;

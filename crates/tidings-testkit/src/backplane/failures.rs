@@ -1,4 +1,4 @@
-//! What is told of failures.
+//! Tests of how failures are reported.
 
 use super::cluster::Faults;
 use super::node::{Node, message, user, within};
@@ -14,8 +14,8 @@ fn is_restored(event: &Event) -> bool {
     matches!(event, Event::Restored { .. })
 }
 
-/// A node is told that the engine has gone, and that it is there again; everybody who was ready hears what is published
-/// then, and so does who was added meanwhile.
+/// A node learns that the engine has failed, and that it is back; users who were ready then get new messages, and so do
+/// users added in the meantime.
 pub async fn interest_survives_the_engine(cluster: &impl Faults) {
     let users: Vec<UserId> = (0..50).map(|_| user("stays")).collect();
     let (gone, new) = (user("gone"), user("new"));
@@ -55,8 +55,8 @@ pub async fn interest_survives_the_engine(cluster: &impl Faults) {
     two.close().await;
 }
 
-/// A node that is cut off is told so, cannot publish, and learns after it is back that it may have missed something: what the
-/// log has of it, it can read.
+/// A node that is cut off learns so, cannot publish, and learns when it is back that it may have missed messages: those
+/// in the log it can read.
 pub async fn a_node_that_was_cut_off_is_told(cluster: &impl Faults) {
     let ann = user("ann");
     let mut one = Node::new(cluster).await;
@@ -88,8 +88,8 @@ pub async fn a_node_that_was_cut_off_is_told(cluster: &impl Faults) {
     two.close().await;
 }
 
-/// What a log has accepted is in it when the engine has crashed and is back; if it is not, the log is told to be another.
-/// What it has not, can be published again.
+/// After a crash of the engine, the log has every message that it had accepted, or is reported to be another log.
+/// Messages that it had not accepted can be published again.
 pub async fn what_was_accepted_outlives_the_engine(cluster: &impl Faults) {
     let ann = user("ann");
     let mut one = Node::new(cluster).await;

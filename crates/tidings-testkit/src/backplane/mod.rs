@@ -1,4 +1,4 @@
-//! What every backplane must do, as tests of one.
+//! A test suite for backplanes: what each must do.
 //!
 //! An implementation gives a [`Cluster`], and for the tests of failures [`Faults`]; each function here is a test, which
 //! panics and says what was not kept. Each needs a cluster on which nothing else goes on, but may be given one that others

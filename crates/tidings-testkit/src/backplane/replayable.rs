@@ -1,4 +1,4 @@
-//! What a log does.
+//! Tests of a log.
 
 use std::collections::HashMap;
 use std::slice::from_ref;
@@ -19,7 +19,7 @@ pub async fn replayable(cluster: &impl Cluster) {
     all_nodes_mean_the_same_log(cluster).await;
 }
 
-/// Each message's place names the one of the same user before it.
+/// Each message's place names the previous message of the same user.
 pub async fn places_are_a_chain(cluster: &impl Cluster) {
     let (ann, bob) = (user("ann"), user("bob"));
     let mut one = Node::new(cluster).await;
@@ -40,7 +40,7 @@ pub async fn places_are_a_chain(cluster: &impl Cluster) {
     one.close().await;
 }
 
-/// The log has what was published, from any place, as much as was asked for.
+/// The log returns what was published, from any place, as much as was asked for.
 pub async fn the_log_can_be_read(cluster: &impl Cluster) {
     let (ann, bob) = (user("ann"), user("bob"));
     let mut one = Node::new(cluster).await;
@@ -93,7 +93,7 @@ pub async fn the_log_can_be_read(cluster: &impl Cluster) {
     two.close().await;
 }
 
-/// What is published again is not appended again, not by another node either, and does not come again.
+/// A message that is published again, even by another node, is neither appended nor delivered again.
 pub async fn a_message_is_logged_once(cluster: &impl Cluster) {
     let ann = user("ann");
     let mut one = Node::new(cluster).await;
@@ -113,7 +113,7 @@ pub async fn a_message_is_logged_once(cluster: &impl Cluster) {
     two.close().await;
 }
 
-/// A log that has dropped a user's messages says so to who asks for them, and only then.
+/// A log that has dropped a user's messages reports it to a node that asks for them, and only then.
 pub async fn what_was_dropped_is_told(cluster: &impl Cluster) {
     let Some(kept) = cluster.max_per_user() else {
         return;
