@@ -21,6 +21,8 @@ mod drain;
 #[cfg(not(shuttle))]
 mod ending;
 #[cfg(not(shuttle))]
+mod ephemeral;
+#[cfg(not(shuttle))]
 mod fan_out;
 #[cfg(not(shuttle))]
 mod large;

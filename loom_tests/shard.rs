@@ -169,6 +169,41 @@ fn a_broadcast_meets_a_pass() {
     });
 }
 
+/// An ephemeral event comes between two others, or last, while the attendant goes through: is each written in its place?
+///
+/// Fails: an_attendant_overtakes_an_ephemeral_event, an_attendant_misses_an_ephemeral_event.
+#[test]
+fn an_ephemeral_event_meets_a_pass() {
+    for is_last in [false, true] {
+        model(10, move || {
+            let hub = hub();
+            let (_shard, [socket], mut task) = crowd::<1>(&hub);
+            let own: Arc<Bell> = Arc::default();
+            let waker = Waker::from(own.clone());
+            let mut cx = Context::from_waker(&waker);
+            socket.look(&mut cx);
+            let sender = {
+                let hub = hub.clone();
+                thread::spawn(move || {
+                    publish(&hub, "u", 1);
+                    pass(&hub, 11);
+                    if !is_last {
+                        publish(&hub, "u", 2);
+                    }
+                })
+            };
+            task.run();
+            sender.join().unwrap();
+            task.go_on();
+            while own.0.swap(false, Ordering::SeqCst) {
+                socket.look(&mut cx);
+            }
+            let all = [1, 11, 2];
+            assert_eq!(socket.written(), all[..3 - usize::from(is_last)]);
+        });
+    }
+}
+
 /// Two events come during a pass, and the second is not what its first stream has found.
 ///
 /// Fails: a_pass_does_not_begin_anew.

@@ -1,5 +1,7 @@
 //! What the models share.
 
+#[cfg(not(shuttle))]
+use std::convert::Infallible;
 use std::sync::Arc;
 #[cfg(not(shuttle))]
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,6 +12,8 @@ use futures_core::Stream;
 #[cfg(not(shuttle))]
 use tokio::time::Instant;
 
+#[cfg(not(shuttle))]
+use crate::channel::Accepted;
 use crate::channel::{Channel, History, Label, Origin, Resume};
 use crate::error::{RefusalForm, RegisterError};
 use crate::gap::Gap;
@@ -103,6 +107,19 @@ pub(super) fn append<T: Clone + Send + 'static>(channel: &Channel<T>, event: T) 
 pub(super) fn publish(hub: &Hub, user: &str, event: u32) -> usize {
     hub.with_or_keep(user, |channel| append(channel, event))
         .unwrap_or(0)
+}
+
+/// Sends an ephemeral event on this channel; each stream queues two at most.
+#[cfg(not(shuttle))]
+pub(super) fn pass_on<T: Clone + Send + 'static>(channel: &Channel<T>, event: T) -> Accepted {
+    let passed = channel.roster().pass(2, || Ok::<_, Infallible>(event));
+    passed.unwrap_or_else(|never| match never {})
+}
+
+#[cfg(not(shuttle))]
+pub(super) fn pass(hub: &Hub, event: u32) -> Accepted {
+    hub.with("u", |channel| pass_on(channel, event))
+        .expect("there is a channel")
 }
 
 /// Broadcasts an event to all users, and says how many streams it has reached.

@@ -137,8 +137,8 @@
 //!
 //! # Memory
 //!
-//! A connected user costs 3.7 KB of heap with one connection, at the default capacity of 64 and before the first event,
-//! and 0.4 KB more with each further connection, besides what HTTP needs (on 64-bit Linux, by `cargo bench --bench
+//! A connected user costs 4.3 KB of heap with one connection, at the default capacity of 64 and before the first event,
+//! and 0.45 KB more with each further connection, besides what HTTP needs (on 64-bit Linux, by `cargo bench --bench
 //! memory`). Without a history, users who are not connected cost nothing. The events in the ring come on top, until all
 //! of the user's streams have read them: at most `ring_capacity` frames per user. [`History`] says what a history
 //! costs.

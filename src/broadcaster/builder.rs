@@ -84,8 +84,8 @@ impl<E: ?Sized> Builder<E> {
     /// Sets how many events a user's ring holds: the longest burst that a stream survives without being polled. Default
     /// 64. Rounded up to a power of two; wherever else the capacity is mentioned, the rounded number is meant.
     ///
-    /// Each connected user pays for the places before the first event: 40 bytes a place, 2.6 KB at 64, 10 KB at 256, besides
-    /// 1.2 KB for everything else. Each event stays until all of the user's streams have read it, or until it is overwritten:
+    /// Each connected user pays for the places before the first event: 48 bytes a place, 3.1 KB at 64, 12 KB at 256, besides
+    /// 1.3 KB for everything else. Each event stays until all of the user's streams have read it, or until it is overwritten:
     /// one stream that does not read keeps up to this many.
     ///
     /// A publisher that sends more than this without waiting for anything overtakes every stream, however fast its client

@@ -3,6 +3,7 @@
 mod builder;
 mod connections;
 mod dyn_broadcaster;
+mod ephemeral;
 mod generic;
 mod many;
 mod observe;

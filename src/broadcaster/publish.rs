@@ -187,7 +187,11 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     }
 
     /// Counts the outcome of an event, and returns how many streams it has reached.
-    fn count(&self, user: &str, sent: Result<Sent, EncodeError>) -> Result<usize, BroadcastError> {
+    pub(super) fn count(
+        &self,
+        user: &str,
+        sent: Result<Sent, EncodeError>,
+    ) -> Result<usize, BroadcastError> {
         let counters = self.registry.counters();
         let sent = sent.map_err(|error| {
             counters.failed.add(1);

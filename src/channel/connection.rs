@@ -14,13 +14,14 @@
 //! 1. Ended is final. It is set before the feed is taken out, so a stream that finds its feed taken out finds it set.
 //! 2. The feed is dropped as soon as the connection ends, whether or not its stream is ever polled again: the ring must not
 //!    keep an event for a stream that will not read it.
-//! 3. No thread waits for the reader. Three kinds meet in its cell: the stream that polls, an attendant that reads in its
-//!    place, and a call that ends the connection. One that finds the cell taken leaves its work to the holder, so each holder
+//! 3. No thread waits for a poll. Three kinds meet in the reader's cell: the stream, an attendant that reads in its place,
+//!    and a call that ends the connection or wakes the stream. One that finds the cell taken leaves its work to the holder, so each holder
 //!    looks at the phase after letting go (`look_again`). A blocking lock would be simpler, and was measured to be no faster.
 //!    It could also deadlock: a poll clones and drops wakers, which runs code of the executor, and that may end this very
-//!    connection.
+//!    connection. Between its polls the stream does wait for the cell (`enter`): no poll runs then, and the other calls
+//!    only move something out.
 //! 4. Two wakers, for two waits. A stream that waits for an event leaves its waker in the reader; a request to finish takes
-//!    it, and the stream leaves another when it waits again. A server task that waits for the client to take what the stream
+//!    it, so does the sender of an [ephemeral](super::ephemeral) event, and the stream leaves another when it waits again. A server task that waits for the client to take what the stream
 //!    has yielded does not poll the stream; it leaves its own waker in `watcher`, which only a cut takes.
 //! 5. A stream looks into the feed after it has seen Finishing, so that it misses nothing sent before. And it does not take
 //!    `Pending` for the end when its task has no coop budget left: the feed is then pending whatever it holds.
@@ -34,13 +35,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::ephemeral::{Ephemerals, Next};
 use super::ring::{Deferred, Feed};
 use super::{Missed, Replay};
 use crate::end::EndReason;
 use crate::gap::GapReason;
 use crate::id::ConnectionId;
 use crate::position::Position;
-use crate::sync::{self, AtomicUsize, Mutex, TryCell, contain, has_turn, spin_loop};
+use crate::sync::{self, AtomicUsize, Mutex, TryCell, contain, has_turn, spin_loop, use_turn};
 
 /// Bits of the phase. Ended outweighs finishing. Cut means ended from outside, and is never set without ended.
 const FINISHING: usize = 1;
@@ -67,6 +69,7 @@ pub(crate) struct Connection<T> {
     behind_since: AtomicU64,
     pub(super) phase: AtomicUsize,
     pub(super) reader: TryCell<Reader<T>>,
+    pub(super) ephemerals: Ephemerals<T>,
     /// The server task that waits for the client until a cut wakes it (invariant 4).
     watcher: Mutex<Option<Waker>>,
 }
@@ -89,6 +92,7 @@ impl<T: Clone + Send + 'static> Connection<T> {
                 replay: None,
                 waker: None,
             }),
+            ephemerals: Ephemerals::new(),
             watcher: Mutex::new(None),
         }
     }
@@ -193,24 +197,32 @@ impl<T: Clone + Send + 'static> Connection<T> {
 
     /// Sets whether the newest event of each key stands for those before it that were lost.
     pub(crate) fn coalesce(&self, coalesces: bool) {
-        // Called before its stream is first polled. If the cell is taken, another call is ending the stream.
-        self.reader.try_with(|reader| {
+        self.enter(|reader| {
             if let Some(replay) = &mut reader.replay {
                 replay.coalesce(coalesces);
             }
         });
-        self.look_again();
     }
 
     /// The stream's position in the history, if it has read everything. Called by the stream.
     pub(crate) fn place(&self) -> Option<Position> {
-        // If the cell is taken, another call is ending the stream.
-        let place = self.reader.try_with(|reader| match reader.left {
+        let place = self.enter(|reader| match reader.left {
             Some(_) => None,
             None => reader.replay.as_ref()?.place(),
         });
-        self.look_again();
         place.flatten()
+    }
+
+    /// Runs `f` on the reader, for the stream between its polls. `None` once the connection has ended.
+    pub(super) fn enter<R>(&self, mut f: impl FnMut(&mut Reader<T>) -> R) -> Option<R> {
+        loop {
+            let result = self.reader.try_with(&mut f);
+            if self.look_again() & ENDED != 0 || result.is_some() {
+                return result;
+            }
+            // Another call holds the cell for an instant, to wake the stream (invariant 3).
+            spin_loop();
+        }
     }
 
     /// The next event, from a ring of this capacity. `None` once the connection has ended, or the ring has ended and been
@@ -228,6 +240,7 @@ impl<T: Clone + Send + 'static> Connection<T> {
                 return Poll::Ready(None);
             }
             let finishes = phase & FINISHING != 0;
+            let ephemerals = (!finishes).then_some(&self.ephemerals);
             if finishes
                 && self.position.load(Ordering::Relaxed) >= self.last.load(Ordering::Relaxed)
             {
@@ -236,21 +249,26 @@ impl<T: Clone + Send + 'static> Connection<T> {
             }
             let polled = self
                 .reader
-                .try_with(|reader| (reader.poll(cx), reader.owes()));
+                .try_with(|reader| (reader.poll(cx, ephemerals), reader.owes()));
             let (polled, owed) = polled.unzip();
             if let Some(owed) = owed.flatten() {
                 owed.release();
             }
             phase = self.look_again();
             match polled {
-                Some(Poll::Ready(Some(Ok(event)))) => {
+                Some(Poll::Ready(Next::Ephemeral(event))) => {
+                    // It has no number, so it does not change the position.
+                    use_turn(cx);
+                    return Poll::Ready(Some(Ok(event)));
+                }
+                Some(Poll::Ready(Next::Numbered(Some(Ok(event))))) => {
                     self.advance(1);
                     if finishes {
                         self.set_last(head(), ring);
                     }
                     return Poll::Ready(Some(Ok(event)));
                 }
-                Some(Poll::Ready(Some(Err(lost)))) => {
+                Some(Poll::Ready(Next::Numbered(Some(Err(lost))))) => {
                     let missed = lost.gap.missed.unwrap_or(0);
                     if lost.gap.reason == GapReason::Lagged {
                         self.lagged.fetch_add(missed, Ordering::Relaxed);
@@ -261,20 +279,23 @@ impl<T: Clone + Send + 'static> Connection<T> {
                     }
                     return Poll::Ready(Some(Err(lost)));
                 }
-                // Another call holds the cell for an instant, to wake us for a request to finish: poll again.
+                // Another call holds the cell for an instant, to wake us: poll again.
                 None if phase & ENDED == 0 => {
                     spin_loop();
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
                 // The ring has ended, and the phase has the reason (invariant 6).
-                Some(Poll::Ready(None)) => {
+                Some(Poll::Ready(Next::Numbered(None))) => {
                     self.conclude();
                     return Poll::Ready(None);
                 }
                 None => return Poll::Ready(None),
                 // Without coop budget the task is woken immediately, and polls again (invariant 5).
-                Some(Poll::Pending) if phase == 0 || !has_turn() => return Poll::Pending,
+                Some(Poll::Pending) if !has_turn() => return Poll::Pending,
+                // The sender of an ephemeral event may have found the cell taken by us: poll again.
+                Some(Poll::Pending) if phase == 0 && self.ephemerals.is_any() => {}
+                Some(Poll::Pending) if phase == 0 => return Poll::Pending,
                 Some(Poll::Pending) if finishes => {
                     self.conclude();
                     return Poll::Ready(None);
@@ -392,6 +413,7 @@ impl<T: Clone + Send + 'static> Connection<T> {
                 reader.waker.take(),
             )
         });
+        self.ephemerals.clear();
         let Some((feed, read, waker)) = taken else {
             return;
         };
@@ -426,13 +448,17 @@ pub(super) struct Reader<T> {
     pub(super) left: Option<Box<Item<T>>>,
     pub(super) feed: Option<Feed<T>>,
     /// `Some` where the channel has a log.
-    replay: Option<Box<Replay<T>>>,
+    pub(super) replay: Option<Box<Replay<T>>>,
     pub(super) waker: Option<Waker>,
 }
 
 impl<T: Clone + Send + 'static> Reader<T> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Item<T>> {
-        let polled = self.poll_item(cx);
+    /// The next item, or one of these ephemeral events if that comes first.
+    fn poll(&mut self, cx: &mut Context<'_>, ephemerals: Option<&Ephemerals<T>>) -> Poll<Next<T>> {
+        let polled = match ephemerals {
+            Some(ephemerals) => self.poll_beside(cx, ephemerals),
+            None => self.poll_item(cx).map(Next::Numbered),
+        };
         if polled.is_pending() {
             self.keep(cx);
         }

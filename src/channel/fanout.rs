@@ -152,11 +152,11 @@ impl<'a, T: Clone + Send + 'static> Delivery<'a, T> {
         if label.is_notice {
             self.roster.add_notice();
         }
-        self.roster.advance();
+        let number = self.roster.advance();
         // With a log this is under its lock: a stream that has joined the log before reads from this ring.
         let current = self.roster.current();
         let (reached, unread) = match current.ring() {
-            Some(ring) => ring.push(event),
+            Some(ring) => ring.push(event, number),
             None => (0, Some(event)),
         };
         let [first, second] = &mut self.sent;

@@ -51,8 +51,8 @@ pub(super) struct Joined<T> {
 
 /// What a log has for a stream that is behind.
 pub(super) struct Excerpt<T> {
-    /// Events in order.
-    pub(super) events: VecDeque<T>,
+    /// Events in order, with their numbers in the channel.
+    pub(super) events: VecDeque<(u64, T)>,
     /// The dropped events before these, if any.
     pub(super) missed: Option<Missed>,
     /// The number to read on from, once all of it is read.
@@ -400,7 +400,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                         gap: Gap::new(reason, Some(missed)).at(position),
                         told: !coalesce || !window.latest.accounts_from(next),
                     }),
-                    events: latest.into_iter().map(|(_, event)| event).collect(),
+                    events: latest.into(),
                     until,
                 };
             }
@@ -409,7 +409,7 @@ impl<T: Clone + Send + 'static> Log<T> {
             let range = (next - first) as usize..(until - first) as usize;
             let events = window.events.range(range).map(|entry| entry.event.clone());
             Excerpt {
-                events: events.collect(),
+                events: (next..).zip(events).collect(),
                 missed: None,
                 until,
             }

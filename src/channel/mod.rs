@@ -3,6 +3,7 @@
 //! A [`Channel`] sends through its [`Roster`]: one copy-on-write cell with the sending side of the user's
 //! [`Ring`](ring::Ring) and the attached connections. Each [`Connection`] holds its own receiving side. Where a [`History`]
 //! is kept, or the newest event of each key, the roster has a [`Log`], and each connection a [`Replay`] of it.
+//! [Ephemeral](ephemeral) events bypass the ring: each connection has a queue of them.
 //!
 //! Only the roster keeps the ring's sending side. So closing the channel ends the streams that read from the ring, and so
 //! does a drain, which replaces the ring.
@@ -19,6 +20,7 @@
 mod completion;
 mod connection;
 mod discarded;
+mod ephemeral;
 mod fanout;
 mod history;
 mod latest;

@@ -5,8 +5,8 @@ use std::task::{Context, Poll, Waker};
 
 use super::Connection;
 use super::connection::{ENDED, Reader};
+use super::ephemeral::Ephemerals;
 use super::ring::{Bell, Feed};
-use crate::sync::contain;
 
 /// What an attendant finds.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,11 +21,8 @@ pub(crate) enum Plain<T> {
 impl<T: Clone + Send + 'static> Connection<T> {
     /// Lets an attendant read for this stream, from its first poll on. `None` if the stream has ended.
     pub(crate) fn attend(&self) -> Option<Bell<T>> {
-        let bell = self
-            .reader
-            .try_with(|reader| reader.feed.as_mut().map(Feed::attend));
-        self.look_again();
-        bell.flatten()
+        self.enter(|reader| reader.feed.as_mut().map(Feed::attend))
+            .flatten()
     }
 
     /// The next event, for an attendant. An event that is not `plain`, and anything but an event, is left to the stream.
@@ -34,7 +31,7 @@ impl<T: Clone + Send + 'static> Connection<T> {
             return Plain::Other;
         }
         let next = self.reader.try_with(|reader| {
-            let next = reader.next_plain(plain);
+            let next = reader.next_plain(plain, &self.ephemerals);
             (next, reader.owes())
         });
         let (next, owed) = next.unzip();
@@ -47,30 +44,25 @@ impl<T: Clone + Send + 'static> Connection<T> {
                 self.advance(1);
                 Plain::Event(event)
             }
-            Some(Plain::Nothing) if phase == 0 => Plain::Nothing,
+            // The sender of an ephemeral event may have found the cell taken by us, and not have woken the stream.
+            Some(Plain::Nothing) if phase == 0 && !self.ephemerals.is_any() => Plain::Nothing,
             _ => Plain::Other,
-        }
-    }
-
-    /// Wakes the stream, as an event would.
-    pub(crate) fn wake(&self) {
-        let waker = self.reader.try_with(|reader| reader.waker.take());
-        self.look_again();
-        if let Some(waker) = waker.flatten() {
-            contain(|| waker.wake());
         }
     }
 }
 
 impl<T: Clone + Send + 'static> Reader<T> {
-    /// Leaves no waker: the task of an attendant never runs out of coop budget.
-    fn next_plain(&mut self, plain: impl Fn(&T) -> bool) -> Plain<T> {
+    /// Leaves no waker: the task of an attendant never runs out of coop budget. Ephemeral events are left to the stream.
+    fn next_plain(&mut self, plain: impl Fn(&T) -> bool, ephemerals: &Ephemerals<T>) -> Plain<T> {
         if self.left.is_some() {
             return Plain::Other;
         }
         match self.poll_item(&mut Context::from_waker(Waker::noop())) {
             Poll::Pending => Plain::Nothing,
-            Poll::Ready(Some(Ok(event))) if plain(&event) => Plain::Event(event),
+            // Asked after the event is read: an ephemeral event that was sent before it is seen here.
+            Poll::Ready(Some(Ok(event))) if plain(&event) && !ephemerals.is_any() => {
+                Plain::Event(event)
+            }
             Poll::Ready(item) => {
                 self.left = Some(Box::new(item));
                 Plain::Other

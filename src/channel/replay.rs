@@ -55,7 +55,9 @@ pub(super) struct Replay<T> {
     /// The first event that the ring had for it. The stream reads from the log what was broadcast before it joined.
     joined: u64,
     coalesce: bool,
-    excerpt: VecDeque<T>,
+    excerpt: VecDeque<(u64, T)>,
+    /// The number of the last event that it has yielded.
+    number: u64,
 }
 
 impl<T: Clone + Send + 'static> Replay<T> {
@@ -67,12 +69,18 @@ impl<T: Clone + Send + 'static> Replay<T> {
             joined: live,
             coalesce: false,
             excerpt: VecDeque::new(),
+            number: 0,
         }
     }
 
     /// How many of the channel's events are before the place where the stream begins.
     pub(super) fn position(&self) -> u64 {
         self.next - 1
+    }
+
+    /// The number, in the channel, of the last event that it has yielded.
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
     /// The stream's position, if it has read everything.
@@ -97,6 +105,7 @@ impl<T: Clone + Send + 'static> Replay<T> {
             }
             match ring.poll_next(cx) {
                 Poll::Ready(Some(Ok(event))) => {
+                    self.number = self.live;
                     self.live += 1;
                     self.next = self.live;
                     return Poll::Ready(Some(Ok(event)));
@@ -110,7 +119,8 @@ impl<T: Clone + Send + 'static> Replay<T> {
 
     /// The next event from the log; `None` when the next one is in the ring.
     fn read_log(&mut self) -> Option<Result<T, Box<Missed>>> {
-        if let Some(event) = self.excerpt.pop_front() {
+        if let Some((number, event)) = self.excerpt.pop_front() {
+            self.number = number;
             return Some(Ok(event));
         }
         if self.next == self.live {

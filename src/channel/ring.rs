@@ -48,11 +48,12 @@ impl<T: Clone + Send + 'static> Ring<T> {
         Self { sender, deferred }
     }
 
-    /// Sends the event to every feed and returns how many there are; the caller then calls [`release`](Self::release). If
+    /// Sends the event of this number to every feed and returns how many there are; the caller then calls [`release`](Self::release). If
     /// there is none, also returns the event, to be dropped where no lock is held.
-    pub(super) fn push(&self, event: T) -> (usize, Option<T>) {
+    pub(super) fn push(&self, event: T, number: u64) -> (usize, Option<T>) {
         let parcel = Parcel {
             event: Some(event),
+            number,
             home: self.deferred.0.clone(),
         };
         match self.sender.send(parcel) {
@@ -80,6 +81,7 @@ impl<T: Clone + Send + 'static> Ring<T> {
             receiver: self.sender.subscribe(),
             waker: Waker::from(seat.clone()),
             seat: Leave(seat),
+            number: 0,
             is_attended: false,
         }
     }
@@ -96,6 +98,8 @@ impl<T: Clone + Send + 'static> Ring<T> {
 struct Parcel<T> {
     /// Taken out by the feed that receives it.
     event: Option<T>,
+    /// The event's number in the channel.
+    number: u64,
     home: Arc<Deferred<T>>,
 }
 
@@ -104,6 +108,7 @@ impl<T: Clone> Clone for Parcel<T> {
     fn clone(&self) -> Self {
         Self {
             event: self.event.clone(),
+            number: self.number,
             home: self.home.clone(),
         }
     }
@@ -230,6 +235,8 @@ pub(super) struct Feed<T> {
     /// Wakes the seat.
     waker: Waker,
     seat: Leave<T>,
+    /// The number of the last event that it has yielded.
+    number: u64,
     /// An attendant is woken for it, see [`Bell`].
     is_attended: bool,
 }
@@ -255,8 +262,18 @@ impl<T: Clone + Send + 'static> Feed<T> {
                 .poll_next(&mut Context::from_waker(&self.waker))
         };
         polled.map(|next| {
-            next.map(|item| item.map(|mut parcel| parcel.event.take().expect("it has just come")))
+            next.map(|item| {
+                item.map(|mut parcel| {
+                    self.number = parcel.number;
+                    parcel.event.take().expect("it has just come")
+                })
+            })
         })
+    }
+
+    /// The number of the last event that it has yielded.
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
     /// What to release where no lock is held, if there is anything.

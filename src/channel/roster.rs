@@ -47,8 +47,9 @@ pub(crate) struct Roster<T> {
     /// The user's hash, computed once per channel.
     hash: u64,
     state: ArcSwap<State<T>>,
-    /// How many events were sent, to tell how far behind a connection is. Relaxed: nothing exact is decided by it.
-    head: AtomicU64,
+    /// How many events were sent, which is the number of the last one: to tell how far behind a connection is, and which
+    /// events come before an ephemeral one. Relaxed: a caller that must see an event counted runs after its sender.
+    head: sync::AtomicU64,
     /// How many events its connections have lost, including connections that have left.
     lagged: AtomicU64,
     /// How many gap notices are among what was sent. Decides what a stream reports that lagged.
@@ -151,7 +152,7 @@ impl<T: Clone + Send + 'static> Roster<T> {
                 leaving: OrdMap::new(),
                 holds: 0,
             }),
-            head: AtomicU64::new(0),
+            head: sync::AtomicU64::new(0),
             lagged: AtomicU64::new(0),
             notices: sync::AtomicU64::new(0),
             log,
@@ -360,9 +361,9 @@ impl<T: Clone + Send + 'static> Roster<T> {
         state.members.get(id.as_str()).map(|it| it.0.clone())
     }
 
-    /// Counts an event, before it is sent.
-    pub(crate) fn advance(&self) {
-        self.head.fetch_add(1, Ordering::Relaxed);
+    /// Counts an event, before it is sent. Returns its number.
+    pub(crate) fn advance(&self) -> u64 {
+        self.head.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub(crate) fn head(&self) -> u64 {

@@ -291,8 +291,12 @@ fn what_a_slow_stream_has_lost_is_told_with_the_place_behind_it() {
         "of places in between nothing is known"
     );
     let there = node.read(4, 6);
-    let numbers: Vec<_> = there.events.iter().map(|event| event.0).collect();
-    assert_eq!(numbers, [4, 5]);
+    let numbers: Vec<_> = there
+        .events
+        .iter()
+        .map(|(at, event)| (*at, event.0))
+        .collect();
+    assert_eq!(numbers, [(4, 4), (5, 5)]);
     assert_eq!((there.missed, there.until), (None, 6));
 }
 

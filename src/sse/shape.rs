@@ -31,7 +31,10 @@ impl Shape {
             None => Some(frame.clone()),
             Some(map) => map(frame.clone()).map(|shown| shown.in_place_of(frame)),
         };
-        self.left_out = frame.place().filter(|_| shown.is_none());
+        // One without a place changes nothing of the id that the client has.
+        if let Some(place) = frame.place() {
+            self.left_out = shown.is_none().then_some(place);
+        }
         (shown, is_last)
     }
 

@@ -106,6 +106,8 @@ pub(crate) fn wait_for_turn(_: &mut Context<'_>) -> Poll<()> {
     Poll::Ready(())
 }
 
+pub(crate) fn use_turn(_: &mut Context<'_>) {}
+
 /// A panic in a model is a failure of it.
 pub(crate) fn contain(f: impl FnOnce()) {
     f();

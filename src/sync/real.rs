@@ -19,6 +19,13 @@ pub(crate) fn wait_for_turn(cx: &mut Context<'_>) -> Poll<()> {
     tokio::task::coop::poll_proceed(cx).map(drop)
 }
 
+/// Uses up a part of the turn, for something that tokio does not count.
+pub(crate) fn use_turn(cx: &mut Context<'_>) {
+    if let Poll::Ready(turn) = tokio::task::coop::poll_proceed(cx) {
+        turn.made_progress();
+    }
+}
+
 /// A snapshot that was loaded from an [`ArcSwap`].
 pub(crate) type Loaded<T> = arc_swap::Guard<Arc<T>>;
 

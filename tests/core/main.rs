@@ -10,6 +10,7 @@ mod delivery;
 mod drain_user;
 mod drop_states;
 mod ending;
+mod ephemeral;
 mod flavours;
 mod frame;
 mod history;

@@ -42,9 +42,9 @@ fn a_user_costs_the_ring_and_each_further_connection_the_same() {
             stream
         };
         let first = heap_of_each(&mut streams, register);
-        assert_about(first, 1160 + 40 * capacity.next_power_of_two());
+        assert_about(first, 1260 + 48 * capacity.next_power_of_two());
         let second = heap_of_each(&mut streams, register);
-        assert_about(second, 400);
+        assert_about(second, 450);
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-const OPERATIONS: [&str; 18] = [
+const OPERATIONS: [&str; 19] = [
     "register",
     "resume",
     "broadcast",
@@ -23,6 +23,7 @@ const OPERATIONS: [&str; 18] = [
     "hold",
     "attend",
     "watch",
+    "ephemeral",
 ];
 
 /// How many pairs have neither a model nor a reason. It goes down, unless a model turns out not to let the two operations cross.

@@ -17,7 +17,7 @@ use http_body::Frame as Chunk;
 use http_body_util::{BodyExt, Limited};
 use tidings::serve::{bind, serve};
 use tidings::sse::SseResponse;
-use tidings::{KeepAlive, RegisterError};
+use tidings::{KeepAlive, RegisterError, Text};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::support::site::{BOUND, Background, Client, Site, eventually};
@@ -112,6 +112,35 @@ async fn every_stream_gets_every_event_once_and_most_pass_by_the_bodies() {
     assert!(passed < MANY * EVENTS * 3 / 4, "{passed} frames");
     // The first of them wait by themselves, and those who come later find them there.
     assert!(passed >= EVENTS, "{passed} frames");
+}
+
+/// The streams write ephemeral events by themselves, and the task that writes the others does not overtake them.
+#[tokio::test]
+async fn an_ephemeral_event_comes_in_its_place_on_every_stream() {
+    let site = Site::new();
+    let (addr, _server) = start(site.app()).await;
+    let mut clients = open(&site, addr, MANY).await;
+    let pass = |data: String| {
+        let event = Text::new(data);
+        let reached = site.hub.broadcast_ephemeral("ann", &event).expect("text");
+        assert_eq!(reached, MANY);
+    };
+    for number in 0..20 {
+        site.send("ann", &format!("{number}."));
+        pass(format!("after {number}."));
+        if number % 3 > 0 {
+            // They may be about to write the others.
+            tokio::task::yield_now().await;
+        }
+        pass(format!("again {number}."));
+        site.send("ann", &format!("next {number}."));
+        for client in &mut clients {
+            for kind in ["", "after ", "again ", "next "] {
+                let event = client.until(".\n\n").await;
+                assert!(event.ends_with(&format!("data: {kind}{number}")), "{event}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -85,6 +85,7 @@ impl Events {
 #[tokio::test(start_paused = true)]
 async fn chat_a_room_reaches_its_members_and_nobody_else() {
     let chat = chat::Chat::new(["lobby", "kitchen"]).expect("sound settings");
+    let hub = chat.hub.clone();
     let app = chat::router(chat);
     let mut ann = Events::open(&app, "/ann/events", "").await;
     let mut bob = Events::open(&app, "/bob/events", "").await;
@@ -118,6 +119,13 @@ async fn chat_a_room_reaches_its_members_and_nobody_else() {
     assert_eq!(ann.said().await, "said lobby bob me");
     assert_eq!(bob.said().await, "joined kitchen bob ");
     assert_eq!(bob.said().await, "joined lobby bob ");
+
+    // That somebody is typing is told to those who are there.
+    status(&app, "POST", "/bob/rooms/lobby/typing", "").await;
+    let typing = ann.event().await;
+    assert_eq!(typing.event, "typing");
+    let position = hub.position("ann").expect("there is a history");
+    assert_eq!(typing.id, position.as_str(), "that of what was said last");
 
     // Who leaves sees that, and nothing of the room after it. Who is away gets it later.
     let last = ann.event_id_after_leave(&app).await;

@@ -4,6 +4,7 @@
 //!     curl -X PUT http://127.0.0.1:3000/ann/rooms/lobby
 //!     curl -N http://127.0.0.1:3000/ann/events &
 //!     curl -d hello http://127.0.0.1:3000/ann/rooms/lobby
+//!     curl -X POST http://127.0.0.1:3000/ann/rooms/lobby/typing
 //!
 //! Each user has one stream for all rooms; after a lost connection it continues where it was, in all of them. The user is in
 //! the path so that `curl` can be anybody. A service takes it from a session: see `examples/auth`.
@@ -19,7 +20,7 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use serde_json::{Value, json};
 use tidings::{ConfigError, History, Hub, JsonEvent, LastEventId, RegisterError, Subscription};
 
@@ -56,7 +57,11 @@ impl Chat {
         }
         let event = json!({ "room": room, "user": user, "text": text });
         let event = JsonEvent::new(event).event(kind);
-        let sent = self.hub.broadcast_many(&*members, &event);
+        let sent = match kind {
+            // Whoever is away need not know.
+            "typing" => self.hub.broadcast_many_ephemeral(&*members, &event),
+            _ => self.hub.broadcast_many(&*members, &event),
+        };
         if kind == "left" {
             members.remove(&user);
         }
@@ -70,9 +75,11 @@ pub(crate) fn router(chat: Chat) -> Router {
     let room = put(async |State(chat): State<Chat>, place: Place| chat.send("joined", place.0, ""))
         .delete(async |State(chat): State<Chat>, place: Place| chat.send("left", place.0, ""))
         .post(say);
+    let typing = async |State(chat): State<Chat>, place: Place| chat.send("typing", place.0, "");
     Router::new()
         .route("/{user}/events", get(events))
         .route("/{user}/rooms/{room}", room)
+        .route("/{user}/rooms/{room}/typing", post(typing))
         .with_state(chat)
 }
 

@@ -1,0 +1,172 @@
+//! Events for the streams that are open, which nobody keeps.
+
+use std::sync::Arc;
+
+use super::GenericBroadcaster;
+use super::many::Reach;
+use super::publish::Sent;
+use crate::channel::{Accepted, Channel};
+use crate::error::{BroadcastError, EncodeError, with_causes};
+use crate::event::ToSse;
+use crate::frame::{Draft, Frame};
+
+impl<E: ?Sized> GenericBroadcaster<E> {
+    /// Sends an event to the streams that a user has open on this node, and keeps nothing of it: somebody is typing, a cursor has
+    /// moved. Returns the number of these streams. For a user without a stream nothing is encoded, no channel is opened, and
+    /// the answer is 0.
+    ///
+    /// Such an event has no id, not even [one of its own](ToSse::id), and leaves everything that concerns ids as it is: the
+    /// [history](crate::History), the user's [`position`](Self::position), the id that the client resumes with.
+    ///
+    /// Each stream gets it once at most. It comes after the events that were broadcast before this call and before those that
+    /// are broadcast after it has returned. A stream that is replaying or has lagged yields the events before it first.
+    ///
+    /// # Lag
+    ///
+    /// Ephemeral events take no place in the ring or the history: they cause no lag and no gap, and a stream that is only
+    /// behind with them is not behind for a [sweep](Self::sweep). Each stream queues as many of them as the
+    /// [ring](super::Builder::ring_capacity) holds. A stream that has not read these loses the oldest. Nobody is told of it and
+    /// nothing counts it, since the newest are what matters. They are lost as well when the connection ends, and a stream that
+    /// is [drained](Self::drain_user) or whose channel is complete yields no more of them: its end waits for events that are
+    /// kept, not for these.
+    ///
+    /// # Several nodes
+    ///
+    /// Streams on other nodes do not get it, whatever the [backplane](super::Builder::backplane) promises. At
+    /// [`Level::Replayable`](crate::backplane::Level::Replayable) an event is still on its way through the engine when its
+    /// broadcast has returned: an ephemeral event that is sent then comes before it.
+    ///
+    /// # Cost
+    ///
+    /// Each open stream is given the event and woken by itself. For a user with few streams that costs what a broadcast
+    /// does. For one with thousands it costs more, since the server writes an ordinary event to many streams in one go.
+    ///
+    /// ```
+    /// use tidings::{GenericBroadcaster, History, Text};
+    /// use tokio_stream::StreamExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let hub: GenericBroadcaster<Text> =
+    ///     GenericBroadcaster::builder().history(History::new(100)).build()?;
+    /// let mut page = hub.register("ann")?;
+    /// let before = hub.position("ann");
+    ///
+    /// let reached = hub.broadcast_ephemeral("ann", &Text::new("bob").event("typing"))?;
+    /// assert_eq!((reached, hub.position("ann")), (1, before));
+    /// hub.broadcast("ann", &Text::new("hello"))?;
+    ///
+    /// let typing = page.next().await.unwrap()?;
+    /// assert_eq!((typing.event(), typing.id()), (Some("typing"), None));
+    /// assert_eq!(page.next().await.unwrap()?.data(), "hello");
+    /// // Whoever comes back gets what is kept.
+    /// let mut other = hub.resume_from_start("ann")?;
+    /// assert_eq!(other.next().await.unwrap()?.data(), "hello");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the event cannot be encoded; then no stream got any part of it. When the user's channel is
+    /// [complete](Self::complete).
+    ///
+    /// # Panics
+    ///
+    /// When the event's [`ToSse`] panics; nothing else is harmed by it.
+    pub fn broadcast_ephemeral(&self, user: &str, event: &E) -> Result<usize, BroadcastError>
+    where
+        E: ToSse,
+    {
+        self.registry.counters().broadcasts.add(1);
+        let mut encoded = None;
+        let pass = |channel: &Channel<_>| self.pass(channel, event, &mut encoded);
+        match self.registry.with(user, pass).flatten() {
+            Some(sent) => self.count(user, sent),
+            // Nobody is there for it.
+            None => Ok(0),
+        }
+    }
+
+    /// Sends an event to the streams that these users have open on this node, to each user as
+    /// [`broadcast_ephemeral`](Self::broadcast_ephemeral) does. The event is encoded once. Returns how far it came; nobody is
+    /// [`away`](Reach::away) for such an event, and a user whose channel is [complete](Self::complete) does not get it.
+    ///
+    /// ```
+    /// use tidings::{GenericBroadcaster, Text};
+    ///
+    /// let hub = GenericBroadcaster::<Text>::new();
+    /// let tabs = (hub.register("ann")?, hub.register("ann")?);
+    /// let reach = hub.broadcast_many_ephemeral(["ann", "bob"], &Text::new("cid").event("typing"))?;
+    /// assert_eq!((reach.users, reach.streams, reach.away), (1, 2, 0));
+    /// # drop(tabs);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When the event cannot be encoded; then nobody got any part of it.
+    ///
+    /// # Panics
+    ///
+    /// When the event's [`ToSse`] panics, before anything was sent, or the iterator does.
+    pub fn broadcast_many_ephemeral<U: AsRef<str>>(
+        &self,
+        users: impl IntoIterator<Item = U>,
+        event: &E,
+    ) -> Result<Reach, BroadcastError>
+    where
+        E: ToSse,
+    {
+        let counters = self.registry.counters();
+        counters.broadcasts.add(1);
+        let mut encoded = None;
+        let mut reach = Reach::default();
+        for user in users {
+            let pass = |channel: &Channel<_>| self.pass(channel, event, &mut encoded);
+            let sent = self.registry.with(user.as_ref(), pass).flatten();
+            let sent = sent.transpose().map_err(|error| {
+                counters.failed.add(1);
+                tracing::warn!(error = with_causes(&error), "not encoded");
+                BroadcastError::Encode(error)
+            })?;
+            let reached = sent.map_or(0, |sent| sent.reached);
+            reach.users += usize::from(reached > 0);
+            reach.streams += reached;
+        }
+        if let Some(frame) = encoded {
+            counters.encoded.add(1);
+            counters.encoded_bytes.add(frame.as_bytes().len() as u64);
+            counters.deliveries.add(reach.streams as u64);
+        }
+        Ok(reach)
+    }
+
+    /// Sends an event to the streams of a channel. Encodes it if there are any; `None` if it is not encoded then.
+    fn pass<T: ToSse + ?Sized>(
+        &self,
+        channel: &Channel<Arc<Frame>>,
+        event: &T,
+        encoded: &mut Option<Arc<Frame>>,
+    ) -> Option<Result<Sent, EncodeError>> {
+        // With a slot for an id, so that the event's own is not written, and without an id in it.
+        let accepted = channel.roster().pass(self.registry.ring(), || {
+            if encoded.is_none() {
+                let (mut draft, _) = Draft::encode(event, true)?;
+                *encoded = Some(Arc::new(draft.finish(None)));
+            }
+            Ok(encoded.clone().expect("it was encoded just now"))
+        });
+        match accepted {
+            Err(error) => Some(Err(error)),
+            Ok(Accepted::Complete) => Some(Ok(Sent::late())),
+            Ok(accepted) => encoded.as_ref().map(|frame| {
+                Ok(Sent {
+                    reached: accepted.reached(),
+                    bytes: frame.as_bytes().len(),
+                    ..Sent::default()
+                })
+            }),
+        }
+    }
+}
