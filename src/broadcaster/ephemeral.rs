@@ -1,4 +1,4 @@
-//! Events for the streams that are open, which nobody keeps.
+//! Ephemeral events: for open streams only, and not kept.
 
 use std::sync::Arc;
 
@@ -11,35 +11,36 @@ use crate::event::ToSse;
 use crate::frame::{Draft, Frame};
 
 impl<E: ?Sized> GenericBroadcaster<E> {
-    /// Sends an event to the streams that a user has open on this node, and keeps nothing of it: somebody is typing, a cursor has
-    /// moved. Returns the number of these streams. For a user without a stream nothing is encoded, no channel is opened, and
-    /// the answer is 0.
+    /// Sends an event to the streams that a user has open on this node, and does not keep it: for example that somebody
+    /// is typing, or that a cursor has moved. Returns the number of these streams. For a user without a stream nothing
+    /// is encoded, no channel is opened, and the result is 0.
     ///
     /// Such an event has no id, not even [one of its own](ToSse::id), and leaves everything that concerns ids as it is: the
     /// [history](crate::History), the user's [`position`](Self::position), the id that the client resumes with.
     ///
-    /// Each stream gets it once at most. It comes after the events that were broadcast before this call and before those that
-    /// are broadcast after it has returned. A stream that is replaying or has lagged yields the events before it first.
+    /// Each stream gets it at most once, after the events that were broadcast before this call and before those
+    /// broadcast after it has returned. A stream that is replaying or has lagged first yields the events before it.
     ///
     /// # Lag
     ///
-    /// Ephemeral events take no place in the ring or the history: they cause no lag and no gap, and a stream that is only
-    /// behind with them is not behind for a [sweep](Self::sweep). Each stream queues as many of them as the
-    /// [ring](super::Builder::ring_capacity) holds. A stream that has not read these loses the oldest. Nobody is told of it and
-    /// nothing counts it, since the newest are what matters. They are lost as well when the connection ends, and a stream that
-    /// is [drained](Self::drain_user) or whose channel is complete yields no more of them: its end waits for events that are
-    /// kept, not for these.
+    /// Ephemeral events take no place in the ring or the history: they cause no lag and no gap, and a
+    /// [sweep](Self::sweep) does not count a stream as behind that lacks only such events. Each stream queues as many
+    /// of them as the [ring](super::Builder::ring_capacity) holds; beyond that it silently loses the oldest, and
+    /// nothing counts them, since only the newest matter. They are also lost when the connection ends, and a stream
+    /// that is [drained](Self::drain_user) or whose channel is complete yields no more of them: its end waits for
+    /// events that are kept, not for these.
     ///
     /// # Several nodes
     ///
     /// Streams on other nodes do not get it, whatever the [backplane](super::Builder::backplane) promises. At
-    /// [`Level::Replayable`](crate::backplane::Level::Replayable) an event is still on its way through the engine when its
-    /// broadcast has returned: an ephemeral event that is sent then comes before it.
+    /// [`Level::Replayable`](crate::backplane::Level::Replayable) a normal event is still on its way through the engine
+    /// when its broadcast has returned: an ephemeral event sent then overtakes it.
     ///
     /// # Cost
     ///
-    /// Each open stream is given the event and woken by itself. For a user with few streams that costs what a broadcast
-    /// does. For one with thousands it costs more, since the server writes an ordinary event to many streams in one go.
+    /// Each open stream is given the event and woken separately. For a user with few streams that costs as much as a
+    /// broadcast. For one with thousands it costs more, since the server writes a normal event to many streams
+    /// together.
     ///
     /// ```
     /// use tidings::{GenericBroadcaster, History, Text};
@@ -59,7 +60,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     /// let typing = page.next().await.unwrap()?;
     /// assert_eq!((typing.event(), typing.id()), (Some("typing"), None));
     /// assert_eq!(page.next().await.unwrap()?.data(), "hello");
-    /// // Whoever comes back gets what is kept.
+    /// // A client that reconnects gets what is kept.
     /// let mut other = hub.resume_from_start("ann")?;
     /// assert_eq!(other.next().await.unwrap()?.data(), "hello");
     /// # Ok(())
@@ -68,7 +69,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     ///
     /// # Errors
     ///
-    /// When the event cannot be encoded; then no stream got any part of it. When the user's channel is
+    /// When the event cannot be encoded; then no stream got any part of it. Also when the user's channel is
     /// [complete](Self::complete).
     ///
     /// # Panics
@@ -83,13 +84,13 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         let pass = |channel: &Channel<_>| self.pass(channel, event, &mut encoded);
         match self.registry.with(user, pass).flatten() {
             Some(sent) => self.count(user, sent),
-            // Nobody is there for it.
+            // The user has no channel.
             None => Ok(0),
         }
     }
 
     /// Sends an event to the streams that these users have open on this node, to each user as
-    /// [`broadcast_ephemeral`](Self::broadcast_ephemeral) does. The event is encoded once. Returns how far it came; nobody is
+    /// [`broadcast_ephemeral`](Self::broadcast_ephemeral) does. The event is encoded once. Returns its reach; nobody is
     /// [`away`](Reach::away) for such an event, and a user whose channel is [complete](Self::complete) does not get it.
     ///
     /// ```
@@ -105,7 +106,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     ///
     /// # Errors
     ///
-    /// When the event cannot be encoded; then nobody got any part of it.
+    /// When the event cannot be encoded; then no stream got any part of it.
     ///
     /// # Panics
     ///
