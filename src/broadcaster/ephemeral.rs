@@ -84,7 +84,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         let pass = |channel: &Channel<_>| self.pass(channel, event, &mut encoded);
         match self.registry.with(user, pass).flatten() {
             Some(sent) => self.count(user, sent),
-            // The user has no channel.
+            // The user has no open stream.
             None => Ok(0),
         }
     }
