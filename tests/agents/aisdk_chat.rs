@@ -194,6 +194,17 @@ async fn the_same_request_again_joins_the_run() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_longest_run_is_resumed_whole() {
+    let hub = Routes::new();
+    // The most that the agent reads, as the most words.
+    let text = "a ".repeat(8 * 1024);
+    drop(hub.send("ann", "c", &text).await);
+    tokio::time::sleep(Duration::from_secs(150)).await;
+    let resumed = whole(hub.resume("ann", "c").await).await;
+    assert!(said(&chunks(&resumed)) == text, "not all of it");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_that_is_stopped_ends_for_all_and_the_chat_takes_the_next_message() {
     let hub = Routes::new();
     // Nothing to stop.

@@ -1,20 +1,17 @@
 //! What `useChat` of the AI SDK talks to: a POST that is answered with a run of the agent, a GET that resumes it, and a POST
 //! that stops it.
 //!
-//! Each run is a channel of its own, in a broadcaster of its own. A chat has at most one run at a time, and can be resumed on
-//! the hub that runs its agent.
+//! A chat has at most one run at a time, and can be resumed on the hub that runs its agent.
 
-use std::collections::HashMap;
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::sync::Mutex;
 
 use ::a2a::new_message_id;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tidings::protocol::a2a::A2aEvent;
 use tidings::protocol::agui::{AgUiEvent, Body};
 use tidings::protocol::aisdk::{
@@ -23,104 +20,16 @@ use tidings::protocol::aisdk::{
     ToolInputAvailable, ToolInputDelta, ToolInputStart, ToolOutputAvailable,
 };
 use tidings::sse::SseResponse;
-use tidings::{
-    BroadcastError, GenericBroadcaster, History, Hold, KeepAlive, RegisterError, Subscription,
-};
+use tidings::{BroadcastError, KeepAlive, LastEventId, Subscription};
 
+use super::Hub;
 use super::agent::{Job, Outlet};
-use super::body::{self, Refusal};
+use super::body;
 use super::limits::{self, Posted};
-use super::work::Place;
-use super::{Hub, refused};
-
-/// Chunks of a run, more than the agent has for the longest text that it reads.
-const MOST_CHUNKS: usize = 20_000;
-
-/// How long the history of a finished run stays, for streams that lag.
-const LINGER: Duration = Duration::from_secs(10);
+use super::runs::{Denied, Run, Runs};
 
 /// A user, and one of the user's chats.
 type ChatKey = (String, String);
-
-/// Chats and their runs.
-#[derive(Clone)]
-pub(super) struct Chats {
-    runs: GenericBroadcaster<Chunk>,
-    /// The run of each chat, until it ends. It begins, its last chunk is sent, and its streams are opened under this lock: a
-    /// client that resumes gets the whole run, or learns that none is under way, also right after the last chunk.
-    under_way: Arc<Mutex<HashMap<ChatKey, UnderWay>>>,
-}
-
-/// A run that has not ended.
-struct UnderWay {
-    run: String,
-    asked: Asked,
-}
-
-/// What a run answers. A client that sends the same again, because a connection broke before the response, means this run.
-#[derive(PartialEq)]
-struct Asked {
-    trigger: String,
-    message: Option<String>,
-    text: String,
-}
-
-impl Chats {
-    pub(super) fn new() -> Self {
-        let runs = GenericBroadcaster::builder()
-            .name("aisdk")
-            .history(History::new(MOST_CHUNKS).linger_completed(LINGER))
-            .sweep_every(Duration::from_secs(1))
-            .build();
-        Self {
-            runs: runs.expect("the settings are valid"),
-            under_way: Arc::default(),
-        }
-    }
-
-    pub(super) fn runs(&self) -> &GenericBroadcaster<Chunk> {
-        &self.runs
-    }
-
-    /// The user's runs that are under way.
-    pub(super) fn runs_of(&self, user: &str) -> Vec<String> {
-        let under_way = self.lock();
-        let of_user = under_way.iter().filter(|((owner, _), _)| owner == user);
-        of_user.map(|(_, it)| it.run.clone()).collect()
-    }
-
-    /// A stream of the chat's run, from its start; `None` if no run is under way.
-    fn resume(&self, chat: &ChatKey) -> Option<Result<Subscription, RegisterError>> {
-        let under_way = self.lock();
-        let UnderWay { run, .. } = under_way.get(chat)?;
-        Some(self.runs.resume_from_start(&**run))
-    }
-
-    /// Ends the chat's run for the client, if one is under way. The agent finds out by itself.
-    fn stop(&self, chat: &ChatKey) {
-        let mut under_way = self.lock();
-        if let Some(UnderWay { run, .. }) = under_way.remove(chat) {
-            let last = Abort::new().reason("the user has stopped it");
-            if let Err(error) = self.finish(&run, &last.into()) {
-                tracing::warn!(error = error.to_string(), "the end of a run was not sent");
-            }
-        }
-    }
-
-    fn finish(&self, run: &str, last: &Chunk) -> Result<(), BroadcastError> {
-        let sent = self.runs.broadcast(run, last);
-        if let Err(error) = self.runs.complete(run) {
-            tracing::warn!(error = error.to_string(), "a run did not end");
-        }
-        sent.map(drop)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<ChatKey, UnderWay>> {
-        self.under_way
-            .lock()
-            .expect("nothing panics while it is held")
-    }
-}
 
 #[derive(Deserialize)]
 struct Request {
@@ -156,72 +65,66 @@ pub(super) async fn send(
     Path(user): Path<String>,
     headers: HeaderMap,
     Posted(body): Posted,
-) -> Result<Response, Refusal> {
+) -> Result<Response, Denied> {
     let request: Request = body::json(&headers, &body, "request of the AI SDK")?;
-    let asked = asked(request.messages, request.trigger);
-    let message = asked.message.as_deref().unwrap_or_default();
-    limits::names([&*request.id, &*asked.trigger, message])?;
+    let (message, text) = asked(request.messages);
+    let name = message.as_deref().unwrap_or_default();
+    limits::names([&*request.id, &*request.trigger, name])?;
     let chat = (user, request.id);
-    let runs = &hub.chats.runs;
-
-    let mut under_way = hub.chats.lock();
-    if let Some(it) = under_way.get(&chat) {
-        if it.asked != asked || asked.message.is_none() {
-            let sentence = "This chat is being answered. Ask again after that, or stop it first.";
-            return Err((StatusCode::CONFLICT, sentence.into()));
-        }
-        return Ok(respond(&hub, runs.resume_from_start(&*it.run)));
-    }
-    let place = hub.work.take(&chat.0, &asked.text)?;
+    // A client that sends the same again, because a connection broke before the response, means the same run.
+    let question = message.map(|message| json!([request.trigger, message, text]).to_string());
     let id = new_message_id();
-    let hold = runs.hold(&*id).map_err(|error| {
-        let status = StatusCode::SERVICE_UNAVAILABLE;
-        (status, format!("The run cannot be kept: {error}."))
-    })?;
-    let stream = match runs.resume_from_start(&*id) {
-        Ok(stream) => stream,
-        Err(error) => return Ok(refused(error)),
-    };
-    let job = Job {
-        conversation: chat.1.clone(),
-        id: id.clone(),
-        text: asked.text.clone(),
-        state: Map::new(),
-    };
-    let run = id.clone();
-    under_way.insert(chat.clone(), UnderWay { run, asked });
-    drop(under_way);
-    let run = Run {
-        chats: hub.chats.clone(),
-        chat,
-        id,
-        call: Mutex::default(),
-        _hold: hold,
-        _place: place,
-    };
-    hub.start(job, run);
-    Ok(respond(&hub, Ok(stream)))
+    let place = || hub.work.take(&chat.0, &text);
+    let asked = hub
+        .chats
+        .ask_in_turn(&chat.0, &chat.1, question, &id, place);
+    let (stream, run) = asked?;
+    if let Some(run) = run {
+        let answer = Answer {
+            chats: hub.chats.clone(),
+            chat: chat.clone(),
+            id: id.clone(),
+            call: Mutex::default(),
+            _run: run,
+        };
+        let job = Job {
+            conversation: chat.1,
+            id,
+            text,
+            state: Map::new(),
+        };
+        hub.start(job, answer);
+    }
+    Ok(respond(&hub, stream))
 }
 
 /// `GET /aisdk/{user}/chat/{id}/stream`
-pub(super) async fn resume(State(hub): State<Hub>, Path(chat): Path<ChatKey>) -> Response {
-    match hub.chats.resume(&chat) {
-        None => StatusCode::NO_CONTENT.into_response(),
-        Some(stream) => respond(&hub, stream),
+pub(super) async fn resume(
+    State(hub): State<Hub>,
+    Path((user, chat)): Path<ChatKey>,
+) -> Result<Response, Denied> {
+    let run = hub.chats.newest(&user, &chat);
+    // One that ends in between is kept for a while: its client gets all of it.
+    let stream = run.and_then(|run| hub.chats.follow(&user, &run, &LastEventId::none()));
+    match stream {
+        None => Ok(StatusCode::NO_CONTENT.into_response()),
+        Some(stream) => Ok(respond(&hub, stream?)),
     }
 }
 
-/// `POST /aisdk/{user}/chat/{id}/stop`: `stop` of `useChat` ends the response alone, since the page may come back.
-pub(super) async fn stop(State(hub): State<Hub>, Path(chat): Path<ChatKey>) -> StatusCode {
-    hub.chats.stop(&chat);
+/// `POST /aisdk/{user}/chat/{id}/stop`: `stop` of `useChat` ends the response alone, since the page may come back. The agent finds
+/// out by itself.
+pub(super) async fn stop(State(hub): State<Hub>, Path((user, chat)): Path<ChatKey>) -> StatusCode {
+    if let Some(run) = hub.chats.newest(&user, &chat) {
+        let last = Abort::new().reason("the user has stopped it").into();
+        if let Err(error) = hub.chats.say(&user, &chat, &run, &last, true) {
+            tracing::warn!(error = error.to_string(), "the end of a run was not sent");
+        }
+    }
     StatusCode::NO_CONTENT
 }
 
-fn respond(hub: &Hub, stream: Result<Subscription, RegisterError>) -> Response {
-    let stream = match stream {
-        Ok(stream) => stream,
-        Err(error) => return refused(error),
-    };
+fn respond(hub: &Hub, stream: Subscription) -> Response {
     let connection = stream.guard().connection_id().clone();
     let response = SseResponse::new(stream)
         .keep_alive(&hub.keep_alive(KeepAlive::comment()))
@@ -229,30 +132,26 @@ fn respond(hub: &Hub, stream: Result<Subscription, RegisterError>) -> Response {
     ([aisdk::HEADER], hub.cuts.watch(connection, response)).into_response()
 }
 
-fn asked(messages: Vec<Message>, trigger: String) -> Asked {
+/// The id and the text of the message that is to be answered.
+fn asked(messages: Vec<Message>) -> (Option<String>, String) {
     let last = messages.into_iter().rfind(|message| message.role == "user");
     let (message, parts) = last.map_or_else(Default::default, |last| (last.id, last.parts));
     let texts = parts.into_iter().filter_map(|part| match part {
         Part::Text { text } => Some(text),
         Part::Other => None,
     });
-    Asked {
-        trigger,
-        message,
-        text: texts.collect(),
-    }
+    (message, texts.collect())
 }
 
-/// A run of the agent, which ends when it is dropped.
-struct Run {
-    chats: Chats,
+/// The agent's way to a chat.
+struct Answer {
+    chats: Runs<Chunk>,
     chat: ChatKey,
-    /// Also the id of the message that the client makes of it.
+    /// Of the run, and of the message that the client makes of it.
     id: String,
     /// The tool that is being called.
     call: Mutex<Call>,
-    _hold: Hold,
-    _place: Place,
+    _run: Run<Chunk>,
 }
 
 /// A tool's name, and its arguments as far as they have come.
@@ -262,16 +161,12 @@ struct Call {
     arguments: String,
 }
 
-impl Run {
-    /// Ends the run, unless it was stopped.
-    fn end(&self, last: &Chunk) -> Result<(), BroadcastError> {
-        let mut under_way = self.chats.lock();
-        // After a stop the chat may have another run.
-        if under_way.get(&self.chat).is_none_or(|it| it.run != self.id) {
-            return Ok(());
-        }
-        under_way.remove(&self.chat);
-        self.chats.finish(&self.id, last)
+impl Answer {
+    /// Says nothing any more once the run was stopped.
+    fn say(&self, chunk: &Chunk) -> Result<(), BroadcastError> {
+        let is_last = matches!(chunk, Chunk::Finish(_) | Chunk::Failure(_));
+        let (user, chat) = &self.chat;
+        self.chats.say(user, chat, &self.id, chunk, is_last)
     }
 
     /// What the AI SDK calls this; `None` for what it does not know.
@@ -313,18 +208,10 @@ impl Run {
     }
 }
 
-impl Outlet for Run {
+impl Outlet for Answer {
     fn agui(&self, event: &AgUiEvent) -> Result<(), BroadcastError> {
-        let sent = match self.chunk(&event.event.body) {
-            None => return Ok(()),
-            Some(last @ (Chunk::Finish(_) | Chunk::Failure(_))) => self.end(&last),
-            Some(chunk) => self.chats.runs.broadcast(&self.id, &chunk).map(drop),
-        };
-        match sent {
-            // It was stopped, which the agent asks about.
-            Err(BroadcastError::Complete) => Ok(()),
-            sent => sent,
-        }
+        let chunk = self.chunk(&event.event.body);
+        chunk.map_or(Ok(()), |chunk| self.say(&chunk))
     }
 
     fn a2a(&self, _: &A2aEvent) -> Result<(), BroadcastError> {
@@ -332,14 +219,14 @@ impl Outlet for Run {
     }
 
     fn is_canceled(&self) -> bool {
-        self.chats.runs.is_complete(&self.id)
+        !self.chats.is_under_way(&self.chat.0, &self.id)
     }
 }
 
-impl Drop for Run {
+impl Drop for Answer {
     /// An agent that failed, or panicked, has sent no last chunk.
     fn drop(&mut self) {
         // Only a hub that stops refuses it, and that ends the streams as well.
-        let _ = self.end(&Failure::new("The agent has failed.").into());
+        let _ = self.say(&Failure::new("The agent has failed.").into());
     }
 }

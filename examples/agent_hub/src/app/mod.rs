@@ -12,7 +12,6 @@
 //! - `limits` is what a request may be at the most. It is served behind `tidings::serve`, which bounds its head.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Path, State};
@@ -48,7 +47,6 @@ mod work;
 
 use a2a::tasks::Tasks;
 use agent::{Job, Outlet};
-use aisdk::Chats;
 use body::Refusal;
 use cut::Cuts;
 use runs::{Run, Runs};
@@ -65,7 +63,8 @@ pub(crate) struct Hub {
     /// Of the agent, as events of AG-UI.
     runs: Runs<AgUiEvent>,
     threads: Threads,
-    chats: Chats,
+    /// The same for the chats of the AI SDK, in its chunks.
+    chats: Runs<Chunk>,
     work: Work,
     /// How long a stream may be silent, if not as long as its kind may by default.
     heartbeat: Option<Duration>,
@@ -88,7 +87,7 @@ impl Hub {
             tasks: Arc::default(),
             runs: Runs::new("runs"),
             threads: Threads::default(),
-            chats: Chats::new(),
+            chats: Runs::new("aisdk"),
             work: Work::default(),
             heartbeat,
             retry,
@@ -119,7 +118,7 @@ impl Hub {
     /// The runs of the AI SDK's chats, each a channel.
     #[allow(dead_code, reason = "tests serve the routes without the program")]
     pub(crate) fn chats(&self) -> &GenericBroadcaster<Chunk> {
-        self.chats.runs()
+        self.chats.hub()
     }
 
     /// Sends an AG-UI event, also to those who follow its run alone.
@@ -145,7 +144,6 @@ impl Hub {
             hub: self.clone(),
             user,
             of: RunRef::new(&*job.conversation, &*job.id),
-            has_ended: AtomicBool::new(false),
             _run: run,
         };
         self.start(job, outlet);
@@ -166,15 +164,11 @@ struct UserOutlet {
     hub: Hub,
     user: String,
     of: RunRef,
-    has_ended: AtomicBool,
     _run: Run<AgUiEvent>,
 }
 
 impl Outlet for UserOutlet {
     fn agui(&self, event: &AgUiEvent) -> Result<(), BroadcastError> {
-        if let Body::RunFinished(_) | Body::RunError(_) = event.event.body {
-            self.has_ended.store(true, Ordering::Relaxed);
-        }
         self.hub.publish_agui(&self.user, event).map(drop)
     }
 
@@ -190,7 +184,7 @@ impl Outlet for UserOutlet {
 impl Drop for UserOutlet {
     /// An agent that failed, or panicked, has not said that its run is over.
     fn drop(&mut self) {
-        if !self.has_ended.load(Ordering::Relaxed) {
+        if self.hub.runs.is_under_way(&self.user, self.of.run()) {
             let last = self.of.event(Event::run_error("the agent has failed"));
             // Only a hub that stops refuses it, and that ends the streams as well.
             let _ = self.hub.publish_agui(&self.user, &last);
@@ -244,7 +238,7 @@ fn typed(content_type: &'static str, text: &'static str) -> impl IntoResponse + 
 
 /// Ends the user's connections as a server ends a response: clients see that it is complete.
 async fn end_connections(State(hub): State<Hub>, Path(user): Path<String>) -> Json<Value> {
-    let (runs, chats) = (hub.runs.channels_of(&user), hub.chats.runs_of(&user));
+    let (runs, chats) = (hub.runs.channels_of(&user), hub.chats.channels_of(&user));
     let ended_runs = runs.iter().map(|run| hub.runs().drain_user(run));
     let ended_chats = chats.iter().map(|run| hub.chats().drain_user(run));
     let ended = ended_runs.chain(ended_chats).sum::<usize>()
@@ -258,7 +252,7 @@ async fn end_connections(State(hub): State<Hub>, Path(user): Path<String>) -> Js
 
 /// Ends the user's connections as a crash would: clients see that the response is not complete.
 async fn cut_connections(State(hub): State<Hub>, Path(user): Path<String>) -> Json<Value> {
-    let (runs, chats) = (hub.runs.channels_of(&user), hub.chats.runs_of(&user));
+    let (runs, chats) = (hub.runs.channels_of(&user), hub.chats.channels_of(&user));
     let cut_runs = runs.iter().map(|run| hub.cuts.cut(hub.runs(), run));
     let cut_chats = chats.iter().map(|run| hub.cuts.cut(hub.chats(), run));
     let dropped = cut_runs.chain(cut_chats).sum::<usize>()

@@ -44,6 +44,8 @@ struct Known<E> {
 struct UnderWay {
     user: String,
     conversation: String,
+    /// What it answers, if its conversation has one run at a time.
+    question: Option<String>,
     number: u64,
 }
 
@@ -118,11 +120,13 @@ impl<E> Runs<E> {
     /// The newest run of the conversation that is under way.
     pub(super) fn newest(&self, user: &str, conversation: &str) -> Option<String> {
         let known = self.lock();
-        let runs = known.under_way.iter();
-        let runs = runs.filter(|(_, run)| run.user == user && run.conversation == conversation);
-        let (channel, _) = runs.max_by_key(|(_, run)| run.number)?;
+        let (channel, _) = known.newest(user, conversation)?;
         let [_, run]: [String; 2] = serde_json::from_str(channel).expect("two strings");
         Some(run)
+    }
+
+    pub(super) fn is_under_way(&self, user: &str, run: &str) -> bool {
+        self.lock().under_way.contains_key(&channel(user, run))
     }
 
     /// A stream of a run from its start. A run that is not known begins, if there is a place for it: the caller then gets what
@@ -147,6 +151,50 @@ impl<E> Runs<E> {
         if let Some(stream) = self.stream(&known, &channel, &LastEventId::none()) {
             return Ok((stream?, None));
         }
+        let begun = UnderWay {
+            user: user.into(),
+            conversation: conversation.into(),
+            question: None,
+            number: 0,
+        };
+        self.begin(&mut known, channel, begun, place)
+    }
+
+    /// The same for a conversation that has one run at a time. A question that is asked again meanwhile is answered with its run,
+    /// and another one is refused, as one is that cannot be told from others.
+    pub(super) fn ask_in_turn(
+        &self,
+        user: &str,
+        conversation: &str,
+        question: Option<String>,
+        run: &str,
+        place: impl FnOnce() -> Result<Place, Refusal>,
+    ) -> Result<(Subscription, Option<Run<E>>), Denied> {
+        let mut known = self.lock();
+        known.forget(|channel| self.hub.is_complete(channel));
+        if let Some((channel, under_way)) = known.newest(user, conversation) {
+            if question.is_none() || under_way.question != question {
+                let sentence = "This is being answered. Ask again after that, or stop it first.";
+                return Err((StatusCode::CONFLICT, sentence.to_owned()).into());
+            }
+            return Ok((self.hub.resume_from_start(channel)?, None));
+        }
+        let begun = UnderWay {
+            user: user.into(),
+            conversation: conversation.into(),
+            question,
+            number: 0,
+        };
+        self.begin(&mut known, channel(user, run), begun, place)
+    }
+
+    fn begin(
+        &self,
+        known: &mut Known<E>,
+        channel: String,
+        begun: UnderWay,
+        place: impl FnOnce() -> Result<Place, Refusal>,
+    ) -> Result<(Subscription, Option<Run<E>>), Denied> {
         let place = place()?;
         let hold = self.hub.hold(&*channel).map_err(|error| {
             let status = StatusCode::SERVICE_UNAVAILABLE;
@@ -154,11 +202,8 @@ impl<E> Runs<E> {
         })?;
         let stream = self.hub.resume_from_start(&*channel)?;
         known.count += 1;
-        let begun = UnderWay {
-            user: user.into(),
-            conversation: conversation.into(),
-            number: known.count,
-        };
+        let number = known.count;
+        let begun = UnderWay { number, ..begun };
         known.under_way.insert(channel.clone(), begun);
         let run = Run {
             runs: self.clone(),
@@ -269,6 +314,14 @@ impl<E> Clone for Runs<E> {
 }
 
 impl<E> Known<E> {
+    /// The newest run of the conversation that is under way, by its channel.
+    fn newest(&self, user: &str, conversation: &str) -> Option<(&str, &UnderWay)> {
+        let of_it = |run: &UnderWay| run.user == user && run.conversation == conversation;
+        let runs = self.under_way.iter().filter(|(_, run)| of_it(run));
+        let newest = runs.max_by_key(|(_, run)| run.number);
+        newest.map(|(channel, run)| (&**channel, run))
+    }
+
     /// Of a run that is known.
     fn conversation(&self, channel: &str) -> Option<&str> {
         let under_way = self.under_way.get(channel).map(|run| &*run.conversation);
