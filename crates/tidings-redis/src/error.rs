@@ -61,25 +61,25 @@ pub(super) enum Fault {
 
 /// By its words, since scripts wrap errors of commands in their own.
 pub(super) fn fault(error: &RedisError) -> Fault {
-    let text = error.to_string();
+    // Redis and Valkey differ in capitals.
+    let text = error.to_string().to_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
     if error.is_io_error() || error.is_timeout() || error.is_unrecoverable_error() {
         Fault::Gone
     } else if has(&[
-        "NOPERM",
-        "ACL failure",
+        "noperm",
+        "acl failure",
         "no permissions",
-        "The user executing the script can't",
+        "the user executing the script can't",
     ]) {
         Fault::Denied
     } else if has(&[
-        "READONLY",
+        "readonly",
         "read only",
-        "LOADING",
         "loading",
-        "MASTERDOWN",
-        "NOSCRIPT",
-        "NOAUTH",
+        "masterdown",
+        "noscript",
+        "noauth",
         "matching script",
     ]) {
         Fault::Elsewhere
@@ -90,4 +90,43 @@ pub(super) fn fault(error: &RedisError) -> Fault {
 
 pub(super) fn failed(error: RedisError) -> BackplaneError {
     BackplaneError::other(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::{ErrorKind, ServerErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn what_a_server_refuses_is_recognized_in_the_words_of_redis_and_valkey() {
+        for (said, expected) in [
+            (
+                "this user has no permissions to access one of the channels used as arguments",
+                Fault::Denied,
+            ),
+            ("No permissions to access a channel", Fault::Denied),
+            (
+                "ACL failure in script: No permissions to access a channel",
+                Fault::Denied,
+            ),
+            (
+                "The user executing the script can't publish to the channel mentioned in the command",
+                Fault::Denied,
+            ),
+            (
+                "You can't write against a read only replica.",
+                Fault::Elsewhere,
+            ),
+            ("Redis is loading the dataset in memory", Fault::Elsewhere),
+            (
+                "command not allowed when used memory > 'maxmemory'.",
+                Fault::Later,
+            ),
+        ] {
+            let kind = ErrorKind::Server(ServerErrorKind::ResponseError);
+            let error = RedisError::from((kind, "it says", said.to_owned()));
+            assert_eq!(fault(&error), expected, "{said}");
+        }
+    }
 }
