@@ -10,6 +10,7 @@
 //! What comes from the backplane is never sent to it again: `inbox` writes into channels, and only a broadcast writes into
 //! the outbox.
 
+mod backlog;
 mod calls;
 mod inbox;
 mod interest;
