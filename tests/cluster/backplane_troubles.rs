@@ -255,6 +255,44 @@ async fn an_event_that_is_refused_is_lost_alone() {
     assert_eq!(data(&mut ann).await, "after");
 }
 
+/// The first attempt is in the log, and its acknowledgement is lost.
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_refused_when_it_is_published_again_may_be_in_the_log() {
+    let engine = InProcess::new(Level::Replayable);
+    let (a, b) = (hub(engine.node()), hub(engine.node()));
+    let mut ann = b.register_when_ready("ann").await.expect("room");
+    engine.lose_acknowledgements(1);
+    let confirmed = async { a.broadcast_confirmed("ann", &text("here")).await };
+    let refuse = async {
+        assert_eq!(data(&mut ann).await, "here");
+        engine.refuse("ann", Some(true));
+    };
+    let (confirmed, ()) = tokio::join!(confirmed, refuse);
+    assert_eq!(reason(confirmed), RelayError::Unconfirmed);
+    engine.refuse("ann", None);
+    let gap = item(&mut ann).await.expect_err("a gap");
+    assert_eq!((gap.reason, gap.missed), (GapReason::Backplane, None));
+}
+
+/// The engine would not recognize it. The process was stopped, for example.
+#[tokio::test(start_paused = true)]
+async fn an_event_is_not_published_again_after_a_long_stop() {
+    let engine = InProcess::new(Level::Replayable);
+    let (a, b) = (hub(engine.node()), hub(engine.node()));
+    let mut ann = b.register_when_ready("ann").await.expect("room");
+    engine.lose_acknowledgements(1);
+    let confirmed = async { a.broadcast_confirmed("ann", &text("here")).await };
+    let stop = async {
+        assert_eq!(data(&mut ann).await, "here");
+        sleep(Duration::from_millis(10)).await;
+        tokio::time::advance(Duration::from_secs(300)).await;
+    };
+    let (confirmed, ()) = tokio::join!(confirmed, stop);
+    assert_eq!(reason(confirmed), RelayError::Unconfirmed);
+    let gap = item(&mut ann).await.expect_err("a gap");
+    assert_eq!((gap.reason, gap.missed), (GapReason::Backplane, None));
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_event_that_is_refused_after_it_was_accepted_is_told_on_other_nodes() {
     let engine = InProcess::new(Level::AtMostOnce);

@@ -285,7 +285,7 @@ impl<U: Clone + Ord, E> Backlog<U, E> {
             };
             let mut items: Vec<Item<E>> = queue.drain(..at_most.min(queue.len())).collect();
             for item in &mut items {
-                item.leave_log(epoch, outlet);
+                item.give_up(now, epoch, outlet);
                 item.id.get_or_insert_with(|| outlet.message_id());
                 bytes += outlet.len_of(item);
             }
@@ -386,14 +386,27 @@ impl<E> Item<E> {
         }
     }
 
-    /// Gives up an event that another log than this one may have: this one would not recognize it.
-    fn leave_log<U>(&mut self, epoch: Option<u64>, outlet: &impl Outlet<U, E>) {
-        let is_in_another = self.unknown.is_some_and(|(_, log)| log != epoch);
-        if is_in_another && matches!(self.what, What::Event(_)) {
+    /// Gives up an event that the engine may have and would not recognize: in another log than this one, or after a stop of
+    /// this process.
+    fn give_up<U>(&mut self, now: Duration, epoch: Option<u64>, outlet: &impl Outlet<U, E>) {
+        if !self.is_recognized(now, epoch, outlet) && matches!(self.what, What::Event(_)) {
             let lost = What::Lost(None).into();
             let given_up = std::mem::replace(self, lost);
             given_up.what.fail(Failure::Unconfirmed, outlet);
         }
+    }
+
+    /// Whether the engine knows it again, if it has it.
+    fn is_recognized<U>(
+        &self,
+        now: Duration,
+        epoch: Option<u64>,
+        outlet: &impl Outlet<U, E>,
+    ) -> bool {
+        self.unknown.is_none_or(|(since, log)| {
+            let window = outlet.duplicate_window().mul_f64(0.75);
+            log == epoch && now.saturating_sub(since) < window
+        })
     }
 
     fn judge<U, O: Outlet<U, E>>(
@@ -414,7 +427,11 @@ impl<E> Item<E> {
                 What::Event(_),
             ) => {
                 outlet.refused(user, &reason);
-                Next::Lost(Failure::Refused)
+                // The engine may have taken it when it was published before.
+                Next::Lost(match self.unknown {
+                    None => Failure::Refused,
+                    Some(_) => Failure::Unconfirmed,
+                })
             }
             (
                 Outcome::Refused {
@@ -431,10 +448,9 @@ impl<E> Item<E> {
             (Outcome::Refused { .. }, _) if outlet.is_replayable() => Next::Again,
             (_, What::Lost(_)) => Next::Again,
             (_, What::Event(_)) => {
-                let (since, log) = *self.unknown.get_or_insert(handed_over);
-                let window = outlet.duplicate_window().mul_f64(0.75);
-                let is_recognized = now.saturating_sub(since) + LONGEST_PAUSE < window;
-                if outlet.is_replayable() && log == outlet.epoch() && is_recognized {
+                self.unknown.get_or_insert(handed_over);
+                let then = now + LONGEST_PAUSE;
+                if outlet.is_replayable() && self.is_recognized(then, outlet.epoch(), outlet) {
                     return Next::Again;
                 }
                 Next::Lost(Failure::Unconfirmed)
