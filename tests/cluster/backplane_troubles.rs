@@ -274,6 +274,26 @@ async fn an_event_that_is_refused_when_it_is_published_again_may_be_in_the_log()
     assert_eq!((gap.reason, gap.missed), (GapReason::Backplane, None));
 }
 
+/// The log has what tells of the first, whose acknowledgement is lost: a stream that begins behind it is told of the second.
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_refused_behind_a_loss_is_told_by_itself() {
+    let engine = InProcess::new(Level::Replayable);
+    let (a, b) = (hub(engine.node()), hub(engine.node()));
+    let mut early = b.register_when_ready("ann").await.expect("room");
+    engine.refuse("ann", Some(true));
+    a.broadcast("ann", &text("first")).expect("kept");
+    sleep(Duration::from_secs(1)).await;
+    engine.lose_acknowledgements(1);
+    engine.refuse("ann", None);
+    item(&mut early).await.expect_err("a gap");
+    engine.refuse("ann", Some(true));
+    let mut late = b.register_when_ready("ann").await.expect("room");
+    a.broadcast("ann", &text("second")).expect("kept");
+    sleep(Duration::from_secs(2)).await;
+    engine.refuse("ann", None);
+    item(&mut late).await.expect_err("a gap");
+}
+
 /// The engine would not recognize it. The process was stopped, for example.
 #[tokio::test(start_paused = true)]
 async fn an_event_is_not_published_again_after_a_long_stop() {

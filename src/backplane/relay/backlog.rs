@@ -439,7 +439,11 @@ impl<E> Item<E> {
                 },
                 What::Lost(count),
             ) => {
-                // Nothing of this user is accepted. What waits behind this would only wait.
+                // Nothing of this user is accepted. What waits behind this would only wait. It is another message then: the
+                // log may have this one, before streams that lack what waited.
+                if !behind.is_empty() {
+                    self.id = None;
+                }
                 for item in behind.drain(..) {
                     *count = sum(*count, item.what.fail(Failure::Refused, outlet));
                 }
