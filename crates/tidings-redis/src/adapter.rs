@@ -38,7 +38,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Connects a node to a server: `redis://user:password@host:port/db`, or what else the client takes.
+    /// Connects a node to a server: `redis://user:password@host:port/db`, or another address that the client accepts.
     ///
     /// It has two connections, one for messages that arrive and one for all else, and makes both again when one ends.
     ///

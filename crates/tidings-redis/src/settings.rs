@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::error::ConnectError;
 
-/// How one broadcaster uses Redis: under which names, and what is kept.
+/// How one broadcaster uses Redis: under which names, and which messages are kept.
 ///
 /// All nodes of a service give the same, except for the [time-out](Self::timeout), which is each node's own.
 ///
@@ -24,7 +24,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What is published reaches the nodes that are there: [`Level::AtMostOnce`](tidings::backplane::Level::AtMostOnce).
+    /// Settings with [`Level::AtMostOnce`](tidings::backplane::Level::AtMostOnce): messages reach the nodes that are
+    /// connected.
     ///
     /// All keys and channels begin with the scope in braces, `{chat}:`. Each broadcaster needs one of its own.
     pub fn new(scope: impl Into<String>) -> Self {
@@ -36,19 +37,21 @@ impl Settings {
         }
     }
 
-    /// What is published is kept: [`Level::Replayable`](tidings::backplane::Level::Replayable).
+    /// Keeps messages in this log: [`Level::Replayable`](tidings::backplane::Level::Replayable).
     pub fn replayable(mut self, log: Log) -> Self {
         self.log = Some(log);
         self
     }
 
-    /// How long the server may take to answer. Default: 5 seconds. One that takes longer counts as gone.
+    /// Sets how long the server may take to answer. Default: 5 seconds. A server that takes longer counts as
+    /// unreachable.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// The longest body of a message, in bytes. Default: 1 MiB. Redis itself takes 512 MB, and serves nobody else meanwhile.
+    /// Sets the longest body of a message, in bytes. Default: 1 MiB. Redis itself takes 512 MB, and serves no other
+    /// client in that time.
     pub fn max_body(mut self, bytes: usize) -> Self {
         self.max_body = bytes;
         self
@@ -99,14 +102,14 @@ impl Log {
         }
     }
 
-    /// How many messages of each user are kept. Default: 256.
+    /// Sets how many messages of each user are kept. Default: 256.
     pub fn max_per_user(mut self, messages: u32) -> Self {
         self.max_per_user = messages;
         self
     }
 
-    /// How long a message is kept: so long at least, unless newer ones push it out, and a sixteenth longer at most if its user
-    /// gets no other. Default: an hour.
+    /// Sets how long a message is kept: at least this long, unless newer ones displace it, and at most a sixteenth
+    /// longer if its user gets no other. Default: an hour.
     ///
     /// Do not choose less than two minutes. A stream whose user has had no message for longer than this can get a gap, `evicted`,
     /// although it has missed nothing.
@@ -115,8 +118,8 @@ impl Log {
         self
     }
 
-    /// For how long a message is recognized that is published a second time. Default: two minutes. It costs a small key for each
-    /// message.
+    /// Sets how long a message that is published again is recognised as the same. Default: two minutes. It costs a
+    /// small key for each message.
     pub fn duplicate_window(mut self, window: Duration) -> Self {
         self.duplicate_window = window.min(LONGEST);
         self
