@@ -238,6 +238,27 @@ async fn a_page_learns_what_was_said_and_which_run_is_under_way() {
     assert_eq!(hub.json(path).await["activeRun"], json!(null));
 }
 
+#[tokio::test(start_paused = true)]
+async fn only_the_newest_messages_of_a_user_are_remembered() {
+    let hub = Routes::new();
+    let message =
+        |n: usize| json!({ "id": n.to_string(), "role": "user", "content": "x".repeat(1_000) });
+    let mut body = input("t", "r", "");
+    body["messages"] = (0..100).map(message).collect();
+    text(hub.post(ANN, &body).await).await;
+    let page = hub.json("/tanstack/ann?threadId=t").await;
+    let messages = array(&page["messages"]);
+    assert!((50..64).contains(&messages.len()), "{}", messages.len());
+    assert_eq!(messages[messages.len() - 1]["id"], "r-message");
+    assert_eq!(messages[messages.len() - 2]["id"], "99");
+    // A newer conversation takes the place of this one.
+    text(hub.post(ANN, &input("u", "s", &"y".repeat(2_000))).await).await;
+    let first = hub.json("/tanstack/ann?threadId=t").await;
+    assert!(array(&first["messages"]).is_empty());
+    let second = hub.json("/tanstack/ann?threadId=u").await;
+    assert_eq!(array(&second["messages"]).len(), 2);
+}
+
 /// Asserts that it is refused with this status and a sentence that says `hint`.
 async fn assert_refused(response: Response, status: u16, hint: &str) {
     let found = response.status();
@@ -318,5 +339,10 @@ async fn a_beginning_that_is_lost_is_an_error_of_the_run() {
     assert_eq!(joined[0].1["code"], "STREAM_CUT_OFF");
     let why = joined[0].1["message"].as_str().expect("a sentence");
     assert!(why.contains("missing"), "{why}");
+    // A client of AG-UI gets an error as well, and does not wait for the end of the run.
+    let again = hub.post("/agui/ann", &input("t", "r", "")).await;
+    let again = events(&text(again).await);
+    assert_eq!(types(&again), ["RUN_ERROR"]);
+    assert_eq!(again[0].1["message"], "events were lost");
     drop(first);
 }

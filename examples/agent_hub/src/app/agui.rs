@@ -34,25 +34,26 @@ pub(super) async fn run(
 ) -> Result<Response, Denied> {
     let input = input(&headers, &body)?;
     let run = RunRef::from(&input);
-    let stream = match choice.agent.as_deref() {
-        Some("echo") => ask(&hub, &user, input)?,
+    // Whether all that the stream has is of this run.
+    let (stream, is_own) = match choice.agent.as_deref() {
+        Some("echo") => (ask(&hub, &user, input)?, true),
         Some(other) => {
             let sentence = format!("There is no agent {other:?}, only \"echo\".");
             return Err(bad(sentence).into());
         }
         None => match hub.runs.follow(&user, run.run(), &LastEventId::none()) {
-            Some(stream) => stream?,
-            None => hub.events.agui().resume_from_start(&*user)?,
+            Some(stream) => (stream?, true),
+            None => (hub.events.agui().resume_from_start(&*user)?, false),
         },
     };
-    // The view says what it makes of a gap.
+    // The view reports a gap.
     let stream = stream.lag_policy(LagPolicy::Gap);
     let connection = stream.guard().connection_id().clone();
     let response = SseResponse::new(stream)
         .keep_alive(&hub.keep_alive(KeepAlive::comment()))
         .view(Kept {
             view: RunView::new(run),
-            has_begun: false,
+            has_begun: is_own,
         });
     Ok(hub.cuts.watch(connection, response))
 }
@@ -75,8 +76,8 @@ pub(super) fn ask(hub: &Hub, user: &str, input: RunAgentInput) -> Result<Subscri
     Ok(stream)
 }
 
-/// A run out of all that is kept of a user. What is not kept any more belongs to other runs, as long as the beginning of this one
-/// comes.
+/// A run among all events that are kept of a user. A gap before the first of them is not reported: it may be one of other runs. If
+/// this run began in it, the view reports that at the end.
 struct Kept {
     view: RunView,
     has_begun: bool,

@@ -125,7 +125,7 @@ impl Hub {
     fn publish_agui(&self, user: &str, event: &AgUiEvent) -> Result<Routed, BroadcastError> {
         if let Some(of) = &event.run {
             let is_last = matches!(event.event.body, Body::RunFinished(_) | Body::RunError(_));
-            // Before the run ends: who finds that it is over finds all that it said.
+            // Before the run ends, so that a page that finds it over also finds its text.
             self.threads.hear(user, of.thread(), &event.event);
             self.runs.say(user, of.thread(), of.run(), event, is_last)?;
         }

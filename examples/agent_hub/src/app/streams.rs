@@ -45,7 +45,7 @@ pub(super) async fn open(
     };
     Ok(match subscription {
         Ok(subscription) => {
-            // Those who follow one run or one task do not do it here: who does understands the event `gap`.
+            // Clients of a single run or task have routes of their own. Clients of these streams understand the event `gap`.
             let subscription = subscription.lag_policy(LagPolicy::Gap);
             let connection = subscription.guard().connection_id().clone();
             let keep_alive = match (&*kind, choice.heartbeat) {

@@ -42,7 +42,7 @@ pub(super) async fn run(
     Ok(respond(&hub, &user, &run, stream))
 }
 
-/// What a page that loads asks for.
+/// The query of a page that loads.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Wanted {
@@ -51,8 +51,8 @@ pub(super) struct Wanted {
     thread_id: Option<String>,
 }
 
-/// `GET /tanstack/{user}?offset=-1&runId=R` is a run from its start, `GET /tanstack/{user}?threadId=T` what was said and which run
-/// is under way.
+/// `GET /tanstack/{user}?offset=-1&runId=R` answers with a run from its start, `GET /tanstack/{user}?threadId=T` with the messages of
+/// a conversation and the run that is under way.
 pub(super) async fn get(
     State(hub): State<Hub>,
     Path(user): Path<String>,
@@ -69,7 +69,7 @@ pub(super) async fn get(
             Ok(respond(&hub, &user, &run, stream))
         }
         (None, Some(thread)) => {
-            // In this order: a run that ends in between is asked for and has ended, or is among the messages.
+            // In this order, so that the text of a run that ends in between is among the messages.
             let active = hub.runs.newest(&user, &thread);
             let messages = hub.threads.messages(&user, &thread);
             let active = active.map(|run| json!({ "runId": run }));
@@ -136,8 +136,8 @@ impl View for EventsOfRun {
         ControlFlow::Break(())
     }
 
-    /// After a stream that has brought something the client comes back. One that brings nothing it takes for the end of a run that
-    /// did not finish, also if it has the last event already: so that is said again, without an id by which it would be known.
+    /// The client reconnects after a stream that had an event, and takes one without events for a run that failed, even if it has
+    /// the last event already. So it gets that event again, without the id, by which it would skip it.
     fn end(&mut self, chunks: &mut Chunks) {
         match &self.last {
             _ if self.has_shown => {}

@@ -1,4 +1,4 @@
-//! What was said in each conversation, for pages that load with nothing.
+//! The messages of each conversation, for pages that load.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
