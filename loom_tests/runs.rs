@@ -234,6 +234,78 @@ fn complete_meets_complete() {
     });
 }
 
+/// A hub that keeps the history of a channel without connections only if the channel is complete.
+fn hub_that_keeps_complete_channels() -> Hub {
+    let history = History::new(8).linger(Duration::ZERO);
+    hub_with(Limits {
+        history: Some(history.linger_completed(Duration::from_secs(3600))),
+        ..limits()
+    })
+}
+
+/// The channel is complete, whoever closed it meanwhile: a client that comes late gets the end.
+fn assert_remembered(hub: &Hub) {
+    assert!(is_complete(hub), "the end is remembered");
+    let mut late = resume(hub, "u", "late", Resume::Start);
+    let read = read(&mut late);
+    assert_completed(&late, &read);
+    drop(late);
+    assert_over(hub);
+}
+
+/// The last stream leaves, and its history does not linger unless it is complete, just when the channel is completed: is the end
+/// remembered?
+///
+/// Fails: a_deserted_channel_is_closed_after_the_lock.
+#[test]
+fn complete_meets_the_last_drop() {
+    model(350, || {
+        let hub = hub_that_keeps_complete_channels();
+        let one = register(&hub, "u", "a");
+        publish(&hub, "u", 1);
+        let leaver = thread::spawn(move || drop(one));
+        complete(&hub);
+        leaver.join().unwrap();
+        assert_remembered(&hub);
+    });
+}
+
+/// The same where the last hold is released.
+///
+/// Fails: a_deserted_channel_is_closed_after_the_lock.
+#[test]
+fn complete_meets_release() {
+    model(40, || {
+        let hub = hub_that_keeps_complete_channels();
+        let held = hold(&hub);
+        publish(&hub, "u", 1);
+        let holder = thread::spawn(move || drop(held));
+        complete(&hub);
+        holder.join().unwrap();
+        assert_remembered(&hub);
+    });
+}
+
+/// The same where the user is disconnected.
+///
+/// Fails: whether_a_history_lingers_is_asked_before_the_close.
+#[test]
+fn complete_meets_disconnect_where_nothing_lingers() {
+    model(250, || {
+        let hub = hub_that_keeps_complete_channels();
+        let one = register(&hub, "u", "a");
+        publish(&hub, "u", 1);
+        let other = {
+            let hub = hub.clone();
+            thread::spawn(move || hub.disconnect("u"))
+        };
+        complete(&hub);
+        assert_eq!(other.join().unwrap(), 1);
+        drop(one);
+        assert_remembered(&hub);
+    });
+}
+
 /// The last connection leaves, or the history has lingered, just when somebody holds it: what comes is kept.
 ///
 /// Fails: a_hold_is_not_in, a_hold_is_stored.

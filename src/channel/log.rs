@@ -238,10 +238,13 @@ impl<T: Clone + Send + 'static> Log<T> {
         self.with(|window, _| window.complete.is_some())
     }
 
-    /// Whether it is kept for a while after the last connection has left.
-    pub(super) fn would_linger(&self) -> bool {
-        let linger = self.with(|window, _| self.retention.linger(window.complete.is_some()));
-        !linger.is_zero()
+    /// Calls `close` unless the log is kept for a while after the last connection has left. Under the lock: no other thread
+    /// completes the channel between the check and the close.
+    pub(super) fn unless_kept<R>(&self, close: impl FnOnce() -> Option<R>) -> Option<R> {
+        self.with(|window, _| {
+            let linger = self.retention.linger(window.complete.is_some());
+            linger.is_zero().then(close).flatten()
+        })
     }
 
     /// Notes that all that the engine's log has up to this place is here, or known to be missing.
@@ -416,23 +419,27 @@ impl<T: Clone + Send + 'static> Log<T> {
         })
     }
 
-    /// Keeps the log of a user who has left, if `is_deserted` still holds; `false` if there is no room for it, and the caller
-    /// is to close the channel.
-    pub(super) fn linger(&self, is_deserted: impl FnOnce() -> bool) -> bool {
+    /// Keeps the log of a user who has left, if `is_deserted` still holds. Calls `close` if it is not to linger or there is no
+    /// room for it. Under the lock: no other thread completes the channel between the check and the close.
+    pub(super) fn linger<R>(
+        &self,
+        is_deserted: impl FnOnce() -> bool,
+        close: impl FnOnce() -> Option<R>,
+    ) -> Option<R> {
         self.with(|window, discarded| {
             if window.away.is_some() || !is_deserted() {
-                return true;
+                return None;
             }
             let linger = self.retention.linger(window.complete.is_some());
             if linger.is_zero() || !self.retention.away_users().take(1) {
-                return false;
+                return close();
             }
             while !self.retention.away_bytes().take(window.bytes) {
                 // This ends: an empty window takes zero bytes, which are granted.
                 window.forget_oldest(&self.retention, discarded);
             }
             window.away = Some(Instant::now());
-            true
+            None
         })
     }
 

@@ -171,11 +171,11 @@ impl<T: Clone + Send + 'static> Roster<T> {
         self.log.as_ref()
     }
 
-    /// Lets the history linger if the channel [is deserted](Self::is_deserted); `false` if there is no room, and the caller
-    /// is to close the channel.
-    pub(crate) fn linger(&self) -> bool {
-        self.log()
-            .is_some_and(|log| log.linger(|| self.is_deserted()))
+    /// Closes a deserted channel whose history does not linger or has no room; `true` if that closed it.
+    pub(crate) fn linger_or_close(&self) -> bool {
+        let (is_deserted, close) = (|| self.is_deserted(), || self.close_if_deserted());
+        let closed = self.log().and_then(|log| log.linger(is_deserted, close));
+        closed.is_some()
     }
 
     /// Closes the channel if it is deserted and its history has lingered long enough. Also drops events that are too old.
@@ -309,8 +309,8 @@ impl<T: Clone + Send + 'static> Roster<T> {
 
     /// Closes the channel unless it would stay open without connections: because it is held, or its history would linger.
     pub(crate) fn close_unless_kept(&self) -> Option<Retired<T>> {
-        let lingers = self.log.as_ref().is_some_and(|log| log.would_linger());
-        self.close_if(|state| !lingers && state.holds == 0)
+        let close = || self.close_if(|state| state.holds == 0);
+        self.log().map_or_else(close, |log| log.unless_kept(close))
     }
 
     /// Closes the channel if it has neither connections nor holds; `None` if it has, or was closed already.

@@ -247,9 +247,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
     fn settle(&self, roster: &Arc<Roster<T>>, detached: Detached) {
         match detached {
             Detached::OutAndClosed => self.unlink(roster),
-            Detached::OutAndDeserted if !roster.linger() => {
-                self.close_if_deserted(roster);
-            }
+            Detached::OutAndDeserted if roster.linger_or_close() => self.after_close(roster),
             _ => {}
         }
     }
@@ -321,13 +319,6 @@ impl<T: Clone + Send + 'static> Registry<T> {
         };
         closed.finish(EndReason::Forgotten);
         closed.len()
-    }
-
-    /// Closes a channel that is deserted.
-    fn close_if_deserted(&self, roster: &Arc<Roster<T>>) {
-        if roster.close_if_deserted().is_some() {
-            self.after_close(roster);
-        }
     }
 
     /// Closes a channel that is deserted if it has lingered long enough.

@@ -27,7 +27,7 @@ const OPERATIONS: [&str; 19] = [
 ];
 
 /// How many pairs have neither a model nor a reason. It goes down, unless a model turns out not to let the two operations cross.
-const OPEN: usize = 48;
+const OPEN: usize = 46;
 
 #[test]
 fn each_pair_of_operations_has_a_model_or_a_reason() {
