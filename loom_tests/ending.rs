@@ -12,7 +12,7 @@ use crate::error::RegisterError;
 use crate::registry::{Limits, Patience};
 
 /// Asks every stream to end, as a shutdown does.
-fn finish_all(hub: &Hub) {
+pub(super) fn finish_all(hub: &Hub) {
     for roster in hub.rosters() {
         roster.for_each(|connection, _| connection.finish(EndReason::Shutdown));
     }
@@ -34,6 +34,30 @@ fn finish_meets_a_reading_stream() {
         publish(&hub, "u", 1);
         finish_all(&hub);
         reader.join().unwrap();
+        assert_empty(&hub);
+    });
+}
+
+/// A stream is asked to finish as soon as its connection is a member, before it has begun to read: does it end exactly if it was
+/// asked, and is it reached if not?
+#[test]
+fn finish_meets_register() {
+    model(5, || {
+        let hub = hub();
+        let newcomer = {
+            let hub = hub.clone();
+            thread::spawn(move || register(&hub, "u", "a"))
+        };
+        finish_all(&hub);
+        let mut one = newcomer.join().unwrap();
+        let reason = one.end_reason();
+        assert!(reason.is_none_or(|reason| reason == EndReason::Shutdown));
+        publish(&hub, "u", 1);
+        let read = read(&mut one);
+        assert_eq!(read.ended, reason.is_some());
+        assert!(read.ended || read.events == [1]);
+        assert_eq!(hub.total(), 1, "it is counted until it drops");
+        drop(one);
         assert_empty(&hub);
     });
 }
@@ -153,7 +177,7 @@ fn disconnect_meets_disconnect() {
 }
 
 /// A hub whose sweep takes out whoever is behind at all.
-fn impatient_hub() -> Hub {
+pub(super) fn impatient_hub() -> Hub {
     let patience = Patience {
         behind: 0,
         time: Duration::ZERO,

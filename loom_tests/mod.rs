@@ -38,6 +38,8 @@ mod random;
 #[cfg(not(shuttle))]
 mod reasons;
 #[cfg(not(shuttle))]
+mod renewal;
+#[cfg(not(shuttle))]
 mod replay;
 #[cfg(not(shuttle))]
 mod ring;
@@ -50,3 +52,5 @@ mod shard;
 #[cfg(not(shuttle))]
 mod shared;
 mod support;
+#[cfg(not(shuttle))]
+mod teardown;

@@ -13,7 +13,7 @@ use crate::registry::Limits;
 use crate::subscription::Subscription;
 
 /// Behind the event of this offset.
-fn after(stream: &Subscription<u32>, offset: u64) -> Resume {
+pub(super) fn after(stream: &Subscription<u32>, offset: u64) -> Resume {
     let cursor = stream.cursor().expect("there is a history");
     let epoch = LastEventId::new(&cursor).position().expect("an id").epoch;
     Resume::After(Position { epoch, offset })
@@ -42,6 +42,62 @@ fn resume_meets_broadcast() {
         assert_eq!([before.events, then.events].concat(), [1, 2]);
         assert_eq!(before.missed + then.missed, 0);
         drop((keeper, back));
+        assert_forgotten(&hub);
+    });
+}
+
+/// Two streams come back to the history of a user who is away: does each get what it missed and what comes, and is the user's room
+/// given back once?
+///
+/// Fails: each_stream_that_comes_back_gives_back_the_room.
+#[test]
+fn resume_meets_resume() {
+    model(400, || {
+        let hub = hub_with(remembering(8));
+        let one = register(&hub, "u", "a");
+        let from = after(&one, 0);
+        publish(&hub, "u", 1);
+        drop(one);
+        assert_eq!(hub.retention().away(), 1);
+        let other = {
+            let hub = hub.clone();
+            thread::spawn(move || resume(&hub, "u", "b", from))
+        };
+        let mut one = resume(&hub, "u", "c", from);
+        let mut two = other.join().unwrap();
+        let retention = hub.retention();
+        assert_eq!((retention.away(), retention.kept_for_away()), (0, 0));
+        assert_eq!(publish(&hub, "u", 2), 2);
+        assert_eq!(read(&mut one).events, [1, 2]);
+        assert_eq!(read(&mut two).events, [1, 2]);
+        drop((one, two));
+        assert_forgotten(&hub);
+    });
+}
+
+/// Two streams come, without an id, to events that were kept for a user who never had a connection: does one of them, and only
+/// one, begin with these?
+///
+/// Fails: each_stream_that_comes_back_gives_back_the_room.
+#[test]
+fn register_meets_register_where_events_wait() {
+    model(400, || {
+        let history = History::new(8).keep_for_unconnected();
+        let hub = hub_with(Limits {
+            history: Some(history),
+            ..limits()
+        });
+        publish(&hub, "u", 1);
+        let other = {
+            let hub = hub.clone();
+            thread::spawn(move || register(&hub, "u", "a"))
+        };
+        let mut one = register(&hub, "u", "b");
+        let mut two = other.join().unwrap();
+        assert_eq!(hub.retention().away(), 0);
+        let got = [read(&mut one).events, read(&mut two).events];
+        assert_eq!(got.concat(), [1], "one of the two");
+        drop((one, two));
         assert_forgotten(&hub);
     });
 }

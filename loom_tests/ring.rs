@@ -60,6 +60,45 @@ fn a_task_that_runs_inside_its_wake_meets_a_broadcast() {
     });
 }
 
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A stream is polled when its user is drained, and never again: is its task woken if it waits, and its waker let go of, although
+/// the ring that has it ends?
+///
+/// Fails: a_ring_ends_without_a_release.
+#[test]
+fn drain_meets_a_poll() {
+    model(120, || {
+        let hub = hub();
+        let mut one = register(&hub, "u", "a");
+        let task = Arc::<Woken>::default();
+        let poller = {
+            let waker = Waker::from(task.clone());
+            thread::spawn(move || {
+                let polled = poll(&mut one, &mut Context::from_waker(&waker));
+                (one, polled)
+            })
+        };
+        assert_eq!(hub.drain("u"), 1);
+        let (one, polled) = poller.join().unwrap();
+        match polled {
+            Poll::Pending => assert!(task.0.load(Ordering::Relaxed) > 0, "it is woken"),
+            Poll::Ready(item) => assert_eq!(item, None),
+        }
+        assert_eq!(Arc::strong_count(&task), 1, "nothing keeps its waker");
+        drop(one);
+        assert_empty(&hub);
+    });
+}
+
 type Shared<T> = Arc<Registry<Arc<T>>>;
 
 fn open<T: Send + Sync + 'static>(hub: &Shared<T>, id: &str) -> Subscription<Arc<T>> {

@@ -8,6 +8,7 @@ use loom::thread;
 use tokio::time::Instant;
 
 use super::support::*;
+use super::teardown::read_to_end;
 use crate::channel::{Accepted, History, Label, Origin, Resume};
 use crate::end::EndReason;
 use crate::registry::Limits;
@@ -306,9 +307,139 @@ fn complete_meets_disconnect_where_nothing_lingers() {
     });
 }
 
+/// A drain replaces the ring while `complete` asks the streams to finish: does the stream read all and end, and does one that
+/// comes later get all and the end?
+#[test]
+fn complete_meets_drain() {
+    model(400, || {
+        let hub = hub_of_runs();
+        let mut one = register(&hub, "u", "a");
+        publish(&hub, "u", 1);
+        let drainer = {
+            let hub = hub.clone();
+            thread::spawn(move || hub.drain("u"))
+        };
+        complete(&hub);
+        assert_eq!(read_to_end(&mut one), [1]);
+        assert_eq!(drainer.join().unwrap(), 1);
+        let reason = one.end_reason().expect("a stream ends for a reason");
+        assert!([EndReason::Drained, EndReason::Completed].contains(&reason));
+        let mut late = resume(&hub, "u", "b", Resume::Start);
+        let read = read(&mut late);
+        assert_completed(&late, &read);
+        assert_eq!(read.events, [1]);
+        drop((one, late));
+        assert_over(&hub);
+    });
+}
+
+/// A drain replaces the state of the roster when a hold is added to it: does the hold keep the channel after the last connection
+/// has left?
+///
+/// Fails: a_drain_forgets_the_holds, store_instead_of_exchange_in_drain.
+#[test]
+fn drain_meets_hold() {
+    model(20, || {
+        let hub = hub_of_runs();
+        let one = register(&hub, "u", "a");
+        publish(&hub, "u", 1);
+        let drainer = {
+            let hub = hub.clone();
+            thread::spawn(move || hub.drain("u"))
+        };
+        let held = hold(&hub);
+        assert_eq!(drainer.join().unwrap(), 1);
+        drop(one);
+        sweep(&hub);
+        assert_eq!(hub.retention().away(), 1, "one place for the hold");
+        let mut late = resume(&hub, "u", "b", Resume::Start);
+        assert_eq!(read(&mut late).events, [1]);
+        drop((held, late));
+        assert_over(&hub);
+    });
+}
+
+/// The channel is closed when somebody takes a hold: the hold is of the closed channel, which keeps nothing, or of a new one,
+/// which keeps what comes. In either case its place is given back.
+///
+/// Fails: a_hold_of_a_closed_channel_keeps_its_place.
+#[test]
+fn forget_meets_hold() {
+    model(45, || {
+        let hub = hub_of_runs();
+        let mut one = register(&hub, "u", "a");
+        publish(&hub, "u", 1);
+        let other = {
+            let hub = hub.clone();
+            thread::spawn(move || hub.forget("u"))
+        };
+        let held = hold(&hub);
+        assert_eq!(other.join().unwrap(), 1);
+        let is_new = hub.has("u");
+        publish(&hub, "u", 2);
+        let first = read(&mut one);
+        assert_eq!((first.events, first.ended), (vec![1], true));
+        assert_eq!(hub.retention().away(), 1, "one place for the hold");
+        let mut late = resume(&hub, "u", "b", Resume::Start);
+        let expected: &[u32] = if is_new { &[2] } else { &[] };
+        assert_eq!(read(&mut late).events, expected);
+        drop((one, held, late));
+        assert_over(&hub);
+    });
+}
+
+/// Two take a hold of a user who has no channel: are both of one channel, and does that stay until both are over?
+///
+/// Fails: a_second_hold_is_not_counted.
+#[test]
+fn hold_meets_hold() {
+    model(80, || {
+        let hub = hub_of_runs();
+        let other = {
+            let hub = hub.clone();
+            thread::spawn(move || hold(&hub))
+        };
+        let held = hold(&hub);
+        let second = other.join().unwrap();
+        assert_eq!((hub.user_count(), hub.retention().away()), (1, 2));
+        publish(&hub, "u", 1);
+        drop(held);
+        sweep(&hub);
+        let mut late = resume(&hub, "u", "b", Resume::Start);
+        assert_eq!(read(&mut late).events, [1]);
+        drop((second, late));
+        assert_over(&hub);
+    });
+}
+
+/// A stream and a hold come to a user who has no channel: are both of one channel?
+///
+/// Fails: no_retry_after_a_lost_insert.
+#[test]
+fn hold_meets_register() {
+    model(25, || {
+        let hub = hub_of_runs();
+        let other = {
+            let hub = hub.clone();
+            thread::spawn(move || hold(&hub))
+        };
+        let mut one = register(&hub, "u", "a");
+        let held = other.join().unwrap();
+        assert_eq!((hub.user_count(), hub.retention().away()), (1, 1));
+        assert_eq!(publish(&hub, "u", 1), 1);
+        assert_eq!(read(&mut one).events, [1]);
+        drop(one);
+        sweep(&hub);
+        let mut late = resume(&hub, "u", "b", Resume::Start);
+        assert_eq!(read(&mut late).events, [1]);
+        drop((held, late));
+        assert_over(&hub);
+    });
+}
+
 /// The last connection leaves, or the history has lingered, just when somebody holds it: what comes is kept.
 ///
-/// Fails: a_hold_is_not_in, a_hold_is_stored.
+/// Fails: a_hold_is_not_in, store_instead_of_exchange_in_hold.
 #[test]
 fn hold_meets_the_last_drop() {
     model(500, || {

@@ -204,6 +204,57 @@ fn an_ephemeral_event_meets_a_pass() {
     }
 }
 
+/// The tasks of two shards ask to be woken for the next event of the same ring, and that comes: is each of them woken?
+///
+/// Fails: one_attendant_is_woken.
+#[test]
+fn a_pass_meets_a_pass() {
+    model(40, || {
+        let hub = hub();
+        let [(one, mut here), (two, mut there)] = ["a", "b"].map(|id| {
+            let shard = Arc::new(Shard::new());
+            let socket = Socket::of(register(&hub, "u", id));
+            let task = Task::of(&shard, &socket);
+            assert!(shard.join(&socket).is_some());
+            (socket, task)
+        });
+        let sender = {
+            let hub = hub.clone();
+            thread::spawn(move || publish(&hub, "u", 1))
+        };
+        let other = thread::spawn(move || {
+            there.run();
+            there
+        });
+        here.run();
+        assert_eq!(sender.join().unwrap(), 2);
+        let mut there = other.join().unwrap();
+        here.go_on();
+        there.go_on();
+        assert_eq!((one.written(), two.written()), (vec![1], vec![1]));
+    });
+}
+
+/// A stream registers and takes its place in the ring while the attendant reads from another one: does each get the event if it
+/// was reached?
+#[test]
+fn a_registration_meets_a_pass() {
+    model(20, || {
+        let hub = hub();
+        let (_shard, [old], mut task) = crowd::<1>(&hub);
+        let newcomer = {
+            let hub = hub.clone();
+            thread::spawn(move || register(&hub, "u", "new"))
+        };
+        let reached = publish(&hub, "u", 1);
+        task.run();
+        let mut new = newcomer.join().unwrap();
+        task.go_on();
+        assert_eq!((old.written(), reached >= 1), (vec![1], true));
+        assert_eq!(read(&mut new).events.len(), reached - 1);
+    });
+}
+
 /// Two events come during a pass, and the second is not what its first stream has found.
 ///
 /// Fails: a_pass_does_not_begin_anew.

@@ -210,7 +210,7 @@ fn a_comparison_meets_what_comes() {
     });
 }
 
-const NEW: Position = Position {
+pub(super) const NEW: Position = Position {
     epoch: EPOCH + 1,
     offset: 5,
 };
