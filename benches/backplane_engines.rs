@@ -4,7 +4,8 @@
 //!
 //! A server is started for each part, without a network in between, and shares the machine with the benchmark. The engines take
 //! turns. Memory is what the two processes have more in RAM than before. `NATS_SERVER` and `REDIS_SERVER` name other programs,
-//! `--scene NAME` runs one part.
+//! `--scene NAME` runs one part, `--only WORD` those rows that contain it: memory that one row has freed does not count for the
+//! next.
 
 mod support;
 
@@ -301,7 +302,15 @@ async fn fetches(kind: &Kind, total: usize, counts: &[usize], rounds: usize) {
 async fn scenes(mode: Mode) {
     let scene = word("scene");
     let is_wanted = |name: &str| scene.as_deref().is_none_or(|scene| scene == name);
-    let all = || at_most_once().into_iter().chain(replayable());
+    let only = word("only").unwrap_or_default();
+    let is_meant = |(name, _): &(&str, Kind)| name.contains(&only);
+    let all = || {
+        at_most_once()
+            .into_iter()
+            .chain(replayable())
+            .filter(is_meant)
+    };
+    let logs = || replayable().into_iter().filter(is_meant);
 
     if is_wanted("crowd") {
         let count = option("users", mode.pick(100_000, 1000));
@@ -364,7 +373,7 @@ async fn scenes(mode: Mode) {
         print!("\nmilliseconds to read so many {:3}", "");
         counts.iter().for_each(|count| print!(" {count:7}"));
         println!();
-        for (name, kind) in replayable() {
+        for (name, kind) in logs() {
             print!("{name:32}");
             let total = *counts.last().expect("some");
             fetches(&kind, total, counts, mode.pick(21, 1)).await;
@@ -378,7 +387,7 @@ async fn scenes(mode: Mode) {
             "{:32} clients  missed      p50     p99    last   gaps  lacking",
             ""
         );
-        for (name, kind) in replayable() {
+        for (name, kind) in logs() {
             let server = kind.start();
             print!("{name:32} ");
             nodes::returns(async || kind.hub(&server).await, mode).await;
