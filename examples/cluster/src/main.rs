@@ -49,10 +49,14 @@ async fn main() -> Result<(), Anything> {
             (Some(server), url)
         }
     };
+    // Somebody else's URL may have a password in it.
+    let over = server
+        .as_ref()
+        .map_or("the given engine", |server| &server.url);
     let [one, two] = NODES.map(|addr| tokio::spawn(run(addr, url.clone(), args.kept)));
     println!(
         "\
-Two nodes, http://127.0.0.1:3001 and http://127.0.0.1:3002, over {url}
+Two nodes, http://127.0.0.1:3001 and http://127.0.0.1:3002, over {over}
 
 Open http://127.0.0.1:3001 in a browser and send something; or:
 

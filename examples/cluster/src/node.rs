@@ -149,14 +149,10 @@ async fn send(
     State(node): State<Node>,
     Path(user): Path<String>,
     text: String,
-) -> Result<String, (StatusCode, String)> {
-    let sent = node.hub.broadcast_confirmed(&user, &Text::new(text)).await;
-    let sentence = match sent {
-        Ok(here) => format!("accepted; {here} streams of this node have it\n"),
-        Err(error @ BroadcastError::Encode(_)) => {
-            return Err((StatusCode::BAD_REQUEST, format!("{error}\n")));
-        }
-        Err(error) => return Err((StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"))),
-    };
-    Ok(sentence)
+) -> Result<String, BroadcastError> {
+    let here = node
+        .hub
+        .broadcast_confirmed(&user, &Text::new(text))
+        .await?;
+    Ok(format!("accepted; {here} streams of this node have it\n"))
 }
