@@ -17,7 +17,7 @@ const MOST_NAME: usize = 256;
 const MOST_TEXT: usize = 16 * 1024;
 
 /// Every route that takes a body, and what it is asked for beyond its path.
-const POSTS: [&[&str]; 9] = [
+const POSTS: [&[&str]; 10] = [
     &["users", "ann", "events", "text"],
     &["users", "ann", "events", "agui"],
     &["users", "ann", "events", "a2a"],
@@ -26,11 +26,12 @@ const POSTS: [&[&str]; 9] = [
     &["agui", "ann"],
     &["a2a", "ann", "rpc"],
     &["a2a", "ann", "message:stream"],
+    &["tanstack", "ann"],
     &["aisdk", "ann", "chat"],
 ];
 
 /// Every route that takes none.
-const OTHERS: [(Method, &[&str], u16); 10] = [
+const OTHERS: [(Method, &[&str], u16); 12] = [
     (Method::GET, &[], 200),
     (Method::GET, &["stats"], 200),
     (Method::POST, &["users", "ann", "drop"], 200),
@@ -53,6 +54,8 @@ const OTHERS: [(Method, &[&str], u16); 10] = [
         &["aisdk", "ann", "chat", "none", "stream"],
         204,
     ),
+    (Method::POST, &["aisdk", "ann", "chat", "none", "stop"], 204),
+    (Method::GET, &["tanstack", "ann"], 400),
 ];
 
 async fn send(

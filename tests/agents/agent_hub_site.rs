@@ -10,7 +10,7 @@ use tower::ServiceExt;
 use crate::support::hub::{Hub, Site};
 
 /// Whatever changes something.
-const POSTS: [&str; 9] = [
+const POSTS: [&str; 12] = [
     "/users/ann/events/text",
     "/users/ann/events/a2a",
     "/users/ann/end",
@@ -20,14 +20,19 @@ const POSTS: [&str; 9] = [
     "/a2a/ann/message:stream",
     "/a2a/ann/tasks/t:cancel",
     "/a2a/ann/tasks/t:subscribe",
+    "/tanstack/ann",
+    "/aisdk/ann/chat",
+    "/aisdk/ann/chat/c/stop",
 ];
 
-const GETS: [&str; 5] = [
+const GETS: [&str; 7] = [
     "/users/ann/streams/text",
     "/stats",
     "/index.js",
     "/a2a/ann/tasks/t",
     "/a2a/ann/.well-known/agent-card.json",
+    "/tanstack/ann?threadId=t",
+    "/aisdk/ann/chat/c/stream",
 ];
 
 async fn ask(

@@ -47,6 +47,8 @@ async fn a_run_is_one_of_its_user_and_of_its_conversation() {
     let of_bob = "/agui/bob?agent=echo";
     let of_bob = hub.post(of_bob, &input("u", "r", "for bob")).await;
     assert_eq!(ask(&hub, "u", "r", "for ann").await.status(), 409);
+    let without_agent = hub.post("/agui/ann", &input("u", "r", "")).await;
+    assert_eq!(without_agent.status(), 409);
     assert_eq!(said(&events(&text(of_ann).await)), "for ann");
     assert_eq!(said(&events(&text(of_bob).await)), "for bob");
 }
@@ -70,7 +72,58 @@ async fn a_run_that_nobody_reads_goes_on_and_is_kept_for_a_while() {
     assert_eq!(hub.json("/stats").await["runs"]["away"], 0);
     let anew = events(&text(ask(&hub, "t", "r", "anew").await).await);
     assert_eq!(types(&anew)[0], "RUN_STARTED");
+    assert_eq!(said(&anew), "anew");
+    assert_eq!(types(&anew).last(), Some(&"RUN_FINISHED"));
     assert_ne!(anew[0].0, again[0].0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_ended_by_others_stops_its_agent() {
+    let hub = Routes::new();
+    let all = hub.get("/users/ann/streams/agui").await;
+    let first = ask(&hub, "t", "r", &"word ".repeat(100)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let end = json!({ "type": "RUN_FINISHED", "threadId": "t", "runId": "r" });
+    hub.post("/users/ann/events/agui", &end).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let task = hub.json("/a2a/ann/tasks/r").await;
+    assert_eq!(task["status"]["state"], "TASK_STATE_CANCELED");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    hub.post("/users/ann/end", &json!(null)).await;
+    let (first, all) = (events(&text(first).await), events(&text(all).await));
+    // The client's stream also ends the message that was open.
+    let mut expected = types(&first);
+    assert_eq!(expected.pop(), Some("RUN_FINISHED"));
+    assert_eq!(expected.pop(), Some("TEXT_MESSAGE_END"));
+    expected.push("RUN_FINISHED");
+    assert_eq!(types(&all), expected, "nothing after the end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_is_canceled_before_the_first_word_is_no_run_that_finished() {
+    for words in ["", "one"] {
+        let hub = Routes::new();
+        let first = ask(&hub, "t", "r", words).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let canceled = hub.post("/a2a/ann/tasks/r:cancel", &json!({})).await;
+        assert_eq!(canceled.status(), 200);
+        let first = events(&text(first).await);
+        assert_eq!(types(&first).last(), Some(&"RUN_ERROR"), "{words:?}");
+        assert!(!types(&first).contains(&"TEXT_MESSAGE_START"), "{words:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_beyond_the_limit_is_refused() {
+    let hub = Routes::new();
+    let most = 64 * 1024 - json!({ "key": "" }).to_string().len();
+    for (run, bytes, status) in [("r", most, 200), ("s", most + 1, 400)] {
+        let mut body = input("t", run, "one");
+        body["state"] = json!({ "key": "x".repeat(bytes) });
+        for path in ["/agui/ann?agent=echo", "/tanstack/ann"] {
+            assert_eq!(hub.post(path, &body).await.status(), status, "{path} {run}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

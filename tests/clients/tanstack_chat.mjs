@@ -1,7 +1,7 @@
 // Has the client of TanStack AI chat with the agent of a hub: tanstack_chat.mjs API DROP THREAD MODE TEXT. DROP cuts the user's
 // connections.
 //
-// - "cut": sends TEXT, and cuts the connection after each tenth piece of the answer, twenty times at most.
+// - "cut": sends TEXT, and cuts the connection every ten pieces of the answer, twenty times at most.
 // - "reload": sends TEXT, goes away after fifty pieces, as a page does that is reloaded, and has other clients load the thread:
 //   one that joins the run, is cut twice and reads on, and one that comes when the run is over.
 // - "wrong": sends TEXT, and says what becomes of it.
@@ -15,10 +15,13 @@ const [api, drop, threadId, mode, text] = process.argv.slice(2);
 // Requests that were sent, and ids of events that were received, by whichever client.
 const requests = [];
 const ids = [];
+// How many responses have begun.
+let responses = 0;
 
 async function counted(url, init) {
   requests.push({ method: init.method, query: new URL(url).search, lastEventId: init.headers["Last-Event-ID"] ?? null });
   const response = await fetch(url, init);
+  responses += 1;
   const stream = response.body?.pipeThrough(new TextDecoderStream());
   if (!stream || !response.headers.get("content-type").startsWith("text/event-stream")) {
     return new Response(stream?.pipeThrough(new TextEncoderStream()), response);
@@ -35,8 +38,11 @@ async function counted(url, init) {
   return new Response(stream.pipeThrough(reads).pipeThrough(new TextEncoderStream()), response);
 }
 
-// A client, and what it has seen. `cutAt` are the numbers of pieces of the text at which it cuts.
+// A client, and what it has seen. `cutAt` are the numbers of pieces of the text from which on it cuts, once for each and only
+// after a piece of a new response: before that there is nothing to cut.
 function client(cutAt, atPiece = () => {}) {
+  const cuts = [...cutAt];
+  let cutOff = 0;
   const seen = { chunks: [], pieces: 0, dropped: [], error: null };
   const chat = new ChatClient({
     threadId,
@@ -47,7 +53,9 @@ function client(cutAt, atPiece = () => {}) {
       seen.chunks.push(chunk.type === "TEXT_MESSAGE_CONTENT" ? chunk.delta : { type: chunk.type, runId: chunk.runId });
       if (chunk.type !== "TEXT_MESSAGE_CONTENT") return;
       seen.pieces += 1;
-      if (cutAt.includes(seen.pieces)) {
+      if (seen.pieces >= cuts[0] && responses > cutOff) {
+        cuts.shift();
+        cutOff = responses;
         const cut = fetch(drop, { method: "POST" }).then((response) => response.json());
         seen.dropped.push(cut.then((answer) => answer.dropped));
       }

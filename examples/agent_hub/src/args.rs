@@ -27,7 +27,8 @@ Usage: agent_hub [OPTIONS]
   --history N         how many events of each user and kind are kept for
                       clients that reconnect, in at most 1 MiB; 0 keeps none
                       [2000]. Runs of the agent are kept in any case, each in
-                      4 MiB, until 30 seconds after their end
+                      4 MiB, until 30 seconds after their end, as far as those
+                      without a stream fit in 256 MiB together
   --linger-ms N       how long they are kept after a user's last stream [60000]
   --nats URL[,URL]    share events with other hubs over one of these NATS
                       servers, which need JetStream; needs the feature nats.

@@ -257,9 +257,9 @@ mod agent_hub {
 
     const API: &str = "/aisdk/ann/chat";
 
-    /// More than the agent can say before the page has been reloaded.
+    /// Twelve seconds of the agent's work: the page is reloaded after one.
     fn long_text() -> String {
-        (0..400).map(|word| format!("word{word} ")).collect()
+        (0..600).map(|word| format!("word{word} ")).collect()
     }
 
     async fn ask_for_50_words(browser: &Browser, text: &str) {

@@ -59,12 +59,20 @@ pub(crate) async fn work(job: Job, outlet: impl Outlet) -> Result<(), BroadcastE
     let change = AddOperation::new("/words", words);
     agui(Event::state_delta([PatchOperation::from(change)]))?;
 
+    let cancel = || {
+        // No second end of a task that was canceled itself.
+        status(TaskState::Canceled)?;
+        agui(Event::run_error("the task was canceled"))
+    };
+    if outlet.is_canceled() {
+        return cancel();
+    }
     let (message, artifact) = (named("message"), named("artifact"));
     agui(Event::text_message_start(&message))?;
     for (index, word) in job.text.split_inclusive(' ').enumerate() {
         tokio::time::sleep(PAUSE).await;
         if outlet.is_canceled() {
-            return agui(Event::run_error("the task was canceled"));
+            return cancel();
         }
         agui(Event::text_message_content(&message, word))?;
         outlet.a2a(&piece(&job, &artifact, word, index > 0).into())?;

@@ -7,7 +7,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tidings::protocol::agui::{Content, ContentPart, Message, RunAgentInput, RunRef, RunView};
 use tidings::sse::{Chunks, SseResponse, View};
 use tidings::{Frame, Gap, GapReason, KeepAlive, LagPolicy, LastEventId, Subscription};
@@ -17,6 +17,9 @@ use super::agent::Job;
 use super::body::{self, bad};
 use super::limits::{self, Posted};
 use super::runs::Denied;
+
+/// Of the state that the agent is given, as JSON.
+const MOST_STATE: usize = 64 * 1024;
 
 #[derive(Deserialize)]
 pub(super) struct Choice {
@@ -41,10 +44,13 @@ pub(super) async fn run(
             let sentence = format!("There is no agent {other:?}, only \"echo\".");
             return Err(bad(sentence).into());
         }
-        None => match hub.runs.follow(&user, run.run(), &LastEventId::none()) {
-            Some(stream) => (stream?, true),
-            None => (hub.events.agui().resume_from_start(&*user)?, false),
-        },
+        None => {
+            let (thread, from_start) = (Some(run.thread()), LastEventId::none());
+            match hub.runs.follow(&user, thread, run.run(), &from_start)? {
+                Some(stream) => (stream, true),
+                None => (hub.events.agui().resume_from_start(&*user)?, false),
+            }
+        }
     };
     // The view reports a gap.
     let stream = stream.lag_policy(LagPolicy::Gap);
@@ -67,6 +73,10 @@ pub(super) fn input(headers: &HeaderMap, body: &[u8]) -> Result<RunAgentInput, D
 /// A stream of a run of the agent, from its start. The run begins if nobody has asked for it before.
 pub(super) fn ask(hub: &Hub, user: &str, input: RunAgentInput) -> Result<Subscription, Denied> {
     let (messages, job) = job(input);
+    if json!(job.state).to_string().len() > MOST_STATE {
+        let sentence = format!("The agent takes a state of at most {MOST_STATE} bytes.");
+        return Err(bad(sentence).into());
+    }
     let place = || hub.work.take(user, &job.text);
     let (stream, run) = hub.runs.ask(user, &job.conversation, &job.id, place)?;
     if let Some(run) = run {

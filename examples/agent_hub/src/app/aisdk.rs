@@ -105,11 +105,15 @@ pub(super) async fn resume(
 ) -> Result<Response, Denied> {
     let run = hub.chats.newest(&user, &chat);
     // One that ends in between is kept for a while: its client gets all of it.
-    let stream = run.and_then(|run| hub.chats.follow(&user, &run, &LastEventId::none()));
-    match stream {
-        None => Ok(StatusCode::NO_CONTENT.into_response()),
-        Some(stream) => Ok(respond(&hub, stream?)),
-    }
+    let from_start = LastEventId::none();
+    let stream = match run {
+        Some(run) => hub.chats.follow(&user, Some(&chat), &run, &from_start)?,
+        None => None,
+    };
+    Ok(match stream {
+        None => StatusCode::NO_CONTENT.into_response(),
+        Some(stream) => respond(&hub, stream),
+    })
 }
 
 /// `POST /aisdk/{user}/chat/{id}/stop`: `stop` of `useChat` ends the response alone, since the page may come back. The agent finds

@@ -85,9 +85,9 @@ impl Hub {
             text,
             events,
             tasks: Arc::default(),
-            runs: Runs::new("runs"),
+            runs: Runs::new("runs", tanstack::summary),
             threads: Threads::default(),
-            chats: Runs::new("aisdk"),
+            chats: Runs::new("aisdk", |_| None),
             work: Work::default(),
             heartbeat,
             retry,
@@ -140,6 +140,8 @@ impl Hub {
 
     /// Lets the agent work for the clients of AG-UI and A2A.
     fn start_agent(&self, run: Run<AgUiEvent>, user: String, job: Job) {
+        // A run that is forgotten may begin anew. Its task would be over already.
+        self.tasks.forget_ended(&user, &job.id);
         let outlet = UserOutlet {
             hub: self.clone(),
             user,
@@ -169,6 +171,10 @@ struct UserOutlet {
 
 impl Outlet for UserOutlet {
     fn agui(&self, event: &AgUiEvent) -> Result<(), BroadcastError> {
+        // Not after its end, which others may have posted.
+        if !self.hub.runs.is_under_way(&self.user, self.of.run()) {
+            return Ok(());
+        }
         self.hub.publish_agui(&self.user, event).map(drop)
     }
 
@@ -177,7 +183,8 @@ impl Outlet for UserOutlet {
     }
 
     fn is_canceled(&self) -> bool {
-        self.hub.tasks.has_ended(&self.user, self.of.run())
+        let (user, run) = (&self.user, self.of.run());
+        self.hub.tasks.has_ended(user, run) || !self.hub.runs.is_under_way(user, run)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Runs of the agent, each a channel of its own. A client that asks for one gets it from its start, while it is under way and
 //! for a while after its end; a run that is asked for again does not begin again.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tidings::{
-    BroadcastError, GenericBroadcaster, History, Hold, LastEventId, RegisterError, Subscription,
-    ToSse,
+    BroadcastError, Frame, GenericBroadcaster, History, Hold, LastEventId, RegisterError,
+    Subscription, ToSse,
 };
 
 use super::body::Refusal;
@@ -28,15 +28,16 @@ const LINGER: Duration = Duration::from_secs(30);
 pub(super) struct Runs<E> {
     hub: GenericBroadcaster<E>,
     /// A run's last event is sent under this lock, so a run is either under way or over, for its streams as well.
-    known: Arc<Mutex<Known<E>>>,
+    known: Arc<Mutex<Known>>,
+    /// What to remember of a run's last event.
+    summary: fn(&E) -> Option<Frame>,
 }
 
 /// The runs by their channels.
-struct Known<E> {
+#[derive(Default)]
+struct Known {
     under_way: HashMap<String, UnderWay>,
-    ended: HashMap<String, Ended<E>>,
-    /// The channels of those that have ended, the oldest end first.
-    order: VecDeque<String>,
+    ended: HashMap<String, Ended>,
     /// How many have begun.
     count: u64,
 }
@@ -49,9 +50,9 @@ struct UnderWay {
     number: u64,
 }
 
-struct Ended<E> {
+struct Ended {
     conversation: String,
-    last: Option<E>,
+    last: Option<Frame>,
 }
 
 /// Why a client does not get a run.
@@ -88,21 +89,16 @@ fn channel(user: &str, run: &str) -> String {
 }
 
 impl<E> Runs<E> {
-    pub(super) fn new(name: &'static str) -> Self {
+    pub(super) fn new(name: &'static str, summary: fn(&E) -> Option<Frame>) -> Self {
         let history = History::new(MOST_EVENTS).bytes(MOST_BYTES);
         let hub = GenericBroadcaster::builder()
             .name(name)
             .history(history.linger_completed(LINGER))
             .sweep_every(Duration::from_secs(1));
-        let known = Known {
-            under_way: HashMap::new(),
-            ended: HashMap::new(),
-            order: VecDeque::new(),
-            count: 0,
-        };
         Self {
             hub: hub.build().expect("the settings are valid"),
-            known: Arc::new(Mutex::new(known)),
+            known: Arc::default(),
+            summary,
         }
     }
 
@@ -141,13 +137,7 @@ impl<E> Runs<E> {
         let channel = channel(user, run);
         let mut known = self.lock();
         known.forget(|channel| self.hub.is_complete(channel));
-        if known
-            .conversation(&channel)
-            .is_some_and(|it| it != conversation)
-        {
-            let sentence = format!("The run {run:?} is one of another conversation.");
-            return Err((StatusCode::CONFLICT, sentence).into());
-        }
+        known.check_conversation(&channel, conversation, run)?;
         if let Some(stream) = self.stream(&known, &channel, &LastEventId::none()) {
             return Ok((stream?, None));
         }
@@ -190,7 +180,7 @@ impl<E> Runs<E> {
 
     fn begin(
         &self,
-        known: &mut Known<E>,
+        known: &mut Known,
         channel: String,
         begun: UnderWay,
         place: impl FnOnce() -> Result<Place, Refusal>,
@@ -204,6 +194,8 @@ impl<E> Runs<E> {
         known.count += 1;
         let number = known.count;
         let begun = UnderWay { number, ..begun };
+        // A run of this id that has ended before.
+        known.ended.remove(&channel);
         known.under_way.insert(channel.clone(), begun);
         let run = Run {
             runs: self.clone(),
@@ -214,19 +206,27 @@ impl<E> Runs<E> {
         Ok((stream, Some(run)))
     }
 
-    /// A stream of a run that is known: behind the event that the client names, or else from the start.
+    /// A stream of a run that is known: after the event that the client names, or else from the start. A client that also names
+    /// a conversation is refused a run of another one.
     pub(super) fn follow(
         &self,
         user: &str,
+        conversation: Option<&str>,
         run: &str,
         last_event_id: &LastEventId,
-    ) -> Option<Result<Subscription, RegisterError>> {
-        self.stream(&self.lock(), &channel(user, run), last_event_id)
+    ) -> Result<Option<Subscription>, Denied> {
+        let channel = channel(user, run);
+        let known = self.lock();
+        if let Some(conversation) = conversation {
+            known.check_conversation(&channel, conversation, run)?;
+        }
+        let stream = self.stream(&known, &channel, last_event_id);
+        Ok(stream.transpose()?)
     }
 
     fn stream(
         &self,
-        known: &Known<E>,
+        known: &Known,
         channel: &str,
         last_event_id: &LastEventId,
     ) -> Option<Result<Subscription, RegisterError>> {
@@ -238,7 +238,7 @@ impl<E> Runs<E> {
     }
 
     /// Ends a run that is under way.
-    fn end(&self, known: &mut Known<E>, channel: &str, last: Option<E>) {
+    fn end(&self, known: &mut Known, channel: &str, last: Option<Frame>) {
         let Some(run) = known.under_way.remove(channel) else {
             return;
         };
@@ -250,15 +250,16 @@ impl<E> Runs<E> {
             last,
         };
         known.ended.insert(channel.into(), ended);
-        known.order.push_back(channel.into());
+        // Here as well, since there may be no further request.
+        known.forget(|channel| self.hub.is_complete(channel));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known<E>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().expect("nothing panics while it is held")
     }
 }
 
-impl<E: ToSse + Clone> Runs<E> {
+impl<E: ToSse> Runs<E> {
     /// Sends an event to the streams of its run, if that is under way; the last one ends it.
     pub(super) fn say(
         &self,
@@ -276,13 +277,13 @@ impl<E: ToSse + Clone> Runs<E> {
         }
         let sent = self.hub.broadcast(&channel, event);
         if is_last {
-            self.end(&mut known, &channel, Some(event.clone()));
+            self.end(&mut known, &channel, (self.summary)(event));
         }
         sent.map(drop)
     }
 
-    /// The last event of a run that is over.
-    pub(super) fn last(&self, user: &str, run: &str) -> Option<E> {
+    /// What is remembered of the last event of a run that is over.
+    pub(super) fn last(&self, user: &str, run: &str) -> Option<Frame> {
         let known = self.lock();
         let ended = known.ended.get(&channel(user, run))?;
         ended.last.clone()
@@ -309,11 +310,12 @@ impl<E> Clone for Runs<E> {
         Self {
             hub: self.hub.clone(),
             known: Arc::clone(&self.known),
+            summary: self.summary,
         }
     }
 }
 
-impl<E> Known<E> {
+impl Known {
     /// The newest run of the conversation that is under way, by its channel.
     fn newest(&self, user: &str, conversation: &str) -> Option<(&str, &UnderWay)> {
         let of_it = |run: &UnderWay| run.user == user && run.conversation == conversation;
@@ -328,11 +330,24 @@ impl<E> Known<E> {
         under_way.or_else(|| Some(&self.ended.get(channel)?.conversation))
     }
 
+    /// Refuses a run that is known as one of another conversation.
+    fn check_conversation(
+        &self,
+        channel: &str,
+        conversation: &str,
+        run: &str,
+    ) -> Result<(), Refusal> {
+        match self.conversation(channel) {
+            Some(own) if own != conversation => {
+                let sentence = format!("The run {run:?} is one of another conversation.");
+                Err((StatusCode::CONFLICT, sentence))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Forgets the runs that are over and whose events are kept no longer.
     fn forget(&mut self, is_kept: impl Fn(&str) -> bool) {
-        while let Some(oldest) = self.order.front().filter(|channel| !is_kept(channel)) {
-            self.ended.remove(oldest);
-            self.order.pop_front();
-        }
+        self.ended.retain(|channel, _| is_kept(channel));
     }
 }

@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
-use tidings::protocol::agui::{AgUiEvent, Event, RunError, RunView};
+use tidings::protocol::agui::{AgUiEvent, Body, Event, RunError, RunView};
 use tidings::sse::{Chunks, SseResponse, View};
 use tidings::{Frame, Gap, KeepAlive, LastEventId, Subscription};
 
@@ -20,6 +20,9 @@ use super::body::bad;
 use super::limits::Posted;
 use super::runs::Denied;
 use super::{Hub, agui};
+
+/// Bytes of a last event that is remembered whole.
+const MOST_LAST: usize = 4 * 1024;
 
 /// `POST /tanstack/{user}`: the agent answers the user's last message.
 pub(super) async fn run(
@@ -37,7 +40,7 @@ pub(super) async fn run(
     let stream = if last_event_id.is_none() {
         agui::ask(&hub, &user, input)?
     } else {
-        known(&hub, &user, &run, &last_event_id)?
+        known(&hub, &user, Some(&input.thread_id), &run, &last_event_id)?
     };
     Ok(respond(&hub, &user, &run, stream))
 }
@@ -65,7 +68,7 @@ pub(super) async fn get(
             if !from_start && (wanted.offset.is_some() || last_event_id.is_none()) {
                 return Err(bad("A run is joined with offset=-1.").into());
             }
-            let stream = known(&hub, &user, &run, &last_event_id)?;
+            let stream = known(&hub, &user, None, &run, &last_event_id)?;
             Ok(respond(&hub, &user, &run, stream))
         }
         (None, Some(thread)) => {
@@ -80,14 +83,20 @@ pub(super) async fn get(
     }
 }
 
-fn known(hub: &Hub, user: &str, run: &str, last: &LastEventId) -> Result<Subscription, Denied> {
-    let stream = hub.runs.follow(user, run, last).ok_or_else(|| {
+fn known(
+    hub: &Hub,
+    user: &str,
+    thread: Option<&str>,
+    run: &str,
+    last: &LastEventId,
+) -> Result<Subscription, Denied> {
+    let stream = hub.runs.follow(user, thread, run, last)?;
+    stream.ok_or_else(|| {
         let sentence = format!(
             "There is no run {run:?} of this user: it has not begun, or is over and forgotten, or the hub was restarted."
         );
-        (StatusCode::NOT_FOUND, sentence)
-    })?;
-    Ok(stream?)
+        (StatusCode::NOT_FOUND, sentence).into()
+    })
 }
 
 fn respond(hub: &Hub, user: &str, run: &str, stream: Subscription) -> Response {
@@ -105,20 +114,30 @@ fn respond(hub: &Hub, user: &str, run: &str, stream: Subscription) -> Response {
 /// The events of a run, to the last. The client takes any other event for one of the run, so a gap is an error of the run.
 struct EventsOfRun {
     /// If the run was over when the stream was opened.
-    last: Option<AgUiEvent>,
+    last: Option<Frame>,
     has_shown: bool,
 }
 
 impl EventsOfRun {
     fn error(chunks: &mut Chunks, why: String) {
         let error = RunError::new(why).code(RunView::CUT_OFF);
-        push(chunks, &Event::new(error).into());
+        chunks.push(encode(&Event::new(error).into()).to_bytes());
     }
 }
 
-fn push(chunks: &mut Chunks, event: &AgUiEvent) {
-    let frame = Frame::encode(event).expect("it was sent, or is of strings");
-    chunks.push(frame.to_bytes());
+fn encode(event: &AgUiEvent) -> Frame {
+    Frame::encode(event).expect("an event of strings")
+}
+
+/// The last event of a run, as it is sent again: without what it carries if it is longer than [`MOST_LAST`].
+pub(super) fn summary(last: &AgUiEvent) -> Option<Frame> {
+    let of = last.run.as_ref()?;
+    let whole = Frame::encode(last).ok();
+    let short = whole.filter(|frame| frame.to_bytes().len() <= MOST_LAST);
+    Some(short.unwrap_or_else(|| match last.event.body {
+        Body::RunError(_) => encode(&of.event(Event::run_error("the run has failed"))),
+        _ => encode(&of.event(Event::run_finished(of.thread(), of.run()))),
+    }))
 }
 
 impl View for EventsOfRun {
@@ -141,7 +160,7 @@ impl View for EventsOfRun {
     fn end(&mut self, chunks: &mut Chunks) {
         match &self.last {
             _ if self.has_shown => {}
-            Some(last) => push(chunks, last),
+            Some(last) => chunks.push(last.to_bytes()),
             None => Self::error(chunks, "The stream was ended before the run.".into()),
         }
     }

@@ -53,6 +53,14 @@ impl Threads {
             let id = id.clone();
             Some(Said { id, role, text })
         };
+        // Only what fits: a queue that was longer would keep its capacity.
+        let mut bytes = 0;
+        let newest = messages.iter().rev().filter_map(said).take_while(|said| {
+            bytes += said.bytes();
+            bytes <= MOST_BYTES
+        });
+        let mut messages: Vec<Said> = newest.collect();
+        messages.reverse();
         let mut users = self.lock();
         if users.len() >= MOST_USERS && !users.contains_key(user) {
             let other = users.keys().next().cloned();
@@ -62,7 +70,7 @@ impl Threads {
         threads.retain(|known| known.id != thread);
         threads.push_back(Thread {
             id: thread.into(),
-            messages: messages.iter().filter_map(said).collect(),
+            messages: messages.into(),
         });
         bound(threads);
     }

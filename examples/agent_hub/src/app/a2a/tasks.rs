@@ -101,6 +101,14 @@ impl Tasks {
         self.look(user, id, |task| task.is_some_and(has_ended))
     }
 
+    /// Forgets a task that has ended, so that another one can have its id.
+    pub(crate) fn forget_ended(&self, user: &str, id: &str) {
+        let is_it = |known: &Known| known.task.id == id && known.task.status.state.is_terminal();
+        if let Some(tasks) = self.lock().get_mut(user) {
+            tasks.retain(|known| !is_it(known));
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, TasksOfUser>> {
         self.0.lock().expect("nothing panics while it is held")
     }
