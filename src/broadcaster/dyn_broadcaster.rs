@@ -10,7 +10,7 @@ use crate::subscription::Subscription;
 
 /// The operations of every broadcaster, for use behind `dyn`.
 ///
-/// [`GenericBroadcaster`] has the same operations as plain methods, which is what to call where the type is known: they
+/// [`GenericBroadcaster`] has the same operations, and those for ephemeral events, as plain methods, which is what to call where the type is known: they
 /// never wait, so nothing is gained by an `async` around them.
 ///
 /// Sealed: only `GenericBroadcaster` implements it, since only that can make a [`Subscription`]. Methods may be added.

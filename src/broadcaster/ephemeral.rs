@@ -34,7 +34,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     ///
     /// Streams on other nodes do not get it, whatever the [backplane](super::Builder::backplane) promises. At
     /// [`Level::Replayable`](crate::backplane::Level::Replayable) a normal event is still on its way through the engine
-    /// when its broadcast has returned: an ephemeral event sent then overtakes it.
+    /// when its broadcast has returned: an ephemeral event sent then overtakes it. A client that resumes from the
+    /// engine's log may get an ephemeral event after later events that it found there.
     ///
     /// # Cost
     ///

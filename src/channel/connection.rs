@@ -217,7 +217,12 @@ impl<T: Clone + Send + 'static> Connection<T> {
     pub(super) fn enter<R>(&self, mut f: impl FnMut(&mut Reader<T>) -> R) -> Option<R> {
         loop {
             let result = self.reader.try_with(&mut f);
-            if self.look_again() & ENDED != 0 || result.is_some() {
+            let phase = self.look_again();
+            // A thread that finishes the stream or passes an event may have found the cell taken, and the waker in it.
+            if result.is_some() && (phase != 0 || self.ephemerals.is_any()) {
+                self.wake();
+            }
+            if phase & ENDED != 0 || result.is_some() {
                 return result;
             }
             // Another call holds the cell for an instant, to wake the stream (invariant 3).
@@ -343,6 +348,7 @@ impl<T: Clone + Send + 'static> Connection<T> {
     pub(crate) fn finish(&self, reason: EndReason) {
         // Pairs with the acquire in `poll_next`: a stream that sees Finishing finds in the ring what was broadcast before.
         self.advance_to(FINISHING, reason);
+        self.ephemerals.clear();
         let waker = self.reader.try_with(|reader| reader.waker.take());
         // The stream may have seen Finishing, and have ended while we held the cell (invariant 3).
         self.look_again();

@@ -105,7 +105,7 @@ impl<T> Ephemerals<T> {
         })
     }
 
-    /// Drops all.
+    /// Drops all. A stream that finishes yields none, and one that has ended nothing.
     pub(super) fn clear(&self) {
         if !self.is_any() {
             return;
@@ -179,9 +179,17 @@ impl<T: Clone + Send + 'static> Connection<T> {
         }
         let oldest = self.ephemerals.push(event, after, most);
         contain(|| drop(oldest));
-        self.look_again();
+        if self.look_again() != 0 {
+            // The call that finishes the stream may have emptied the queue before we filled it.
+            self.ephemerals.clear();
+            return false;
+        }
         self.wake();
         true
+    }
+
+    pub(crate) fn has_ephemerals(&self) -> bool {
+        self.ephemerals.is_any()
     }
 
     /// Wakes the stream, as an event would.
@@ -196,7 +204,7 @@ impl<T: Clone + Send + 'static> Connection<T> {
 
 impl<T: Clone + Send + 'static> Roster<T> {
     /// Sends an ephemeral event to the open streams, of which each queues `most` at most. Calls `make` only if there is a stream
-    /// and the channel is not complete. If the channel is completed meanwhile, no stream yields the event.
+    /// and the channel is not complete. Once `complete` has returned, no stream yields the event.
     pub(crate) fn pass<E>(
         &self,
         most: u64,

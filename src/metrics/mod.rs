@@ -45,7 +45,7 @@
 //!
 //! # Samples
 //!
-//! Of the broadcasts that reach a stream, a random one in 64 goes into the histograms, and the first of each thread;
+//! Of the broadcasts that reach a stream, but for ephemeral ones, a random one in 64 goes into the histograms, and the first of each thread;
 //! the others only count up in their thread. Each stream that gets a sampled event adds one time to
 //! `tidings_publish_to_write_seconds`, so users with many streams weigh more there. The time ends when the body of the
 //! response hands the bytes to the server, which asks for them when the client has taken the previous ones: the figure

@@ -42,7 +42,7 @@ pub struct Stats {
     /// Broadcasts that could not be encoded.
     pub failed: u64,
     /// Streams reached, added up over all broadcasts: an event that goes to three streams counts three. What such a
-    /// stream then loses by falling behind is counted in `lagged` as well.
+    /// stream then loses by falling behind is counted in `lagged` as well, unless the event is ephemeral.
     pub deliveries: u64,
     /// Events that streams lost by falling behind, added up over all streams, each counted when its stream learns of it.
     pub lagged: u64,

@@ -148,7 +148,8 @@ impl<A: App> Session<A> {
         if !has_begun(&mut io, &mut self.phase, head_by).await {
             return None;
         }
-        let stream = self.until_stream(io, head_by).await?;
+        // In a box of its own, which a connection without a request does not have yet.
+        let stream = Box::pin(self.until_stream(io, head_by)).await?;
         Some(Box::pin(self.stream(stream)))
     }
 

@@ -117,7 +117,7 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
     }
 
     pub(super) fn is_behind(&self) -> bool {
-        self.connection.behind(self.roster.head()) > 0
+        self.connection.behind(self.roster.head()) > 0 || self.connection.has_ephemerals()
     }
 
     /// Counts a gap that its stream has come to.

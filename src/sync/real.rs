@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+pub(crate) use std::thread::yield_now as spin_loop;
 
 pub(crate) use super::receiver::Receiver;
 pub(crate) use tokio::sync::Notify;
