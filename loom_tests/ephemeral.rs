@@ -306,6 +306,33 @@ fn unregister_meets_ephemeral() {
     });
 }
 
+/// A stream is asked to finish while something is sent to it, and nobody reads it: it keeps neither that nor what was queued.
+///
+/// Fails: a_request_to_finish_keeps_the_queue, a_sender_to_a_stream_that_finishes_keeps_its_event.
+#[test]
+fn drain_meets_ephemeral_of_nobody() {
+    model(10, || {
+        let hub: Arc<Registry<Arc<u32>>> = Arc::new(Registry::new(limits(), None));
+        let one = Subscription::open(&hub, "u".into(), "a".into(), Resume::Fresh, |_| None)
+            .expect("there is room");
+        let events = [Arc::new(11), Arc::new(12)];
+        hub.with("u", |channel| pass_on(channel, events[0].clone()));
+        let sender = {
+            let (hub, event) = (hub.clone(), events[1].clone());
+            thread::spawn(move || {
+                hub.with("u", |channel| pass_on(channel, event));
+            })
+        };
+        hub.drain("u");
+        sender.join().unwrap();
+        for event in &events {
+            assert_eq!(Arc::strong_count(event), 1, "nobody will read it");
+        }
+        drop(one);
+        assert_eq!((hub.user_count(), hub.total()), (0, 0));
+    });
+}
+
 /// Does a stream find out between its polls where it is, although somebody is about to wake it? And is it woken, although it
 /// may have been in the reader's cell just then?
 ///

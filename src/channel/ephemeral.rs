@@ -10,8 +10,8 @@
 //! 2. No stream sleeps while an ephemeral event is queued. The sender queues it, touches the phase, and takes the stream's
 //!    waker from the reader. The stream lets go of the reader, touches the phase, and looks into its queue. See
 //!    `Connection::look_again` for why one of the two finds the other.
-//! 3. An ended connection queues nothing. The call that ends it sets the phase, then empties the queue; the sender queues an
-//!    event, then looks at the phase.
+//! 3. A connection that has ended or finishes queues nothing. The call that brings this about sets the phase, then empties the
+//!    queue; the sender queues an event, then looks at the phase.
 //! 4. A finishing stream yields no ephemeral events, so that its end does not wait for them.
 
 use std::collections::VecDeque;
