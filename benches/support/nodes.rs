@@ -1,4 +1,4 @@
-//! What clients see of an engine: how long an event is on its way, and how long those wait who come back.
+//! What clients see of an engine: the latency of an event, and how long a client that resumes waits for what it missed.
 
 use std::time::{Duration, Instant};
 
