@@ -17,10 +17,24 @@ pub(crate) fn seeds() -> Option<Range<u64>> {
 /// What was seen in all runs.
 #[derive(Debug, Default)]
 pub(crate) struct Totals {
-    pub(crate) events: u64,
-    pub(crate) deliveries: u64,
-    pub(crate) faults: u64,
+    runs: u64,
+    events: u64,
+    deliveries: u64,
+    faults: u64,
     gaps: u64,
+}
+
+impl Totals {
+    /// Checks that the runs were no empty ones: there were faults, and of each event so many deliveries. That is the mean of several runs;
+    /// in one by itself, nodes and readers may be away for most of the time.
+    pub(crate) fn assert_busy(&self, deliveries: f64) {
+        let least = match self.runs {
+            ..2 => 1,
+            _ => (deliveries * self.events as f64) as u64,
+        };
+        let is_busy = self.events > 0 && self.faults > 0 && self.deliveries >= least;
+        assert!(is_busy, "at least {least} deliveries: {self:?}");
+    }
 }
 
 /// For engines behind sockets.
@@ -47,6 +61,7 @@ pub(crate) fn run_each<E: Engine>(
         runtime.block_on(async {
             let mut cluster = Cluster::new(plan(seed), engine(seed)).await;
             cluster.run().await;
+            totals.runs += 1;
             totals.events += cluster.events;
             totals.deliveries += cluster.deliveries;
             totals.faults += cluster.faults;
