@@ -24,6 +24,8 @@ struct State {
     stream: Subscription<u32>,
     written: Vec<u32>,
     is_full: bool,
+    /// How many events are written at once.
+    most: usize,
 }
 
 impl Socket {
@@ -34,6 +36,7 @@ impl Socket {
                 stream,
                 written: Vec::new(),
                 is_full: false,
+                most: usize::MAX,
             }),
         })
     }
@@ -66,30 +69,34 @@ impl Socket {
 type Found = Vec<u32>;
 
 impl Member<Found> for Socket {
-    fn attend(&self, found: &mut Found) {
-        let has_to_look = self.state.with(|state| {
+    fn attend(&self, found: &mut Found) -> bool {
+        let (has_to_look, has_more) = self.state.with(|state| {
             let mut got = Vec::new();
             while !state.is_full {
+                if got.len() == state.most {
+                    return (false, true);
+                }
                 match self.handle.next_plain(|event| *event < 10) {
                     Plain::Event(event) => {
                         state.written.push(event);
                         got.push(event);
                         if got == *found {
-                            return false;
+                            return (false, false);
                         }
                     }
                     Plain::Nothing => {
                         *found = got;
-                        return false;
+                        return (false, false);
                     }
-                    Plain::Other => return true,
+                    Plain::Other => return (true, false),
                 }
             }
-            false
+            (false, false)
         });
         if has_to_look {
             self.handle.wake();
         }
+        has_more
     }
 }
 
@@ -165,6 +172,33 @@ fn a_broadcast_meets_a_pass() {
         task.go_on();
         for socket in sockets {
             assert_eq!(socket.written(), [1]);
+        }
+    });
+}
+
+/// Two events come while the attendant writes one at a time to each stream: does every stream get both, in order?
+///
+/// Fails: no_pass_follows_for_a_member_that_has_more.
+#[test]
+fn two_broadcasts_meet_passes_of_an_event_each() {
+    model(10, || {
+        let hub = hub();
+        let (_shard, sockets, mut task) = crowd::<2>(&hub);
+        for socket in &sockets {
+            socket.state.with(|state| state.most = 1);
+        }
+        let sender = {
+            let hub = hub.clone();
+            thread::spawn(move || {
+                publish(&hub, "u", 1);
+                publish(&hub, "u", 2);
+            })
+        };
+        task.run();
+        sender.join().unwrap();
+        task.go_on();
+        for socket in sockets {
+            assert_eq!(socket.written(), [1, 2]);
         }
     });
 }

@@ -22,7 +22,7 @@ use tokio::task::unconstrained;
 use super::app::Io;
 use super::pass::Pass;
 use super::rewind::Rewind;
-use super::stream::Stream;
+use super::stream::{Left, Stream};
 use crate::channel::Bell;
 use crate::frame::Frame;
 use crate::sse::SseBody;
@@ -192,13 +192,18 @@ impl<I: Io, B> Member<Pass> for Lane<I, B>
 where
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
-    fn attend(&self, pass: &mut Pass) {
+    fn attend(&self, pass: &mut Pass) -> bool {
         let left = match &mut *self.lock() {
             Some(stream) => stream.attend(pass),
-            None => None,
+            None => Left::Nothing,
         };
-        if let Some(handle) = left {
-            handle.wake();
+        match left {
+            Left::Nothing => false,
+            Left::More => true,
+            Left::Stream(handle) => {
+                handle.wake();
+                false
+            }
         }
     }
 }

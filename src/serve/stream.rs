@@ -41,6 +41,16 @@ struct Attended {
     task: Option<Waker>,
 }
 
+/// What an attendant leaves of the events that there are.
+pub(super) enum Left {
+    /// Nothing, or a part that the stream's own task writes when its socket has room.
+    Nothing,
+    /// More than a chunk: for the next pass.
+    More,
+    /// Something that the stream has to poll its body for.
+    Stream(StreamHandle),
+}
+
 enum State<D> {
     /// The body is asked for the next chunk.
     Asking,
@@ -166,41 +176,42 @@ where
     I: AsyncRead + AsyncWrite + Unpin,
     B: Body,
 {
-    /// Writes the next events. Returns the stream's handle if the stream has to poll its body itself.
+    /// Writes the next events, a chunk at most.
     ///
-    /// Its own task is the one that waits for the socket, in either case.
-    pub(super) fn attend(&mut self, pass: &mut Pass) -> Option<StreamHandle> {
+    /// Its own task is the one that waits for the socket, whatever is left.
+    pub(super) fn attend(&mut self, pass: &mut Pass) -> Left {
         // Otherwise its task waits for the socket and polls the body then, or has yet to poll it for the first time.
         let (State::Asking, Some(attended)) = (&self.state, &self.attended) else {
-            return None;
+            return Left::Nothing;
         };
-        let task = attended.task.as_ref()?;
+        let Some(task) = &attended.task else {
+            return Left::Nothing;
+        };
         let handle = &attended.handle;
         pass.begin();
         let now = pass.now();
         if !handle.exchange().is_plain() || handle.expires().is_some_and(|at| at <= now) {
-            return Some(handle.clone());
+            return Left::Stream(handle.clone());
         }
-        let has_to_look = loop {
+        let mut left = loop {
             match handle.next_plain(|frame| is_plain(frame)) {
                 Plain::Event(frame) => {
                     finish_sample(&frame, || handle.age());
                     if !pass.push(frame) {
-                        // Other members come first: the stream goes on by itself.
-                        break true;
+                        // Other members come first.
+                        break Left::More;
                     }
                     if pass.is_enough() {
-                        break false;
+                        break Left::Nothing;
                     }
                 }
                 Plain::Nothing => {
                     pass.settle();
-                    break false;
+                    break Left::Nothing;
                 }
-                Plain::Other => break true,
+                Plain::Other => break Left::Stream(handle.clone()),
             }
         };
-        let mut left = has_to_look.then(|| handle.clone());
         if let Some(mut chunk) = pass.chunk() {
             handle.exchange().wrote(now, pass.position());
             let mut cx = Context::from_waker(task);
@@ -229,7 +240,7 @@ where
             };
             if !matches!(self.state, State::Asking) {
                 task.wake_by_ref();
-                left = None;
+                left = Left::Nothing;
             }
         }
         left

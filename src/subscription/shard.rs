@@ -32,8 +32,9 @@ pub(crate) const MOST: usize = 256;
 /// A stream, as its attendant sees it.
 pub(crate) trait Member<P> {
     /// Reads and writes the events there are, if these are plain. If not, the stream does so by itself. `pass` is what the
-    /// members of a pass share.
-    fn attend(&self, pass: &mut P);
+    /// members of a pass share. `true` if there may be more than the member was willing to write at once: another pass
+    /// follows.
+    fn attend(&self, pass: &mut P) -> bool;
 }
 
 /// The members, shared by them and the task.
@@ -124,7 +125,7 @@ pub(crate) struct Attendant<T, M: ?Sized, P> {
     pass: P,
     /// The next place to look at, in a pass.
     next: Option<usize>,
-    /// An event has come during this pass: another follows.
+    /// An event has come during this pass, or a member has more to write: another pass follows.
     again: bool,
     members: Vec<Arc<M>>,
 }
@@ -160,7 +161,7 @@ impl<T, M: Member<P> + ?Sized, P: Default + Unpin> Future for Attendant<T, M, P>
         if let Some(next) = this.next {
             this.next = this.shard.collect(next, &mut this.members);
             for member in this.members.drain(..) {
-                contain(|| member.attend(&mut this.pass));
+                contain(|| this.again |= member.attend(&mut this.pass));
             }
             if this.next.is_none() {
                 // What was written is not kept for the next event.
