@@ -46,7 +46,7 @@ pub(crate) fn be_server(users: usize) -> io::Result<()> {
 }
 
 /// One that nobody waits for, with a backlog as long as everybody's here.
-fn listener() -> io::Result<TcpListener> {
+pub(crate) fn listener() -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
     socket.listen(crate::BACKLOG as i32)?;

@@ -6,11 +6,12 @@ use std::process::Command;
 
 use crate::nchan::Nchan;
 use crate::support::process::{Process, part_command};
-use crate::{bare, hubs};
+use crate::{bare, hubs, reactor};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Design {
     Bare,
+    Reactor,
     Tasks,
     Serve,
     AxumServe,
@@ -21,8 +22,9 @@ pub(crate) enum Design {
 }
 
 impl Design {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Bare,
+        Self::Reactor,
         Self::Tasks,
         Self::Serve,
         Self::AxumServe,
@@ -35,6 +37,7 @@ impl Design {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare send loop",
+            Self::Reactor => "bare reactor",
             Self::Tasks => "bare tokio tasks",
             Self::Serve => "tidings, serve",
             Self::AxumServe => "tidings, axum::serve",
@@ -45,9 +48,9 @@ impl Design {
         }
     }
 
-    /// Whether it notices that clients have gone.
+    /// Whether it is a server, and not a limit: it notices that clients have gone, and limits what it keeps for them.
     pub(crate) fn cleans_up(self) -> bool {
-        !matches!(self, Self::Bare | Self::Tasks)
+        !matches!(self, Self::Bare | Self::Reactor | Self::Tasks)
     }
 
     fn index(self) -> usize {
@@ -61,6 +64,7 @@ impl Design {
         let (design, users, workers) = (Self::ALL[number(0)], number(1), number(2));
         match design {
             Self::Bare => bare::be_server(users),
+            Self::Reactor => reactor::be_server(users),
             design => hubs::be_server(design, users, workers),
         }
     }

@@ -5,6 +5,8 @@
 //! its user once and in order, or the program fails. Servers take turns, and each round starts a new process.
 //!
 //! - `bare send loop`: the same bytes to each socket with a blocking `send`, nothing else. The limit, not a server.
+//! - `bare reactor`: one thread that learns from `epoll` which sockets are ready, and joins what it can send at once. A limit
+//!   too, with one thread in all loads.
 //! - `bare tokio tasks`: a task for each connection, tokio's broadcast and a write, without HTTP. A limit too.
 //! - `tidings, serve`: a handler that returns a `Subscription`, under `tidings::serve::serve`.
 //! - `tidings, axum::serve`: the same on `tidings::serve::listener` under `axum::serve`.
@@ -52,6 +54,7 @@ mod load;
 mod nchan;
 mod plot;
 mod publish;
+mod reactor;
 mod response;
 mod slow;
 mod stamped;

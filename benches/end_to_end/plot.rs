@@ -230,7 +230,7 @@ fn step(most: f64) -> f64 {
 /// Neither lost on white nor on black.
 fn colour(design: Design) -> &'static str {
     match design {
-        Design::Bare | Design::Tasks => "#8b949e",
+        Design::Bare | Design::Reactor | Design::Tasks => "#8b949e",
         Design::Serve => "#1f77d0",
         Design::AxumServe => "#79b4ee",
         Design::Locked => "#d9822b",
