@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::Log;
 use super::ring::Feed;
+use super::{Connection, Log};
 use crate::gap::{Gap, GapReason};
 use crate::position::Position;
 
@@ -142,5 +142,14 @@ impl<T: Clone + Send + 'static> Replay<T> {
             Some(missed) => Some(Err(Box::new(missed))),
             None => self.read_log(),
         }
+    }
+}
+
+impl<T: Clone + Send + 'static> Connection<T> {
+    /// Whether the last event that its stream yielded was broadcast before the stream joined. Called by the stream.
+    pub(crate) fn is_catching_up(&self) -> bool {
+        let is_old = |replay: &Replay<T>| replay.number < replay.joined;
+        let is_old = self.enter(|reader| reader.replay.as_deref().is_some_and(is_old));
+        is_old.unwrap_or(false)
     }
 }

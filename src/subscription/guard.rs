@@ -116,6 +116,10 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
         self.connection.place()
     }
 
+    pub(super) fn is_catching_up(&self) -> bool {
+        self.connection.is_catching_up()
+    }
+
     pub(super) fn is_behind(&self) -> bool {
         self.connection.behind(self.roster.head()) > 0 || self.connection.has_ephemerals()
     }

@@ -34,6 +34,6 @@ pub enum LagPolicy {
     /// The end tells the client that events are missing. If the client may have an id, the response ends with another one,
     /// with which the next request succeeds ([`Subscription::restart_id`](crate::Subscription::restart_id)): that stream goes
     /// on after the gap, with what the history still has. Events that the history drops before the client is back belong to
-    /// the same gap, so they do not end the stream again.
+    /// the same gap, so they do not end the stream again. Events that are broadcast afterwards and lost are another gap.
     End,
 }

@@ -53,7 +53,8 @@ pub struct Subscription<T: Clone + Send + 'static = Arc<Frame>> {
     seen: Option<Position>,
     /// The client may have an id, from this stream or another.
     has_id: bool,
-    /// The client knows already that events are missing before the first that the stream yields.
+    /// The client knows already that events are missing that were broadcast before the stream began. Cleared when the stream
+    /// comes to something that was broadcast later, be it an event or a gap.
     is_told: bool,
     /// Set when it ends because events were lost.
     restart_id: Option<EventId>,
@@ -328,12 +329,16 @@ impl<T: Clone + Send + 'static> Subscription<T> {
                     };
                     match filter.pass(event) {
                         Verdict::Event(event) => return Poll::Ready(Some(Ok(event))),
-                        Verdict::Gap(gap) => return Poll::Ready(Some(Err(gap))),
+                        Verdict::Gap(gap) => {
+                            self.is_told &= self.guard.is_catching_up();
+                            return Poll::Ready(Some(Err(gap)));
+                        }
                         Verdict::Nothing => {}
                     }
                 }
                 Some(Err(missed)) => {
                     self.guard.count_missed(&missed.gap);
+                    self.is_told &= missed.gap.reason == GapReason::Evicted;
                     let mut told = missed.told;
                     let mut gap = missed.gap;
                     let notices = self.guard.notices();

@@ -202,6 +202,31 @@ async fn a_cut_is_told_where_nothing_is_kept_and_healed_where_it_is() {
     }
 }
 
+/// A client that came back after a gap knows of that gap, and not of those that come later.
+#[tokio::test(start_paused = true)]
+async fn a_cut_is_told_to_a_stream_that_came_back_after_a_gap_and_has_been_idle() {
+    for level in [Level::AtMostOnce, Level::Replayable] {
+        let engine = InProcess::keeping(level, 0);
+        let a = hub(engine.node());
+        let cut = engine.node();
+        let b = hub(cut.clone());
+        // The engine sends the user's events before the client is back.
+        drop(b.register_when_ready("ann").await.expect("room"));
+        let told = LastEventId::new("~");
+        let mut tab = b.resume("ann", &told).expect("room");
+        assert!(is_silent(&mut tab).await);
+        engine.cut(&cut);
+        a.broadcast_confirmed("ann", &text("1"))
+            .await
+            .expect("sent");
+        engine.mend(&cut);
+        let gap = item(&mut tab).await.expect_err("a gap");
+        assert_eq!(gap.reason, GapReason::Backplane, "{level:?}");
+        a.broadcast("ann", &text("2")).expect("sent");
+        assert_eq!(data(&mut tab).await, "2");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_finds_no_room_is_refused_counted_and_told_to_the_others() {
     for level in [Level::AtMostOnce, Level::Replayable] {

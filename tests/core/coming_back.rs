@@ -282,6 +282,43 @@ fn a_client_comes_back_to_a_running_stream_however_fast_events_are_dropped() {
     assert_eq!(gaps.evicted, 2, "both are counted: {gaps:?}");
 }
 
+/// What is lost once the stream is open is no part of the gap that ended the one before it.
+#[test]
+fn what_a_stream_loses_before_its_first_event_is_a_gap_of_its_own() {
+    for policy in POLICIES {
+        for history in [None, history()] {
+            for is_read_before in [false, true] {
+                let case = format!("{policy:?}, {history:?}, {is_read_before}");
+                let hub = hub(history, policy);
+                let mut client = EventSource::new(Client::Standard, "~");
+                let (events, goes_on) = client.open(&hub, None, || {});
+                assert_eq!((events.len(), goes_on), (0, true), "{case}");
+
+                let mut stream = hub
+                    .resume("ann", &LastEventId::new("~"))
+                    .expect("no cap is reached");
+                if is_read_before {
+                    assert!(stream.next().now_or_never().is_none(), "{case}");
+                }
+                (0..10).for_each(|number| send(&hub, number));
+                let first = stream.next().now_or_never().expect(&case);
+                let lost = if history.is_some() { 6 } else { 8 };
+                match policy {
+                    LagPolicy::End => {
+                        assert!(first.is_none(), "{case}: {first:?}");
+                        let id = stream.restart_id();
+                        assert_eq!(id.is_some(), history.is_some(), "{case}");
+                    }
+                    _ => {
+                        let gap = first.expect(&case).expect_err(&case);
+                        assert_eq!(gap.missed, Some(lost), "{case}");
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_stream_that_lags_without_a_history_ends_without_an_id() {
     let hub = hub(None, LagPolicy::End);
