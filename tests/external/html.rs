@@ -1,4 +1,4 @@
-//! The example `html`: htmx and Turbo in Chromium, as they are on npm, and the streams that they read.
+//! The example `html`: htmx, Turbo and Datastar in Chromium, as they are in registries, and the streams that they read.
 
 use std::fs;
 use std::path::Path;
@@ -35,11 +35,26 @@ async fn package(UrlPath(path): UrlPath<String>) -> impl IntoResponse {
     }
 }
 
+/// The script of Datastar, of the version that the example names. The package that has it says which that is.
+async fn datastar(UrlPath(version): UrlPath<String>) -> impl IntoResponse {
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients/html/datastar");
+    let script = installed.join("starhtml/static/js/datastar-core.js");
+    let script = fs::read_to_string(script).expect("if it is missing: scripts/clients");
+    let version = version.strip_prefix("datastar@").expect("a version");
+    assert!(script.starts_with(&format!("// Datastar v{version} ")));
+    ([(CONTENT_TYPE, "text/javascript; charset=utf-8")], script)
+}
+
 async fn start() -> (Hub, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let base = format!("http://{}", listener.local_addr().expect("an address"));
     let hub = hub().expect("valid settings");
-    let app = router(hub.clone(), "/npm").route("/npm/{*path}", get(package));
+    let app = router(hub.clone(), "")
+        .route("/npm/{*path}", get(package))
+        .route(
+            "/gh/starfederation/{version}/bundles/datastar.js",
+            get(datastar),
+        );
     tokio::spawn(async { axum::serve(listener, app).await });
     (hub, base)
 }
@@ -69,21 +84,24 @@ async fn wait_for_messages(browser: &Browser, expected: &[&str]) {
     assert_eq!(browser.eval(messages).await, json!(expected));
 }
 
+/// What a page must show as it is.
+const TWO: &str = "<b>two</b> & three\nmode replace";
+
 #[tokio::test]
 async fn pages_get_html_resume_after_a_break_and_load_again_after_a_gap() {
-    for library in ["htmx", "turbo"] {
+    for library in ["htmx", "turbo", "datastar"] {
         let (hub, base) = start().await;
         let browser = Browser::start().await;
         browser.open(&format!("{base}/{library}")).await;
         wait_for_connections(&hub, library, 1).await;
         say(&base, "one").await;
         wait_for_messages(&browser, &["one"]).await;
-        say(&base, "<b>two</b> & three").await;
-        wait_for_messages(&browser, &["one", "<b>two</b> & three"]).await;
+        say(&base, TWO).await;
+        wait_for_messages(&browser, &["one", TWO]).await;
 
         hub.disconnect_user(library);
         say(&base, "while it is away").await;
-        let expected = ["one", "<b>two</b> & three", "while it is away"];
+        let expected = ["one", TWO, "while it is away"];
         wait_for_messages(&browser, &expected).await;
         say(&base, "after").await;
         wait_for_messages(&browser, &[&expected[..], &["after"]].concat()).await;
