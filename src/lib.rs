@@ -126,12 +126,16 @@
 //! - A stream that falls behind by more than the [ring's capacity][`ring_capacity`] and the history loses the oldest
 //!   events. Its [`LagPolicy`] decides how it learns of that, and the lost events are counted: for the connection, for
 //!   its user and in [`Stats::lagged`].
-//! - Not everything is lock-free. Look-up, [`register`], [`unregister`] and `drop` are: they are loads and
-//!   compare-and-swap loops on `ArcSwap` and atomics. The cell of a connection's receiving side is a mutex taken only
-//!   with `try_lock`. A user's ring, tokio's, takes its own mutexes for each send and receive, and one of ours within
-//!   them. With a history, or keys to coalesce by, one more lock per user orders the offsets; with streams that share a
-//!   writer, one more lists the streams to wake. None of these is shared between users, and no code of the service runs
-//!   under one: events are encoded before, streams are woken and old events dropped after.
+//! - Not everything is lock-free. The map of users, each user's list of connections and the caps are: what changes them
+//!   ([`register`], [`unregister`], `drop`) or reads them (a broadcast) does so by loads and compare-and-swap loops on
+//!   `ArcSwap` and atomics. But a user's ring, tokio's, takes its own mutexes when a stream joins, leaves or receives and
+//!   when an event is sent, and one of ours within them. With a history, or keys to coalesce by, one more lock per user
+//!   orders the offsets; with streams that share a writer, one more lists the streams to wake. Each connection has two:
+//!   the cell of its receiving side, which other threads only try to lock, and its queue of ephemeral events. These are
+//!   not shared between users. A [`presence`] stream has a list of the users to look at, which all who come and go lock
+//!   while there is such a stream, and a [backplane](Builder::backplane) keeps queues and lists of users in shards. No
+//!   code of the service runs under any of them: events are encoded before, streams are woken and old events dropped
+//!   after.
 //! - Without a [`backplane`](Builder::backplane), events do not reach users of another process. With one, its
 //!   [level](backplane::Level) says what is guaranteed between processes.
 //!
@@ -161,6 +165,7 @@
 //! [`broadcast`]: GenericBroadcaster::broadcast
 //! [`sweep`]: GenericBroadcaster::sweep
 //! [`shutdown`]: GenericBroadcaster::shutdown
+//! [`presence`]: GenericBroadcaster::presence
 //! [`register`]: GenericBroadcaster::register
 //! [`resume`]: GenericBroadcaster::resume
 //! [`unregister`]: GenericBroadcaster::unregister

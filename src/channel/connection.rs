@@ -15,14 +15,14 @@
 //! 2. The feed is dropped as soon as the connection ends, whether or not its stream is ever polled again: the ring must not
 //!    keep an event for a stream that will not read it.
 //! 3. No thread waits for a poll. Three kinds meet in the reader's cell: the stream, an attendant that reads in its place,
-//!    and a call that ends the connection or wakes the stream. One that finds the cell taken leaves its work to the holder, so each holder
-//!    looks at the phase after letting go (`look_again`). A blocking lock would be simpler, and was measured to be no faster.
-//!    It could also deadlock: a poll clones and drops wakers, which runs code of the executor, and that may end this very
-//!    connection. Between its polls the stream does wait for the cell (`enter`): no poll runs then, and the other calls
-//!    only move something out.
+//!    and a call that ends the connection or wakes the stream. One that finds the cell taken leaves its work to the
+//!    holder, so each holder looks at the phase after letting go (`look_again`). A blocking lock, which would save that look
+//!    but no time that could be measured, could deadlock: a poll clones and drops wakers, which runs code of the executor,
+//!    and that may end this connection. Between its polls the stream does wait (`enter`): others only move things out then.
 //! 4. Two wakers, for two waits. A stream that waits for an event leaves its waker in the reader; a request to finish takes
-//!    it, so does the sender of an [ephemeral](super::ephemeral) event, and the stream leaves another when it waits again. A server task that waits for the client to take what the stream
-//!    has yielded does not poll the stream; it leaves its own waker in `watcher`, which only a cut takes.
+//!    it, so does the sender of an [ephemeral](super::ephemeral) event, and the stream leaves another when it waits again.
+//!    A server task that waits for the client to take what the stream has yielded does not poll the stream; it leaves its
+//!    own waker in `watcher`, which only a cut takes.
 //! 5. A stream looks into the feed after it has seen Finishing, so that it misses nothing sent before. And it does not take
 //!    `Pending` for the end when its task has no coop budget left: the feed is then pending whatever it holds.
 //! 6. A phase other than Open has a reason, which is final. The ring ends only after that: the call that retires the ring
