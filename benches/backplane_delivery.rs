@@ -10,11 +10,9 @@ mod support;
 #[path = "support/nodes.rs"]
 mod nodes;
 
-#[path = "../tests/support/example.rs"]
-mod example;
 #[path = "../tests/support/nats.rs"]
 mod nats;
-#[allow(dead_code, reason = "the servers are used, the nodes are not")]
+#[allow(dead_code, reason = "the servers have no faults here")]
 #[path = "../tests/support/three.rs"]
 mod three;
 

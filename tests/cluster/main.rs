@@ -42,6 +42,8 @@ mod support {
     #[cfg(feature = "serve")]
     pub(crate) mod networked;
     #[cfg(feature = "serve")]
+    pub(crate) mod processes;
+    #[cfg(feature = "serve")]
     pub(crate) mod received;
     #[cfg(feature = "serve")]
     pub(crate) mod recipe;

@@ -4,7 +4,6 @@
 
 use std::mem;
 use std::net::SocketAddr;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use tidings_testkit::backplane::{Cluster, Faults};
 
 use super::cluster::Engine;
 use super::nats::Network;
+use super::three::signal;
 
 /// What the settings of the suite keep of each user.
 pub(crate) const KEPT: u32 = 40;
@@ -207,11 +207,4 @@ impl<S: Settings> Engine for Networked<S> {
         }
         self.former = Some(mem::replace(server, replica));
     }
-}
-
-fn signal(process: u32, name: &str) {
-    let status = Command::new("kill")
-        .args(["-s", name, &process.to_string()])
-        .status();
-    assert!(status.expect("kill runs").success());
 }

@@ -1,13 +1,9 @@
-//! Three NATS servers that are one cluster, and nodes of the example `cluster`, each a process of its own.
-//!
-//! A node reaches each server through a [`Network`] of its own, which can be cut. The servers do not advertise their real
-//! addresses, so a node has no other way.
+//! Three NATS servers that are one cluster. They do not advertise their addresses: a node reaches them only by those it is given.
 
 use std::fs;
-use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -15,11 +11,7 @@ use async_nats::ConnectOptions;
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use async_nats::jetstream::{self, ErrorCode, stream};
-use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::{Instant, sleep};
-
-use super::example;
-use super::nats::Network;
 
 pub(crate) const STREAM: &str = "CLUSTER";
 
@@ -240,6 +232,18 @@ impl Servers {
         messages
     }
 
+    /// Lets another server lead the stream.
+    pub(crate) async fn step_down(&self) {
+        let admin = self.admin().await;
+        until("the leader steps down", async || {
+            let asked = admin.request(format!("STREAM.LEADER.STEPDOWN.{STREAM}"), &());
+            let answer: serde_json::Value = asked.await.ok()?;
+            (answer["success"] == true).then_some(())
+        })
+        .await;
+        self.leading().await;
+    }
+
     /// Where the servers' own logs are.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
@@ -266,57 +270,7 @@ impl Drop for Servers {
     }
 }
 
-/// A node's process, and its way to each server.
-pub(crate) struct Node {
-    child: tokio::process::Child,
-    pub(crate) url: String,
-    pub(crate) networks: Vec<Network>,
-}
-
-impl Node {
-    pub(crate) async fn start(servers: &Servers, args: &[&str]) -> Self {
-        let mut networks = Vec::new();
-        for server in 0..3 {
-            networks.push(Network::to(servers.address(server)).await);
-        }
-        let urls: Vec<String> = networks
-            .iter()
-            .map(|network| format!("nats://node:n@{}", network.address))
-            .collect();
-        let path = servers.folder().join("nodes.log");
-        let log = fs::OpenOptions::new().create(true).append(true).open(path);
-        let mut log = log.expect("the folder is there");
-        writeln!(log, "a node starts").expect("there is room");
-        let mut child = tokio::process::Command::from(example::example("cluster"))
-            .args(["--engine", &urls.join(","), "--node", "127.0.0.1:0"])
-            .args(args)
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .kill_on_drop(true)
-            .spawn()
-            .expect("the program starts");
-        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        let line = tokio::time::timeout(Duration::from_secs(60), lines.next_line()).await;
-        let line = line.expect("a node starts within a minute").expect("UTF-8");
-        let line = line.expect("a node says where it listens");
-        let url = line.strip_prefix("listens on ").expect("a URL").to_owned();
-        Self {
-            child,
-            url,
-            networks,
-        }
-    }
-
-    pub(crate) fn signal(&self, name: &str) {
-        signal(self.child.id().expect("it runs"), name);
-    }
-
-    pub(crate) async fn kill(mut self) {
-        self.child.kill().await.expect("a child can be killed");
-    }
-}
-
-fn signal(process: u32, name: &str) {
+pub(crate) fn signal(process: u32, name: &str) {
     let status = Command::new("kill")
         .args(["-s", name, &process.to_string()])
         .status();
