@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tidings::UserId;
-use tidings::backplane::{Backplane, Cause, Event, Level, Message, Published};
+use tidings::backplane::{Backplane, Cause, Event, Level, Message, Position, Published};
 use tidings_redis::{ConnectError, Log, Redis, Settings};
 use tidings_testkit::backplane;
 use tokio::time::timeout;
@@ -181,6 +181,51 @@ async fn a_full_server_refuses_for_a_while() {
         matches!(accepted, Published::Accepted(Some(_))),
         "{accepted:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscriber_whose_output_buffer_is_full_is_told_and_connects_again() {
+    for settings in [once(), kept()] {
+        let server = Server::start(&[]);
+        let (one, _ones) = node(&server, settings.clone()).await;
+        let (other, mut events) = node(&server, settings).await;
+        let ann = UserId::from("ann");
+        let interest = other.set_interest(std::slice::from_ref(&ann), &[]);
+        interest.await.unwrap();
+        until(&mut events, "ann is ready", |event| {
+            *event == Event::Ready(vec![ann.clone()])
+        })
+        .await;
+        let limit = async |limit| {
+            let words = ["CONFIG", "SET", "client-output-buffer-limit", limit];
+            server.command(&words).await;
+        };
+        limit("pubsub 1024 0 0").await;
+        let long = Message {
+            body: Bytes::from(vec![b'x'; 100_000]),
+            ..message(1)
+        };
+        let published = one.publish(std::slice::from_ref(&long)).await.unwrap();
+        assert!(matches!(published[0], Published::Accepted(_)));
+        let is_interrupted = |event: &Event| *event == Event::Interrupted;
+        until(&mut events, "it is disconnected", is_interrupted).await;
+        limit("pubsub 32mb 8mb 60").await;
+        let may_lack = |event: &Event| *event == Event::Restored { maybe_lost: true };
+        until(&mut events, "it is told", may_lack).await;
+        assert!(matches!(publish(&one, 2).await, Published::Accepted(_)));
+        until(
+            &mut events,
+            "the next one",
+            |event| matches!(event, Event::Message(received) if received.body == "2"),
+        )
+        .await;
+        if let Some(end) = other.horizon() {
+            let start = Position { offset: 0, ..end };
+            let fetched = other.fetch(&ann, start, 100).await.unwrap();
+            let bodies: Vec<_> = fetched.messages.iter().map(|(_, body)| body).collect();
+            assert_eq!(bodies, [&long.body, &Bytes::from("2")], "nothing is lost");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

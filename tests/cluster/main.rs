@@ -24,6 +24,8 @@ mod cancel;
 mod local_after;
 mod many;
 mod quiet;
+#[cfg(feature = "serve")]
+mod redis_pair;
 mod runs;
 #[cfg(feature = "serve")]
 mod three_servers;

@@ -56,10 +56,28 @@ impl Server {
     /// Another one, which has what this one has and follows it.
     pub(crate) async fn replica(&self) -> Self {
         let replica = Self::start(self.options);
-        let port = self.port.to_string();
-        replica.command(&["REPLICAOF", "127.0.0.1", &port]).await;
-        replica.until("master_link_status:up").await;
+        replica.follow(self).await;
         replica
+    }
+
+    /// Takes over what another one has, and all that comes there.
+    pub(crate) async fn follow(&self, primary: &Self) {
+        let port = primary.port.to_string();
+        self.command(&["REPLICAOF", "127.0.0.1", &port]).await;
+        self.until("master_link_status:up").await;
+    }
+
+    /// Lets a replica lead in its place. No write is lost: it waits until the replica has all.
+    pub(crate) async fn hand_over(&self, replica: &Self) {
+        let port = replica.port.to_string();
+        let failover = ["FAILOVER", "TO", "127.0.0.1", &port];
+        // It refuses until the replica has told how much it has.
+        let begun = Instant::now();
+        while let Err(error) = self.try_command(&failover).await {
+            assert!(begun.elapsed() < BOUND, "{error}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        replica.until("role:master").await;
     }
 
     /// Waits until it says so of itself.
@@ -110,6 +128,12 @@ impl Server {
         self.child.wait().expect("a child can be waited for");
     }
 
+    /// Loses its files. It must not run.
+    pub(crate) fn lose_disk(&self) {
+        fs::remove_dir_all(&self.folder).expect("it has a folder");
+        fs::create_dir_all(&self.folder).expect("a folder for temporary files can be written to");
+    }
+
     /// Starts it again, at the same port and with the same folder.
     pub(crate) fn restart(&mut self) {
         self.kill();
@@ -125,13 +149,97 @@ impl Drop for Server {
     }
 }
 
+/// A Sentinel that is alone, which promotes a server's replica when the server is gone.
+pub(crate) struct Sentinel {
+    child: Child,
+    port: u16,
+    /// Its configuration, which it writes to.
+    config: PathBuf,
+}
+
+impl Sentinel {
+    /// Returns when it knows of the replica.
+    pub(crate) async fn of(primary: &Server) -> Self {
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
+        let port = free.local_addr().expect("it has an address").port();
+        drop(free);
+        let config = primary.folder.join(format!("sentinel-{port}.conf"));
+        let text = format!(
+            "bind 127.0.0.1\nport {port}\nsentinel monitor one 127.0.0.1 {} 1\n\
+             sentinel down-after-milliseconds one 500\nsentinel failover-timeout one 10000\n",
+            primary.port
+        );
+        fs::write(&config, text).expect("the folder is there");
+        let child = Command::new(program())
+            .arg(&config)
+            .arg("--sentinel")
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("redis-server does not start: {error}; {INSTALL}"));
+        let sentinel = Self {
+            child,
+            port,
+            config,
+        };
+        let knows = ["SENTINEL", "MASTER", "one"];
+        let has_replica = |fields: &[String]| {
+            let at = fields.iter().position(|field| field == "num-slaves");
+            at.is_some_and(|at| fields[at + 1] == "1")
+        };
+        sentinel.until(&knows, has_replica).await;
+        sentinel
+    }
+
+    /// Waits until it says that this one leads.
+    pub(crate) async fn until_leads(&self, server: &Server) {
+        let who = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "one"];
+        let port = server.port.to_string();
+        self.until(&who, |address| address.last() == Some(&port))
+            .await;
+    }
+
+    async fn until(&self, question: &[&str], is_it: impl Fn(&[String]) -> bool) {
+        let client = redis::Client::open(url((Ipv4Addr::LOCALHOST, self.port).into()));
+        let client = client.expect("a URL");
+        let begun = Instant::now();
+        loop {
+            let answer = async {
+                let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+                let mut command = redis::cmd(question[0]);
+                command.arg(&question[1..]);
+                let answer: Vec<String> = command.query_async(&mut connection).await.ok()?;
+                is_it(&answer).then_some(())
+            };
+            if answer.await.is_some() {
+                return;
+            }
+            assert!(
+                begun.elapsed() < BOUND,
+                "{question:?}: not within {BOUND:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        self.child.kill().expect("a child can be killed");
+        self.child.wait().expect("a child can be waited for");
+        let _ = fs::remove_file(&self.config);
+    }
+}
+
 pub(crate) fn url(address: SocketAddr) -> String {
     format!("redis://{address}")
 }
 
+fn program() -> String {
+    std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".into())
+}
+
 fn run(folder: &PathBuf, port: u16, options: &[&str]) -> Option<Child> {
-    let program = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".into());
-    let mut child = Command::new(program)
+    let mut child = Command::new(program())
         .args(["--bind", "127.0.0.1", "--save", ""])
         // A replica is not waited for.
         .args(["--repl-diskless-sync-delay", "0"])

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use tidings::backplane::Backplane;
 use tidings_redis::{ConnectError, Redis};
-use tokio::time::sleep;
 
 use super::networked::{self, Settings};
 use super::redis::{BOUND, Server, url};
@@ -45,17 +44,8 @@ impl networked::Server for Server {
         self.command(&["REPLICAOF", "NO", "ONE"]).await;
     }
 
-    /// No write is lost: it waits until the replica has all.
     async fn hand_over(&self, replica: &Self) {
-        let port = replica.address().port().to_string();
-        let failover = ["FAILOVER", "TO", "127.0.0.1", &port];
-        // It refuses until the replica has told how much it has.
-        let begun = Instant::now();
-        while let Err(error) = self.try_command(&failover).await {
-            assert!(begun.elapsed() < BOUND, "{error}");
-            sleep(Duration::from_millis(10)).await;
-        }
-        replica.until("role:master").await;
+        self.hand_over(replica).await;
     }
 }
 

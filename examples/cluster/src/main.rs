@@ -7,9 +7,9 @@
 //! `redis://...`, or servers of NATS, `nats://...[,nats://...]`, which need JetStream. In production each node is a process on its
 //! own machine; here both are in one process, each with its own connection to the server. `node` is one node, and
 //!
-//!     cargo run -p cluster -- --engine URL --node ADDR [--replicas N] [--per-user N] [--at-most-once]
+//!     cargo run -p cluster -- --engine URL --node ADDR [--replicas N] [--per-user N] [--durable] [--at-most-once]
 //!
-//! runs only one node.
+//! runs only one node. `--durable` states that Redis loses nothing over a restart, see `tidings_redis::Log::durable`.
 //!
 //! The page opens its stream on one node. When that ends, it opens one on the next, and names the last id that it saw: ids are
 //! the same everywhere. `POST /stop` stops a node, as a deployment does; it comes back after five seconds.
@@ -92,6 +92,7 @@ impl Args {
                 Arg::Long("node") => node = Some(args.value()?.string()?),
                 Arg::Long("replicas") => kept.replicas = args.value()?.parse()?,
                 Arg::Long("per-user") => kept.per_user = args.value()?.parse()?,
+                Arg::Long("durable") => kept.is_durable = true,
                 Arg::Long("at-most-once") => is_kept = false,
                 _ => return Err(arg.unexpected()),
             }

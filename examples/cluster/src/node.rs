@@ -39,6 +39,8 @@ pub(crate) struct Kept {
     pub(crate) replicas: usize,
     /// Events of each user.
     pub(crate) per_user: u32,
+    /// Whether Redis never loses an event that it has accepted.
+    pub(crate) is_durable: bool,
 }
 
 impl Default for Kept {
@@ -46,6 +48,7 @@ impl Default for Kept {
         Self {
             replicas: 1,
             per_user: 256,
+            is_durable: false,
         }
     }
 }
@@ -56,7 +59,8 @@ pub(crate) async fn connect(url: &str, kept: Option<Kept>) -> Result<Arc<dyn Bac
     if url.starts_with("redis") {
         let mut settings = tidings_redis::Settings::new("cluster");
         if let Some(kept) = kept {
-            settings = settings.replayable(tidings_redis::Log::new().max_per_user(kept.per_user));
+            let log = tidings_redis::Log::new().max_per_user(kept.per_user);
+            settings = settings.replayable(if kept.is_durable { log.durable() } else { log });
         }
         return Ok(Arc::new(Redis::connect(url, settings).await?));
     }
