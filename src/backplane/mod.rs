@@ -2,11 +2,10 @@
 //!
 //! A broadcaster built with a [`Backplane`] hands its events to an engine, which brings them to the nodes that have streams
 //! of the user. See [`Builder::backplane`](crate::Builder::backplane). The crates `tidings-nats` and
-//! `tidings-redis` each have an engine; [`InProcess`] is one for tests.
+//! `tidings-redis` each have an engine; `tidings-testkit` has one in memory, for tests.
 
 mod contract;
 mod envelope;
-mod in_process;
 mod log;
 pub(crate) mod relay;
 
@@ -17,5 +16,4 @@ pub use contract::{
 pub(crate) use envelope::{
     Envelope, HEAD, Outbound, SHOWN, What, complete, is_complete, lost, shown,
 };
-pub use in_process::{InProcess, InProcessNode};
 pub use log::{Fetched, Head, MAX_HEADS, Missing};

@@ -347,10 +347,11 @@ fn events_keep_the_time_they_say() {
 /// On another node, views show what they would show here.
 #[tokio::test(start_paused = true)]
 async fn views_show_events_of_other_nodes() {
-    use tidings::backplane::{InProcess, Level};
+    use tidings::backplane::Level;
     use tidings::protocol::a2a::{TaskState, TaskView};
     use tidings::protocol::agui::{AgUiEvent, RunView};
     use tidings::{A2ABroadcaster, AgUiBroadcaster, SseBody};
+    use tidings_testkit::backplane::InProcess;
 
     let engine = InProcess::new(Level::Replayable);
     let agui = || -> AgUiBroadcaster {

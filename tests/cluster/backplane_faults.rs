@@ -6,7 +6,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tidings::backplane::{Backplane, InProcess, InProcessNode, Level};
+use tidings::backplane::{Backplane, Level};
+use tidings_testkit::backplane::{InProcess, InProcessNode};
 
 use crate::support::cluster::{Engine, Plan};
 use crate::support::seeds::{run_each, seeds};

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use tidings::backplane::{Backplane, InProcess, InProcessNode, Level};
+use tidings::backplane::{Backplane, Level};
 use tidings_testkit::backplane::{self, Cluster, Faults};
+use tidings_testkit::backplane::{InProcess, InProcessNode};
 
 const KEPT: usize = 40;
 

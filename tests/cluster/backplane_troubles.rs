@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tidings::backplane::{
-    Backplane, BackplaneError, Event, Fetched, Head, InProcess, InProcessNode, Level, Message,
-    Missing, Place, Position, Published, Received,
+    Backplane, BackplaneError, Event, Fetched, Head, Level, Message, Missing, Place, Position,
+    Published, Received,
 };
 use tidings::{
     BroadcastError, GapReason, GenericBroadcaster, History, LastEventId, RelayError, Subscription,
     Text, UserId,
 };
+use tidings_testkit::backplane::{InProcess, InProcessNode};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, sleep, timeout};

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tidings::backplane::{
-    Backplane, BackplaneError, InProcess, InProcessNode, Level, Message, Published,
-};
+use tidings::backplane::{Backplane, BackplaneError, Level, Message, Published};
 use tidings::{Frame, GapReason, GenericBroadcaster, History, LastEventId, Subscription, Text};
+use tidings_testkit::backplane::{InProcess, InProcessNode};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_stream::StreamExt;

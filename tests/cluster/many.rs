@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use tidings::backplane::{InProcess, InProcessNode, Level};
+use tidings::backplane::Level;
 use tidings::{
     BroadcastError, Frame, Gap, GapReason, GenericBroadcaster, History, LastEventId, RelayError,
     Subscription, Text,
 };
+use tidings_testkit::backplane::{InProcess, InProcessNode};
 use tokio::time::timeout;
 use tokio_stream::StreamExt;
 

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
-use tidings::backplane::{InProcess, Level};
+use tidings::backplane::Level;
 use tidings::sse::{Chunks, Cursor, View};
 use tidings::{
     Frame, GenericBroadcaster, HEARTBEAT_INTERVAL, History, KeepAlive, LagPolicy, LastEventId,
     SseBody, Subscription, Text, standard_keep_alive,
 };
+use tidings_testkit::backplane::InProcess;
 use tidings_testkit::{Decoder, Item};
 use tokio::time::{Instant, advance, sleep};
 

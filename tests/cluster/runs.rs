@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use tidings::backplane::{InProcess, InProcessNode, Level};
+use tidings::backplane::Level;
 use tidings::sse::SseBody;
 use tidings::{
     BroadcastError, EndReason, GapReason, GenericBroadcaster, History, HoldError, LastEventId,
     RelayError, Subscription, Text,
 };
+use tidings_testkit::backplane::{InProcess, InProcessNode};
 use tokio::time::{sleep, timeout};
 use tokio_stream::StreamExt;
 

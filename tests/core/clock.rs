@@ -12,12 +12,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body::Body;
-use tidings::backplane::{InProcess, Level};
+use tidings::backplane::Level;
 use tidings::{
     GapReason, GenericBroadcaster, HEARTBEAT_INTERVAL, History, KeepAlive, LagPolicy, LastEventId,
     SseBody, Subscription, Text,
 };
 use tidings_console::Console;
+use tidings_testkit::backplane::InProcess;
 use tokio::time::{Instant, advance, timeout};
 use tokio_stream::StreamExt;
 

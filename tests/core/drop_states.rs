@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use http_body::Body;
-use tidings::backplane::{InProcess, Level};
+use tidings::backplane::Level;
 use tidings::{
     Data, EncodeError, GenericBroadcaster, History, KeepAlive, LagPolicy, LastEventId, Meta,
     SseBody, Subscription, ToSse,
 };
+use tidings_testkit::backplane::InProcess;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 use tokio_stream::StreamExt;

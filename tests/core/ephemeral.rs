@@ -6,12 +6,13 @@ use std::time::Duration;
 use futures_util::{FutureExt, StreamExt};
 use http_body_util::BodyExt;
 use proptest::prelude::*;
-use tidings::backplane::{InProcess, Level};
+use tidings::backplane::Level;
 use tidings::sse::SseBody;
 use tidings::{
     BroadcastError, Data, EncodeError, EndReason, EventId, Gap, GapReason, GenericBroadcaster,
     History, KeepAlive, LagPolicy, LastEventId, Subscription, Text, ToSse,
 };
+use tidings_testkit::backplane::InProcess;
 use tokio::time::timeout;
 
 type Hub = GenericBroadcaster<Text>;

@@ -15,10 +15,11 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use tidings::backplane::{InProcess, Level};
+use tidings::backplane::Level;
 use tidings::{
     ConfigError, GenericBroadcaster, History, LastEventId, RegisterError, Subscription, Text,
 };
+use tidings_testkit::backplane::InProcess;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 

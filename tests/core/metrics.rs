@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use tidings::backplane::{InProcess, Level};
+use tidings::backplane::Level;
 use tidings::sse::{Chunks, View};
 use tidings::{
     Builder, ConnectionId, Frame, GenericBroadcaster, History, LagPolicy, LastEventId,
     RegisterError, SseBody, Text,
 };
+use tidings_testkit::backplane::InProcess;
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
 

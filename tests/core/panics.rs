@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use http_body::Body;
-use tidings::backplane::{InProcess, Level};
+use tidings::backplane::Level;
 use tidings::sse::{Chunks, View};
 use tidings::{
     Attachment, Builder, Data, EncodeError, EventId, Frame, Gap, GenericBroadcaster, History,
     KeepAlive, LagPolicy, LastEventId, Meta, SseBody, Subscription, ToSse, TraceParent,
 };
+use tidings_testkit::backplane::InProcess;
 use tokio::time::timeout;
 use tokio_stream::StreamExt;
 

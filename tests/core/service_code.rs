@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use futures_util::FutureExt;
-use tidings::backplane::{Backplane, Event, InProcess, Level};
+use tidings::backplane::{Backplane, Event, Level};
 use tidings::{
     Attachment, Builder, Data, EncodeError, Frame, Gap, GenericBroadcaster, History, LagPolicy,
     LastEventId, Meta, Subscription, Text, ToSse,
 };
+use tidings_testkit::backplane::InProcess;
 use tokio::time::timeout;
 use tokio_stream::StreamExt;
 

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use axum::Router;
 use serde_json::{Value, json};
-use tidings::backplane::{InProcess, Level};
+use tidings::backplane::Level;
 use tidings::{GenericBroadcaster, Subscription, Text};
 use tidings_console::Console;
+use tidings_testkit::backplane::InProcess;
 use tokio::net::TcpListener;
 
 use crate::support::hub::within;

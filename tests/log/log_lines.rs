@@ -16,8 +16,7 @@ use axum::http::Request;
 use bytes::Bytes;
 use serde_json::json;
 use tidings::backplane::{
-    Backplane, BackplaneError, Cause, Event, InProcess, InProcessNode, Level, Message, Published,
-    Received,
+    Backplane, BackplaneError, Cause, Event, Level, Message, Published, Received,
 };
 use tidings::protocol::agui::{self, RunRef, RunView};
 use tidings::sse::SseResponse;
@@ -25,6 +24,7 @@ use tidings::{
     ConnectionId, Data, EncodeError, GenericBroadcaster, SseBody, Subscription, Text, ToSse, UserId,
 };
 use tidings_console::Console;
+use tidings_testkit::backplane::{InProcess, InProcessNode};
 use tokio::time::Instant;
 use tokio_stream::{Stream, StreamExt};
 use tower::ServiceExt;

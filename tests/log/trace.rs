@@ -208,7 +208,8 @@ impl ToSse for Relayed {
 
 #[tokio::test(start_paused = true)]
 async fn a_trace_does_not_cost_the_event_its_relay_data() {
-    use tidings::backplane::{InProcess, Level};
+    use tidings::backplane::Level;
+    use tidings_testkit::backplane::InProcess;
     use tokio_stream::StreamExt;
 
     let _alone = ALONE.lock().await;

@@ -5,9 +5,9 @@ use std::pin::Pin;
 use async_trait::async_trait;
 use tidings::UserId;
 use tidings::backplane::{
-    Backplane, BackplaneError, Event, Fetched, Head, InProcessNode, Level, Message, Position,
-    Published,
+    Backplane, BackplaneError, Event, Fetched, Head, Level, Message, Position, Published,
 };
+use tidings_testkit::backplane::InProcessNode;
 use tokio::time::Instant;
 use tokio_stream::Stream;
 

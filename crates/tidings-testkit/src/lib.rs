@@ -1,5 +1,5 @@
 //! A client of event streams for a service's own tests, which reports events, gaps and time-outs. [`backplane`] has a
-//! test suite for backplanes.
+//! test suite for backplanes, and an engine in memory.
 //!
 //! An [`SseRequest`] opens a stream, on a service in the same process ([`open`](SseRequest::open): an axum `Router`, or
 //! any tower service) or on a socket ([`connect`](SseRequest::connect)). The [`SseClient`] reads it as WHATWG HTML,

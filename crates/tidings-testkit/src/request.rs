@@ -11,7 +11,7 @@ use tower_service::Service;
 use super::client::SseClient;
 use super::error::{Source, SseError};
 use super::tcp::Tcp;
-use super::transport::InProcess;
+use super::transport::ServiceTransport;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -133,7 +133,7 @@ impl SseRequest {
         B: http_body::Body + Send + 'static,
         B::Error: Into<Source>,
     {
-        SseClient::open(self, Box::new(InProcess(service))).await
+        SseClient::open(self, Box::new(ServiceTransport(service))).await
     }
 
     /// Opens the stream over TCP, with HTTP/1.1 in plain text, on a connection of its own.

@@ -29,10 +29,10 @@ pub(super) trait Chunks: Send {
 }
 
 /// A service in the same process.
-pub(super) struct InProcess<S>(pub(super) S);
+pub(super) struct ServiceTransport<S>(pub(super) S);
 
 #[async_trait]
-impl<S, B> Transport for InProcess<S>
+impl<S, B> Transport for ServiceTransport<S>
 where
     S: Service<Request<String>, Response = Response<B>> + Send + 'static,
     S::Future: Send,

@@ -11,10 +11,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tidings::UserId;
 use tidings::backplane::{
-    Backplane, BackplaneError, Event, Fetched, Head, InProcess, InProcessNode, Level, Message,
-    Position, Published,
+    Backplane, BackplaneError, Event, Fetched, Head, Level, Message, Position, Published,
 };
 use tidings_testkit::backplane::{self as kit, Cluster, Faults};
+use tidings_testkit::backplane::{InProcess, InProcessNode};
 use tokio::time::{Instant, sleep};
 use tokio_stream::{Stream, StreamExt};
 

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use tidings::backplane::{InProcess, Level};
+use tidings::backplane::Level;
 use tidings::{
     Broadcaster, ConnectionId, Data, EncodeError, GenericBroadcaster, LastEventId, RegisterError,
     Subscription, Text, ToSse, UserId,
 };
 use tidings_console::Console;
 use tidings_testkit::SseRequest;
+use tidings_testkit::backplane::InProcess;
 use tokio::time::{sleep, timeout};
 use tokio_stream::StreamExt;
 

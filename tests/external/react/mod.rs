@@ -1,9 +1,10 @@
 //! `useChat` of `@ai-sdk/react` with `resume: true`, in Chromium: a run of 200 tokens survives what happens to its page.
 
 use serde_json::json;
-use tidings::backplane::{InProcess, Level};
+use tidings::backplane::Level;
 use tidings::protocol::aisdk::Chunk;
 use tidings::{GenericBroadcaster, History};
+use tidings_testkit::backplane::InProcess;
 
 use self::server::{Database, Node, Service};
 use crate::support::hub::Hub;

@@ -1,4 +1,4 @@
-//! A test suite for backplanes: what each must do.
+//! A test suite for backplanes: what each must do. [`InProcess`] is an engine in memory, for tests of several nodes.
 //!
 //! An implementation gives a [`Cluster`], and for the tests of failures [`Faults`]; each function here is a test, which
 //! panics and says what was not kept. Each needs a cluster on which nothing else goes on, but may be given one that others
@@ -32,6 +32,7 @@
 mod cluster;
 mod every_level;
 mod failures;
+mod in_process;
 mod node;
 mod replayable;
 
@@ -46,6 +47,7 @@ pub use failures::{
     a_node_that_was_cut_off_is_told, failures, interest_survives_the_engine,
     what_was_accepted_outlives_the_engine,
 };
+pub use in_process::{InProcess, InProcessNode};
 pub use replayable::{
     a_message_is_logged_once, all_nodes_mean_the_same_log, places_are_a_chain, replayable,
     the_log_can_be_read, what_was_dropped_is_told,

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use tidings::backplane::{InProcess, Level};
+use tidings::backplane::Level;
 use tidings::{GenericBroadcaster, History, LagPolicy};
+use tidings_testkit::backplane::InProcess;
 
 use crate::event::News;
 

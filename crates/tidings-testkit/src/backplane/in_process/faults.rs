@@ -1,8 +1,9 @@
 //! The faults of the engine in memory.
 
-use super::{InProcess, InProcessNode, Node};
-use crate::backplane::{Cause, Event, Level, Position};
-use crate::id::UserId;
+use tidings::UserId;
+use tidings::backplane::{Cause, Event, Level};
+
+use super::{InProcess, InProcessNode, Node, new_epoch};
 
 impl InProcess {
     /// The engine stops, as by `kill -9`.
@@ -33,7 +34,7 @@ impl InProcess {
     pub fn start_without(&self, last: usize) {
         let mut state = self.state();
         state.position = state.position.saturating_sub(last as u64);
-        state.epoch = Position::new_epoch();
+        state.epoch = new_epoch();
         let end = state.end();
         for log in state.logs.values_mut() {
             log.kept.retain(|(offset, _)| *offset <= end.offset);

@@ -2,21 +2,21 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_core::Stream;
-use tokio::sync::mpsc;
-use tokio::time::Instant;
-use tokio_stream::wrappers::UnboundedReceiverStream;
-
-use super::{
+use tidings::UserId;
+use tidings::backplane::{
     Backplane, BackplaneError, Cause, Event, Fetched, Head, Level, Message, Missing, Place,
     Position, Published, Received,
 };
-use crate::id::UserId;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::wrappers::UnboundedReceiverStream;
 
 mod faults;
 
@@ -26,8 +26,9 @@ mod faults;
 /// what it keeps for nodes that do not read is not bounded.
 ///
 /// ```
-/// use tidings::backplane::{InProcess, Level};
+/// use tidings::backplane::Level;
 /// use tidings::{GenericBroadcaster, Text};
+/// use tidings_testkit::backplane::InProcess;
 /// use tokio_stream::StreamExt;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
@@ -107,7 +108,7 @@ impl InProcess {
             level,
             per_user,
             state: Mutex::new(State {
-                epoch: Position::new_epoch(),
+                epoch: new_epoch(),
                 is_up: true,
                 position: 0,
                 logs: HashMap::new(),
@@ -145,6 +146,12 @@ impl InProcess {
         // A test that panicked under this lock has failed already.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// No two logs have the same one.
+fn new_epoch() -> u64 {
+    // Each `RandomState` has keys of its own.
+    RandomState::new().hash_one(0).max(1)
 }
 
 impl State {
@@ -277,11 +284,11 @@ impl Backplane for InProcessNode {
                 continue;
             }
             let (place, is_new) = match self.engine.0.level {
-                Level::AtMostOnce => (None, true),
                 Level::Replayable => {
                     let (place, is_new) = state.append(message, self.engine.0.per_user);
                     (Some(place), is_new)
                 }
+                _ => (None, true),
             };
             published.push(Published::Accepted(place.map(|place| place.position)));
             let is_sent = is_new && state.unsent == 0;
