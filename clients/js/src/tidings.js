@@ -141,7 +141,7 @@ export class Tidings {
         const lines = (rest + value).split(/\r\n|\n|\r(?!$)/);
         rest = lines.pop();
         for (const line of lines) {
-          const [, field, text] = /^([^:]*):? ?(.*)$/s.exec(line);
+          const [, field, text] = /^([^:]*):?\x20?(.*)$/s.exec(line);
           content ||= line && field !== "retry";
           if (!line) {
             emit(data && (type || "message"), data.slice(0, -1), id);
