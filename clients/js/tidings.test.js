@@ -271,6 +271,15 @@ test("headers may be made for each request", async (t) => {
   assert.ok(server.requests.every(({ headers }) => headers.accept === "text/event-stream"));
 });
 
+test("headers that never come are asked for again", { timeout: 60_000 }, async (t) => {
+  let count = 0;
+  const server = await serve(t, stream("data: a\n\n"));
+  const headers = () => (count++ ? { authorization: "Bearer" } : new Promise(() => {}));
+  const { until, texts } = follow(t, server.url, { headers, silence: 50 });
+  await until(() => texts().length === 1);
+  assert.equal(count, 2);
+});
+
 test("a handler that throws loses no event", async (t) => {
   const server = await serve(t, stream("id: 7-1\ndata: a\n\nid: 7-2\ndata: b\n\n"));
   const seen = [];
@@ -391,5 +400,14 @@ test("a tab that is closed while it takes the lead leaves it again", { timeout: 
   const held = granted();
   assert.equal(fetched.mock.callCount(), 0);
   // What it returns is what the lock waits for.
+  await held;
+});
+
+test("a tab that is closed while it waits for headers leaves the lead", { timeout: 60_000 }, async (t) => {
+  let held;
+  provideLocks(t, (name, options, granted) => (held = Promise.resolve(granted())));
+  const headers = () => new Promise(() => {});
+  const { client } = follow(t, "http://localhost/headers", { share: true, headers });
+  client.close();
   await held;
 });

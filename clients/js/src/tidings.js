@@ -118,7 +118,9 @@ export class Tidings {
       const abort = new AbortController();
       stop = () => abort.abort();
       watch();
-      const request = new Headers(typeof headers === "function" ? await headers() : headers);
+      const made = typeof headers === "function" ? headers() : headers;
+      const aborted = new Promise((_, reject) => (abort.signal.onabort = reject));
+      const request = new Headers(await Promise.race([made, aborted]));
       request.set("accept", "text/event-stream");
       // As UTF-8, as an EventSource does: fetch takes each character for a byte.
       if (this.lastEventId)
