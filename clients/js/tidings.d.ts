@@ -73,7 +73,8 @@ export interface TidingsOptions {
   /**
    * After how many milliseconds without a byte to reconnect; 0 for never. Choose at least twice the server's keep-alive
    * interval. An `EventSource` does not show comments, so there it counts from the first heartbeat event: the server must
-   * send `KeepAlive::heartbeat_event()`. Default: 45,000.
+   * send `KeepAlive::heartbeat_event()`. With `share`, also after how long a visible tab asks whether the leading one still
+   * runs (0: 45,000). Default: 45,000.
    */
   silence?: number;
   /** The shortest wait before a reconnect in milliseconds; a longer `retry:` of the server counts. Default: 1,000. */

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { once } from "node:events";
+import { getEventListeners, once } from "node:events";
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { test } from "node:test";
@@ -410,4 +410,59 @@ test("a tab that is closed while it waits for headers leaves the lead", { timeou
   const { client } = follow(t, "http://localhost/headers", { share: true, headers });
   client.close();
   await held;
+});
+
+// A tab whose leading tab is the test: its channel, the next question to it, and the next attempt to take the lead.
+function followLeader(t, name, options) {
+  let steal;
+  const stolen = new Promise((resolve) => (steal = resolve));
+  provideLocks(t, (name, { steal: steals }, granted) => {
+    if (steals) steal(granted);
+    return new Promise(() => {});
+  });
+  const url = `http://localhost/${name}`;
+  const leader = new BroadcastChannel(`tidings ${url} undefined`);
+  t.after(() => leader.close());
+  const asked = async () => {
+    while ((await once(leader, "message"))[0].data[0] !== "ask");
+  };
+  return { ...follow(t, url, { share: true, ...options }), leader, asked, stolen };
+}
+
+test("a tab asks again after a silence, and takes the lead if there is no answer", { timeout: 60_000 }, async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const { client, all, until, leader, asked, stolen } = followLeader(t, "silence", { silence: 10_000 });
+  let hasStolen = false;
+  stolen.then(() => (hasStolen = true));
+  await asked();
+  leader.postMessage(["onState", "open", "", ""]);
+  await until(() => client.state === "open");
+  for (const data of ["one", "two"]) {
+    t.mock.timers.tick(10_000);
+    await asked();
+    leader.postMessage(["onState", "open", client.lastEventId, client.lastEventId]);
+    leader.postMessage(["onEvent", { type: "message", data }, client.lastEventId, `7-${data.length}`]);
+    await until(() => all("event").at(-1)?.data === data);
+  }
+  t.mock.timers.tick(10_000);
+  await asked();
+  t.mock.timers.tick(2_999);
+  await new Promise(setImmediate);
+  assert.equal(hasStolen, false);
+  t.mock.timers.tick(1);
+  await stolen;
+});
+
+test("a tab that is closed listens to nothing", async (t) => {
+  const document = Object.assign(new EventTarget(), { hidden: false });
+  globalThis.document = document;
+  t.after(() => delete globalThis.document);
+  const count = () => getEventListeners(document, "visibilitychange").length;
+  const { client } = followLeader(t, "closed");
+  assert.equal(count(), 1);
+  client.close();
+  assert.equal(count(), 0);
+  const alone = follow(t, "http://localhost/alone");
+  alone.client.close();
+  assert.equal(alone.client.state, "closed");
 });

@@ -37,6 +37,8 @@ export class Tidings {
       leads = true;
       queued?.abort();
       channel?.close();
+      clearTimeout(patience);
+      document?.removeEventListener("visibilitychange", ask);
     };
 
     // Calls the handler of the page. Before that it takes the id, which the handler may want to store.
@@ -195,6 +197,19 @@ export class Tidings {
     // - The leader was behind, because it resumes for itself: this tab skips what it has.
     // - Not comparable: this tab's id is of another history. It reports a gap and goes on with the leader.
     const name = `tidings ${url} ${events}`;
+
+    // A leading tab that does not answer is suspended, as tabs in the background are on phones. A visible tab takes over.
+    const ask = () => {
+      if (leads) return;
+      channel.postMessage(["ask"]);
+      wait(3000, () => lead(true));
+    };
+
+    const wait = (time, then) => {
+      clearTimeout(patience);
+      patience = setTimeout(() => leads || document?.hidden || then(), time);
+    };
+
     try {
       channel = locks && new BroadcastChannel(name);
     } catch {}
@@ -210,20 +225,13 @@ export class Tidings {
         // Closed, or replaced by a request that steals.
         if (signal.aborted) return;
         resign();
-        // Stolen by another tab: wait for it to come back.
+        // Stolen by another tab: wait until the lead comes back.
         if (name === "AbortError") return lead(false);
         // The browser grants no locks here, for example in a sandboxed frame: this tab follows the stream alone.
         channel = channel.close();
         run();
       });
-    };
-
-    // A leading tab that does not answer is suspended, as tabs in the background are on phones. A visible tab takes over.
-    const ask = () => {
-      if (leads) return;
-      channel.postMessage(["ask"]);
-      clearTimeout(patience);
-      patience = setTimeout(() => leads || document?.hidden || lead(true), 3000);
+      if (!steal) ask();
     };
 
     channel.onmessage = ({ data: [kind, value, from, id] }) => {
@@ -231,7 +239,8 @@ export class Tidings {
       if (value?.retryIn === null) return hear(kind, value);
       if (kind === "ask") return leads && tell("onState", this.state);
       if (leads) return;
-      clearTimeout(patience);
+      // It may be suspended later.
+      wait(silence || 45000, ask);
       const own = this.lastEventId;
       const ahead = own && own !== from ? distance(own, from) : 0;
       if (ahead < 0) return lead(true);
@@ -244,6 +253,5 @@ export class Tidings {
     };
     document?.addEventListener("visibilitychange", ask);
     lead(false);
-    ask();
   }
 }
