@@ -453,6 +453,18 @@ test("a tab asks again after a silence, and takes the lead if there is no answer
   await stolen;
 });
 
+test("a tab with an id takes the lead from one without, and drops nothing", { timeout: 60_000 }, async (t) => {
+  const { client, all, until, leader, stolen } = followLeader(t, "no-id", { lastEventId: "7-5" });
+  const fetched = new Promise((resolve) =>
+    t.mock.method(globalThis, "fetch", (url, request) => (resolve(request), new Promise(() => {}))),
+  );
+  leader.postMessage(["onState", "connecting", "", ""]);
+  const granted = await Promise.race([stolen, until(() => all("gap").length)]);
+  assert.deepEqual([all("gap"), client.lastEventId], [[], "7-5"]);
+  granted();
+  assert.equal((await fetched).headers.get("last-event-id"), "7-5");
+});
+
 test("a tab that is closed listens to nothing", async (t) => {
   const document = Object.assign(new EventTarget(), { hidden: false });
   globalThis.document = document;

@@ -194,6 +194,7 @@ export class Tidings {
     // tab sees whether it is where the leading tab was:
     // - The same place: it takes the message.
     // - The leader was ahead: this tab has missed something, so it takes the lead and resumes from its own id.
+    // - The leader has no id yet: the same, since it would not resume.
     // - The leader was behind, because it resumes for itself: this tab skips what it has.
     // - Not comparable: this tab's id is of another history. It reports a gap and goes on with the leader.
     const name = `tidings ${url} ${events}`;
@@ -243,7 +244,7 @@ export class Tidings {
       wait(silence || 45000, ask);
       const own = this.lastEventId;
       const ahead = own && own !== from ? distance(own, from) : 0;
-      if (ahead < 0) return lead(true);
+      if (ahead < 0 || (own && !from)) return lead(true);
       if (ahead > 0 && !(distance(own, id) < 0)) {
         if (/State|Refused/.test(kind)) hear(kind, value, own);
         return;
