@@ -21,35 +21,15 @@ use tokio::time::Instant;
 
 use super::admission::Refused;
 use super::users::Change;
-use super::{Admission, Patience, Users, Watches};
+use super::{Admission, Limits, Patience, Users, Watches};
 use crate::channel::{
-    Channel, Connection, Detached, History, Log, Refusal, Resume, Retention, Retired, Roster,
-    Upstream, Welcome,
+    Channel, Connection, Detached, Log, Refusal, Resume, Retention, Retired, Roster, Upstream,
+    Welcome,
 };
 use crate::end::EndReason;
-use crate::error::{RefusalForm, RegisterError};
+use crate::error::RegisterError;
 use crate::id::{ConnectionId, UserId};
 use crate::metrics::Counters;
-
-/// The limits of a broadcaster, and how it refuses clients beyond them.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// Events that a user's ring holds.
-    pub(crate) capacity: usize,
-    /// Connections of one user.
-    pub(crate) per_user: usize,
-    /// Connections of all users.
-    pub(crate) total: usize,
-    /// How far and for how long a connection may be behind.
-    pub(crate) patience: Patience,
-    /// What is kept of each user's events.
-    pub(crate) history: Option<History>,
-    /// The number of keys whose newest event each channel keeps.
-    pub(crate) keys: usize,
-    /// How to refuse when one of the caps is reached.
-    pub(crate) when_full: RefusalForm,
-    pub(crate) when_shutting_down: RefusalForm,
-}
 
 /// A connection that was registered.
 pub(crate) struct Admitted<T> {

@@ -6,14 +6,15 @@
 //! which users come and leave.
 
 mod admission;
+mod limits;
 mod membership;
 mod presence;
 mod sweep;
 mod users;
 
 use admission::Admission;
-pub(crate) use membership::{Admitted, Limits, Registry};
+pub(crate) use limits::{Limits, Patience};
+pub(crate) use membership::{Admitted, Registry};
 pub(crate) use presence::Watch;
 use presence::Watches;
-pub(crate) use sweep::Patience;
 use users::Users;

@@ -4,22 +4,11 @@
 //! A sweep compares each connection's position with its channel's head and removes those that have been too far behind for
 //! too long. It reads snapshots and counters, and delays no broadcast.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::Registry;
 use crate::end::EndReason;
 use crate::sync::SHARDS;
-
-/// How far behind a connection may be.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience {
-    /// How many events it may be behind.
-    pub(crate) behind: u64,
-    /// For how long it may be behind by more than that.
-    pub(crate) time: Duration,
-}
 
 impl<T: Clone + Send + 'static> Registry<T> {
     /// Disconnects connections that lag too far or whose deadline has passed, and returns how many there were. Forgets the

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::caller::Caller;
-use super::routes::{Refusal, Shared, answer};
+use super::served::{Refusal, Shared, answer};
 use tidings::BroadcastError;
 use tidings::ConnectionId;
 

@@ -5,7 +5,7 @@ use axum::http::header::{CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 
-use super::routes::Refusal;
+use super::served::Refusal;
 
 const PAGE: &str = include_str!("assets/console.html");
 const STYLE: &str = include_str!("assets/console.css");

@@ -7,10 +7,7 @@ use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::header::HOST;
 use axum::http::request::Parts;
 
-use super::routes::Shared;
-
-/// How the service names an operator.
-pub(super) type Operator = dyn Fn(&Parts) -> Option<String> + Send + Sync;
+use super::served::Shared;
 
 /// Where a request comes from, as far as it is known.
 pub(super) struct Caller {

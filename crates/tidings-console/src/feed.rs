@@ -6,8 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::routes::Shared;
-use super::source::Source;
+use super::source::{Source, Sources};
 use tidings::GenericBroadcaster;
 use tidings::JsonEvent;
 use tidings::RegisterError;
@@ -65,18 +64,22 @@ impl Feed {
     ///
     /// The page is registered before the lock is taken. Either the task checks after that, and finds the page; or it has
     /// found none and counts as ended, and another task is started here.
-    pub(super) fn open(self: &Arc<Self>, shared: &Shared) -> Result<Subscription, RegisterError> {
+    pub(super) fn open(
+        self: &Arc<Self>,
+        sources: &Sources,
+        every: Duration,
+        acts: bool,
+    ) -> Result<Subscription, RegisterError> {
         let page = self.live.register(PAGES)?;
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if !*running {
             *running = true;
-            tokio::spawn(self.clone().run(shared.clone()));
+            tokio::spawn(self.clone().run(sources.clone(), every, acts));
         }
         Ok(page)
     }
 
-    async fn run(self: Arc<Self>, shared: Shared) {
-        let every = shared.interval;
+    async fn run(self: Arc<Self>, sources: Sources, every: Duration, acts: bool) {
         let start = Instant::now();
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -88,8 +91,8 @@ impl Feed {
             let snapshot = Snapshot {
                 at_ms: start.elapsed().as_millis() as u64,
                 interval_ms: every.as_millis() as u64,
-                acts: !shared.read_only,
-                broadcasters: shared.sources.iter().map(Figures::of).collect(),
+                acts,
+                broadcasters: sources.iter().map(Figures::of).collect(),
             };
             let event = JsonEvent::new(snapshot).event("snapshot").key("snapshot");
             if let Err(error) = self.live.broadcast(PAGES, &event) {

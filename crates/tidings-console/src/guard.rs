@@ -16,7 +16,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::routes::{Refusal, Shared};
+use super::served::{Refusal, Shared};
 
 /// A script can set it only on requests to its own site: for another site the browser asks first (CORS), and gets no
 /// permission.

@@ -96,6 +96,7 @@ mod caller;
 mod feed;
 mod guard;
 mod routes;
+mod served;
 mod settings;
 mod source;
 mod users;

@@ -1,6 +1,5 @@
-//! The routes, and what they have in common.
+//! The routes.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,49 +7,19 @@ use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use serde::{Deserialize, Serialize};
-use serde_json::json;
-use tokio::sync::Semaphore;
+use serde::Deserialize;
 
-use super::caller::{Caller, Operator};
-use super::feed::Feed;
-use super::source::{Source, Sources};
+use super::caller::Caller;
+use super::served::{MOST_WATCHES, Refusal, Served, Shared, answer};
 use super::watch::Seen;
 use super::{actions, assets, guard, users};
 use tidings::sse::SseResponse;
 
-/// The most streams watched at a time, of all users together: the users' caps do not count them.
-pub(super) const MOST_WATCHES: usize = 16;
-
 /// More than an operator types.
 const MOST_BODY: usize = 64 * 1024;
-
-/// What a console serves, and how.
-pub(super) struct Served {
-    pub(super) sources: Sources,
-    pub(super) feed: Arc<Feed>,
-    pub(super) interval: Duration,
-    pub(super) rows: usize,
-    /// The hosts it answers to, beside those of loopback.
-    pub(super) hosts: Vec<String>,
-    pub(super) read_only: bool,
-    pub(super) operator: Option<Arc<Operator>>,
-    /// A permit for each stream that is watched.
-    pub(super) watches: Arc<Semaphore>,
-}
-
-pub(super) type Shared = Arc<Served>;
-
-impl Served {
-    pub(super) fn source(&self, name: &str) -> Result<&Arc<dyn Source>, Refusal> {
-        let unknown = || Refusal::new(StatusCode::NOT_FOUND, "There is no such broadcaster.");
-        self.sources.get(name).ok_or_else(unknown)
-    }
-}
 
 pub(super) fn router<S: Clone + Send + Sync + 'static>(served: Served) -> Router<S> {
     let shared = Arc::new(served);
@@ -72,7 +41,9 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>(served: Served) -> Router
 
 /// The figures, as they come.
 async fn live(State(shared): State<Shared>) -> Result<SseResponse, Response> {
-    let page = shared.feed.open(&shared);
+    let page = shared
+        .feed
+        .open(&shared.sources, shared.interval, !shared.read_only);
     let page = page.map_err(IntoResponse::into_response)?;
     Ok(SseResponse::new(page).retry(Duration::from_secs(2)))
 }
@@ -137,30 +108,4 @@ async fn watch(
     Ok(SseResponse::new(watching)
         .view(Seen::new(place))
         .retry(Duration::from_secs(2)))
-}
-
-/// An error response: a sentence for the operator.
-pub(super) struct Refusal(StatusCode, Cow<'static, str>);
-
-impl Refusal {
-    pub(super) fn new(status: StatusCode, sentence: impl Into<Cow<'static, str>>) -> Self {
-        Self(status, sentence.into())
-    }
-}
-
-impl From<QueryRejection> for Refusal {
-    fn from(rejection: QueryRejection) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, rejection.body_text())
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        (self.0, answer(&json!({ "error": self.1 }))).into_response()
-    }
-}
-
-pub(super) fn answer<T: Serialize>(value: &T) -> Response {
-    let json = serde_json::to_vec(value).expect("what is answered has string keys");
-    ([(CONTENT_TYPE, "application/json")], json).into_response()
 }

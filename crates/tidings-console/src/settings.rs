@@ -8,10 +8,10 @@ use axum::Router;
 use axum::http::request::Parts;
 use tokio::sync::Semaphore;
 
-use super::caller::Operator;
 use super::feed::Feed;
 use super::guard::host_of;
-use super::routes::{self, MOST_WATCHES, Served};
+use super::routes;
+use super::served::{MOST_WATCHES, Operator, Served};
 use super::source::{Shown, Sources};
 use tidings::GenericBroadcaster;
 use tidings::ToSse;

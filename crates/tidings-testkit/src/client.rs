@@ -1,19 +1,22 @@
 //! The client: its connection, and what it has read.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use tokio::time::timeout;
+use tower_service::Service;
 
 use super::decoder::Decoder;
-use super::error::SseError;
+use super::error::{Source, SseError};
 use super::message::{Item, Message, SeenGap};
 use super::request::SseRequest;
-use super::transport::{Body, Transport};
+use super::tcp::Tcp;
+use super::transport::{Body, ServiceTransport, Transport};
 
 pub(super) const PAUSED: &str = " (with the clock paused, which does not wait for sockets)";
 
@@ -40,11 +43,57 @@ pub struct SseClient {
     gaps: Vec<SeenGap>,
 }
 
+impl SseRequest {
+    /// Opens the stream on a service in the same process: an axum `Router`, or any tower service.
+    ///
+    /// # Errors
+    ///
+    /// [`SseError::Refused`] if the response is no event stream, [`SseError::TimedOut`] if there is none within the
+    /// [bound](Self::within), [`SseError::Broken`] if the service fails.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with a timer.
+    ///
+    /// # Cancel safety
+    ///
+    /// The response is lost if the future is dropped.
+    pub async fn open<S, B>(self, service: S) -> Result<SseClient, SseError>
+    where
+        S: Service<Request<String>, Response = Response<B>> + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<Source>,
+        B: http_body::Body + Send + 'static,
+        B::Error: Into<Source>,
+    {
+        SseClient::open(self, Box::new(ServiceTransport(service))).await
+    }
+
+    /// Opens the stream over TCP, with HTTP/1.1 in plain text, on a connection of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open); [`SseError::Broken`] also if there is no connection or the response is no HTTP.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime with a timer and sockets.
+    ///
+    /// # Cancel safety
+    ///
+    /// The connection is closed if the future is dropped.
+    pub async fn connect(self, addr: SocketAddr) -> Result<SseClient, SseError> {
+        let receive_buffer = self.receive_buffer;
+        let tcp = Tcp {
+            addr,
+            receive_buffer,
+        };
+        SseClient::open(self, Box::new(tcp)).await
+    }
+}
+
 impl SseClient {
-    pub(super) async fn open(
-        request: SseRequest,
-        transport: Box<dyn Transport>,
-    ) -> Result<Self, SseError> {
+    async fn open(request: SseRequest, transport: Box<dyn Transport>) -> Result<Self, SseError> {
         let mut client = Self {
             last_event_id: request.last_event_id.clone(),
             request,

@@ -1,22 +1,17 @@
 //! Requests for streams.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::header::{ACCEPT, CACHE_CONTROL, HeaderName};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
-use tower_service::Service;
+use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 
-use super::client::SseClient;
-use super::error::{Source, SseError};
-use super::tcp::Tcp;
-use super::transport::ServiceTransport;
+use super::error::SseError;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// A request for an event stream, which [`open`](Self::open) and [`connect`](Self::connect) send, and each
-/// [`reconnect`](SseClient::reconnect) sends again.
+/// [`reconnect`](crate::SseClient::reconnect) sends again.
 ///
 /// It has the headers `accept: text/event-stream` and `cache-control: no-store`, as a browser's has, where it is not given
 /// others.
@@ -29,7 +24,7 @@ pub struct SseRequest {
     body: String,
     pub(super) last_event_id: String,
     pub(super) limit: Duration,
-    receive_buffer: Option<u32>,
+    pub(super) receive_buffer: Option<u32>,
 }
 
 impl SseRequest {
@@ -109,53 +104,6 @@ impl SseRequest {
     pub fn receive_buffer(mut self, bytes: u32) -> Self {
         self.receive_buffer = Some(bytes);
         self
-    }
-
-    /// Opens the stream on a service in the same process: an axum `Router`, or any tower service.
-    ///
-    /// # Errors
-    ///
-    /// [`SseError::Refused`] if the response is no event stream, [`SseError::TimedOut`] if there is none within the
-    /// [bound](Self::within), [`SseError::Broken`] if the service fails.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime with a timer.
-    ///
-    /// # Cancel safety
-    ///
-    /// The response is lost if the future is dropped.
-    pub async fn open<S, B>(self, service: S) -> Result<SseClient, SseError>
-    where
-        S: Service<Request<String>, Response = Response<B>> + Send + 'static,
-        S::Future: Send,
-        S::Error: Into<Source>,
-        B: http_body::Body + Send + 'static,
-        B::Error: Into<Source>,
-    {
-        SseClient::open(self, Box::new(ServiceTransport(service))).await
-    }
-
-    /// Opens the stream over TCP, with HTTP/1.1 in plain text, on a connection of its own.
-    ///
-    /// # Errors
-    ///
-    /// As [`open`](Self::open); [`SseError::Broken`] also if there is no connection or the response is no HTTP.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime with a timer and sockets.
-    ///
-    /// # Cancel safety
-    ///
-    /// The connection is closed if the future is dropped.
-    pub async fn connect(self, addr: SocketAddr) -> Result<SseClient, SseError> {
-        let receive_buffer = self.receive_buffer;
-        let tcp = Tcp {
-            addr,
-            receive_buffer,
-        };
-        SseClient::open(self, Box::new(tcp)).await
     }
 
     /// The request as it is sent by a client that has seen this id last.
