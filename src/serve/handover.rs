@@ -49,8 +49,8 @@ enum Current<B> {
 #[derive(Debug)]
 struct Leaving<B> {
     stream: Handed<B>,
-    /// hyper has asked for the body, so the head is in its buffer.
-    is_asked: bool,
+    /// hyper has polled the body, so the head is in its buffer.
+    is_polled: bool,
     /// Everything that was in hyper's buffer then has been written.
     is_flushed: bool,
 }
@@ -74,13 +74,13 @@ impl<B> Default for Slot<B> {
 
 impl<B: Body> Slot<B> {
     /// Notes that a request has come. hyper may have read some of its body already.
-    pub(super) fn begin(&self, request: &Request<Incoming>) -> Asked {
+    pub(super) fn begin(&self, request: &Request<Incoming>) -> RequestFacts {
         *self.lock() = Current::Other;
         // The length of a chunked body is not known beforehand.
         let body_len = request.body().size_hint().upper().unwrap_or(u64::MAX);
         let has_body = !request.body().is_end_stream();
         let is_1_1 = request.version() == Version::HTTP_11;
-        Asked {
+        RequestFacts {
             is_1_1,
             // What is left of a request's body must not be taken for the next request. With `Upgrade`, a handler may wait
             // for hyper to give it the connection.
@@ -97,7 +97,7 @@ impl<B: Body> Slot<B> {
     /// What hyper is to send: the response as it is, or its head alone.
     pub(super) fn split(
         self: &Arc<Self>,
-        request: Asked,
+        request: RequestFacts,
         mut response: Response<B>,
     ) -> Response<Outgoing<B>> {
         // A handler may pass on another server's response of HTTP/3. hyper panics at a version that it does not know here,
@@ -127,15 +127,15 @@ impl<B: Body> Slot<B> {
         let (head, body) = response.into_parts();
         *self.lock() = Current::Leaving(Leaving {
             stream: Handed { body, is_reusable },
-            is_asked: false,
+            is_polled: false,
             is_flushed: false,
         });
         Response::from_parts(head, Outgoing::Later(Arc::clone(self)))
     }
 
-    fn asked(&self) {
+    fn polled(&self) {
         if let Current::Leaving(leaving) = &mut *self.lock() {
-            leaving.is_asked = true;
+            leaving.is_polled = true;
         }
     }
 
@@ -164,7 +164,7 @@ impl<B> Observer for Arc<Slot<B>> {
 
     fn on_flush(&self) -> Option<u64> {
         match &mut *self.lock() {
-            Current::Leaving(leaving) => leaving.is_flushed = leaving.is_asked,
+            Current::Leaving(leaving) => leaving.is_flushed = leaving.is_polled,
             Current::Staying { body_end } => {
                 return Some(body_end.saturating_sub(self.read.load(Ordering::Relaxed)));
             }
@@ -183,7 +183,7 @@ impl<B> Slot<B> {
 
 /// What of a request decides how its response is sent.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asked {
+pub(super) struct RequestFacts {
     is_1_1: bool,
     may_leave: bool,
     is_reusable: bool,
@@ -250,7 +250,7 @@ impl<B: Body> Body for Outgoing<B> {
             Self::Whole(body) | Self::Stream(Staying { body, .. }) => body.as_mut().poll_frame(cx),
             // The connection's task looks at the slot after each poll: no wake is needed.
             Self::Later(slot) => {
-                slot.asked();
+                slot.polled();
                 Poll::Pending
             }
         }
