@@ -6,7 +6,7 @@ use super::GenericBroadcaster;
 use super::many::Reach;
 use super::publish::Sent;
 use crate::channel::{Accepted, Channel};
-use crate::error::{BroadcastError, EncodeError, with_causes};
+use crate::error::{BroadcastError, EncodeError};
 use crate::event::ToSse;
 use crate::frame::{Draft, Frame};
 
@@ -83,11 +83,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         self.registry.counters().broadcasts.add(1);
         let mut encoded = None;
         let pass = |channel: &Channel<_>| self.pass(channel, event, &mut encoded);
-        match self.registry.with(user, pass).flatten() {
-            Some(sent) => self.count(user, sent),
-            // The user has no open stream.
-            None => Ok(0),
-        }
+        let sent = self.registry.with(user, pass);
+        self.count(Some(user), sent.unwrap_or(Ok(None)))
     }
 
     /// Sends an event to the streams that these users have open on this node, to each user as
@@ -120,27 +117,19 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     where
         E: ToSse,
     {
-        let counters = self.registry.counters();
-        counters.broadcasts.add(1);
+        self.registry.counters().broadcasts.add(1);
         let mut encoded = None;
         let mut reach = Reach::default();
-        for user in users {
+        let sent: Result<(), EncodeError> = users.into_iter().try_for_each(|user| {
             let pass = |channel: &Channel<_>| self.pass(channel, event, &mut encoded);
-            let sent = self.registry.with(user.as_ref(), pass).flatten();
-            let sent = sent.transpose().map_err(|error| {
-                counters.failed.add(1);
-                tracing::warn!(error = with_causes(&error), "not encoded");
-                BroadcastError::Encode(error)
-            })?;
-            let reached = sent.map_or(0, |sent| sent.reached);
+            let sent = self.registry.with(user.as_ref(), pass);
+            let reached = sent.transpose()?.flatten().map_or(0, |sent| sent.reached);
             reach.users += usize::from(reached > 0);
             reach.streams += reached;
-        }
-        if let Some(frame) = encoded {
-            counters.encoded.add(1);
-            counters.encoded_bytes.add(frame.as_bytes().len() as u64);
-            counters.deliveries.add(reach.streams as u64);
-        }
+            Ok(())
+        });
+        let sent = sent.map(|()| encoded.map(|frame| Sent::new(&frame, reach.streams)));
+        self.count(None, sent)?;
         Ok(reach)
     }
 
@@ -150,7 +139,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         channel: &Channel<Arc<Frame>>,
         event: &T,
         encoded: &mut Option<Arc<Frame>>,
-    ) -> Option<Result<Sent, EncodeError>> {
+    ) -> Result<Option<Sent>, EncodeError> {
         // With a slot for an id, so that the event's own is not written, and without an id in it.
         let accepted = channel.roster().pass(self.registry.ring(), || {
             if encoded.is_none() {
@@ -159,16 +148,12 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             }
             Ok(encoded.clone().expect("it was encoded just now"))
         });
-        match accepted {
-            Err(error) => Some(Err(error)),
-            Ok(Accepted::Complete) => Some(Ok(Sent::late())),
-            Ok(accepted) => encoded.as_ref().map(|frame| {
-                Ok(Sent {
-                    reached: accepted.reached(),
-                    bytes: frame.as_bytes().len(),
-                    ..Sent::default()
-                })
-            }),
-        }
+        accepted.map(|accepted| match accepted {
+            Accepted::Complete => Some(Sent::late()),
+            accepted => {
+                let frame = encoded.as_ref()?;
+                Some(Sent::new(frame, accepted.reached()))
+            }
+        })
     }
 }

@@ -8,7 +8,7 @@ use super::GenericBroadcaster;
 use super::publish::{Sent, hand_over};
 use crate::backplane::Outbound;
 use crate::channel::{Channel, Label};
-use crate::error::{BroadcastError, EncodeError, RelayError, with_causes};
+use crate::error::{BroadcastError, EncodeError, RelayError};
 use crate::event::{Meta, ToSse};
 use crate::frame::{Draft, Frame};
 use crate::metrics::{Sample, fanned_out};
@@ -290,26 +290,19 @@ impl<'e> Many<'e> {
         hub: &GenericBroadcaster<E>,
         sent: Result<(), EncodeError>,
     ) -> Result<Reach, BroadcastError> {
-        let counters = hub.registry.counters();
-        counters.broadcasts.add(1);
-        if let Err(error) = sent {
-            counters.failed.add(1);
-            tracing::warn!(error = with_causes(&error), "event not encoded");
-            return Err(BroadcastError::Encode(error));
-        }
-        let reached = self.reach.streams;
-        if let Some(encoded) = self.encoded {
-            let bytes = self.bytes.max(encoded.frame.as_bytes().len());
-            counters.encoded.add(1);
-            counters.encoded_bytes.add(bytes as u64);
-            counters.deliveries.add(reached as u64);
+        hub.registry.counters().broadcasts.add(1);
+        let sent = sent.map(|()| {
+            let encoded = self.encoded?;
             if encoded.is_sampled && self.reach.users > 0 {
-                fanned_out(hub.name, reached);
+                fanned_out(hub.name, self.reach.streams);
             }
-        }
-        match self.refused {
-            None => Ok(self.reach),
-            Some(reason) => Err(BroadcastError::NotRelayed { reached, reason }),
-        }
+            Some(Sent {
+                bytes: self.bytes.max(encoded.frame.as_bytes().len()),
+                refused: self.refused,
+                ..Sent::new(&encoded.frame, self.reach.streams)
+            })
+        });
+        hub.count(None, sent)?;
+        Ok(self.reach)
     }
 }

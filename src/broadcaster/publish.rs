@@ -127,9 +127,9 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             }),
         };
         let sent = match (here, relay) {
-            (Some(sent), _) => sent,
+            (Some(sent), _) => sent.map(Some),
             // No stream or history here takes it.
-            (None, None) => return Ok(0),
+            (None, None) => Ok(None),
             (None, Some(relay)) => Draft::encode(event, false).map(|(mut draft, meta)| {
                 let frame = draft.finish(None);
                 let streams = match self.is_in_log() {
@@ -137,14 +137,14 @@ impl<E: ?Sized> GenericBroadcaster<E> {
                     false => None,
                 };
                 if self.is_in_log() && self.is_complete(user) {
-                    return Sent::late();
+                    return Some(Sent::late());
                 }
                 let outbound = Outbound::new(&meta, &frame);
                 let hashed = (self.registry.hash(user), user);
-                hand_over(relay, hashed, &outbound, confirm.take(), streams)
+                Some(hand_over(relay, hashed, &outbound, confirm.take(), streams))
             }),
         };
-        self.count(user, sent)
+        self.count(Some(user), sent)
     }
 
     pub(super) fn relay(&self) -> Option<&Relay> {
@@ -186,11 +186,12 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         sent
     }
 
-    /// Counts the outcome of an event, and returns how many streams it has reached.
+    /// Counts the outcome of a broadcast, and returns how many streams it has reached. `user` is `None` for several users;
+    /// `sent` has `None` if nobody was there to encode the event for.
     pub(super) fn count(
         &self,
-        user: &str,
-        sent: Result<Sent, EncodeError>,
+        user: Option<&str>,
+        sent: Result<Option<Sent>, EncodeError>,
     ) -> Result<usize, BroadcastError> {
         let counters = self.registry.counters();
         let sent = sent.map_err(|error| {
@@ -198,6 +199,9 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             tracing::warn!(user, error = with_causes(&error), "event not encoded");
             BroadcastError::Encode(error)
         })?;
+        let Some(sent) = sent else {
+            return Ok(0);
+        };
         if sent.is_late {
             return Err(BroadcastError::Complete);
         }
@@ -250,6 +254,15 @@ pub(super) struct Sent {
 }
 
 impl Sent {
+    /// An event that goes no further than the streams here.
+    pub(super) fn new(frame: &Frame, reached: usize) -> Self {
+        Self {
+            reached,
+            bytes: frame.as_bytes().len(),
+            ..Self::default()
+        }
+    }
+
     /// An event after the end.
     pub(super) fn late() -> Self {
         Self {
