@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
 
-type BoxError = Box<dyn Error + Send + Sync>;
+pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 
 /// An app that [`serve`](super::serve) can serve: any tower service of HTTP that can be cloned and sent, such as an axum
 /// `Router` that has its state.

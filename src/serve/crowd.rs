@@ -12,7 +12,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use http_body::Body;
@@ -27,6 +27,7 @@ use crate::channel::Bell;
 use crate::frame::Frame;
 use crate::sse::SseBody;
 use crate::subscription::{Attendant, Member, Shard, StreamHandle};
+use crate::sync::lock;
 
 /// How many streams a user has before further ones get an attendant.
 const CROWD: usize = 8;
@@ -67,7 +68,7 @@ impl Crowds {
     ) -> (Arc<Members>, usize) {
         let ring = bell.ring();
         let (shard, place) = {
-            let mut rings = self.lock();
+            let mut rings = lock(&self.0);
             let shards = rings.entry(ring).or_default();
             for shard in shards.iter() {
                 if let Some(place) = shard.join(&member) {
@@ -92,18 +93,13 @@ impl Crowds {
 
     /// Forgets the shards of a ring that are closed.
     fn tidy(&self, ring: usize) {
-        let mut rings = self.lock();
+        let mut rings = lock(&self.0);
         if let Some(shards) = rings.get_mut(&ring) {
             shards.retain(|shard| !shard.is_closed());
             if shards.is_empty() {
                 rings.remove(&ring);
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<usize, Vec<Arc<Members>>>> {
-        // Nothing under this lock panics half-way.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -124,7 +120,7 @@ impl<I, B: Body> Driven<I, B> {
         match self {
             Self::Alone(stream) => stream.close_at_end(),
             Self::Attended(attended) => {
-                if let Some(stream) = &mut *attended.lane.lock() {
+                if let Some(stream) = &mut *lock(&attended.lane.0) {
                     stream.close_at_end();
                 }
             }
@@ -136,7 +132,7 @@ impl<I, B: Body> Driven<I, B> {
         match self {
             Self::Alone(stream) => Some(stream.into_io()),
             Self::Attended(attended) => {
-                let stream = attended.lane.lock().take();
+                let stream = lock(&attended.lane.0).take();
                 Some(stream?.into_io())
             }
         }
@@ -154,7 +150,7 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut *self {
             Self::Alone(stream) => Pin::new(stream).poll(cx),
-            Self::Attended(attended) => match &mut *attended.lane.lock() {
+            Self::Attended(attended) => match &mut *lock(&attended.lane.0) {
                 Some(stream) => Pin::new(stream).poll(cx),
                 None => Poll::Ready(Ok(false)),
             },
@@ -173,27 +169,21 @@ impl<I, B: Body> Drop for Attended<I, B> {
     fn drop(&mut self) {
         self.shard.leave(self.place);
         // The attendant may still have the lane.
-        let stream = self.lane.lock().take();
+        let stream = lock(&self.lane.0).take();
         drop(stream);
     }
 }
 
-/// A stream that two tasks use, its own and that of its shard; `None` once it has ended.
+/// A stream that two tasks use, its own and that of its shard; `None` once it has ended. A body that panicked under the lock
+/// has ended the stream's own task, and dropping that takes out what is left.
 struct Lane<I, B: Body>(Mutex<Option<Stream<I, B>>>);
-
-impl<I, B: Body> Lane<I, B> {
-    fn lock(&self) -> MutexGuard<'_, Option<Stream<I, B>>> {
-        // A body that panicked has ended its own task, and dropping that takes out what is left.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 impl<I: Io, B> Member<Pass> for Lane<I, B>
 where
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
     fn attend(&self, pass: &mut Pass) -> bool {
-        let left = match &mut *self.lock() {
+        let left = match &mut *lock(&self.0) {
             Some(stream) => stream.attend(pass),
             None => Left::Nothing,
         };

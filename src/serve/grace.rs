@@ -1,12 +1,13 @@
 //! How long the server waits for a client whose stream is over.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::subscription::StreamHandle;
+use crate::sync::lock;
 
 /// How long a client may take for the rest of a stream that is over. A healthy one needs a round trip.
 pub(super) const GRACE: Duration = Duration::from_millis(250);
@@ -46,7 +47,7 @@ impl Watched {
 impl GracePeriod {
     /// Notes what is sent from now on: this stream, or a response that is no stream.
     pub(super) fn watch(&self, end: Option<StreamHandle>) {
-        self.lock().watched = end.map(|end| Watched {
+        lock(&self.0).watched = end.map(|end| Watched {
             end,
             over_since: None,
         });
@@ -54,7 +55,7 @@ impl GracePeriod {
 
     /// The stream that is sent.
     pub(super) fn watched(&self) -> Option<StreamHandle> {
-        self.lock()
+        lock(&self.0)
             .watched
             .as_ref()
             .map(|watched| watched.end.clone())
@@ -62,7 +63,7 @@ impl GracePeriod {
 
     /// When the grace period ends, if the stream is over or has a deadline. If not, the task is woken when the stream is cut.
     pub(super) fn end(&self, cx: &Context<'_>) -> Option<Instant> {
-        let mut state = self.lock();
+        let mut state = lock(&self.0);
         match &mut state.waker {
             Some(waker) => waker.clone_from(cx.waker()),
             None => state.waker = Some(cx.waker().clone()),
@@ -77,23 +78,18 @@ impl GracePeriod {
     /// not poll the stream.
     #[cfg(feature = "http2")]
     pub(super) fn hand_over_to(&self, other: &Self) {
-        let Some(mut watched) = self.lock().watched.take() else {
+        let Some(mut watched) = lock(&self.0).watched.take() else {
             return;
         };
         if watched.over_since().is_none() {
             return;
         }
-        let mut state = other.lock();
+        let mut state = lock(&other.0);
         state.watched = Some(watched);
         let waker = state.waker.take();
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing under this lock panics half-way.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,7 +13,7 @@
 use std::mem;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRAILER, TRANSFER_ENCODING, UPGRADE};
@@ -22,6 +22,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::rewind::Observer;
+use crate::sync::lock;
 
 /// What the IO beneath hyper, and the task around it, need to know of the response that hyper sends.
 #[derive(Debug)]
@@ -75,7 +76,7 @@ impl<B> Default for Slot<B> {
 impl<B: Body> Slot<B> {
     /// Notes that a request has come. hyper may have read some of its body already.
     pub(super) fn begin(&self, request: &Request<Incoming>) -> RequestFacts {
-        *self.lock() = Current::Other;
+        *lock(&self.current) = Current::Other;
         // The length of a chunked body is not known beforehand.
         let body_len = request.body().size_hint().upper().unwrap_or(u64::MAX);
         let has_body = !request.body().is_end_stream();
@@ -114,7 +115,7 @@ impl<B: Body> Slot<B> {
             return response.map(|body| Outgoing::Whole(Box::pin(body)));
         }
         if !request.may_leave || !is_in_chunks(&response) {
-            *self.lock() = Current::Staying {
+            *lock(&self.current) = Current::Staying {
                 body_end: request.body_end,
             };
             let slot = Arc::clone(self);
@@ -125,7 +126,7 @@ impl<B: Body> Slot<B> {
         }
         let is_reusable = request.is_reusable && !says_close(response.headers());
         let (head, body) = response.into_parts();
-        *self.lock() = Current::Leaving(Leaving {
+        *lock(&self.current) = Current::Leaving(Leaving {
             stream: Handed { body, is_reusable },
             is_polled: false,
             is_flushed: false,
@@ -134,18 +135,18 @@ impl<B: Body> Slot<B> {
     }
 
     fn polled(&self) {
-        if let Current::Leaving(leaving) = &mut *self.lock() {
+        if let Current::Leaving(leaving) = &mut *lock(&self.current) {
             leaving.is_polled = true;
         }
     }
 
     pub(super) fn has_request(&self) -> bool {
-        !matches!(*self.lock(), Current::Nothing)
+        !matches!(*lock(&self.current), Current::Nothing)
     }
 
     /// The body, once hyper has written everything before it.
     pub(super) fn take(&self) -> Option<Handed<B>> {
-        let mut current = self.lock();
+        let mut current = lock(&self.current);
         match mem::replace(&mut *current, Current::Other) {
             Current::Leaving(leaving) if leaving.is_flushed => Some(leaving.stream),
             other => {
@@ -163,7 +164,7 @@ impl<B> Observer for Arc<Slot<B>> {
     }
 
     fn on_flush(&self) -> Option<u64> {
-        match &mut *self.lock() {
+        match &mut *lock(&self.current) {
             Current::Leaving(leaving) => leaving.is_flushed = leaving.is_polled,
             Current::Staying { body_end } => {
                 return Some(body_end.saturating_sub(self.read.load(Ordering::Relaxed)));
@@ -171,13 +172,6 @@ impl<B> Observer for Arc<Slot<B>> {
             Current::Nothing | Current::Other => {}
         }
         None
-    }
-}
-
-impl<B> Slot<B> {
-    fn lock(&self) -> MutexGuard<'_, Current<B>> {
-        // Nothing under this lock panics half-way.
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -234,7 +228,7 @@ pub(super) struct Staying<B> {
 
 impl<B> Drop for Staying<B> {
     fn drop(&mut self) {
-        *self.slot.lock() = Current::Other;
+        *lock(&self.slot.current) = Current::Other;
     }
 }
 

@@ -7,12 +7,13 @@
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::phase::{Phase, Watcher};
+use crate::sync::lock;
 
 /// The IO. Its operations fail once it was cut.
 #[derive(Debug)]
@@ -22,9 +23,9 @@ pub(super) struct Leashed<T>(Arc<Shared<T>>);
 #[derive(Debug)]
 pub(super) struct Leash<T>(Arc<Shared<T>>);
 
-/// The lock is held while the IO is polled, and contended only when the IO is cut.
-#[derive(Debug)]
-struct Shared<T>(Mutex<State<T>>);
+/// The lock is held while the IO is polled, and contended only when the IO is cut. An IO that panicked under it is treated
+/// like one that failed.
+type Shared<T> = Mutex<State<T>>;
 
 #[derive(Debug)]
 struct State<T> {
@@ -44,26 +45,19 @@ struct Wakers {
 
 /// Puts an IO on a leash.
 pub(super) fn leash<T>(io: T) -> (Leashed<T>, Leash<T>) {
-    let shared = Arc::new(Shared(Mutex::new(State {
+    let shared = Arc::new(Mutex::new(State {
         io: Some(io),
         wakers: Wakers::default(),
         keeper: None,
-    })));
+    }));
     (Leashed(Arc::clone(&shared)), Leash(shared))
-}
-
-impl<T> Shared<T> {
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // An IO that panicked is treated like one that failed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl<T> Leash<T> {
     /// Waits until the IO is dropped, and cuts it when the server ends before that.
     pub(super) async fn hold(self, phase: &mut Watcher) {
         let mut dropped = poll_fn(|cx| {
-            let mut state = self.0.lock();
+            let mut state = lock(&self.0);
             state.keeper = Some(cx.waker().clone());
             match state.io {
                 Some(_) => Poll::Pending,
@@ -78,7 +72,7 @@ impl<T> Leash<T> {
             }
         }
         let (io, wakers) = {
-            let mut state = self.0.lock();
+            let mut state = lock(&self.0);
             (state.io.take(), std::mem::take(&mut state.wakers))
         };
         drop(io);
@@ -91,14 +85,14 @@ impl<T> Leash<T> {
 impl<T> Leashed<T> {
     /// Takes the IO off the leash.
     pub(super) fn into_inner(self) -> Option<T> {
-        self.0.lock().io.take()
+        lock(&self.0).io.take()
     }
 }
 
 impl<T> Drop for Leashed<T> {
     fn drop(&mut self) {
         let (io, keeper) = {
-            let mut state = self.0.lock();
+            let mut state = lock(&self.0);
             (state.io.take(), state.keeper.take())
         };
         drop(io);
@@ -115,7 +109,7 @@ impl<T: Unpin> Leashed<T> {
         waker: impl FnOnce(&mut Wakers) -> &mut Option<Waker>,
         poll: impl FnOnce(Pin<&mut T>, &mut Context<'_>) -> Poll<io::Result<R>>,
     ) -> Poll<io::Result<R>> {
-        let state = &mut *self.0.lock();
+        let state = &mut *lock(&self.0);
         let Some(io) = &mut state.io else {
             let error = io::Error::new(ErrorKind::ConnectionAborted, "the server has ended");
             return Poll::Ready(Err(error));
@@ -171,7 +165,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Leashed<T> {
     }
 
     fn is_write_vectored(&self) -> bool {
-        let state = self.0.lock();
+        let state = lock(&self.0);
         state.io.as_ref().is_some_and(T::is_write_vectored)
     }
 

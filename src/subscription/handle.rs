@@ -1,7 +1,7 @@
 //! A stream, as the server that holds its socket sees it.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 use std::task::Context;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::channel::{Bell, Connection, Plain, Roster};
 use crate::frame::Frame;
 use crate::position::Position;
+use crate::sync::lock;
 
 /// Says whether a stream is over, and reads its next events where these only have to be written. Travels to the server in the
 /// extensions of the stream's response.
@@ -166,8 +167,7 @@ impl Exchange {
 
     fn lock(&self) -> MutexGuard<'_, Words> {
         let words = self.words.get_or_init(Box::default);
-        // Nothing under this lock panics half-way.
-        words.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(words)
     }
 }
 

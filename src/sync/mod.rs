@@ -7,12 +7,14 @@
 //!
 //! `std::sync::Arc` is not modelled: its counts order nothing that this crate relies on.
 
+mod lock;
 #[cfg(all(test, loom))]
 mod model;
 #[cfg(not(all(test, loom)))]
 mod real;
 mod receiver;
 
+pub(crate) use lock::lock;
 #[cfg(all(test, loom))]
 pub(crate) use model::*;
 #[cfg(not(all(test, loom)))]

@@ -4,17 +4,11 @@ use std::future::Future;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::time::{Instant, timeout_at};
 
 use crate::backplane::{BackplaneError, CALL_LIMIT};
-
-/// Locks a value that each holder sets in one go, or a map: no panic leaves it half done.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Runs foreign code, which may panic.
 pub(super) fn caught<T>(code: impl FnOnce() -> T) -> Option<T> {

@@ -13,12 +13,13 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
 use super::Relay;
-use super::calls::{guarded, lock};
+use super::calls::guarded;
 use super::pause::longer;
 use crate::error::with_causes;
 use crate::frame::Frame;
 use crate::id::UserId;
 use crate::registry::Registry;
+use crate::sync::lock;
 
 const SHARDS: usize = 64;
 

@@ -11,7 +11,7 @@ use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use super::calls::{caught, guarded_until, lock};
+use super::calls::{caught, guarded_until};
 use super::interest::{self, Interests};
 use super::outbox::{Confirm, Outbox};
 use super::reads::{Item, Request};
@@ -25,6 +25,7 @@ use crate::id::UserId;
 use crate::metrics::{BackplaneStats, StripedCounter};
 use crate::position::Position;
 use crate::registry::Registry;
+use crate::sync::lock;
 
 /// Restores an event's attachment from its data and its relay data.
 pub(crate) type Attach = fn(&str, Option<&str>) -> Option<Attachment>;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::chunk::Load;
 use super::frames::{CONTINUATION, END_HEADERS, Frames, HEADERS, RST_STREAM, Seen};
 use crate::serve::grace::GracePeriod;
+use crate::sync::lock;
 
 /// The window of a connection, and that of a stream unless the client says otherwise (RFC 9113, section 6.9.2).
 const WINDOW: i64 = 65_535;
@@ -121,11 +122,6 @@ impl Streams {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing under this lock panics half-way.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Processes what the client sent, up to the end of a request's head. Returns whether there was one.
     ///
     /// Fails when too many of the burst's own streams were reset.
@@ -135,7 +131,7 @@ impl Streams {
         burst: &mut Burst,
         bytes: &mut &[u8],
     ) -> io::Result<bool> {
-        let state = &mut *self.lock();
+        let state = &mut *lock(&self.state);
         while let Some(seen) = frames.next(bytes) {
             burst.receive(&seen)?;
             if state.receive(seen) {
@@ -150,7 +146,7 @@ impl Streams {
 
     /// Counts bytes that were sent on a stream.
     pub(super) fn sent(&self, stream: u32, len: usize) {
-        let state = &mut *self.lock();
+        let state = &mut *lock(&self.state);
         state.window -= len as i64;
         if let Some(flow) = state.flows.get_mut(&stream) {
             flow.window -= len as i64;
@@ -168,7 +164,7 @@ impl Streams {
         is_told: bool,
         cx: &Context<'_>,
     ) -> Option<Wait> {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         let partial = state.partial_since.map(|since| Wait {
             deadline: since + heads,
             time: heads,
@@ -282,7 +278,7 @@ impl Stream {
     /// Opens the stream whose head was just read.
     pub(super) fn open(streams: &Arc<Streams>) -> Arc<Self> {
         let load = Load::new();
-        let state = &mut *streams.lock();
+        let state = &mut *lock(&streams.state);
         state.count += 1;
         streams.grace_period.watch(None);
         let id = state.head.take();
@@ -312,7 +308,7 @@ impl Stream {
     pub(super) fn is_spared(&self) -> Option<Instant> {
         let limit = self.streams.limit;
         let now = Instant::now();
-        let mut state = self.streams.lock();
+        let mut state = lock(&self.streams.state);
         let id = self.id?;
         let flow = state.flows.get(&id)?;
         if state.window > 0 {
@@ -347,7 +343,7 @@ impl Stream {
     /// What its handler wants to send cannot be seen. But a client that reads does not leave the stream's window closed for
     /// so long, nor the connection's if this stream has used it up.
     pub(super) fn closed_since(&self) -> Option<Instant> {
-        let state = self.streams.lock();
+        let state = lock(&self.streams.state);
         let id = self.id?;
         let flow = state.flows.get(&id)?;
         let is_holder = || state.holder().is_some_and(|(holder, _)| holder == id);
@@ -361,7 +357,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let mut state = self.streams.lock();
+        let mut state = lock(&self.streams.state);
         state.count -= 1;
         if let Some(id) = self.id {
             state.flows.remove(&id);
@@ -396,7 +392,7 @@ mod tests {
             let received = streams.receive(&mut frames, &mut burst, &mut bytes);
             received.expect("no stream is reset");
         };
-        let is_waited_for = || streams.lock().partial_since.is_some();
+        let is_waited_for = || lock(&streams.state).partial_since.is_some();
 
         receive(&[0, 0, 0, 4, 0, 0, 0, 0, 0]);
         assert!(!is_waited_for());
