@@ -84,6 +84,11 @@ pub(super) trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
 
+/// The body of an app's responses.
+pub(super) trait AppBody: Body<Data: Send, Error: Into<BoxError>> + Send + 'static {}
+
+impl<B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static> AppBody for B {}
+
 /// An app whose requests carry the address of the peer.
 #[derive(Debug, Clone)]
 pub(super) struct WithPeer<S, A> {

@@ -7,7 +7,6 @@
 //! cannot be detected.
 
 use std::collections::HashMap;
-use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -16,10 +15,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use http_body::Body;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::unconstrained;
 
-use super::app::Io;
+use super::app::{AppBody, Io};
 use super::pass::Pass;
 use super::rewind::Rewind;
 use super::stream::{Left, Stream};
@@ -41,14 +39,11 @@ pub(super) struct Crowds(Mutex<HashMap<usize, Vec<Arc<Members>>>>);
 
 impl Crowds {
     /// Gives a stream an attendant, if its user has many and no layer shows between its body and its socket.
-    pub(super) fn admit<I: Io, B>(
+    pub(super) fn admit<I: Io, B: AppBody>(
         self: &Arc<Self>,
         stream: Stream<I, B>,
         handle: StreamHandle,
-    ) -> Driven<I, B>
-    where
-        B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
-    {
+    ) -> Driven<I, B> {
         let may_be_direct = stream.most() == Some(SseBody::MOST);
         if handle.siblings() < CROWD || !may_be_direct {
             return Driven::Alone(stream);
@@ -139,12 +134,7 @@ impl<I, B: Body> Driven<I, B> {
     }
 }
 
-impl<I, B> Future for Driven<I, B>
-where
-    I: AsyncRead + AsyncWrite + Unpin,
-    B: Body,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
+impl<I: Io, B: AppBody> Future for Driven<I, B> {
     type Output = io::Result<bool>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -178,10 +168,7 @@ impl<I, B: Body> Drop for Attended<I, B> {
 /// has ended the stream's own task, and dropping that takes out what is left.
 struct Lane<I, B: Body>(Mutex<Option<Stream<I, B>>>);
 
-impl<I: Io, B> Member<Pass> for Lane<I, B>
-where
-    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
-{
+impl<I: Io, B: AppBody> Member<Pass> for Lane<I, B> {
     fn attend(&self, pass: &mut Pass) -> bool {
         let left = match &mut *lock(&self.0) {
             Some(stream) => stream.attend(pass),

@@ -1,6 +1,5 @@
 //! An event stream on its socket.
 
-use std::error::Error;
 use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem;
@@ -10,8 +9,9 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::buf::Chain;
 use bytes::{Buf, Bytes};
 use http_body::Body;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncWrite;
 
+use super::app::{AppBody, Io};
 use super::handover::Handed;
 use super::pass::Pass;
 use super::rewind::Rewind;
@@ -101,12 +101,7 @@ impl<I, B: Body> Stream<I, B> {
     }
 }
 
-impl<I, B> Stream<I, B>
-where
-    I: AsyncRead + AsyncWrite + Unpin,
-    B: Body,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
+impl<I: Io, B: AppBody> Stream<I, B> {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             match &mut self.state {
@@ -171,11 +166,7 @@ where
 }
 
 /// For an attendant.
-impl<I, B> Stream<I, B>
-where
-    I: AsyncRead + AsyncWrite + Unpin,
-    B: Body,
-{
+impl<I: Io, B: AppBody> Stream<I, B> {
     /// Writes the next events, a chunk at most.
     ///
     /// Its own task is the one that waits for the socket, whatever is left.
@@ -247,12 +238,7 @@ where
     }
 }
 
-impl<I, B> Future for Stream<I, B>
-where
-    I: AsyncRead + AsyncWrite + Unpin,
-    B: Body,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
+impl<I: Io, B: AppBody> Future for Stream<I, B> {
     type Output = io::Result<bool>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

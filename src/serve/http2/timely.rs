@@ -1,6 +1,5 @@
 //! The time limits of an HTTP/2 connection.
 
-use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use super::streams::Streams;
+use crate::serve::app::BoxError;
 use crate::serve::patience::Patience;
 
 /// Closes a connection when a frame or head is not completed in time, or when it has had no stream for the idle time-out.
@@ -49,9 +49,9 @@ impl<C> Timely<C> {
 impl<C, E> Future for Timely<C>
 where
     C: Future<Output = Result<(), E>>,
-    E: Into<Box<dyn Error + Send + Sync>>,
+    E: Into<BoxError>,
 {
-    type Output = Result<(), Box<dyn Error + Send + Sync>>;
+    type Output = Result<(), BoxError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
