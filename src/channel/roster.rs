@@ -1,18 +1,16 @@
 //! The connections of one channel, the ring that they read from, and whether the channel is closed.
 //!
-//! All of it is one snapshot behind one `ArcSwap`: an operation loads the snapshot, decides on it and installs a changed copy
-//! by compare-and-swap, or starts again if the snapshot has changed meanwhile. A connection is a *member* until it is
-//! drained; from then until its stream is dropped it is *leaving*. Leaving connections do not count towards the cap, and
-//! their ids are free. Nothing more is sent to them: a drain replaces the ring, and the old ring ends. The states, and what
-//! each operation does in them:
+//! All of it is one snapshot behind one `ArcSwap`: an operation loads it, decides, and installs a changed copy by
+//! compare-and-swap, or starts again if it has changed meanwhile. A connection is a *member* until it is drained; from then
+//! until its stream is dropped it is *leaving*: it does not count towards the cap, its id is free, and nothing more is sent
+//! to it, since a drain replaces the ring and the old one ends. The states, and what each operation does in them:
 //!
 //! - Open, with connections: `attach` adds a member, unless the cap is reached or the id is in use. `drain` turns all members
 //!   into leaving connections. `detach` removes a connection; if it was the last and no history lingers, the same step closes
 //!   the channel, and the caller must unlink it. `close` closes, `close_unless_kept` too unless a hold or history remains.
 //! - Open, without connections, while a history lingers or a hold keeps the channel: `attach` adds one. `close_if_deserted`
 //!   closes unless it is held; the other two close as above.
-//! - Closed, with connections (after `close`): `attach` is refused. `drain` does nothing. `detach` removes one; the call that
-//!   closed also unlinks.
+//! - Closed, with connections: `attach` is refused, `drain` does nothing, `detach` removes one. The call that closed unlinks.
 //! - Closed, empty: final. `attach` is refused, `detach` finds nothing.
 //!
 //! A hold keeps the channel open as a connection does, and `release` ends it as `detach` does a connection. Where no history
@@ -23,10 +21,8 @@
 //! 1. Closed is final, and exactly one call closes: the one whose compare-and-swap succeeds.
 //! 2. A connection is removed once, and the call that removed it gives its place back.
 //! 3. A member is found by id and removed by identity, so that a late call cannot remove another connection with the same id.
-//! 4. A member reads from the ring of the state that it was attached in. A broadcast after its registration loads that state
-//!    or a later one, so it sends to the member's ring, unless the member has been drained since.
-//! 5. A call that takes a ring out of the state keeps it, as [`Retired`], until each connection that reads from it has its
-//!    end reason. `detach` need not: it closes only when no connection is left.
+//! 4. A broadcast after a member's registration goes to the ring that the member reads from, unless it was drained since.
+//! 5. A ring that is taken out of the state is kept, as [`Retired`], until each of its readers has its end reason.
 
 use std::cmp;
 use std::sync::Arc;
@@ -208,6 +204,8 @@ impl<T: Clone + Send + 'static> Roster<T> {
                 return Err(Refusal::Full);
             }
             let ring = ring.clone();
+            // A close, a drain or another attach since the load makes the exchange fail, and all is asked again. After it, a
+            // broadcast loads this state or a later one, which has this ring until a drain (invariant 4).
             let mut next = State::clone(&state);
             next.members.insert(Member(connection.clone()));
             if self.state.compare_and_swap(&state, next) {
@@ -250,6 +248,8 @@ impl<T: Clone + Send + 'static> Roster<T> {
             let Some(mut next) = without(&state) else {
                 return Detached::NotIn;
             };
+            // Of two that leave together, the exchange of one fails: it looks again, and finds that it is the last. The ring
+            // that it takes out has no reader left (invariant 5).
             let deserts = next.is_empty() && !state.is_closed();
             let closes = deserts && !self.lingers();
             if closes {
@@ -265,8 +265,7 @@ impl<T: Clone + Send + 'static> Roster<T> {
         }
     }
 
-    /// Drains all members, if there are any. Their ring ends after what was sent before; a new one of this capacity takes its
-    /// place.
+    /// Drains all members, if there are any: their ring ends after what was sent before, and a new one takes its place.
     pub(crate) fn drain(&self, capacity: usize) -> Option<Retired<T>> {
         let mut fresh = None;
         loop {
@@ -274,6 +273,8 @@ impl<T: Clone + Send + 'static> Roster<T> {
             if state.is_closed() || state.members.is_empty() {
                 return None;
             }
+            // An event is counted before its ring is chosen. One that was counted before this load may go to the new ring, and
+            // one that is counted after it to the old: leaving connections then count as behind by one too many, or too few.
             let head = self.head();
             let mut leaving = state.leaving.clone();
             for Member(connection) in &state.members {
@@ -408,9 +409,8 @@ impl<T: Clone + Send + 'static> Roster<T> {
     }
 }
 
-/// A ring that is no longer the channel's, and the connections that its end concerns.
-///
-/// The ring does not end before this is dropped: until then, give the connections their [reason](Self::finish).
+/// A ring that is no longer the channel's, and the connections that its end concerns. Give these their
+/// [reason](Self::finish) first: the ring ends when this is dropped.
 pub(crate) struct Retired<T>(State<T>);
 
 impl<T: Clone + Send + 'static> Retired<T> {

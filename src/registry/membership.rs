@@ -88,10 +88,6 @@ impl<T: Clone + Send + 'static> Registry<T> {
         self.let_in(user, Connection::observer(id), Resume::Fresh)
     }
 
-    /// Between taking its place and entering the map, a registration may be overtaken by [`close`](Self::close) and by a call
-    /// that ends all connections after that. So it looks at the admission once more when it is in the map. If `close` came
-    /// before that look, the registration is refused; if it came after, the call that follows `close` finds the connection in
-    /// the map. If another call has removed the connection by then, the registration succeeds, and its stream has ended.
     fn let_in(
         &self,
         user: UserId,
@@ -111,6 +107,10 @@ impl<T: Clone + Send + 'static> Registry<T> {
         let connection = Arc::new(connection);
         match self.join_or_open(&user, &connection, resume) {
             Ok((roster, welcome)) => {
+                // `close`, and a call that ends all connections after it, may have come between `take` and here. If `close` came
+                // before this look, the registration is refused; if it comes after, the call that follows it finds the
+                // connection in the map. If another call has removed it already, the registration succeeds, and its stream has
+                // ended.
                 if self.admission.is_closed() {
                     connection.cut(EndReason::Shutdown);
                     if self.take_out(&roster, &connection) {
@@ -191,6 +191,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         let hash = self.users.hash(user);
         let channel = self.open(&user.into(), hash, Some(log.clone()), None);
         let put = self.users.update(hash, user, |there| match there {
+            // Another call has opened one since: that one keeps the event, and ours gives its room back.
             Some(there) if !there.roster().is_closed() => Change::Leave(false),
             _ => Change::Put(channel.clone(), true),
         });
@@ -241,6 +242,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         let Some((roster, connection)) = found.flatten() else {
             return false;
         };
+        // It may have left since, and another have taken its id: only this one is removed (the roster's invariant 3).
         self.remove(&roster, &connection, EndReason::Unregistered)
     }
 
@@ -372,6 +374,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
     fn unlink(&self, roster: &Arc<Roster<T>>) {
         self.users
             .update(roster.hash(), roster.user(), |there| match there {
+                // Since it was closed, a registration may have put another one here (invariant 2).
                 Some(channel) if Arc::ptr_eq(channel.roster(), roster) => Change::Remove(()),
                 _ => Change::Leave(()),
             });
@@ -393,6 +396,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
             return there;
         }
         self.open_for_unconnected(user);
+        // It may be closed again by now. That forgets what it kept, as if `f` had run before.
         self.with(user, f)
     }
 

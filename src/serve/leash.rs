@@ -57,6 +57,7 @@ impl<T> Leash<T> {
     /// Waits until the IO is dropped, and cuts it when the server ends before that.
     pub(super) async fn hold(self, phase: &mut Watcher) {
         let mut dropped = poll_fn(|cx| {
+            // Asked and kept under one lock: if the IO is dropped after this, the drop finds the task to wake.
             let mut state = lock(&self.0);
             state.keeper = Some(cx.waker().clone());
             match state.io {
@@ -71,6 +72,7 @@ impl<T> Leash<T> {
                 Err(_) => {}
             }
         }
+        // A task that polls the IO before this has left its waker, and is woken below. One that polls it later finds it cut.
         let (io, wakers) = {
             let mut state = lock(&self.0);
             (state.io.take(), std::mem::take(&mut state.wakers))
@@ -91,6 +93,7 @@ impl<T> Leashed<T> {
 
 impl<T> Drop for Leashed<T> {
     fn drop(&mut self) {
+        // `hold` may cut the IO at this moment. Whoever has the lock first drops it; the other finds none.
         let (io, keeper) = {
             let mut state = lock(&self.0);
             (state.io.take(), state.keeper.take())

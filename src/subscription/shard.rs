@@ -85,6 +85,7 @@ impl<M: ?Sized> Shard<M> {
             let is_empty = state.free.len() == state.places.len();
             (member, is_empty.then(|| state.task.take()).flatten())
         });
+        // Outside the lock: the drop may end the stream, and the wake runs the executor's code.
         drop(member);
         if let Some(task) = task {
             task.wake();
@@ -98,6 +99,8 @@ impl<M: ?Sized> Shard<M> {
     /// Closes the shard if it is empty. If not, the task is woken when it is.
     fn close(&self, task: &Waker) -> bool {
         let task = task.clone();
+        // The last member leaves before this, and the shard closes; or after it, and `leave` finds the task to wake. One that
+        // joins before this keeps the shard open; one that comes after a close is refused (invariant 4).
         let replaced = self.0.with(|state| {
             state.is_closed = state.free.len() == state.places.len();
             state.task.replace(task)
@@ -152,6 +155,8 @@ impl<T, M: Member<P> + ?Sized, P: Default + Unpin> Future for Attendant<T, M, P>
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
+        // First, so that no event is missed: one that is sent after this wakes the task again. `true` if one was sent since the
+        // bell was last asked; the members' ring has it before this looks at them (invariant 1).
         if this.bell.wait(this.number(), cx.waker()) {
             match this.next {
                 Some(_) => this.again = true,
@@ -159,6 +164,8 @@ impl<T, M: Member<P> + ?Sized, P: Default + Unpin> Future for Attendant<T, M, P>
             }
         }
         if let Some(next) = this.next {
+            // A member that takes one of these places after this is not in this pass (invariant 3). One that leaves after this
+            // may be attended to once more.
             this.next = this.shard.collect(next, &mut this.members);
             for member in this.members.drain(..) {
                 contain(|| this.again |= member.attend(&mut this.pass));
