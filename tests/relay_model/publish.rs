@@ -201,6 +201,14 @@ impl State {
             backlog.resume(now);
             backlog.batch(now, node)
         });
+        let batches = self.call.iter().flat_map(|batch| &batch.items);
+        for (_, items) in batches {
+            let losses: Vec<_> = items
+                .iter()
+                .map(|item| matches!(item.what, What::Lost(_)))
+                .collect();
+            assert!(!losses.windows(2).any(|two| two == [true, true]), "one loss");
+        }
     }
 
     /// The engine takes a message, unless it recognizes it.
@@ -549,4 +557,20 @@ fn without_a_log_nothing_is_published_twice() {
         },
     };
     check("without a log", publishing, |_| {});
+}
+
+#[test]
+fn losses_that_follow_each_other_are_one() {
+    let publishing = Publishing {
+        is_replayable: false,
+        users: vec![1],
+        budget: Budget {
+            events: 1,
+            full: 2 + more_events(),
+            faults: 2,
+            taken_back: 1,
+            ..Budget::default()
+        },
+    };
+    check("losses", publishing, |_| {});
 }

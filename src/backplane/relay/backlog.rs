@@ -217,7 +217,7 @@ impl<U: Clone + Ord, E> Backlog<U, E> {
                 item.show(&user, &mut self.shown, outlet);
             }
             match self.queues.get_mut(&user) {
-                Some(queue) => queue.push_back(item),
+                Some(queue) => add(queue, item),
                 None => {
                     self.turns.push_back(user.clone());
                     self.queues.insert(user, [item].into());
@@ -237,10 +237,7 @@ impl<U: Clone + Ord, E> Backlog<U, E> {
                 self.due.get_or_insert(now + LONGEST_PAUSE);
                 continue;
             };
-            match queue.back_mut().map(|item| &mut item.what) {
-                Some(What::Lost(count)) => *count = None,
-                _ => queue.push_back(What::Lost(None).into()),
-            }
+            add(queue, What::Lost(None).into());
         }
     }
 
@@ -338,26 +335,25 @@ impl<U: Clone + Ord, E> Backlog<U, E> {
                     Next::Done => outlet.published(item.what),
                     Next::Again => {
                         is_repeated = true;
-                        left.push_back(item);
+                        add(&mut left, item);
                     }
                     Next::Lost(reason) => {
                         item.what.fail(reason, outlet);
                         let count = (reason == Failure::Refused).then_some(1);
-                        match left.back_mut().map(|item| &mut item.what) {
-                            Some(What::Lost(before)) => *before = sum(*before, count),
-                            _ => left.push_back(What::Lost(count).into()),
-                        }
+                        add(&mut left, What::Lost(count).into());
                     }
                 }
             }
-            left.append(queue);
-            match (left.is_empty(), is_repeated) {
-                (true, _) => drop(self.queues.remove(&user)),
-                (false, true) => self.again.push(user.clone()),
-                (false, false) => self.turns.push_back(user.clone()),
+            if let Some(next) = queue.pop_front() {
+                add(&mut left, next);
             }
-            if let Some(queue) = self.queues.get_mut(&user) {
-                *queue = left;
+            left.into_iter()
+                .rev()
+                .for_each(|item| queue.push_front(item));
+            match (queue.is_empty(), is_repeated) {
+                (true, _) => drop(self.queues.remove(&user)),
+                (false, true) => self.again.push(user),
+                (false, false) => self.turns.push_back(user),
             }
         }
         if self.again.is_empty() && !self.is_held {
@@ -473,6 +469,22 @@ impl<E> What<E> {
                 Some(1)
             }
         }
+    }
+}
+
+/// Puts an item behind the others. Losses that follow each other are one item, however many there are.
+fn add<E>(queue: &mut VecDeque<Item<E>>, item: Item<E>) {
+    let (Some(last), What::Lost(count)) = (queue.back_mut(), &item.what) else {
+        queue.push_back(item);
+        return;
+    };
+    match &mut last.what {
+        What::Lost(before) => {
+            *before = sum(*before, *count);
+            // It is another message then: the log may have the one that says less.
+            last.id = None;
+        }
+        What::Event(_) => queue.push_back(item),
     }
 }
 
