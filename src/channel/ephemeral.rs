@@ -129,7 +129,7 @@ pub(super) enum Next<T> {
 
 impl<T: Clone + Send + 'static> Reader<T> {
     /// The number of the last channel event that was read.
-    fn number(&self) -> u64 {
+    pub(super) fn number(&self) -> u64 {
         match (&self.replay, &self.feed) {
             (Some(replay), _) => replay.number(),
             (None, Some(feed)) => feed.number(),

@@ -11,7 +11,8 @@ use super::ring::{Bell, Feed};
 /// What an attendant finds.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Plain<T> {
-    Event(T),
+    /// With its number in the channel.
+    Event(T, u64),
     /// There is no event yet.
     Nothing,
     /// The stream has to poll itself.
@@ -40,9 +41,9 @@ impl<T: Clone + Send + 'static> Connection<T> {
         }
         let phase = self.look_again();
         match next {
-            Some(Plain::Event(event)) if phase & ENDED == 0 => {
+            Some(event @ Plain::Event(..)) if phase & ENDED == 0 => {
                 self.advance(1);
-                Plain::Event(event)
+                event
             }
             // The sender of an ephemeral event may have found the cell taken by us, and not have woken the stream.
             Some(Plain::Nothing) if phase == 0 && !self.ephemerals.is_any() => Plain::Nothing,
@@ -61,7 +62,7 @@ impl<T: Clone + Send + 'static> Reader<T> {
             Poll::Pending => Plain::Nothing,
             // Asked after the event is read: an ephemeral event that was sent before it is seen here.
             Poll::Ready(Some(Ok(event))) if plain(&event) && !ephemerals.is_any() => {
-                Plain::Event(event)
+                Plain::Event(event, self.number())
             }
             Poll::Ready(item) => {
                 self.left = Some(Box::new(item));

@@ -21,11 +21,13 @@ pub(crate) struct Pass {
     frames: Vec<Arc<Frame>>,
     len: usize,
     size: usize,
+    /// The number, in the channel, of the last event that this stream has.
+    last: u64,
     /// The chunk of all of `frames`, unless stale.
     chunk: Bytes,
     is_stale: bool,
-    /// A stream had no more than these frames.
-    is_settled: bool,
+    /// The number of the event that was the last one there when an earlier stream had read everything.
+    end: Option<u64>,
 }
 
 /// How many streams share one reading of the clock.
@@ -46,8 +48,9 @@ impl Pass {
         self.size = 0;
     }
 
-    /// Adds an event. `false` if the chunk is full.
-    pub(super) fn push(&mut self, frame: Arc<Frame>) -> bool {
+    /// Adds the event of this number in the channel. `false` if the chunk is full.
+    pub(super) fn push(&mut self, frame: Arc<Frame>, number: u64) -> bool {
+        self.last = number;
         self.size += frame.as_bytes().len();
         let is_known = self
             .frames
@@ -57,7 +60,6 @@ impl Pass {
             self.frames.truncate(self.len);
             self.frames.push(frame);
             self.is_stale = true;
-            self.is_settled = false;
         }
         self.len += 1;
         self.size < JOINED
@@ -65,13 +67,18 @@ impl Pass {
 
     /// Whether this stream has all that an earlier stream found. Events that have come since are for the next pass, so that
     /// streams stay at the same event and more of them share a chunk.
+    ///
+    /// Frames would not tell: a broadcast to a list that names a user twice sends the user the same frame twice. Numbers are
+    /// compared for equality only, since without a history concurrent broadcasts may send them out of order.
     pub(super) fn is_enough(&self) -> bool {
-        self.is_settled && self.len > 0 && self.len == self.frames.len()
+        self.len > 0 && self.end == Some(self.last)
     }
 
-    /// Notes that this stream has no more.
+    /// Notes that this stream has read everything.
     pub(super) fn settle(&mut self) {
-        self.is_settled = self.len > 0 && self.len == self.frames.len();
+        if self.len > 0 {
+            self.end = Some(self.last);
+        }
     }
 
     /// The chunk of what was added, if that is anything.
@@ -80,8 +87,6 @@ impl Pass {
             return None;
         }
         if self.is_stale || self.len < self.frames.len() {
-            // The stream that had these frames had more.
-            self.is_settled &= self.len == self.frames.len();
             self.frames.truncate(self.len);
             let length = Length::of(self.size);
             let mut chunk = Vec::with_capacity(length.line().len() + self.size + 2);
@@ -108,15 +113,18 @@ mod tests {
     use super::*;
     use crate::event::Text;
 
-    fn frames() -> [Arc<Frame>; 3] {
-        ["a", "b", "c"].map(|data| Arc::new(Frame::encode(&Text::new(data)).expect("text")))
+    fn frames() -> [(Arc<Frame>, u64); 3] {
+        [("a", 1), ("b", 2), ("c", 3)].map(|(data, number)| {
+            let frame = Frame::encode(&Text::new(data)).expect("text");
+            (Arc::new(frame), number)
+        })
     }
 
     /// Reads until that is enough, or there is no more.
-    fn read(pass: &mut Pass, frames: &[Arc<Frame>]) -> String {
+    fn read(pass: &mut Pass, frames: &[(Arc<Frame>, u64)]) -> String {
         pass.begin();
-        for frame in frames {
-            assert!(pass.push(frame.clone()), "there is room");
+        for (frame, number) in frames {
+            assert!(pass.push(frame.clone(), *number), "there is room");
             if pass.is_enough() {
                 return text(pass);
             }
@@ -166,8 +174,18 @@ mod tests {
         assert_eq!(read(&mut pass, &frames), ALL);
         // It is cut while it is read from: nothing says that there was no more.
         pass.begin();
-        assert!(pass.push(frames[0].clone()));
+        assert!(pass.push(frames[0].0.clone(), 1));
         assert_eq!(text(&mut pass), "9\r\ndata: a\n\n\r\n");
         assert_eq!(read(&mut pass, &frames), ALL);
+    }
+
+    #[test]
+    fn the_same_frame_twice_is_two_events() {
+        let [(frame, _), ..] = frames();
+        let events = [(frame.clone(), 1), (frame, 2)];
+        let mut pass = Pass::default();
+        // This one has written the first of the two by itself.
+        assert_eq!(read(&mut pass, &events[1..]), "9\r\ndata: a\n\n\r\n");
+        assert_eq!(read(&mut pass, &events), "12\r\ndata: a\n\ndata: a\n\n\r\n");
     }
 }

@@ -186,9 +186,9 @@ impl<I: Io, B: AppBody> Stream<I, B> {
         }
         let mut left = loop {
             match handle.next_plain(|frame| is_plain(frame)) {
-                Plain::Event(frame) => {
+                Plain::Event(frame, number) => {
                     finish_sample(&frame, || handle.age());
-                    if !pass.push(frame) {
+                    if !pass.push(frame, number) {
                         // Other members come first.
                         break Left::More;
                     }
