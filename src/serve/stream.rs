@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
+use std::thread;
 
 use bytes::buf::Chain;
 use bytes::{Buf, Bytes};
@@ -184,6 +185,10 @@ impl<I: Io, B: AppBody> Stream<I, B> {
         if !handle.exchange().is_plain() || handle.expires().is_some_and(|at| at <= now) {
             return Left::Stream(handle.clone());
         }
+        // If anything panics from here on, events that were read are not written, or a chunk is written in part: the stream
+        // fails, and its task is woken to end it.
+        self.state = State::Failed(ErrorKind::BrokenPipe.into());
+        let _woken = WokenByPanic(task);
         let mut left = loop {
             match handle.next_plain(|frame| is_plain(frame)) {
                 Plain::Event(frame, number) => {
@@ -206,8 +211,6 @@ impl<I: Io, B: AppBody> Stream<I, B> {
         if let Some(mut chunk) = pass.chunk() {
             handle.exchange().wrote(now, pass.position());
             let mut cx = Context::from_waker(task);
-            // If the write panics, the chunk may have been written in part.
-            self.state = State::Failed(ErrorKind::BrokenPipe.into());
             let written = Pin::new(&mut self.io).poll_write(&mut cx, &chunk);
             self.state = match written {
                 Poll::Ready(Ok(0)) => State::Failed(ErrorKind::WriteZero.into()),
@@ -233,8 +236,21 @@ impl<I: Io, B: AppBody> Stream<I, B> {
                 task.wake_by_ref();
                 left = Left::Nothing;
             }
+        } else {
+            self.state = State::Asking;
         }
         left
+    }
+}
+
+/// Wakes a task if it is dropped by a panic.
+struct WokenByPanic<'a>(&'a Waker);
+
+impl Drop for WokenByPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.wake_by_ref();
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::frame::Frame;
 use crate::subscription::ConnectionGuard;
+use crate::sync::contain;
 
 /// Whether a frame needs no more than to [finish its sample](finish_sample) and to write its bytes.
 #[cfg(feature = "serve")]
@@ -16,7 +17,8 @@ pub(crate) fn is_plain(frame: &Frame) -> bool {
 /// Finishes the sample of an event that a stream of this age takes to write it.
 pub(crate) fn finish_sample(frame: &Frame, age: impl FnOnce() -> Duration) {
     if let Some(sample) = frame.aside().and_then(|aside| aside.sample.as_ref()) {
-        sample.written(age());
+        // Calls the service's recorder. The event is no longer in the ring: it would be lost by a panic here.
+        contain(|| sample.written(age()));
     }
 }
 

@@ -6,6 +6,8 @@ mod console;
 #[cfg(feature = "serve")]
 mod crowd;
 #[cfg(feature = "serve")]
+mod crowd_panics;
+#[cfg(feature = "serve")]
 mod differential;
 #[cfg(all(feature = "serve", feature = "agents"))]
 mod first_byte;
