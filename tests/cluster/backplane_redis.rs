@@ -18,6 +18,7 @@ use crate::support::networked::{KEPT, Networked};
 use crate::support::redis::{ALWAYS, Server, url};
 use crate::support::seeds::{Totals, run_each, seeds, two_threads};
 
+mod databases;
 mod dropped;
 mod older;
 

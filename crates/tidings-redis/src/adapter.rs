@@ -64,8 +64,9 @@ impl Redis {
             .clone()
             .set_protocol(ProtocolVersion::RESP3);
         let info = info.set_redis_settings(resp3);
+        let database = info.redis_settings().db();
         let client = Client::open(info).map_err(ConnectError::Connect)?;
-        let server = Arc::new(Server::new(settings));
+        let server = Arc::new(Server::new(settings, database));
         let (interest_tx, interest) = mpsc::unbounded_channel();
         let (closing_tx, closing) = watch::channel(false);
         let (events_tx, events) = mpsc::channel(EVENTS);

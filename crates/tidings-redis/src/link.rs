@@ -462,7 +462,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn interest_does_not_pile_up_while_there_is_no_server() {
         let client = Client::open("redis://127.0.0.1:1").unwrap();
-        let server = Arc::new(Server::new(Settings::new("test")));
+        let server = Arc::new(Server::new(Settings::new("test"), 0));
         let (interest, told) = mpsc::unbounded_channel();
         let (events, _events) = mpsc::channel(1);
         let (_closing, closing) = watch::channel(false);

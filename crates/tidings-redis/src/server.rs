@@ -16,6 +16,8 @@ use super::wire::Heard;
 
 pub(super) struct Server {
     pub(super) settings: Settings,
+    /// The number of the database.
+    database: i64,
     /// Of the node's own channel.
     node: u64,
     /// While there is a connection to a log that has been looked at.
@@ -56,10 +58,11 @@ pub(super) struct Answer {
 }
 
 impl Server {
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(super) fn new(settings: Settings, database: i64) -> Self {
         let script = |own| Script::new(&[include_str!("common.lua"), own].concat());
         Self {
             settings,
+            database,
             node: random(),
             connection: Mutex::default(),
             known: Mutex::default(),
@@ -109,18 +112,27 @@ impl Server {
         format!("{{{}}}:", self.settings.scope)
     }
 
+    /// What all channels begin with. Pub/sub is one for all databases of a server, so the names of channels have the number,
+    /// unless it is 0.
+    fn topic(&self) -> String {
+        match self.database {
+            0 => self.base(),
+            database => format!("{}{database}:", self.base()),
+        }
+    }
+
     pub(super) fn channel(&self, user: &UserId) -> Vec<u8> {
-        [self.base().as_bytes(), b"u:", user.as_str().as_bytes()].concat()
+        format!("{}u:{}", self.topic(), user.as_str()).into_bytes()
     }
 
     /// Whose channel it is.
     pub(super) fn user(&self, channel: &str) -> Option<UserId> {
-        let rest = channel.strip_prefix(&self.base())?;
+        let rest = channel.strip_prefix(&self.topic())?;
         rest.strip_prefix("u:").map(UserId::from)
     }
 
     pub(super) fn own_channel(&self) -> String {
-        format!("{}n:{:016x}", self.base(), self.node)
+        format!("{}n:{:016x}", self.topic(), self.node)
     }
 
     fn log(&self) -> Log {

@@ -27,7 +27,8 @@ impl Settings {
     /// Settings with [`Level::AtMostOnce`](tidings::backplane::Level::AtMostOnce): messages reach the nodes that are
     /// connected.
     ///
-    /// All keys and channels begin with the scope in braces, `{chat}:`. Each broadcaster needs one of its own.
+    /// All keys and channels begin with the scope in braces, `{chat}:`. Each broadcaster needs one of its own, or a database
+    /// of its own: the channels of a database other than 0 have its number in their names, `{chat}:1:`.
     pub fn new(scope: impl Into<String>) -> Self {
         Self {
             scope: scope.into(),
