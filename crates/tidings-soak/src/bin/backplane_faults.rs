@@ -17,6 +17,9 @@ mod nats_cluster;
 mod networked;
 #[path = "../../../../benches/support/mod.rs"]
 mod support;
+#[path = "../../../../tests/support/three.rs"]
+#[allow(dead_code, reason = "`networked` uses a part of it")]
+mod three;
 
 use std::time::{Duration, Instant};
 
