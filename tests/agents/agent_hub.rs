@@ -394,7 +394,7 @@ async fn dropped_connections_break_and_ended_ones_end() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_is_gone() {
+async fn a_client_that_leaves_is_removed() {
     let hub = Hub::start().await;
     let events = open(&hub, "ann").await;
     assert_eq!(stats(&hub).await["connections"], 1);
@@ -583,7 +583,7 @@ async fn the_page_needs_no_other_host() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn the_process_ends_its_streams_and_exits_when_it_is_told_to() {
+async fn the_process_ends_its_streams_and_exits_on_sigterm() {
     for signal in ["TERM", "INT"] {
         let mut process = Process::start(&["--history", "0", "--drain-ms", "200"]).await;
         let mut events = open(&process.hub, "ann").await;
@@ -669,7 +669,7 @@ async fn a_silent_stream_carries_comments_at_the_interval_that_was_asked_for() {
 }
 
 #[tokio::test]
-async fn arguments_that_make_no_sense_are_told_and_exit_with_2() {
+async fn invalid_arguments_are_reported_and_exit_with_2() {
     let cases: [(&[&str], &str); 21] = [
         (&["--host", "hub.example:81"], "host name"),
         (&["--host", ""], "host name"),
@@ -728,7 +728,7 @@ async fn help_is_printed_and_is_no_error() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_told() {
+async fn a_port_in_use_is_reported() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let addr = taken.local_addr().expect("an address").to_string();
     let output = program()
@@ -792,7 +792,7 @@ fn curl() -> Command {
 }
 
 #[tokio::test]
-async fn curl_streams_and_posts_and_tells_an_end_from_a_break() {
+async fn curl_streams_and_posts_and_can_tell_an_end_from_a_break() {
     let hub = Hub::start().await;
     let mut ends = Curl::stream(&hub, "ann").await;
     let mut breaks = Curl::stream(&hub, "bob").await;

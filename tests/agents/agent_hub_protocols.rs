@@ -593,7 +593,7 @@ async fn a_task_is_followed_from_where_it_is_to_its_end() {
     );
     publish(&hub, "bob", "a2a", &[], status("t:1", "FAILED")).await;
     publish(&hub, "ann", "a2a", &[], status("t:1", "COMPLETED")).await;
-    // What comes late is told so, and not sent.
+    // A late event gets an error and is not sent.
     for late in [
         status("t:1", "WORKING"),
         json!({ "task": { "id": "t:1", "contextId": "c", "status": { "state": "TASK_STATE_WORKING" } } }),
@@ -942,7 +942,7 @@ async fn the_heartbeat_is_an_event_only_where_it_is_asked_for_and_understood() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_shutdown_ends_the_streams_of_all_kinds_at_once() {
+async fn a_shutdown_ends_streams_of_all_kinds_together() {
     let mut process = Process::start(&["--drain-ms", "1000", "--history", "10"]).await;
     let mut streams = Vec::new();
     for kind in ["text", "agui", "a2a", "context", "analytics"] {

@@ -153,7 +153,7 @@ async fn publish(hub: &Hub, event: Value) {
 }
 
 #[tokio::test]
-async fn a_run_that_is_posted_is_replayed_out_of_the_users_history() {
+async fn a_posted_run_is_replayed_from_the_users_history() {
     let process = Process::start(&["--history", "6"]).await;
     let hub = &process.hub;
     let follow = async || {

@@ -87,7 +87,7 @@ fn gap(epoch: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_header_or_the_query_names_the_event_to_continue_behind() {
+async fn the_header_or_the_query_names_the_event_to_continue_after() {
     let (hub, epoch, _) = hub_of_ann_and_bob().await;
     let id = |number: u64| format!("{epoch}-{number}");
     for number in 0..=3 {
@@ -243,7 +243,7 @@ fn without_retry(text: &str) -> &str {
 }
 
 #[tokio::test]
-async fn the_hub_keeps_a_history_for_as_long_as_it_is_told_to() {
+async fn the_hub_keeps_a_history_for_the_time_it_is_given() {
     let kept = Process::start(&["--history", "2"]).await;
     let forgotten = Process::start(&["--history", "2", "--linger-ms", "100"]).await;
     let mut ids = Vec::new();
@@ -261,7 +261,7 @@ async fn the_hub_keeps_a_history_for_as_long_as_it_is_told_to() {
     let expected = format!("id: {epoch}-1\n{evicted}{}", after(epoch, 1));
     assert_eq!(without_retry(&found), expected);
 
-    // Sweeps find it. Whoever looks by coming back would stay.
+    // Sweeps find it. A check by a new connection would keep the user.
     let gone = async {
         while stats(&forgotten.hub).await["away"] != 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -198,7 +198,7 @@ async fn the_same_request_goes_on_with_the_run_and_begins_none() {
     assert_eq!(ids.len(), found.len());
     assert_eq!(hub.json("/stats").await["runs"]["broadcasts"], found.len());
 
-    // Who has the last event, and was cut before the end of the response, is told again that this was it.
+    // A client that has the last event but was cut before the end of the response is told again that the run has ended.
     let last = found.last().expect("an event");
     let rest = events(&text(go_on(&hub, &body, id(last)).await).await);
     assert_eq!(rest, [(None, last.1.clone())]);

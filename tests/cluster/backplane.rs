@@ -84,7 +84,7 @@ async fn rest(stream: &mut Subscription) -> Vec<String> {
     got
 }
 
-/// Who broadcasts on two nodes at once gets one order, whichever it is, and ids that say the same.
+/// Simultaneous broadcasts on two nodes get one order, whichever it is, and ids in the same order.
 #[tokio::test(start_paused = true)]
 async fn every_node_shows_the_order_of_the_log() {
     let engine = InProcess::new(Level::Replayable);
@@ -179,7 +179,7 @@ async fn a_client_that_moves_gets_each_event_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cut_is_told_where_nothing_is_kept_and_healed_where_it_is() {
+async fn a_cut_is_reported_without_a_log_and_healed_with_one() {
     for level in [Level::AtMostOnce, Level::Replayable] {
         let engine = InProcess::new(level);
         let a = hub(engine.node());
@@ -229,7 +229,7 @@ async fn a_cut_is_told_to_a_stream_that_came_back_after_a_gap_and_has_been_idle(
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_finds_no_room_is_refused_counted_and_told_to_the_others() {
+async fn an_event_without_room_is_refused_counted_and_reported_to_other_nodes() {
     for level in [Level::AtMostOnce, Level::Replayable] {
         let engine = InProcess::new(level);
         let a: Hub = GenericBroadcaster::builder()
@@ -305,7 +305,7 @@ async fn what_finds_no_room_in_a_long_outage_is_reported_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_is_too_large_is_refused_and_told_to_the_others() {
+async fn an_event_that_is_too_large_is_refused_and_reported_to_other_nodes() {
     let engine = InProcess::new(Level::Replayable);
     let (a, b) = (hub(engine.node()), hub(engine.node()));
     let mut there = b.register_when_ready("ann").await.expect("room");
@@ -323,7 +323,7 @@ async fn an_event_that_is_too_large_is_refused_and_told_to_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_engine_has_dropped_is_told_with_its_number() {
+async fn events_that_the_engine_dropped_are_reported_with_their_number() {
     let engine = InProcess::keeping(Level::Replayable, 3);
     let (a, b) = (hub(engine.node()), hub(engine.node()));
     let publisher = hub(engine.node());
@@ -346,7 +346,7 @@ async fn what_the_engine_has_dropped_is_told_with_its_number() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_engine_has_dropped_is_told_once() {
+async fn events_that_the_engine_dropped_are_reported_once() {
     let engine = InProcess::keeping(Level::Replayable, 0);
     let a = hub(engine.node());
     let cut = engine.node();
@@ -417,7 +417,7 @@ async fn a_lost_acknowledgement_makes_nothing_twice() {
 
 /// A stream that a call without waiting opens as the first of its user, where nothing is kept.
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_began_too_early_is_told() {
+async fn a_stream_that_began_too_early_gets_a_gap() {
     let engine = InProcess::new(Level::AtMostOnce);
     let (a, b) = (hub(engine.node()), hub(engine.node()));
     let mut early = a.register("ann").expect("room");
@@ -531,7 +531,7 @@ async fn a_shutdown_that_is_given_up_or_asked_for_twice_publishes_no_less() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_forgets_users_who_have_gone() {
+async fn a_node_forgets_users_who_left() {
     let engine = InProcess::new(Level::AtMostOnce);
     let a = hub(engine.node());
     let tab = a.register_when_ready("ann").await.expect("room");
@@ -567,7 +567,7 @@ async fn histories_of_nodes_have_what_came_from_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_for_an_engine_that_is_gone_is_told_at_the_end() {
+async fn a_caller_that_waits_for_a_lost_engine_gets_an_error_at_the_end() {
     let engine = InProcess::new(Level::Replayable);
     let a = hub(engine.node());
     engine.stop();

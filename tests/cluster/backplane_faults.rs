@@ -92,7 +92,7 @@ fn replayable_delivers_everything_once() {
 }
 
 #[test]
-fn replayable_tells_what_found_no_room() {
+fn replayable_reports_events_that_found_no_room() {
     run(Level::Replayable, |seed| Plan {
         queue: 24,
         ..Plan::new(seed)
@@ -109,7 +109,7 @@ fn replayable_delivers_what_is_in_the_log_and_was_not_sent() {
 }
 
 #[test]
-fn replayable_tells_when_the_log_is_another_one() {
+fn replayable_reports_a_replaced_log() {
     run(Level::Replayable, |seed| Plan {
         replaces: true,
         unsent: true,
@@ -118,7 +118,7 @@ fn replayable_tells_when_the_log_is_another_one() {
 }
 
 #[test]
-fn replayable_tells_what_was_refused() {
+fn replayable_reports_refused_events() {
     run(Level::Replayable, |seed| Plan {
         denies: true,
         ..Plan::new(seed)
@@ -126,12 +126,12 @@ fn replayable_tells_what_was_refused() {
 }
 
 #[test]
-fn at_most_once_tells_what_is_missing() {
+fn at_most_once_reports_missing_events() {
     run(Level::AtMostOnce, Plan::new);
 }
 
 #[test]
-fn at_most_once_tells_clients_that_resume() {
+fn at_most_once_reports_missing_events_to_clients_that_resume() {
     run(Level::AtMostOnce, |seed| Plan {
         history: 5_000,
         ..Plan::new(seed)

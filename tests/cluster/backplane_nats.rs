@@ -52,7 +52,7 @@ macro_rules! conforms {
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn tells_of_failures() {
+            async fn reports_failures() {
                 backplane::failures(&nodes($settings)).await;
             }
         }
@@ -284,7 +284,7 @@ async fn a_long_resume_takes_few_requests() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_too_slow_is_told() {
+async fn a_node_that_is_too_slow_reports_a_gap() {
     const MANY: usize = 5000;
     let mut scene = Scene::new(once(), options().subscription_capacity(16)).await;
     let ann = UserId::from("ann");
@@ -310,7 +310,7 @@ async fn a_node_that_is_too_slow_is_told() {
 }
 
 #[tokio::test]
-async fn a_log_that_was_deleted_is_made_again_and_told() {
+async fn a_deleted_log_is_created_again_and_reported() {
     let mut scene = Scene::new(once().replayable(log(Storage::File)), options()).await;
     let ann = UserId::from("ann");
     scene.join(from_ref(&ann)).await;

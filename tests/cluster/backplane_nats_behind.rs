@@ -383,7 +383,7 @@ async fn few_answers_of_several_messages_are_asked_for_at_the_same_time() {
 
 /// A place of which nothing is left shows nothing, as long as the newest one is what it was.
 #[tokio::test]
-async fn a_leader_that_was_behind_and_has_dropped_old_messages_has_the_same_log() {
+async fn a_leader_that_lagged_and_dropped_old_messages_has_the_same_log() {
     let mut scene = Scene::with(Log::new("TEST").max_per_user(2)).await;
     let ann = UserId::from("ann");
     scene.position(&ann, 1).await;
@@ -399,7 +399,7 @@ async fn a_leader_that_was_behind_and_has_dropped_old_messages_has_the_same_log(
 }
 
 #[tokio::test]
-async fn a_leader_that_is_behind_is_waited_for() {
+async fn a_node_waits_for_a_leader_that_lags() {
     let mut scene = Scene::new().await;
     let ann = UserId::from("ann");
     let first = scene.position(&ann, 1).await;

@@ -36,7 +36,7 @@ fn replayable_delivers_everything_once() {
 }
 
 #[test]
-fn at_most_once_tells_what_is_missing() {
+fn at_most_once_reports_missing_events() {
     run(Level::AtMostOnce, |seed| Plan {
         history: 5_000,
         ..Plan::over_sockets(seed)

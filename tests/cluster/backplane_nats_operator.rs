@@ -408,7 +408,7 @@ async fn edits_of_the_stream_hold_and_nodes_go_on() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_no_log_any_more_is_told() {
+async fn a_stream_that_is_no_longer_a_log_is_reported() {
     let mut scene = Scene::new(kept(), "").await;
     scene
         .edit(|config| config.subjects.push("other.>".into()))
@@ -504,7 +504,7 @@ async fn a_node_waits_for_a_server_when_it_is_asked_to() {
 }
 
 #[tokio::test]
-async fn several_broadcasters_share_a_connection_and_the_application_hears_its_events() {
+async fn several_broadcasters_share_a_connection_and_the_application_gets_its_events() {
     let server = Server::start();
     let heard = Arc::new(AtomicUsize::new(0));
     let count = heard.clone();

@@ -54,7 +54,7 @@ macro_rules! conforms {
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn tells_of_failures() {
+            async fn reports_failures() {
                 backplane::failures(&nodes($settings, $options)).await;
             }
         }
@@ -124,7 +124,7 @@ async fn a_log_that_was_flushed_is_another_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_promoted_replica_that_was_behind_has_another_log() {
+async fn a_promoted_replica_that_lagged_has_another_log() {
     for grows in [0, 10] {
         let primary = Server::start(&[]);
         let (one, mut events) = node(&primary, kept()).await;
@@ -308,7 +308,7 @@ async fn many_messages_of_one_call_keep_their_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_not_permitted_is_told() {
+async fn a_missing_permission_is_reported() {
     for settings in [once(), kept()] {
         let server = Server::start(&[]);
         // To Bob only, and to the node's own channel.
@@ -378,7 +378,7 @@ fn replayable_delivers_everything_once() {
 }
 
 #[test]
-fn a_log_in_memory_tells_what_is_missing() {
+fn a_log_in_memory_reports_missing_events() {
     let seen = run(Level::Replayable, &[], |seed| Plan {
         replaces: true,
         promotes: true,
@@ -389,7 +389,7 @@ fn a_log_in_memory_tells_what_is_missing() {
 }
 
 #[test]
-fn at_most_once_tells_what_is_missing() {
+fn at_most_once_reports_missing_events() {
     let seen = run(Level::AtMostOnce, &[], |seed| Plan {
         history: 5_000,
         promotes: true,

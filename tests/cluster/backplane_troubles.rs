@@ -1,5 +1,5 @@
-//! Engines that refuse, forget, answer too little or not at all: what is in the log arrives or is told, and one user's trouble
-//! is nobody else's.
+//! Engines that refuse, forget, answer incompletely or not at all: every event in the log arrives or is reported, and one user's
+//! trouble does not affect others.
 
 use std::future::pending;
 use std::panic::panic_any;
@@ -275,9 +275,10 @@ async fn an_event_that_is_refused_when_it_is_published_again_may_be_in_the_log()
     assert_eq!((gap.reason, gap.missed), (GapReason::Backplane, None));
 }
 
-/// The log has what tells of the first, whose acknowledgement is lost: a stream that begins behind it is told of the second.
+/// The log has the notice of the first loss, although its acknowledgement is lost. A stream that begins after that notice gets
+/// a gap for the second loss.
 #[tokio::test(start_paused = true)]
-async fn an_event_that_is_refused_behind_a_loss_is_told_by_itself() {
+async fn an_event_refused_after_a_loss_is_reported_by_itself() {
     let engine = InProcess::new(Level::Replayable);
     let (a, b) = (hub(engine.node()), hub(engine.node()));
     let mut early = b.register_when_ready("ann").await.expect("room");
@@ -315,7 +316,7 @@ async fn an_event_is_not_published_again_after_a_long_stop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_is_refused_after_it_was_accepted_is_told_on_other_nodes() {
+async fn an_event_refused_after_it_was_accepted_is_reported_on_other_nodes() {
     let engine = InProcess::new(Level::AtMostOnce);
     let (say, said) = unbounded_channel();
     let odd = Odd {
@@ -522,7 +523,7 @@ async fn a_publication_that_never_returns_holds_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_interest_that_is_not_noted_is_told_again() {
+async fn an_interest_that_was_not_noted_is_sent_again() {
     for hangs in [true, false] {
         let engine = InProcess::new(Level::AtMostOnce);
         let a = hub(engine.node());
@@ -606,7 +607,7 @@ async fn the_last_event_of_a_user_is_found_in_the_log() {
 
 /// It is "not yet", and never "nothing missing".
 #[tokio::test(start_paused = true)]
-async fn a_server_that_is_behind_is_asked_again() {
+async fn a_server_that_lags_is_asked_again() {
     let engine = InProcess::new(Level::Replayable);
     let a = hub(engine.node());
     let mut tab = a.register_when_ready("ann").await.expect("room");
@@ -721,7 +722,7 @@ async fn a_repair_that_outlives_its_channel_leaves_nothing_out() {
 
 /// The engine answers others meanwhile.
 #[tokio::test(start_paused = true)]
-async fn a_user_whose_log_cannot_be_read_is_told() {
+async fn a_user_whose_log_cannot_be_read_gets_a_gap() {
     for hangs in [false, true] {
         told_without_log(hangs).await;
     }
@@ -765,7 +766,7 @@ async fn told_without_log(hangs: bool) {
 
 /// Those whose logs are being read, and those who wait for their turn behind them.
 #[tokio::test(start_paused = true)]
-async fn a_client_is_told_after_the_patience_however_long_a_read_takes() {
+async fn a_client_gets_a_gap_after_the_patience_however_long_a_read_takes() {
     const CLIENTS: usize = 100;
     let engine = InProcess::new(Level::Replayable);
     let a = hub(engine.node());
@@ -831,7 +832,7 @@ fn a_waker_may_ask_for_figures() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn ten_thousand_clients_that_come_back_at_once_get_everything() {
+async fn ten_thousand_clients_that_come_back_together_get_everything() {
     const CLIENTS: usize = 10_000;
     const MISSED: usize = 10;
     let engine = InProcess::new(Level::Replayable);

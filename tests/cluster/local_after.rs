@@ -1,5 +1,5 @@
-//! With `local_after`, streams get their own node's events without the engine once it has been away for a while; they are told
-//! before and behind, and no connection gets an event twice.
+//! With `local_after`, streams get their own node's events without the engine once it has been away for a while. They get a gap
+//! before and after, and no connection gets an event twice.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ async fn an_idle_outage_is_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_outage_is_told_bridged_and_told_again() {
+async fn a_long_outage_is_reported_bridged_and_reported_again() {
     let engine = InProcess::new(Level::Replayable);
     let (a, b) = (hub(engine.node()), hub(engine.node()));
     let (mut here, mut there) = (tab(&a).await, tab(&b).await);
@@ -277,7 +277,7 @@ async fn an_engine_that_refuses_everything_for_now_is_away_as_well() {
 
 /// More than its ring and its history hold, all of which came after the place that the client had.
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_lags_over_what_was_shown_is_told() {
+async fn a_stream_that_lags_over_events_already_shown_gets_a_gap() {
     let engine = InProcess::new(Level::Replayable);
     let a: Hub = GenericBroadcaster::builder()
         .backplane(engine.node())

@@ -146,7 +146,7 @@ async fn a_user_who_is_away_counts_and_gets_the_event_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_finds_no_room_is_an_error_and_told_to_the_users_that_it_was_for() {
+async fn an_event_without_room_is_an_error_and_reported_to_its_users() {
     for level in LEVELS {
         let engine = InProcess::new(level);
         let a: Hub = GenericBroadcaster::builder()
@@ -206,7 +206,7 @@ async fn replayable_a_position_is_one_on_every_node() {
 
 /// A node that was cut off reads it from the log, or tells.
 #[tokio::test(start_paused = true)]
-async fn a_cut_is_told_to_each_of_many_where_nothing_is_kept_and_healed_where_it_is() {
+async fn a_cut_is_reported_to_each_of_many_without_a_log_and_healed_with_one() {
     for level in LEVELS {
         let engine = InProcess::new(level);
         let a = hub(engine.node());

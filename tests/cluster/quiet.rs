@@ -1,5 +1,5 @@
-//! A client to which nothing comes for a long time: the keep-alive gives it the place that the history has moved on to, so
-//! that it can come back with an id that says something, and is told of a gap only if it lacks something.
+//! A client that gets no event for a long time: the keep-alive carries the current position of the history, so that the client
+//! can reconnect with a useful id and gets a gap only if it lacks something.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -237,7 +237,7 @@ impl View for Hidden {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_is_shown_nothing_comes_back_behind_what_was_hidden_from_it() {
+async fn a_client_that_is_shown_nothing_resumes_after_the_hidden_events() {
     let hub = alone(History::new(2));
     let mut body = SseBody::new(join(&hub)).view(Hidden).cursor(true);
     let epoch = opened(&mut body).await;
@@ -279,7 +279,7 @@ async fn what_is_read_from_the_log_leaves_the_stream_where_the_log_was_read_up_t
 
 /// Positions of one node are counted for each user, so nothing is behind the newest, kept or not.
 #[tokio::test(start_paused = true)]
-async fn behind_the_newest_event_nothing_is_missing_although_it_was_too_old_to_be_kept() {
+async fn after_the_newest_event_nothing_is_missing_although_it_was_too_old_to_be_kept() {
     let age = Duration::from_secs(60);
     let hub = alone(History::new(8).age(age));
     let mut body = SseBody::new(join(&hub));
@@ -333,7 +333,7 @@ async fn a_quiet_client_moves_on_with_the_log_and_comes_back_to_any_node_without
 
 /// Where nobody else has anything in the log, it ends at the user's event.
 #[tokio::test(start_paused = true)]
-async fn behind_the_newest_event_of_the_log_nothing_is_missing() {
+async fn after_the_newest_event_of_the_log_nothing_is_missing() {
     let engine = InProcess::new(Level::Replayable);
     let (here, there) = (node(&engine), node(&engine));
     let mut body = SseBody::new(join(&here));

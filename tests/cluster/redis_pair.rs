@@ -267,6 +267,6 @@ fn a_durable_log_delivers_everything_once_and_in_one_order() {
 }
 
 #[test]
-fn at_most_once_a_promotion_tells_what_is_missing() {
+fn at_most_once_a_promotion_reports_missing_events() {
     run_all::<Pair>(&["--at-most-once"]);
 }

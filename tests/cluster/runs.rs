@@ -88,7 +88,7 @@ async fn a_stream_from_the_start_begins_with_the_log_on_every_node() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_log_has_dropped_of_the_beginning_is_told_first() {
+async fn a_dropped_beginning_of_the_log_is_reported_first() {
     let engine = InProcess::keeping(Level::Replayable, 3);
     let (a, b) = (hub(engine.node()), hub(engine.node()));
     let _run = a.hold(RUN).expect("there is room");
@@ -101,7 +101,7 @@ async fn what_the_log_has_dropped_of_the_beginning_is_told_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn completion_ends_streams_on_all_nodes_behind_the_last_event() {
+async fn completion_ends_streams_on_all_nodes_after_the_last_event() {
     for level in [Level::AtMostOnce, Level::Replayable] {
         let engine = InProcess::new(level);
         let build = |node: InProcessNode| -> Hub {
@@ -236,7 +236,7 @@ async fn a_completion_that_found_no_room_reaches_the_others_when_it_is_repeated(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_ends_behind_a_gap_does_not_go_back_to_what_it_left_out() {
+async fn a_body_that_ends_after_a_gap_does_not_return_to_skipped_events() {
     let engine = InProcess::new(Level::AtMostOnce);
     let build = |queue| -> Hub {
         let built = GenericBroadcaster::builder()
@@ -263,7 +263,7 @@ async fn a_body_that_ends_behind_a_gap_does_not_go_back_to_what_it_left_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_published_behind_the_end_reaches_nobody() {
+async fn events_published_after_the_end_reach_nobody() {
     let engine = InProcess::new(Level::Replayable);
     let (a, b) = (hub(engine.node()), hub(engine.node()));
     let mut here = a.register_when_ready(RUN).await.expect("room");

@@ -1,7 +1,7 @@
 //! Three NATS servers that keep three copies of the log, three nodes that are processes of their own, and readers that go
-//! from node to node, under faults of each of them: nothing is lost in silence, nothing comes twice, and at `Replayable`
-//! everybody sees the log's order. If the servers themselves lose what they have confirmed, which NATS 2.9 does after some of
-//! these faults, that is told.
+//! from node to node, under faults of each of them: nothing is lost silently, nothing comes twice, and at `Replayable` every
+//! reader sees the log's order. If the servers themselves lose confirmed messages, which NATS 2.9 does after some of these
+//! faults, the loss is reported.
 //!
 //! One short run for each level. `TIDINGS_SEEDS=0..200 cargo test --all-features --test cluster three_servers -- --nocapture` runs
 //! random faults, and `NATS_SERVER=/path/to/nats-server` names another server than Debian's.
@@ -168,6 +168,6 @@ fn replayable_over_three_servers_delivers_everything_once_and_in_one_order() {
 }
 
 #[test]
-fn at_most_once_over_three_servers_tells_what_is_missing() {
+fn at_most_once_over_three_servers_reports_missing_events() {
     run_all::<Servers>(&["--at-most-once"]);
 }

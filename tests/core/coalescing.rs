@@ -1,4 +1,4 @@
-//! What a stream gets that coalesces what it lost, and what that costs.
+//! What a stream that coalesces lost events gets, and what that costs.
 
 use std::collections::BTreeMap;
 
@@ -107,7 +107,7 @@ proptest! {
     /// In order; each event that is left out is replaced by a newer one of its key that is not, or told; and what is kept
     /// is never more than the history may be.
     #[test]
-    fn what_is_left_out_is_replaced_or_told(settings in settings(), steps in steps()) {
+    fn an_omitted_event_is_replaced_or_reported(settings in settings(), steps in steps()) {
         let hub = settings.hub();
         let mut stream = hub.register("ann").expect("no cap is reached");
         let mut sent: Vec<Option<u8>> = Vec::new();
@@ -200,7 +200,7 @@ fn many_keys_come_in_order_and_once() {
 
 /// An event that is too old is kept under its key no longer than in the window.
 #[tokio::test(start_paused = true)]
-async fn what_is_too_old_is_gone_under_its_key_as_well() {
+async fn an_event_that_is_too_old_is_dropped_under_its_key_as_well() {
     use std::time::Duration;
     let hub: Hub = GenericBroadcaster::builder()
         .ring_capacity(1)

@@ -1,5 +1,5 @@
-//! A client that was cut off, refused or ended finds its way back: at a time that it can count to, not together with all
-//! others, and with an id that leads on.
+//! A client that was cut off, refused or ended can reconnect: at a time that it is given, not together with all others, and
+//! with an id that continues its stream.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -250,7 +250,7 @@ fn a_client_with_a_stale_id_has_a_running_stream_at_its_second_request() {
 
 /// What the history has behind the gap comes with the next request; nothing else is lost while the client is away.
 #[test]
-fn after_the_end_for_lost_events_the_client_goes_on_behind_the_gap() {
+fn after_an_end_for_lost_events_the_client_continues_after_the_gap() {
     let hub = hub(history(), LagPolicy::End);
     let stale = join(&hub).cursor().expect("a history").to_string();
     (0..10).for_each(|number| send(&hub, number));

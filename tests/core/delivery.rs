@@ -1,4 +1,4 @@
-//! What is broadcast arrives once, in order, at every stream of the user, or is told as lag; and it is encoded once.
+//! An event arrives once, in order, at every stream of the user, or is reported as lag; and it is encoded once.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -137,7 +137,7 @@ impl Follower {
 }
 
 #[test]
-fn what_is_broadcast_after_register_returned_arrives_or_is_told_as_lag() {
+fn an_event_broadcast_after_register_returned_arrives_or_is_reported_as_lag() {
     const EVENTS: u64 = 30_000;
     // Small enough that readers lag now and then.
     let hub = hub_of_capacity(16);

@@ -1,4 +1,4 @@
-//! A drain: who is in ends behind what was broadcast before, and is in nobody's way from then on.
+//! A drain: open streams end after the events broadcast before it, and no longer count from then on.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ fn next(stream: &mut Subscription) -> Option<String> {
 }
 
 #[test]
-fn a_stream_ends_behind_what_was_broadcast_before_however_much_follows() {
+fn a_stream_ends_after_earlier_broadcasts_however_many_follow() {
     for history in histories() {
         let hub = hub(history);
         let mut stream = join(&hub);
@@ -109,7 +109,7 @@ fn a_drained_connection_takes_no_place_and_is_drained_once() {
 }
 
 #[test]
-fn a_client_goes_on_behind_the_last_event_that_it_was_sent() {
+fn a_client_continues_after_the_last_event_that_it_was_sent() {
     let hub = hub(Some(History::new(100)));
     let mut stream = join(&hub);
     send(&hub, "before");

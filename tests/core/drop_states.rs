@@ -1,5 +1,5 @@
-//! A stream that is dropped in any of its states leaves: it is counted no more, keeps no event alive, and hurts nobody,
-//! inside a runtime, outside of one and on another thread. Ways out that are not a state of the stream are in
+//! A stream can be dropped in any of its states, inside a runtime, outside of one and on another thread: it is no longer
+//! counted, keeps no event alive, and affects no other stream. Ways out that are not a state of the stream are in
 //! `membership.rs`.
 
 use std::pin::Pin;
@@ -347,7 +347,7 @@ fn it_leaves_in_every_state() {
 }
 
 #[test]
-fn it_leaves_in_every_state_when_its_runtime_is_gone() {
+fn it_leaves_in_every_state_after_its_runtime_ended() {
     for (state, make) in STATES {
         let runtime = runtime();
         let (scene, held) = runtime.block_on(async { make() });

@@ -1,4 +1,4 @@
-//! How streams come to an end that nobody asked their clients about: lag, deadlines, disconnections, sweeps, shutdown.
+//! How the server ends streams: lag, deadlines, disconnections, sweeps, shutdown.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -82,7 +82,7 @@ fn split_retry(text: &str) -> (&str, u64) {
 // Lag
 
 #[tokio::test(start_paused = true)]
-async fn a_gap_is_told_and_the_stream_goes_on() {
+async fn a_gap_is_reported_and_the_stream_continues() {
     let hub = small_hub(LagPolicy::Gap);
     let mut body = SseBody::new(join(&hub));
     send_five(&hub);
@@ -94,7 +94,7 @@ async fn a_gap_is_told_and_the_stream_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_disconnects_on_lag_tells_it_first() {
+async fn a_stream_that_disconnects_on_lag_reports_it_first() {
     let hub = small_hub(LagPolicy::Disconnect);
     let mut body = SseBody::new(join(&hub));
     send_five(&hub);
@@ -173,7 +173,7 @@ async fn a_busy_stream_ends_at_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sweep_takes_out_a_stream_past_its_deadline_that_is_not_polled() {
+async fn a_sweep_removes_an_unpolled_stream_past_its_deadline() {
     let hub = Hub::new();
     let start = Instant::now();
     let stalled = join(&hub).deadline(start + Duration::from_secs(2));
@@ -189,7 +189,7 @@ async fn a_sweep_takes_out_a_stream_past_its_deadline_that_is_not_polled() {
 // Disconnections
 
 #[tokio::test]
-async fn a_disconnected_user_is_out_at_once_and_may_come_back() {
+async fn a_disconnected_user_is_removed_immediately_and_may_come_back() {
     let hub = Hub::new();
     let (mut one, two) = (join(&hub), join(&hub));
     let other = hub.register("bob").expect("no cap is reached");
@@ -228,7 +228,7 @@ async fn a_waiting_stream_is_woken_by_a_disconnection() {
 // Sweeps
 
 #[tokio::test(start_paused = true)]
-async fn a_sweep_disconnects_a_connection_too_far_behind_for_too_long() {
+async fn a_sweep_disconnects_a_connection_that_lags_too_far_for_too_long() {
     let hub = Hub::builder()
         .ring_capacity(4)
         .patience(2, Duration::from_secs(10))
@@ -434,7 +434,7 @@ async fn a_shutdown_refuses_new_connections() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_cuts_who_does_not_read() {
+async fn a_shutdown_cuts_clients_that_do_not_read() {
     let hub = Hub::new();
     let start = Instant::now();
     let mut stalled = join(&hub);
@@ -557,7 +557,7 @@ fn assert_ended(hub: &Hub, stream: &Subscription, reason: EndReason) {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_ended_at_once_says_by_what() {
+async fn a_stream_that_is_ended_immediately_names_the_reason() {
     type End = fn(&Hub) -> bool;
     let unregister: End = |hub| hub.unregister("ann", &ConnectionId::from("tab"));
     let disconnect: End = |hub| hub.disconnect_user("ann") == 1;

@@ -211,7 +211,7 @@ fn a_stream_that_is_drained_ends_although_ephemeral_events_come() {
 }
 
 #[test]
-fn a_stream_that_falls_behind_loses_the_oldest_ephemeral_events_and_is_not_told() {
+fn a_stream_that_falls_behind_loses_the_oldest_ephemeral_events_without_a_report() {
     for (kind, hub) in hubs() {
         let mut tab = join(&hub);
         send(&hub, "a");
@@ -321,7 +321,7 @@ fn the_id_that_a_client_has_stays_that_of_the_last_event() {
 }
 
 #[test]
-fn streams_of_other_nodes_do_not_get_it_and_are_told_of_nothing() {
+fn streams_of_other_nodes_get_neither_it_nor_a_report() {
     for level in [Level::AtMostOnce, Level::Replayable] {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()

@@ -143,9 +143,9 @@ macro_rules! flavours {
 flavours! {
     anywhere:
         every_stream_gets_every_event_in_order
-        who_is_slow_is_told_how_much_it_lost
-        caps_hold_when_all_come_at_once
-        connections_are_dropped_by_whoever_has_them
+        a_slow_stream_is_told_how_much_it_lost
+        caps_hold_when_all_come_together
+        connections_are_dropped_by_their_owner
         clients_come_back_to_a_history;
     on_tokio:
         a_shutdown_ends_all
@@ -228,7 +228,7 @@ async fn every_stream_gets_every_event_in_order(flavour: impl Flavour) {
     assert_empty(&hub);
 }
 
-async fn who_is_slow_is_told_how_much_it_lost(flavour: impl Flavour) {
+async fn a_slow_stream_is_told_how_much_it_lost(flavour: impl Flavour) {
     let hub = Hub::builder()
         .ring_capacity(8)
         .build()
@@ -244,7 +244,7 @@ async fn who_is_slow_is_told_how_much_it_lost(flavour: impl Flavour) {
     assert_empty(&hub);
 }
 
-async fn caps_hold_when_all_come_at_once(flavour: impl Flavour) {
+async fn caps_hold_when_all_come_together(flavour: impl Flavour) {
     const CAP: usize = 3;
     let hub = Hub::builder().connections_per_user(CAP).build();
     let hub = hub.expect("valid settings");
@@ -280,7 +280,7 @@ async fn caps_hold_when_all_come_at_once(flavour: impl Flavour) {
 }
 
 /// Their readers are elsewhere when they go, and events are on the way.
-async fn connections_are_dropped_by_whoever_has_them(flavour: impl Flavour) {
+async fn connections_are_dropped_by_their_owner(flavour: impl Flavour) {
     let hub = Hub::builder().connections_per_user(None).build();
     let hub = hub.expect("valid settings");
     let holders: Vec<_> = (0..8)

@@ -1,4 +1,4 @@
-//! With a history, a client that comes back continues where it was, or is told exactly what it cannot have.
+//! With a history, a client that reconnects continues where it was, or gets a gap for exactly the events it cannot have.
 
 use std::time::Duration;
 
@@ -112,7 +112,7 @@ fn text(body: &mut SseBody) -> String {
 }
 
 #[test]
-fn a_client_continues_behind_the_event_it_saw_last() {
+fn a_client_continues_after_the_event_it_saw_last() {
     let hub = hub(History::new(100));
     let mut tab = join(&hub);
     send_all(&hub, 0..5);

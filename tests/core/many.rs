@@ -204,7 +204,7 @@ fn an_event_that_cannot_be_encoded_reaches_nobody() {
 }
 
 #[test]
-fn a_stream_that_falls_behind_loses_and_is_told_as_with_single_broadcasts() {
+fn a_stream_that_falls_behind_loses_and_reports_as_with_single_broadcasts() {
     let hub: Hub = GenericBroadcaster::builder()
         .ring_capacity(2)
         .build()
@@ -310,7 +310,7 @@ async fn an_event_that_panics_harms_no_other_of_its_publisher() {
     assert_eq!(hub.stats().failed, 2);
 }
 
-/// Who was registered before a call gets its event, whoever comes and goes meanwhile, and nobody gets one twice.
+/// A stream registered before a call gets its event, whatever streams come and go meanwhile, and no stream gets one twice.
 #[test]
 fn streams_open_before_the_call_are_reached_while_others_come_and_go() {
     let hub: Hub = GenericBroadcaster::builder()

@@ -1,4 +1,4 @@
-//! A connection leaves once, on every path, in a plain drop; the last one takes the user along.
+//! A plain drop removes a connection, exactly once, on every path; the last one removes the user.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -223,7 +223,7 @@ fn a_dropped_hub_leaves_its_streams_whole() {
 }
 
 #[test]
-fn unregister_takes_out_the_one_it_names() {
+fn unregister_removes_the_connection_it_names() {
     let hub = Hub::new();
     let mut a = hub.register_as("ann", "a").expect("no cap is reached");
     let mut b = hub.register_as("ann", "b").expect("no cap is reached");
@@ -517,7 +517,7 @@ fn the_ten_thousandth_connection_works_like_the_first() {
 }
 
 #[test]
-fn connection_info_tells_who_is_there_and_how_they_fare() {
+fn connection_info_lists_connections_and_their_state() {
     let hub: Hub = GenericBroadcaster::builder()
         .ring_capacity(2)
         .build()

@@ -108,7 +108,7 @@ fn what_is_kept_under_keys_costs_no_more_than_the_bytes_of_the_history() {
 
 /// Users who are away cost no more than the room for them, under whatever keys their events are kept.
 #[test]
-fn what_is_kept_under_keys_of_users_who_are_away_costs_no_more_than_the_room_for_them() {
+fn events_kept_under_keys_of_away_users_cost_no_more_than_their_room() {
     const LIMIT: usize = 1 << 20;
     let hub: Hub = GenericBroadcaster::builder()
         .ring_capacity(1)

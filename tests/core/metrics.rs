@@ -1,4 +1,4 @@
-//! What is counted, and what a recorder is told of it.
+//! The counters, and what a recorder gets of them.
 
 use std::time::Duration;
 

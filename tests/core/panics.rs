@@ -253,7 +253,7 @@ fn the_event_of_a_traced_broadcast_may_panic_too() {
 
 /// `Cell` is not `Sync`, and a publisher's task needs no more than `Send`.
 #[tokio::test]
-async fn a_publisher_goes_on_behind_an_event_that_panics() {
+async fn a_publisher_continues_after_an_event_that_panics() {
     let hub = Hub::new();
     let mut stream = join(&hub, "ann");
     let publisher = hub.publisher(100).expect("there is a runtime");

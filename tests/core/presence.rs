@@ -64,7 +64,7 @@ async fn a_user_comes_with_the_first_connection_and_leaves_with_the_last() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_who_is_slower_than_users_come_learns_who_has_left() {
+async fn a_reader_slower_than_arriving_users_learns_who_left() {
     let hub = Hub::new();
     let mut presence = hub.presence(GRACE);
     let ann = hub.register("ann").unwrap();

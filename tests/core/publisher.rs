@@ -51,7 +51,7 @@ async fn a_full_queue_gives_the_event_back() {
 }
 
 #[tokio::test]
-async fn what_was_handed_over_is_broadcast_after_the_last_clone_has_gone() {
+async fn events_handed_over_are_broadcast_after_the_last_clone_dropped() {
     let hub = GenericBroadcaster::<Text>::new();
     let mut tab = hub.register("ann").unwrap();
     let publisher = hub.publisher(100).unwrap();

@@ -89,7 +89,7 @@ fn a_missing_beginning_is_reported_first() {
 }
 
 #[test]
-fn without_a_history_what_is_gone_cannot_be_counted() {
+fn without_a_history_lost_events_cannot_be_counted() {
     let hub = Hub::new();
     let _tab = hub.register(RUN).expect("no cap is reached");
     let gap = |page: &mut Subscription| page.next().now_or_never();
@@ -155,7 +155,7 @@ fn a_stream_from_the_start_that_is_cut_before_its_first_event_comes_back_to_the_
 }
 
 #[test]
-fn completion_ends_streams_behind_the_last_event() {
+fn completion_ends_streams_after_the_last_event() {
     let hub = hub(History::new(100));
     let mut fast = hub.register(RUN).expect("no cap is reached");
     let mut slow = hub.register(RUN).expect("no cap is reached");

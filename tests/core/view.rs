@@ -1,4 +1,4 @@
-//! A view decides what one client is shown, and wraps the shared bytes without copying them.
+//! A view decides which events one client is shown, and wraps the shared bytes without copying them.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -171,7 +171,7 @@ fn a_closure_decides_what_the_client_gets_and_keeps_its_id() {
 }
 
 #[test]
-fn a_stream_ends_behind_the_event_that_its_closure_names() {
+fn a_stream_ends_after_the_event_that_its_closure_names() {
     let is_five = |frame: &Frame| frame.data() == "5";
     let hub = GenericBroadcaster::<Number>::new();
     let mut plain = body(hub.register("ann").expect("no cap")).until(is_five);
@@ -191,7 +191,7 @@ fn a_stream_ends_behind_the_event_that_its_closure_names() {
 }
 
 #[test]
-fn a_stream_with_closures_tells_gaps_and_ends_as_any_other() {
+fn a_stream_with_closures_reports_gaps_and_ends_like_any_other() {
     let hub: GenericBroadcaster<Number> = GenericBroadcaster::builder()
         .ring_capacity(2)
         .build()

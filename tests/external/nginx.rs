@@ -104,7 +104,7 @@ async fn delays(site: &Site, client: &mut Client) -> Vec<Duration> {
 }
 
 #[tokio::test]
-async fn events_arrive_at_once_and_one_by_one() {
+async fn events_arrive_immediately_and_one_by_one() {
     let site = Site::start().await;
     let mut client = Client::connect(site.nginx.addr).await;
     // A client that takes gzip gets none: what is compressed is gathered.

@@ -1,5 +1,5 @@
-//! Clients that nobody here wrote lose their connections to the example `agent_hub`, come back by themselves, and have
-//! everything, or know exactly what they have not.
+//! Third-party clients lose their connections to the example `agent_hub`, reconnect by themselves, and have every event, or
+//! know exactly which ones they lack.
 
 use std::ops::Range;
 

@@ -132,7 +132,7 @@ async fn a_head_that_comes_byte_by_byte_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_storm_over_a_full_cap_leaves_those_who_are_in_alone() {
+async fn a_storm_over_a_full_cap_does_not_disturb_open_streams() {
     const INSIDE: usize = 20;
     let site = Site {
         hub: GenericBroadcaster::builder()

@@ -1,4 +1,4 @@
-//! The console's routes: what they answer, whom they refuse, and that nothing runs while nobody looks.
+//! The console's routes: their responses, their refusals, and that nothing runs while no console is open.
 
 use std::time::Duration;
 

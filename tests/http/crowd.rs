@@ -192,7 +192,7 @@ async fn many_events_at_once_reach_hundreds_of_streams_over_a_small_ring() {
 }
 
 #[tokio::test]
-async fn one_that_does_not_read_is_told_what_it_lost_and_the_others_lose_nothing() {
+async fn a_stream_that_does_not_read_is_told_its_loss_and_others_lose_nothing() {
     let site = Site::new();
     let (addr, _server) = start(site.app()).await;
     let mut clients = open(&site, addr, MANY).await;

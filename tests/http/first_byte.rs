@@ -1,5 +1,6 @@
-//! Behind its head, every stream has a byte at once. Proxies that hold the head back until the body begins (http-proxy and
-//! the development servers over it, relays over undici) would else keep an `EventSource` waiting for the first keep-alive.
+//! Every stream sends a byte immediately after its head. Otherwise proxies that hold the head back until the body begins
+//! (http-proxy and the development servers over it, relays over undici) would keep an `EventSource` waiting for the first
+//! keep-alive.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! A client that has gone is noticed although nothing is sent to it, whatever it sent before: its stream ends and gives its
-//! place back.
+//! The server notices that a client has left although nothing is sent to it, and whatever it sent before: the stream ends and
+//! its place is free again.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -150,7 +150,7 @@ fn next(len: usize) -> String {
 const BEHIND: [usize; 4] = [0, 1, 1000, READ_AHEAD];
 
 #[tokio::test]
-async fn a_client_that_resets_its_connection_is_noticed_whatever_it_sent_behind_its_request() {
+async fn a_client_that_resets_its_connection_is_noticed_whatever_it_sent_after_its_request() {
     let (_server, addr, hub) = start().await;
     for (what, request) in requests() {
         for more in BEHIND {
@@ -166,7 +166,7 @@ async fn a_client_that_resets_its_connection_is_noticed_whatever_it_sent_behind_
 }
 
 #[tokio::test]
-async fn a_client_that_closes_is_noticed_whatever_it_sent_behind_its_request() {
+async fn a_client_that_closes_is_noticed_whatever_it_sent_after_its_request() {
     let (_server, addr, hub) = start().await;
     for (what, request) in requests() {
         for more in BEHIND {
@@ -182,7 +182,7 @@ async fn a_client_that_closes_is_noticed_whatever_it_sent_behind_its_request() {
 
 /// Otherwise its bytes stay unread, and with them the news that it has disconnected.
 #[tokio::test]
-async fn a_client_that_sends_too_much_behind_its_request_is_cut() {
+async fn a_client_that_sends_too_much_after_its_request_is_cut() {
     let (_server, addr, hub) = start().await;
     for (what, request) in requests() {
         // The length of chunks is not known: all of it may belong to the body.
@@ -291,7 +291,7 @@ async fn over_http2_a_client_that_goes_is_noticed_whatever_it_sent() {
 /// TLS reads as it is read from.
 #[cfg(all(feature = "agents", feature = "http2"))]
 #[tokio::test]
-async fn over_tls_a_client_that_goes_is_noticed_whatever_it_sent_behind_its_request() {
+async fn over_tls_a_client_that_leaves_is_noticed_whatever_it_sent_after_its_request() {
     use tidings::serve::StallListener;
     use tokio::io::AsyncReadExt;
     use tokio::net::TcpStream;

@@ -1,5 +1,4 @@
-//! What a client gets: headers, statuses, the bytes of events and keep-alives, and no connection that outlives its
-//! response.
+//! What a client gets: headers, statuses, and the bytes of events and keep-alives. No connection outlives its response.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -579,7 +578,7 @@ async fn a_body_that_waits_ends_when_unregistered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_lags_tells_the_gap_and_goes_on_with_what_is_left() {
+async fn a_body_that_lags_reports_the_gap_and_continues_with_what_is_left() {
     let hub: Hub = GenericBroadcaster::builder()
         .ring_capacity(2)
         .build()

@@ -1,4 +1,4 @@
-//! A run over HTTP: its end, and what a client gets that has all of it.
+//! A run over HTTP: its end, and the response to a client that has all of it.
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -136,7 +136,7 @@ async fn a_complete_run_is_a_response_that_ends() {
 }
 
 #[tokio::test]
-async fn a_run_that_was_complete_without_an_event_is_204_at_once() {
+async fn a_run_completed_without_an_event_is_204_immediately() {
     let hub = run_of(&[]);
     let response = ask(&hub, "/runs/1", None).await;
     assert_eq!(response.status(), StatusCode::NO_CONTENT);
@@ -161,7 +161,7 @@ async fn a_client_that_is_not_shown_the_last_event_gets_204_next() {
 }
 
 #[tokio::test]
-async fn a_gap_is_told_before_the_end() {
+async fn a_gap_is_reported_before_the_end() {
     let hub = run_of(&["a", "b"]);
     let response = ask(&hub, "/runs/1", Some("0123456789abcdef-1")).await;
     assert_eq!(response.status(), StatusCode::OK);

@@ -1,4 +1,4 @@
-//! Clients that stall, vanish or dawdle hold up nobody: not the others, not the memory, not a shutdown.
+//! Clients that stall, vanish or dawdle do not delay other clients or a shutdown, and do not make memory grow.
 
 use std::future::{Future, IntoFuture, pending};
 use std::io::{self, ErrorKind, IoSlice};
@@ -864,7 +864,7 @@ async fn a_flush_with_nothing_to_do_is_no_progress() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_buffers_are_written_at_once() {
+async fn many_buffers_are_written_in_one_call() {
     let mut io = Switches::default();
     let vectored = Arc::clone(&io.vectored);
     io.write = true;

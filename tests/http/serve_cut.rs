@@ -1,4 +1,4 @@
-//! What the server cuts is gone: under TLS, and after an upgrade, when neither hyper nor this crate has the connection.
+//! A cut closes the connection, also under TLS, and after an upgrade, when neither hyper nor this crate has it.
 
 use std::future::{IntoFuture, pending};
 use std::io::{self, ErrorKind};
@@ -108,7 +108,7 @@ async fn stalled_http1(tls: &Tls, site: &Site) -> TcpStream {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn under_tls_who_is_disconnected_and_does_not_read_is_reset() {
+async fn under_tls_a_disconnected_client_that_does_not_read_is_reset() {
     let site = Site::new();
     let tls = Tls::start(LONG, site.app()).await;
     let client = stalled_http1(&tls, &site).await;
@@ -119,7 +119,7 @@ async fn under_tls_who_is_disconnected_and_does_not_read_is_reset() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn under_tls_who_does_not_read_for_the_stall_limit_is_reset() {
+async fn under_tls_a_client_that_does_not_read_for_the_stall_limit_is_reset() {
     let site = Site::new();
     let tls = Tls::start(LIMIT, site.app()).await;
     let client = stalled_http1(&tls, &site).await;

@@ -121,7 +121,7 @@ fn a_client_that_reads_while_the_server_is_blocked_is_not_cut() {
 }
 
 #[test]
-fn a_block_loses_no_event_and_whoever_comes_meanwhile_gets_in() {
+fn a_block_loses_no_event_and_new_clients_get_in() {
     let runtime = one_thread();
     let hub = GenericBroadcaster::<Text>::new();
     let send = |number: usize| {

@@ -140,7 +140,7 @@ async fn a_message_has_what_a_listener_in_a_browser_gets() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn items_are_all_that_the_stream_says_and_comments_come_at_once() {
+async fn items_cover_the_whole_stream_and_comments_come_immediately() {
     let mut client = SseRequest::get("/")
         .open(event_stream(
             ": hello\n:\nretry: 5\nid: 1\n\nid\n\n:\rdata:x\r\rdata: not ended\n",
@@ -478,7 +478,7 @@ async fn an_event_without_an_id_takes_none_from_a_client_that_came_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn gaps_are_told_apart_and_remembered() {
+async fn gaps_are_distinguished_and_remembered() {
     let hub = hub_with_history(2);
     let mut client = open(&hub, "/events/ann").await;
     send(&hub, "1");

@@ -199,7 +199,7 @@ async fn a_run_that_is_out_of_order_is_logged_by_its_id_escaped() {
 }
 
 #[tokio::test]
-async fn what_an_operator_does_is_logged_with_who_it_was_escaped() {
+async fn an_operators_actions_are_logged_with_the_operators_name_escaped() {
     let log = LOG.clone();
     let hub = hub();
     let console = Console::new()

@@ -23,7 +23,7 @@ static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 const OTHER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 
-/// What a layer of a tracing system would do: it takes the field, and the span that it is told in.
+/// Does what a layer of a tracing system would do: records the field, and the span in which it is logged.
 #[derive(Clone, Default)]
 struct Traces(Arc<Mutex<Vec<(String, String)>>>);
 

@@ -1,4 +1,4 @@
-//! The process of `agent_hub` is told to stop while 200 streams are open, and some of their clients do not listen.
+//! The process of `agent_hub` gets SIGTERM while 200 streams are open, some of whose clients do not read.
 //!
 //! The short version of `drain` of `crates/tidings-soak`, with its clients.
 

@@ -231,7 +231,7 @@ async fn cors_pages_of_the_named_origins_read_streams_and_no_others() {
 // compression
 
 #[tokio::test]
-async fn compression_events_arrive_at_once_and_as_they_are_while_the_rest_is_compressed() {
+async fn compression_leaves_events_immediate_and_uncompressed() {
     let hub = GenericBroadcaster::<Text>::new();
     let app = compression::router(hub.clone());
     let takes_gzip = [(ACCEPT_ENCODING.as_str(), "gzip")];
@@ -349,7 +349,7 @@ type WsItem = Result<Message, tokio_tungstenite::tungstenite::Error>;
 
 #[cfg(unix)]
 #[tokio::test]
-async fn graceful_readiness_goes_first_and_streams_are_told_when_to_come_back() {
+async fn graceful_readiness_fails_first_and_streams_get_a_reconnection_time() {
     let mut program = Program::start("graceful").await;
     let client = reqwest::Client::builder().no_proxy().build();
     let client = client.expect("a client");
@@ -544,7 +544,7 @@ mod tls {
     }
 
     #[tokio::test]
-    async fn tls_h2_serves_http1_to_those_who_know_no_other() {
+    async fn tls_h2_serves_http1_to_clients_without_http2() {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
         let site = Site::start().await;

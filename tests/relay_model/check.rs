@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use stateright::{Checker, HasDiscoveries, Model};
 
-/// Fails with the shortest way to a state of which a property is not true. `explain` prints what else is to be said of it.
+/// Fails with the shortest path to a state that violates a property. `explain` prints the details of the state.
 pub(super) fn check<M>(name: &str, model: M, explain: impl Fn(&M::State))
 where
     M: Model + Send + Sync + 'static,

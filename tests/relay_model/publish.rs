@@ -1,7 +1,7 @@
-//! One node that publishes: what the real `Backlog` makes of what the engine answers.
+//! One node that publishes: how the real `Backlog` handles the engine's answers.
 //!
-//! An event is its number. Each is in the log once, in the order of its user, or what says that events are lost is there in its
-//! place; whoever waits for an outcome gets the right one.
+//! An event is its number. Each is in the log once, in the order of its user, or a notice of lost events is in its place. A
+//! caller that waits for an outcome gets the right one.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Clients of event streams that nobody here wrote: Chromium's `EventSource`, the npm package `eventsource` and the crate
+//! Third-party clients of event streams: Chromium's `EventSource`, the npm package `eventsource` and the crate
 //! `eventsource-client`. They open the streams of an agent hub, and come back by themselves.
 
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
-//! A cluster under random faults: nodes, an engine between them, and clients that move. In the end it is checked that each
-//! client got everything once and in order, or was told.
+//! A cluster under random faults: nodes, an engine between them, and clients that move. At the end, each client must
+//! have got everything once and in order, or a report of what is missing.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 

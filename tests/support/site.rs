@@ -1,4 +1,4 @@
-//! A service with streams, slow handlers and large responses, and clients of HTTP/1 that read only what they are told to.
+//! A service with streams, slow handlers and large responses, and clients of HTTP/1 that read only on request.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 

@@ -1,4 +1,4 @@
-//! What the log no longer has, and what was refused halfway: nobody reads past it without being told.
+//! Messages that the log has dropped, and messages refused halfway: no reader passes them without a gap.
 
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ async fn until_dropped(node: &Redis, user: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn readers_before_what_was_dropped_for_its_age_are_told() {
+async fn readers_before_messages_dropped_for_their_age_get_a_gap() {
     let server = Server::start(&[]);
     let (one, _events) = node(&server, aged(AGE)).await;
     let before = one.horizon().unwrap();
@@ -78,7 +78,7 @@ async fn readers_before_what_was_dropped_for_its_age_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn readers_before_what_was_dropped_for_its_number_are_told() {
+async fn readers_before_messages_dropped_for_their_number_get_a_gap() {
     let server = Server::start(&[]);
     let settings = Settings::new("test").replayable(Log::new().max_per_user(3));
     let (one, _events) = node(&server, settings).await;

@@ -75,7 +75,7 @@ async fn until_left(server: &Server, key: &str, most: i64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_hears_late_of_a_message_does_not_end_the_log() {
+async fn a_node_that_gets_a_message_late_does_not_end_the_log() {
     let server = Server::start(&[]);
     let log = Log::new().duplicate_window(Duration::from_secs(1));
     let settings = Settings::new("test").replayable(log);

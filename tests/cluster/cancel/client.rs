@@ -1,4 +1,4 @@
-//! The test kit's client: what it has read is what its methods have returned, whoever gives up.
+//! The test kit's client: a cancelled call loses nothing that the client has read.
 
 use std::convert::Infallible;
 use std::future::ready;

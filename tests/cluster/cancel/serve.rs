@@ -1,4 +1,4 @@
-//! Servers and sockets: what is given up is closed, and nobody else notices.
+//! Servers and sockets: a cancelled call closes its own connection and affects no other.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;

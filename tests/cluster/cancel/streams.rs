@@ -1,4 +1,4 @@
-//! Streams and bodies: whoever waits for the next item and gives up loses none.
+//! Streams and bodies: cancelling the wait for the next item loses none.
 
 use std::time::Duration;
 

@@ -129,7 +129,7 @@ async fn a_client_that_is_refused_comes_back_and_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn a_page_of_a_user_who_is_full_is_told_so_and_comes_back_without_a_gap() {
+async fn a_page_of_a_full_user_is_told_so_and_comes_back_without_a_gap() {
     for options in both() {
         let server = Server::start(100).await;
         let ten: Vec<_> = (0..10)
@@ -392,7 +392,7 @@ async fn a_final_refusal_closes_the_client_in_all_tabs() {
 }
 
 #[tokio::test]
-async fn a_tab_that_takes_the_lead_before_it_hears_of_a_final_refusal_closes_as_well() {
+async fn a_tab_that_takes_the_lead_before_it_learns_of_a_final_refusal_closes_as_well() {
     let server = Server::start(1000).await;
     let browser = Browser::start().await;
     start(&server, &browser, json!({ "share": true })).await;

@@ -167,7 +167,7 @@ async fn two_tabs_follow_one_run_and_neither_can_start_a_second_one() {
 }
 
 #[tokio::test]
-async fn a_hub_that_restarts_in_a_run_is_told_to_the_page_and_again_after_a_reload() {
+async fn a_hub_restart_during_a_run_is_shown_by_the_page_and_again_after_a_reload() {
     let (browser, database) = (Browser::start().await, Database::default());
     let service = Service::new(hub(), &database);
     let node = start(&service).await;
