@@ -1,7 +1,7 @@
-//! What is counted, and how.
+//! The counters of a broadcaster.
 //!
-//! All of them are relaxed: they are read to be shown and never to decide. Those that every broadcast counts are spread
-//! over several cache lines, so that threads that broadcast to different users do not meet here.
+//! All of them are relaxed: they are shown, and nothing is decided by them. Those that every broadcast changes are spread
+//! over several cache lines, so that threads that broadcast to different users do not contend here.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -25,7 +25,7 @@ impl StripedCounter {
         self.stripe().fetch_add(n, Ordering::Relaxed);
     }
 
-    /// Takes back what was added, be it by another thread: a stripe alone may wrap around, their sum does not.
+    /// Subtracts what this or another thread has added. A single stripe may wrap around, their sum does not.
     pub(crate) fn sub(&self, n: u64) {
         self.stripe().fetch_sub(n, Ordering::Relaxed);
     }
@@ -35,7 +35,7 @@ impl StripedCounter {
         thread_local! {
             static STRIPE: usize = NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES;
         }
-        // A thread that is being torn down has no locals any more; any stripe will do.
+        // A thread that is being torn down no longer has thread locals; any stripe will do.
         let stripe = STRIPE.try_with(|stripe| *stripe).unwrap_or(0);
         &self.stripes[stripe].0
     }
@@ -46,13 +46,14 @@ impl StripedCounter {
         })
     }
 
-    /// Of a count that is also taken back from. Read between two stripes it may seem to have lost what it never had.
+    /// The value of a counter that is also subtracted from. A change between the reads of two stripes may make the sum negative,
+    /// which counts as zero.
     fn level(&self) -> usize {
         usize::try_from(self.get() as i64).unwrap_or(0)
     }
 }
 
-/// A count that is raised seldom: an eighth of the cache lines.
+/// A counter that changes rarely: a single cache line.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 
@@ -66,7 +67,7 @@ impl Counter {
     }
 }
 
-/// The counts of one broadcaster.
+/// The counters of one broadcaster.
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) broadcasts: StripedCounter,
@@ -79,7 +80,7 @@ pub(crate) struct Counters {
     pub(crate) replayed: StripedCounter,
     pub(crate) healed: StripedCounter,
     pub(crate) evicted: StripedCounter,
-    /// What histories keep now.
+    /// Bytes that histories keep now.
     pub(crate) history_bytes: StripedCounter,
     pub(crate) refused: RefusalCounters,
     pub(crate) ended: EndCounters,
@@ -109,7 +110,7 @@ impl RefusalCounters {
     }
 }
 
-/// By the number of the reason.
+/// Indexed by the number of the reason.
 #[derive(Default)]
 pub(crate) struct EndCounters([Counter; EndReason::ALL.len()]);
 
@@ -124,7 +125,7 @@ impl EndCounters {
 }
 
 impl Counters {
-    /// What is known here of the stats: all but who is there now.
+    /// The totals of [`Stats`], without the figures of current users and connections.
     pub(crate) fn totals(&self) -> Stats {
         let refusals = Refusals {
             user_full: self.refused.user_full.get(),

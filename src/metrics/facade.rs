@@ -1,7 +1,7 @@
-//! Exports the counts to the recorder that the process has installed for the crate [`metrics`](::metrics).
+//! Exports the counters to the recorder that the process has installed for the crate [`metrics`](::metrics).
 //!
-//! A report copies totals that are counted anyway. Handles are looked up each time: a recorder may be installed after the
-//! broadcaster was built, and once a second it costs nothing that could be measured.
+//! A report copies totals that are counted anyway. It looks handles up each time, since a recorder may be installed after the
+//! broadcaster was built; once a second, that costs nothing measurable.
 
 use ::metrics::{Unit, counter, gauge};
 
@@ -293,7 +293,7 @@ fn report_backplane(broadcaster: &'static str, stats: &BackplaneStats) {
     }
 }
 
-/// Copies what is the case now, as opposed to what has been counted.
+/// Copies the gauges, as opposed to the counters.
 fn report_present(broadcaster: &'static str, stats: &Stats) {
     let levels = [
         ("tidings_connections", stats.connections),
@@ -307,7 +307,7 @@ fn report_present(broadcaster: &'static str, stats: &Stats) {
     }
 }
 
-/// The broadcaster has gone, and with it all that was there.
+/// Sets the gauges to zero when the broadcaster is dropped.
 pub(crate) fn report_gone(broadcaster: &'static str) {
     report_present(broadcaster, &Stats::default());
 }

@@ -45,12 +45,12 @@
 //!
 //! # Samples
 //!
-//! Of the broadcasts that reach a stream, but for ephemeral ones, a random one in 64 goes into the histograms, and the first of each thread;
-//! the others only count up in their thread. Each stream that gets a sampled event adds one time to
+//! The histograms sample the broadcasts that reach a stream, except ephemeral ones: a random one in 64, and the first of each
+//! thread. The others only change a counter of their thread. Each stream that gets a sampled event adds one time to
 //! `tidings_publish_to_write_seconds`, so users with many streams weigh more there. The time ends when the body of the
-//! response hands the bytes to the server, which asks for them when the client has taken the previous ones: the figure
-//! includes waiting for a slow client, but not the time on the wire. Events replayed to a client that reconnects are
-//! left out.
+//! response hands the bytes to the server, which asks for them when the client has taken the previous ones. The figure
+//! therefore includes waiting for a slow client, but not the time on the wire. Events replayed to a client that reconnects
+//! are not sampled.
 //!
 //! The recorder decides on buckets or quantiles. `metrics-exporter-prometheus` keeps every value until the next scrape,
 //! or `run_upkeep`.

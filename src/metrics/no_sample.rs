@@ -1,8 +1,8 @@
-//! Without the feature `metrics` nothing is sampled.
+//! Replaces samples in a build without the feature `metrics`: nothing is sampled.
 
 use std::time::Duration;
 
-/// There is none.
+/// No value of it exists.
 #[derive(Clone)]
 pub(crate) enum Sample {}
 

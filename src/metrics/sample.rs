@@ -1,4 +1,4 @@
-//! Samples: of few broadcasts, how far and how fast they went.
+//! Samples: for a few broadcasts, how many streams they reached and how fast.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use tokio::time::Instant;
 
 use super::facade::{FANOUT, LABEL, PUBLISH_TO_WRITE};
 
-/// One in so many broadcasts is looked at, on average.
+/// One in this many broadcasts is sampled, on average.
 const ONE_IN: u32 = 64;
 
-/// Travels with an event that is looked at.
+/// Travels with a sampled event.
 #[derive(Clone)]
 pub(crate) struct Sample {
     /// When it was sent.
@@ -21,9 +21,10 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// A sample, if it is this event's turn.
+    /// Returns a sample if this event is one to sample.
     ///
-    /// The distance to the next one is random: whoever broadcasts to 64 users in turn would else see always the same one.
+    /// The distance to the next one is random. Otherwise, a thread that broadcasts to 64 users in turn would always sample the
+    /// same one.
     pub(crate) fn take(broadcaster: &'static str) -> Option<Self> {
         thread_local! {
             static LEFT: Cell<u32> = const { Cell::new(0) };
@@ -40,8 +41,8 @@ impl Sample {
         })
     }
 
-    /// A stream that has been open for `age` has taken the event to write it. One that was opened later replays the event:
-    /// how long its client was away is no delay of ours.
+    /// Records that a stream, open for `age`, has taken the event to write it. A stream opened after the broadcast replays the
+    /// event; the time that its client was away is not a delay of ours and is not recorded.
     pub(crate) fn written(&self, age: Duration) {
         let took = self.at.elapsed();
         if took <= age {
@@ -50,7 +51,7 @@ impl Sample {
     }
 }
 
-/// A sampled event has gone to so many streams.
+/// Records the number of streams that a sampled event reached.
 pub(crate) fn fanned_out(broadcaster: &'static str, streams: usize) {
     ::metrics::histogram!(FANOUT, LABEL => broadcaster).record(streams as f64);
 }
@@ -64,7 +65,7 @@ mod tests {
         let taken: Vec<u32> = (0..64_000)
             .filter(|_| Sample::take("test").is_some())
             .collect();
-        // A thousand, give or take six times the deviation of a sum of uniform distances.
+        // A thousand, plus or minus six standard deviations of a sum of uniform distances.
         assert!((880..=1130).contains(&taken.len()), "{}", taken.len());
         let turns: std::collections::BTreeSet<u32> = taken.iter().map(|at| at % 64).collect();
         assert_eq!(turns.len(), 64);

@@ -99,7 +99,7 @@ impl A2aEvent {
         }))
     }
 
-    /// Takes a body of A2A 0.3 as it is. Its `kind` is the event's name: `task`, `message`, `status-update` or
+    /// Takes a body of A2A 0.3 unchanged. Its `kind` is the event's name: `task`, `message`, `status-update` or
     /// `artifact-update`.
     ///
     /// # Errors
@@ -117,7 +117,7 @@ impl A2aEvent {
 
     /// Takes any body, under any name. Such an event belongs to no task, and is never terminal.
     ///
-    /// It is serialised when it is broadcast to somebody, once.
+    /// It is serialised once, when it is broadcast and has a recipient.
     pub fn other(name: impl Into<Arc<str>>, body: impl Serialize + Send + Sync + 'static) -> Self {
         Self(Body::Other {
             name: name.into(),
@@ -303,7 +303,7 @@ impl Serialize for A2aEvent {
     }
 }
 
-/// An object with a `kind` is one of 0.3 and kept as it is. Of any other, fields that 1.0 does not have are dropped.
+/// An object with a `kind` is one of 0.3 and kept unchanged. From any other object, fields that 1.0 does not have are dropped.
 impl<'de> Deserialize<'de> for A2aEvent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let fields = Map::deserialize(deserializer)?;

@@ -1,13 +1,13 @@
-//! Events of the open agent protocols as types, and the application's own beside them.
+//! Types for the events of open agent protocols, and for an application's own events.
 //!
 //! [`agui`] is AG-UI 1.0, the types of the crate [`tidings_agui`]; [`a2a`] is A2A 1.0, in the types of the protocol's own
 //! crate. [`aisdk`] has the chunks of the AI SDK's UI message stream. The events of [`context`], [`system`] and
 //! [`analytics`] are defined by this crate.
 //!
-//! All of them are plain values. They are written as JSON on one line, which is what the official clients read. The chunks
-//! of [`aisdk`] are only written. The other types that are defined here come back from JSON as they were: an optional field
-//! that was absent stays absent, `null` stays where it is a value, and what a type does not know is carried along. The names
-//! of fields and, but for AG-UI's own, of types are in camel case.
+//! All of them are plain values, written as JSON on one line, as the official clients expect. The chunks of [`aisdk`] are only
+//! written. The other types defined here survive a round trip through JSON: an absent optional field stays absent, `null`
+//! stays where it is a value, and unknown fields are kept. Names of fields are in camel case, and so are names of types,
+//! except AG-UI's own.
 
 pub mod a2a;
 pub mod agui;

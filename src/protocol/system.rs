@@ -120,9 +120,9 @@ record! {
     } optional {
         /// Its name, for people.
         name: String,
-        /// Since when there is this context, in milliseconds since 1970.
+        /// When this context was created, in milliseconds since 1970.
         created_at: i64,
-        /// Since when it is as it is, in milliseconds since 1970.
+        /// When it last changed, in milliseconds since 1970.
         updated_at: i64,
         /// Information of the application's own.
         metadata: Metadata,

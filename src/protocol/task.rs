@@ -13,7 +13,7 @@ use crate::frame::Frame;
 use crate::gap::Gap;
 use crate::sse::{AGENT_HEARTBEAT_INTERVAL, Chunks, View};
 
-/// What a [`TaskView`] needs to know of an event: the event's attachment.
+/// An event's attachment: what a [`TaskView`] needs to know of the event.
 #[derive(Debug)]
 pub(super) struct TaskStep {
     pub(super) task: Option<Box<str>>,
@@ -31,21 +31,20 @@ impl TaskStep {
 
 /// Shows one task to an A2A client: the answer to `SendStreamingMessage` and `SubscribeToTask`.
 ///
-/// Of all that is sent to the user it shows the events of this task, and ends the response behind the one that brings the
-/// task to a state that it never leaves. The bytes of an event are shared by all streams; what JSON-RPC wants around them
-/// is this stream's own.
+/// Of all events of the user it shows those of this task, and ends the response after the one that brings the task to a state
+/// that it never leaves. All streams share the bytes of an event; the JSON-RPC envelope around them is this stream's own.
 ///
 /// A message of the task is shown like other events, but the official client in Python takes any message for the end of the
-/// stream. What the agent says in the course of a task belongs into its status, as the protocol has it.
+/// stream. The protocol wants what the agent says during a task in the task's status.
 ///
 /// If events are lost, or the stream is ended from outside before the task, the client gets an error that says so, and the
 /// response ends. Over JSON-RPC it is the error of the call, with the code -32603; over REST an event `error` with the
 /// protocol's error object, and the status `UNAVAILABLE`. The reason in its details is [`CUT_OFF`](Self::CUT_OFF). It is the
 /// same in 0.3. The official clients raise it, and may subscribe to the task again.
 ///
-/// Register first, then look up the task that the stream [begins with](Self::starting_with): what happens in between is
-/// then told twice rather than never. Subscribing to a task that has ended is an error of the protocol, which the caller
-/// answers.
+/// Register first, then look up the task that the stream [begins with](Self::starting_with): a change in
+/// between is then shown twice rather than never. Subscribing to a task that has ended is an error of the protocol, which the
+/// caller answers.
 ///
 /// ```
 /// use tidings::protocol::a2a::{A2aEvent, TaskState, TaskView};
@@ -68,7 +67,7 @@ pub struct TaskView {
     call: Option<Call>,
 }
 
-/// What stands before each answer to a call of JSON-RPC.
+/// The beginning of each answer to a JSON-RPC call.
 #[derive(Debug)]
 struct Call {
     result: Bytes,

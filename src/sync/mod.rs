@@ -1,5 +1,5 @@
-//! The primitives that threads meet at: `ArcSwap`, atomics, a `try_lock`-only cell, mutexes, tokio's broadcast channel and its
-//! `Notify`. And what a thread owes to the tasks that run on it: turns, and panics that go no further.
+//! The primitives that threads share: `ArcSwap`, atomics, a `try_lock`-only cell, mutexes, tokio's broadcast channel and its
+//! `Notify`. Also tokio's coop budget, and a way to contain panics.
 //!
 //! Everything above this module takes them from here, and this is the only place that says `loom`. A normal build gets
 //! [`real`](self), thin names for the real types. The models in `loom_tests/` get stand-ins that loom can schedule; they

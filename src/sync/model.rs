@@ -9,13 +9,13 @@
 //! - **`ArcSwap`** is the index of the current version in one atomic. A load acquires it and may get any version that is
 //!   still alive, an exchange acquires and releases. The real type promises more (each of its operations takes part in
 //!   one total order), so what passes here passes there. It cannot show how the real type frees memory, and does not
-//!   need to: that is the real type's own affair.
+//!   need to: the real type's own tests do that.
 //! - **tokio's broadcast channel** and its **`Notify`** are the real ones, behind one scheduling point per call. loom's
 //!   threads switch only at loom's operations, so a call is one atomic step, ordered like the mutex inside it.
 //! - **Wakers** that go to `Notify` are wrapped, because tokio clones and drops them under its own mutex, where loom must not
-//!   switch. Those that go to the channel are none of loom's.
-//! - **`Leaf`** is a `std` mutex, because tokio's channel drops and wakes what takes it, under its own mutexes. It has its
-//!   scheduling point where it is taken outside of these.
+//!   switch. Those that go to the channel are not loom's.
+//! - **`Leaf`** is a `std` mutex, because tokio's channel runs drops and wakers that take it while it holds its own mutexes. It
+//!   has a scheduling point only where it is taken outside of these.
 //!
 //! No loom operation happens while a `std` mutex in here is held.
 
@@ -56,13 +56,13 @@ impl Token {
         Self(atomic::AtomicUsize::new(0))
     }
 
-    /// Lets any other thread go first, and orders nothing.
+    /// Lets any other thread run first, and orders nothing.
     fn pass(&self) {
         assert_outside();
         self.0.fetch_add(0, Ordering::Relaxed);
     }
 
-    /// Lets any other thread go first, then orders this after all who came through here before.
+    /// Lets any other thread run first, then orders this call after all earlier calls.
     fn enter(&self) {
         assert_outside();
         self.0.fetch_add(0, Ordering::AcqRel);
@@ -70,11 +70,11 @@ impl Token {
 }
 
 thread_local! {
-    /// Whether tokio's channel is called. loom's threads are all on one, and do not switch meanwhile.
+    /// Whether a call of tokio's channel is running. loom runs all its threads on one and does not switch during the call.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What the channel calls while it holds its locks is no code of the service, and nothing that loom schedules.
+/// Fails if the channel, while it holds its locks, calls code of the service or anything that loom schedules.
 fn assert_outside() {
     assert!(!INSIDE.get(), "it runs under a lock of tokio's");
 }
@@ -92,12 +92,12 @@ fn inside<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Lets others go on: what the caller waits for is theirs to do.
+/// Lets other threads run, since the caller waits for one of them.
 pub(crate) fn spin_loop() {
     thread::yield_now();
 }
 
-/// A thread of a model is no task of tokio's, whose turn could be over.
+/// Always true: a thread of a model is not a task of tokio's and has no coop budget.
 pub(crate) fn has_turn() -> bool {
     true
 }
@@ -108,7 +108,7 @@ pub(crate) fn wait_for_turn(_: &mut Context<'_>) -> Poll<()> {
 
 pub(crate) fn use_turn(_: &mut Context<'_>) {}
 
-/// A panic in a model is a failure of it.
+/// Runs `f` as it is: a panic in a model is a failure of the model.
 pub(crate) fn contain(f: impl FnOnce()) {
     f();
 }
@@ -148,7 +148,7 @@ macro_rules! atomic {
     };
 }
 
-/// What numbers can do besides.
+/// The operations that only numbers have.
 macro_rules! atomic_number {
     ($name:ident, $value:ty) => {
         atomic!($name, $value);
@@ -208,11 +208,11 @@ pub(crate) struct ArcSwap<T> {
 }
 
 struct Version<T> {
-    /// Held while the version is current; afterwards only whoever loaded it keeps it alive.
+    /// Set while the version is current. Afterwards only threads that loaded the version keep it alive.
     current: Option<Arc<T>>,
     value: Weak<T>,
-    /// Written before the version is published and read after it was loaded, so that loom reports a version whose
-    /// contents could not be relied on.
+    /// Written before the version is published and read after it is loaded, so that loom reports a load that is not ordered
+    /// after the publication.
     contents: Arc<UnsafeCell<()>>,
 }
 
@@ -243,7 +243,7 @@ impl<T> ArcSwap<T> {
         if let Some(value) = self.get(stale) {
             return value;
         }
-        // Dropped already: only the newest is certain to live, which a read-modify-write finds.
+        // Already dropped. Only the newest version is certain to be alive; a read-modify-write finds it.
         let newest = self.current.fetch_add(0, Ordering::Acquire);
         self.get(newest).expect("the current version is alive")
     }
@@ -310,7 +310,7 @@ impl<T> TryCell<T> {
     pub(crate) fn try_with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
         self.token.pass();
         let mut value = self.value.try_lock().ok()?;
-        // Others may come while we are in here, even if `f` itself is one step.
+        // Other threads may try while we hold the mutex, even if `f` itself is one step.
         self.token.pass();
         Some(f(&mut value))
     }
@@ -329,7 +329,7 @@ impl<T> Mutex<T> {
 }
 
 pub(crate) struct Leaf<T> {
-    /// The channel's: or loom would take what happens in here for independent of that.
+    /// The channel's token. With one of its own, loom would treat accesses to the two as independent.
     token: Arc<Token>,
     value: std::sync::Mutex<T>,
 }
@@ -341,7 +341,7 @@ impl<T> Leaf<T> {
     }
 
     pub(crate) fn with_inside<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        // Tried, not waited for: no other thread can be in here, and a call from in here is a fault.
+        // `try_lock`: no other thread can hold it, and a call from within `f` is a fault.
         f(&mut self.value.try_lock().expect("it does not call itself"))
     }
 }
@@ -376,7 +376,7 @@ impl Notify {
     }
 }
 
-/// A waker that is cloned and dropped without loom noticing.
+/// A waker whose clones and drops loom does not see.
 struct Wrapped(Waker);
 
 impl Wrapped {
@@ -476,9 +476,9 @@ pub(crate) type KeyedHasher = std::hash::BuildHasherDefault<std::hash::DefaultHa
 /// One shard, so that all users of a model meet in it.
 pub(crate) const SHARDS: usize = 1;
 
-/// One stripe: counters decide nothing, and loom's stacks have room for no more in a build that inlines little.
+/// One stripe: nothing is decided by counters, and more would not fit on loom's stacks in a build that inlines little.
 pub(crate) const STRIPES: usize = 1;
 
-/// One, so that everything comes between two streams.
+/// One, so that other threads can run between any two streams.
 #[allow(dead_code, reason = "used by a feature")]
 pub(crate) const TURN: usize = 1;

@@ -9,17 +9,17 @@ pub(crate) use std::thread::yield_now as spin_loop;
 pub(crate) use super::receiver::Receiver;
 pub(crate) use tokio::sync::Notify;
 
-/// Whether the task that is polled now still has its turn. When it has not, tokio's own "not yet" says nothing: the task is
-/// woken at once.
+/// Whether the current task has coop budget left. Without budget, `Pending` from a type of tokio's says nothing about that
+/// type, and the task is woken immediately.
 pub(crate) use tokio::task::coop::has_budget_remaining as has_turn;
 
-/// "Not yet" unless it has, and then the task is woken. Uses up nothing of the turn.
+/// Returns `Pending` and wakes the task if it has no coop budget left. Uses no budget.
 pub(crate) fn wait_for_turn(cx: &mut Context<'_>) -> Poll<()> {
-    // Given back when it is dropped.
+    // The unit of budget is given back when it is dropped.
     tokio::task::coop::poll_proceed(cx).map(drop)
 }
 
-/// Uses up a part of the turn, for something that tokio does not count.
+/// Uses a unit of coop budget, for work that tokio does not count.
 pub(crate) fn use_turn(cx: &mut Context<'_>) {
     if let Poll::Ready(turn) = tokio::task::coop::poll_proceed(cx) {
         turn.made_progress();
@@ -29,7 +29,7 @@ pub(crate) fn use_turn(cx: &mut Context<'_>) {
 /// A snapshot that was loaded from an [`ArcSwap`].
 pub(crate) type Loaded<T> = arc_swap::Guard<Arc<T>>;
 
-/// A copy-on-write cell: readers load a snapshot, writers exchange it against the very snapshot they decided on.
+/// A copy-on-write cell: readers load a snapshot; writers replace it only if it is still the snapshot they decided on.
 pub(crate) struct ArcSwap<T>(arc_swap::ArcSwap<T>);
 
 impl<T> ArcSwap<T> {
@@ -37,12 +37,13 @@ impl<T> ArcSwap<T> {
         Self(arc_swap::ArcSwap::from_pointee(value))
     }
 
-    /// The current snapshot. Hold it briefly and never over an await: a guard pins the snapshot and all that it holds.
+    /// Returns the current snapshot. Hold it briefly and never across an await: a guard keeps the snapshot and its contents
+    /// alive.
     pub(crate) fn load(&self) -> Loaded<T> {
         self.0.load()
     }
 
-    /// Puts `new` in the place of `current`; `false` if somebody was faster, and then nothing has changed.
+    /// Replaces `current` by `new`. Returns `false`, and changes nothing, if `current` had already been replaced.
     #[must_use]
     pub(crate) fn compare_and_swap(&self, current: &Arc<T>, new: T) -> bool {
         let found = self.0.compare_and_swap(current, Arc::new(new));
@@ -50,7 +51,7 @@ impl<T> ArcSwap<T> {
     }
 }
 
-/// A cell that is only ever tried, never waited for.
+/// A mutex taken only with `try_lock`.
 pub(crate) struct TryCell<T>(std::sync::Mutex<T>);
 
 impl<T> TryCell<T> {
@@ -58,19 +59,19 @@ impl<T> TryCell<T> {
         Self(std::sync::Mutex::new(value))
     }
 
-    /// Runs `f` on the value unless another thread is in here right now.
+    /// Runs `f` on the value, or returns `None` if another thread holds the mutex.
     pub(crate) fn try_with<R>(&self, f: impl FnOnce(&mut T) -> R) -> Option<R> {
         use std::sync::TryLockError;
         match self.0.try_lock() {
             Ok(mut value) => Some(f(&mut value)),
-            // A waker that panicked in here left the value whole: `f` only moves it in or out, or polls it.
+            // A waker that panicked here left the value intact: `f` only moves it in or out, or polls it.
             Err(TryLockError::Poisoned(value)) => Some(f(&mut value.into_inner())),
             Err(TryLockError::WouldBlock) => None,
         }
     }
 }
 
-/// A mutex, for what may be waited for: short, and never over an await.
+/// A mutex that threads wait for. Hold it briefly and never across an await.
 pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
 
 impl<T> Mutex<T> {
@@ -79,7 +80,7 @@ impl<T> Mutex<T> {
     }
 
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        // A panic in here leaves the value whole: whoever uses it changes it last.
+        // A panic here leaves the value intact: each `f` changes it as its last step.
         let mut value = self
             .0
             .lock()
@@ -88,7 +89,7 @@ impl<T> Mutex<T> {
     }
 }
 
-/// A mutex that may be taken inside tokio's: under it nothing else is taken, and no code of the service runs.
+/// A mutex that may be taken while tokio's is held: under it no other lock is taken and no code of the service runs.
 pub(crate) struct Leaf<T>(Mutex<T>);
 
 impl<T> Leaf<T> {
@@ -96,7 +97,7 @@ impl<T> Leaf<T> {
         self.0.with(f)
     }
 
-    /// The same, for what tokio calls. The models tell them apart.
+    /// Like [`with`](Self::with), for code that tokio calls. The models distinguish the two.
     pub(crate) fn with_inside<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         self.0.with(f)
     }
@@ -110,7 +111,7 @@ impl<T: Clone + Send + 'static> Sender<T> {
         Self(tokio::sync::broadcast::Sender::new(capacity))
     }
 
-    /// Sends to every receiver that exists now, and says how many these are. With none, gives the event back.
+    /// Sends to every receiver that exists now and returns their number. Without receivers, returns the event.
     pub(crate) fn send(&self, event: T) -> Result<usize, T> {
         self.0.send(event).map_err(|unsent| unsent.0)
     }
@@ -119,7 +120,7 @@ impl<T: Clone + Send + 'static> Sender<T> {
         Receiver::new(self.0.subscribe())
     }
 
-    /// A mutex that this channel may take.
+    /// Creates a mutex that code called by this channel may take.
     pub(crate) fn leaf<V>(&self, value: V) -> Leaf<V> {
         Leaf(Mutex::new(value))
     }
@@ -131,26 +132,26 @@ impl<T: Clone + Send + 'static> Sender<T> {
     }
 }
 
-/// Runs code of the service that nobody here is to suffer from: a waker, or the drop of an event. If it panics, the panic
-/// hook has said so, and that is all.
+/// Runs code of the service whose panic must not spread: a waker, or the drop of an event. A panic has no effect beyond the
+/// panic hook.
 pub(crate) fn contain(f: impl FnOnce()) {
-    // It owns what it runs on, so nobody sees that half done.
+    // `f` owns its data, so nothing else sees a half-finished change.
     if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)) {
-        // What it panicked with may panic in its drop as well.
+        // Dropping the payload may panic as well.
         std::mem::forget(panic);
     }
 }
 
-/// The hasher of the registry. Keyed at random, so that nobody outside can choose ids that collide.
+/// The hasher of the registry, with a random key, so that clients cannot choose ids that collide.
 pub(crate) type KeyedHasher = std::collections::hash_map::RandomState;
 
-/// How many shards the map of users has. Writers to different shards do not meet; an empty shard costs 128 bytes. A change copies
-/// less of a smaller map.
+/// The number of shards of the map of users. Writers to different shards do not contend; an empty shard costs 128 bytes. A change
+/// copies less of a smaller map.
 pub(crate) const SHARDS: usize = 256;
 
-/// Over how many cache lines a counter is spread that every broadcast changes.
+/// The number of cache lines over which a counter that every broadcast changes is spread.
 pub(crate) const STRIPES: usize = 8;
 
-/// How many streams a task that attends to many looks at between two yields.
+/// The number of streams that a task with many streams polls between two yields.
 #[cfg(feature = "serve")]
 pub(crate) const TURN: usize = 64;

@@ -1,4 +1,4 @@
-//! The receiving side of tokio's broadcast channel: a `BroadcastStream` from when it first waits.
+//! The receiving side of tokio's broadcast channel. It becomes a `BroadcastStream` when it waits for the first time.
 
 use std::mem;
 use std::pin::Pin;
@@ -14,10 +14,10 @@ use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 pub(crate) struct Receiver<T>(Reading<T>);
 
 enum Reading<T> {
-    /// It has never waited.
+    /// Has never waited.
     Looking(broadcast::Receiver<T>),
     Waiting(BroadcastStream<T>),
-    /// While the one becomes the other.
+    /// While `Looking` becomes `Waiting`.
     Changing,
 }
 
@@ -26,7 +26,7 @@ impl<T: Clone + Send + 'static> Receiver<T> {
         Self(Reading::Looking(receiver))
     }
 
-    /// The next event; `Err(n)` when `n` were overwritten before they could be read; `None` once the sender is gone
+    /// Returns the next event; `Err(n)` when `n` were overwritten before they could be read; `None` once the sender was dropped
     /// and everything it sent has been read.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, u64>>> {
         if let Reading::Looking(_) = self.0 {
@@ -46,7 +46,7 @@ impl<T: Clone + Send + 'static> Receiver<T> {
         })
     }
 
-    /// The same, but leaves no waker, and may be asked when the task's turn is over.
+    /// Like [`poll_next`](Self::poll_next), but registers no waker and works without coop budget.
     pub(crate) fn try_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, u64>>> {
         let Reading::Looking(receiver) = &mut self.0 else {
             return self.poll_next(&mut Context::from_waker(Waker::noop()));
@@ -57,7 +57,7 @@ impl<T: Clone + Send + 'static> Receiver<T> {
             Err(TryRecvError::Closed) => None,
             Err(TryRecvError::Empty) => return Poll::Pending,
         };
-        // It counts as a part of the turn, as it would if it had waited.
+        // Uses a unit of budget, as a receiver that has waited does.
         if let Poll::Ready(turn) = coop::poll_proceed(cx) {
             turn.made_progress();
         }

@@ -1,8 +1,8 @@
 //! AG-UI 1.0: every event, message and input of [the protocol](https://docs.ag-ui.com) as types.
 //!
-//! The types are those of the crate [`tidings-agui`](tidings_agui), which says what they refuse. What is here besides sends them:
-//! an [`Event`] is checked ([`Event::check`]) and cannot be broadcast if it fails; an [`AgUiEvent`] is one of a run; a [`RunView`]
-//! makes of a user's events what the client of one run reads, in order.
+//! The types are those of the crate [`tidings-agui`](tidings_agui), which says what they refuse. This module sends them:
+//! an [`Event`] is checked ([`Event::check`]) and cannot be broadcast if it fails; an [`AgUiEvent`] is an event of a run; a
+//! [`RunView`] turns a user's events into what the client of one run reads, in order.
 //!
 //! ```
 //! use tidings::Frame;

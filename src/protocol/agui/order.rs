@@ -1,17 +1,17 @@
-//! What a client that reads one run may be shown when.
+//! Which events a client that reads one run may be shown, and when.
 //!
 //! The official clients end a run with an error at an event that is out of place. These are their rules:
 //!
 //! 1. The first event is `RUN_STARTED` or `RUN_ERROR`, and a run starts once.
-//! 2. What has begun under an id may go on and end under it, nothing else may; and it begins once.
-//! 3. A chunk without an id goes on with the one before it, and nothing came in between.
-//! 4. Everything has ended before `RUN_FINISHED`. That and `RUN_ERROR` are the last.
+//! 2. Each part begins once under its id, and only a part that has begun may continue and end.
+//! 3. A chunk without an id continues the chunk directly before it.
+//! 4. Every part has ended before `RUN_FINISHED`. It or `RUN_ERROR` is the last event.
 
 use tidings_agui::{
     Body, Event, ReasoningEnd, ReasoningMessageEnd, StepFinished, TextMessageEnd, ToolCallEnd,
 };
 
-/// What begins and ends within a run.
+/// A part of a run that begins and ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     Text,
@@ -21,7 +21,7 @@ pub(super) enum Part {
     Step,
 }
 
-/// What an event does to the state of its run.
+/// The effect of an event on the state of its run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Transition {
     RunStarted,
@@ -78,9 +78,9 @@ impl Transition {
 #[derive(Debug, Default)]
 pub(super) struct Order {
     started: bool,
-    /// What has begun and not ended, in the order in which it began.
+    /// The parts that have begun and not ended, in the order in which they began.
     open: Vec<(Part, Box<str>)>,
-    /// What a chunk without an id would go on with.
+    /// The part that a chunk without an id continues.
     chunk: Option<Part>,
 }
 
@@ -90,7 +90,7 @@ pub(super) enum Verdict {
     Show,
     /// It would end the run with an error.
     Hide,
-    /// Show it behind these, and nothing more.
+    /// Show these, then the event, and then nothing more.
     ShowLast(Vec<Event>),
     /// It is the end of a run of which the client did not see the beginning.
     TooLate,

@@ -68,7 +68,7 @@ impl fmt::Debug for RunRef {
     }
 }
 
-/// What a [`RunView`](super::RunView) needs to know of an event: the event's attachment.
+/// An event's attachment: what a [`RunView`](super::RunView) needs to know of the event.
 #[derive(Debug)]
 pub(super) struct RunStep {
     pub(super) run: Option<RunRef>,

@@ -14,14 +14,14 @@ use crate::sse::{AGENT_HEARTBEAT_INTERVAL, Chunks, View};
 /// Shows one run to an AG-UI client: the answer to the POST of a `RunAgentInput`, which the official clients read to the
 /// end of that run.
 ///
-/// Of all that is sent to the user it shows the events of this run ([`RunRef::event`]), from `RUN_STARTED` to `RUN_FINISHED`
-/// or `RUN_ERROR`, and ends the response behind that. An event that is out of place there, at which the client would end
-/// the run with an error, is left out; what has begun and not ended when the run finishes is ended first. If events are
+/// Of all events of the user it shows those of this run ([`RunRef::event`]), from `RUN_STARTED` to `RUN_FINISHED`
+/// or `RUN_ERROR`, and then ends the response. It leaves out an event that is out of place, at which the client would end
+/// the run with an error, and ends every open part before the run finishes. If events are
 /// lost, or the stream is ended from outside, the client gets a `RUN_ERROR` that says so, with the code
 /// [`CUT_OFF`](Self::CUT_OFF).
 ///
-/// Register before the agent starts, so that the run does not begin without its reader. One that comes too late sees
-/// nothing of it but a `RUN_ERROR` in place of its end.
+/// Register before the agent starts, so that the run does not begin without its reader. A reader that comes too late sees
+/// only a `RUN_ERROR` in place of the run's end.
 ///
 /// ```
 /// use axum::Json;
