@@ -33,14 +33,17 @@ fn build(name: &str) -> PathBuf {
         .expect("<profile>/deps/<test>, or <profile>/<program>");
     let target = profile.parent().expect("<target>/<profile>");
     let profile = profile.file_name().and_then(|name| name.to_str());
-    let profile = match profile.expect("the profile's name") {
-        "debug" => "dev",
-        other => other,
-    };
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.arg("build");
+    match profile.expect("the profile's name") {
+        // With the features that `scripts/test` compiles everything with, so that all it depends on is there already. A test is
+        // among what is built since cargo adds the features of dev-dependencies only then.
+        "debug" => cargo.args(["--workspace", "--bin", name, "--test", "churn"]),
+        // As users build it.
+        other => cargo.args(["--package", name, "--profile", other]),
+    };
     cargo
-        .args(["build", "--quiet", "--package", name, "--profile", profile])
-        .arg("--all-features")
+        .args(["--quiet", "--all-features"])
         .args(["--message-format", "json-render-diagnostics"])
         .arg("--manifest-path")
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
