@@ -1,5 +1,6 @@
 //! What a request to the example `agent_hub` may be at the most, on each of its routes.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -201,10 +202,12 @@ async fn names_that_the_hub_remembers_have_an_end() {
     assert_eq!(answer["error"]["code"], -32602, "{answer}");
 }
 
-/// Lets the agent work for this user, and does not wait for it.
+/// Lets the agent work for this user, and does not wait for it. Each message is another one.
 async fn let_work(hub: &Hub, user: &str, text: &str) -> Response {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let id = NUMBER.fetch_add(1, Ordering::Relaxed).to_string();
     let parts = json!([{ "text": text }]);
-    let message = json!({ "message": { "messageId": "m", "role": "ROLE_USER", "parts": parts } });
+    let message = json!({ "message": { "messageId": id, "role": "ROLE_USER", "parts": parts } });
     post(hub, &["a2a", user, "message:stream"], &message).await
 }
 

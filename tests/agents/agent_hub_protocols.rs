@@ -395,6 +395,25 @@ async fn the_agent_is_seen_by_clients_of_both_protocols() {
     assert_eq!(parts.len(), 2);
 }
 
+#[tokio::test]
+async fn a_message_that_is_sent_again_joins_the_task_that_it_has_begun() {
+    let hub = Hub::start().await;
+    let path = ["a2a", "ann", "message:stream"];
+    let send = async |text| Events::of(post(&hub, &path, &[], message(None, text)).await);
+    let first = send("hello you").await;
+    let again = send("hello you").await;
+    let other = send("hello others").await;
+    let tasks = [first.rest().await, again.rest().await, other.rest().await];
+    let [first, again, other] = tasks.each_ref().map(|events| {
+        let task = &events[0].1["task"]["id"];
+        let last = &events[events.len() - 1].1["statusUpdate"]["status"]["state"];
+        assert_eq!(last, "TASK_STATE_COMPLETED");
+        task.as_str().expect("an id")
+    });
+    assert_eq!(first, again);
+    assert_ne!(first, other);
+}
+
 fn message(task: Option<&str>, text: &str) -> Value {
     let mut message = json!({ "messageId": "m", "role": "ROLE_USER", "parts": [{ "text": text }] });
     if let Some(task) = task {

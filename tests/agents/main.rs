@@ -11,6 +11,8 @@ mod agent_hub_protocols;
 #[cfg(all(feature = "serve", feature = "agents"))]
 mod agent_hub_site;
 #[cfg(all(feature = "serve", feature = "agents"))]
+mod agent_hubs;
+#[cfg(all(feature = "serve", feature = "agents"))]
 mod agent_runs;
 #[cfg(feature = "agents")]
 mod agent_streams;

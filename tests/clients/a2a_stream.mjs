@@ -21,7 +21,7 @@ try {
     // The slash, or the last segment of the path would not be a part of the card's address.
     client = await new ClientFactory(options).createFromUrl(`${url}/`);
   }
-  const message = { messageId: "m", role: "ROLE_USER", parts: [{ text }], taskId: task };
+  const message = { messageId: crypto.randomUUID(), role: "ROLE_USER", parts: [{ text }], taskId: task };
   const events =
     method === "send"
       ? client.sendMessageStream(SendMessageRequest.fromJSON({ message }))

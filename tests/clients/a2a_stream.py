@@ -7,6 +7,7 @@ JSONRPC-0.3 is that of 0.3.
 import asyncio
 import json
 import sys
+import uuid
 
 from a2a.client import ClientConfig, ClientFactory
 from a2a.types import AgentCapabilities, AgentCard, AgentInterface, SendMessageRequest, SubscribeToTaskRequest
@@ -26,7 +27,7 @@ async def main(binding, url, method, task, text):
         config = ClientConfig(supported_protocol_bindings=[binding])
         client = await ClientFactory(config).create_from_url(url)
     if method == "send":
-        message = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": text}], "taskId": task}
+        message = {"messageId": str(uuid.uuid4()), "role": "ROLE_USER", "parts": [{"text": text}], "taskId": task}
         events = client.send_message(json_format.ParseDict({"message": message}, SendMessageRequest()))
     else:
         events = client.subscribe(SubscribeToTaskRequest(id=task))

@@ -41,6 +41,35 @@ async fn until_connected(hub: &Program, is_connected: bool) {
     within("the figures", waiting).await;
 }
 
+/// A run of the agent of one hub is asked for at the other one.
+async fn follow_a_run(hubs: &[Program; 2]) {
+    let words = "word ".repeat(100);
+    let message = json!({ "id": "m", "role": "user", "content": words });
+    let input = json!({ "threadId": "t", "runId": "r", "messages": [message] });
+    let ask = async |hub: &Program| {
+        let client = reqwest::Client::new();
+        let asked = client.post(hub.url("/agui/ann?agent=echo")).json(&input);
+        asked.send().await.expect("an answer")
+    };
+    let first = ask(&hubs[0]).await;
+    let known = async {
+        let joined = hubs[1].url("/tanstack/ann?offset=-1&runId=r");
+        while reqwest::get(&joined).await.expect("an answer").status() != 200 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("the other hub to hear of it", known).await;
+    let joined = ask(&hubs[1]).await;
+    let (first, joined) = (first.text().await, joined.text().await);
+    let events = |text: String| -> Vec<String> {
+        let data = text.lines().filter(|line| line.starts_with("data: "));
+        data.map(str::to_owned).collect()
+    };
+    let first = events(first.expect("all of it"));
+    assert!(first.iter().any(|line| line.contains("RUN_FINISHED")));
+    assert_eq!(events(joined.expect("all of it")), first);
+}
+
 async fn share(mut server: impl Server, flag: &str, url: &str) {
     let args = ["--addr", "127.0.0.1:0", flag, url];
     let hubs = [
@@ -52,6 +81,8 @@ async fn share(mut server: impl Server, flag: &str, url: &str) {
     until_connected(&hubs[1], true).await;
     post(&hubs[0], "one").await;
     assert_eq!(stream.next().await.data, "one");
+
+    follow_a_run(&hubs).await;
 
     server.kill();
     for hub in &hubs {

@@ -4,7 +4,9 @@
 
 use reqwest::{Client, Url};
 use serde_json::{Value, json};
+use tidings::backplane::Level;
 use tidings::{EventRouter, GenericBroadcaster, Text};
+use tidings_testkit::backplane::{InProcess, InProcessNode};
 use tokio::net::TcpListener;
 
 #[path = "../../examples/agent_hub/src/app/mod.rs"]
@@ -14,6 +16,29 @@ mod app;
 pub(crate) use super::within::within;
 #[allow(unused_imports, reason = "each test file uses a part of it")]
 pub(crate) use app::site::Site;
+
+/// The engines that hubs share the runs of their agents over.
+pub(crate) struct Engines([InProcess; 3]);
+
+/// What one hub has of them.
+pub(crate) type Nodes = [InProcessNode; 3];
+
+impl Engines {
+    pub(crate) fn new() -> Self {
+        Self([(); 3].map(|()| InProcess::new(Level::Replayable)))
+    }
+
+    pub(crate) fn nodes(&self) -> Nodes {
+        self.0.each_ref().map(InProcess::node)
+    }
+
+    /// As if a hub were no more.
+    pub(crate) fn cut(&self, nodes: &Nodes) {
+        for (engine, node) in self.0.iter().zip(nodes) {
+            engine.cut(node);
+        }
+    }
+}
 
 /// Where an agent hub listens, and a client for it.
 pub(crate) struct Hub {
@@ -54,6 +79,22 @@ impl Hub {
         let text = GenericBroadcaster::new();
         let hub = app::Hub::new(text, EventRouter::new(), None, None);
         app::router(hub.site(site))
+    }
+
+    /// The routes of one of several hubs that share the runs of their agents.
+    pub(crate) fn router_of(nodes: Nodes) -> axum::Router {
+        let [runs, chats, notices] = nodes;
+        let built = "the settings are valid";
+        let runs = app::runs::of_agent().backplane(runs).build();
+        let chats = app::runs::of_chats().backplane(chats).build();
+        let notices = GenericBroadcaster::builder().backplane(notices).build();
+        let hub = app::Hub::new(GenericBroadcaster::new(), EventRouter::new(), None, None);
+        let hub = hub.sharing(
+            runs.expect(built),
+            chats.expect(built),
+            &notices.expect(built),
+        );
+        app::router(hub.expect("nothing is full"))
     }
 
     /// The URL with these segments as its path, each percent-encoded.

@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use super::hub::{Hub, within};
+use super::hub::{Hub, Nodes, within};
 
 /// A hub's routes.
 pub(crate) struct Routes(Router);
@@ -17,6 +17,11 @@ pub(crate) struct Routes(Router);
 impl Routes {
     pub(crate) fn new() -> Self {
         Self(Hub::router())
+    }
+
+    /// Those of one of several hubs.
+    pub(crate) fn of(nodes: Nodes) -> Self {
+        Self(Hub::router_of(nodes))
     }
 
     pub(crate) async fn call(&self, request: request::Builder, body: String) -> Response {

@@ -30,9 +30,9 @@ Usage: agent_hub [OPTIONS]
                       4 MiB, until 30 seconds after their end, as far as those
                       without a stream fit in 256 MiB together
   --linger-ms N       how long they are kept after a user's last stream [60000]
-  --nats URL[,URL]    share events with other hubs over one of these NATS
-                      servers, which need JetStream; needs the feature nats.
-                      Only the hub that runs the agent resumes its runs
+  --nats URL[,URL]    share events and runs with other hubs over one of these
+                      NATS servers, which need JetStream; needs the feature
+                      nats. Tasks and messages of a thread are not shared
   --nats-replicas N   how many NATS servers keep each event [1]
   --redis URL         the same over this Redis or Valkey server, which keeps 256
                       events of each user for an hour; needs the feature redis

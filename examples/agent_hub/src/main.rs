@@ -19,7 +19,7 @@ use tidings_console::Console;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use app::{Hub, site};
+use app::{Hub, runs, site};
 use args::{Command, Settings};
 use others::Others;
 
@@ -90,6 +90,23 @@ async fn run(settings: &Settings) -> io::Result<()> {
     let retry = history.map(|_| Duration::from_secs(1));
     let hub = Hub::new(text.clone(), events.clone(), settings.heartbeat, retry)
         .site(settings.site.clone());
+    let others = &opening.others;
+    let (hub, notices) = match others.is_none() {
+        true => (hub, None),
+        false => {
+            let runs = others
+                .join(runs::of_agent(), "runs", runs::MOST_EVENTS)
+                .await?;
+            let chats = others
+                .join(runs::of_chats(), "aisdk", runs::MOST_EVENTS)
+                .await?;
+            let notices = opening.open("notices", None, plain, |hub| hub).await?;
+            let (runs, chats) = (runs.build(), chats.build());
+            let valid = "the settings are valid";
+            let hub = hub.sharing(runs.expect(valid), chats.expect(valid), &notices);
+            (hub.expect("nothing is full yet"), Some(notices))
+        }
+    };
     let (runs, chats) = (hub.runs().clone(), hub.chats().clone());
 
     // What scrapes is no browser, but a page could ask for the figures as well.
@@ -128,6 +145,11 @@ async fn run(settings: &Settings) -> io::Result<()> {
                 events.analytics().shutdown(drain),
                 runs.shutdown(drain),
                 chats.shutdown(drain),
+                async {
+                    if let Some(notices) = notices {
+                        notices.shutdown(drain).await;
+                    }
+                },
             );
         })
         .drain(STOP_LIMIT)
@@ -137,6 +159,9 @@ async fn run(settings: &Settings) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Events of each user that an engine keeps, if hubs share one.
+const KEPT: u32 = 256;
 
 /// What all broadcasters are opened with.
 struct Opening {
@@ -160,7 +185,7 @@ impl Opening {
             .lag_policy(lag)
             .patience(behind, time)
             .sweep_every(Duration::from_secs(1));
-        let builder = self.others.join(builder, name).await?;
+        let builder = self.others.join(builder, name, KEPT).await?;
         Ok(builder.build().expect("the settings are valid"))
     }
 }

@@ -62,11 +62,21 @@ impl Others {
         }
     }
 
-    /// Lets a broadcaster share its events. The engine keeps them, so that a client that comes back continues on any hub.
-    pub(crate) async fn join<E>(&self, builder: Builder<E>, name: &str) -> io::Result<Builder<E>> {
+    pub(crate) fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    /// Lets a broadcaster share its events. The engine keeps so many of them for each channel, so that a client that comes back
+    /// continues on any hub.
+    pub(crate) async fn join<E>(
+        &self,
+        builder: Builder<E>,
+        name: &str,
+        kept: u32,
+    ) -> io::Result<Builder<E>> {
         match self {
             Self::None => {
-                tracing::debug!(name, "events are not shared");
+                tracing::debug!(name, kept, "events are not shared");
                 Ok(builder)
             }
             #[cfg(feature = "nats")]
@@ -77,6 +87,7 @@ impl Others {
                 use tidings_nats::{Log, Nats, Settings};
 
                 let log = Log::new(format!("agent_hub_{name}")).replicas(*replicas);
+                let log = log.max_per_user(kept);
                 let nats = Nats::over(
                     connection,
                     Settings::new(format!("agent_hub.{name}")).replayable(log),
@@ -88,7 +99,8 @@ impl Others {
             Self::Redis { url } => {
                 use tidings_redis::{Log, Redis, Settings};
 
-                let settings = Settings::new(format!("agent_hub.{name}")).replayable(Log::new());
+                let log = Log::new().max_per_user(kept);
+                let settings = Settings::new(format!("agent_hub.{name}")).replayable(log);
                 let redis = Redis::connect(url.as_str(), settings).await;
                 Ok(builder.backplane(redis.map_err(|error| failed("Redis", &error))?))
             }

@@ -3,11 +3,14 @@
 use serde_json::json;
 use tidings::backplane::Level;
 use tidings::protocol::aisdk::Chunk;
-use tidings::{GenericBroadcaster, History};
+use tidings::{Builder, GenericBroadcaster, History};
+use tidings_nats::async_nats::ConnectOptions;
+use tidings_nats::{Log, Nats, Settings};
 use tidings_testkit::backplane::InProcess;
 
 use self::server::{Database, Node, Service};
 use crate::support::hub::Hub;
+use crate::support::nats;
 use crate::support::webdriver::Browser;
 
 mod server;
@@ -220,13 +223,31 @@ async fn a_run_that_fails_is_an_error_on_the_page() {
 
 #[tokio::test]
 async fn a_run_goes_on_live_on_a_node_that_has_not_its_agent_and_on_one_that_has_just_started() {
-    let (browser, database) = (Browser::start().await, Database::default());
     let engine = InProcess::new(Level::Replayable);
-    let build = || {
-        let hub = GenericBroadcaster::builder().backplane(engine.node());
-        Service::new(hub.build().expect("valid settings"), &database)
+    go_on_at_other_nodes(async || GenericBroadcaster::builder().backplane(engine.node())).await;
+}
+
+#[tokio::test]
+async fn over_nats_a_run_goes_on_live_on_other_nodes() {
+    let server = nats::Server::start();
+    let url = server.url();
+    let join = async || {
+        let settings = Settings::new("runs").replayable(Log::new("RUNS"));
+        let nats = Nats::connect(&url, ConnectOptions::new(), settings)
+            .await
+            .expect("a server");
+        GenericBroadcaster::builder().backplane(nats)
     };
-    let (here, there) = (build(), build());
+    go_on_at_other_nodes(join).await;
+}
+
+async fn go_on_at_other_nodes(join: impl AsyncFn() -> Builder<Chunk>) {
+    let (browser, database) = (Browser::start().await, Database::default());
+    let build = async || {
+        let hub = join().await.build();
+        Service::new(hub.expect("valid settings"), &database)
+    };
+    let (here, there) = (build().await, build().await);
     let (with_agent, without) = (start(&here).await, start(&there).await);
     ask_for_50_words(&browser, &with_agent, &here).await;
     let page = without.page(API);
@@ -239,7 +260,7 @@ async fn a_run_goes_on_live_on_a_node_that_has_not_its_agent_and_on_one_that_has
     }
 
     // A node that has just started has seen nothing of the run.
-    let fresh = build();
+    let fresh = build().await;
     let router = fresh.router();
     let fresh = without.restart(|| router).await;
     wait_for_error(&browser, "network error").await;

@@ -1,7 +1,7 @@
 //! What `useChat` of the AI SDK talks to: a POST that is answered with a run of the agent, a GET that resumes it, and a POST
 //! that stops it.
 //!
-//! A chat has at most one run at a time, and can be resumed on the hub that runs its agent.
+//! A chat has at most one run at a time, and can be resumed on any of the hubs that share their events.
 
 use std::mem;
 use std::sync::Mutex;
@@ -26,7 +26,7 @@ use super::Hub;
 use super::agent::{Job, Outlet};
 use super::body;
 use super::limits::{self, Posted};
-use super::runs::{Denied, Run, Runs};
+use super::runs::{self, Denied, Phase, Run, Runs};
 
 /// A user, and one of the user's chats.
 type ChatKey = (String, String);
@@ -73,6 +73,7 @@ pub(super) async fn send(
     let chat = (user, request.id);
     // A client that sends the same again, because a connection broke before the response, means the same run.
     let question = message.map(|message| json!([request.trigger, message, text]).to_string());
+    let question = question.as_deref().map(runs::hash);
     let id = new_message_id();
     let place = || hub.work.take(&chat.0, &text);
     let asked = hub
@@ -121,7 +122,8 @@ pub(super) async fn resume(
 pub(super) async fn stop(State(hub): State<Hub>, Path((user, chat)): Path<ChatKey>) -> StatusCode {
     if let Some(run) = hub.chats.newest(&user, &chat) {
         let last = Abort::new().reason("the user has stopped it").into();
-        if let Err(error) = hub.chats.say(&user, &chat, &run, &last, true) {
+        let end = Some(Phase::Finished);
+        if let Err(error) = hub.chats.say(&user, &chat, &run, &last, end, || Ok(())) {
             tracing::warn!(error = error.to_string(), "the end of a run was not sent");
         }
     }
@@ -168,9 +170,14 @@ struct Call {
 impl Answer {
     /// Says nothing any more once the run was stopped.
     fn say(&self, chunk: &Chunk) -> Result<(), BroadcastError> {
-        let is_last = matches!(chunk, Chunk::Finish(_) | Chunk::Failure(_));
+        let end = match chunk {
+            Chunk::Finish(_) => Some(Phase::Finished),
+            Chunk::Failure(_) => Some(Phase::Failed),
+            _ => None,
+        };
         let (user, chat) = &self.chat;
-        self.chats.say(user, chat, &self.id, chunk, is_last)
+        let said = self.chats.say(user, chat, &self.id, chunk, end, || Ok(()));
+        said.map(drop)
     }
 
     /// What the AI SDK calls this; `None` for what it does not know.

@@ -7,7 +7,7 @@
 //! - `agui`, `a2a`, `aisdk` and `tanstack` are what the official clients of AG-UI, of A2A, of the AI SDK and of TanStack AI talk
 //!   to.
 //! - `agent` is an agent for them, a small one, and `work` how much it does at a time. `runs` has what it does, so that clients
-//!   that come back get it, and `threads` what was said.
+//!   that come back get it, `elsewhere` those of other hubs, and `threads` what was said.
 //! - `site` is which hosts it answers to, and which pages may ask.
 //! - `limits` is what a request may be at the most. It is served behind `tidings::serve`, which bounds its head.
 
@@ -36,9 +36,10 @@ mod agui;
 mod aisdk;
 mod body;
 mod cut;
+mod elsewhere;
 mod events;
 mod limits;
-mod runs;
+pub(crate) mod runs;
 pub(crate) mod site;
 mod streams;
 mod tanstack;
@@ -49,7 +50,7 @@ use a2a::tasks::Tasks;
 use agent::{Job, Outlet};
 use body::Refusal;
 use cut::Cuts;
-use runs::{Run, Runs};
+use runs::{Phase, Run, Runs};
 use site::Site;
 use threads::Threads;
 use work::Work;
@@ -85,9 +86,9 @@ impl Hub {
             text,
             events,
             tasks: Arc::default(),
-            runs: Runs::new("runs", tanstack::summary),
+            runs: Runs::new(runs::of_agent(), tanstack::summary),
             threads: Threads::default(),
-            chats: Runs::new("aisdk", |_| None),
+            chats: Runs::new(runs::of_chats(), |_| None),
             work: Work::default(),
             heartbeat,
             retry,
@@ -109,6 +110,19 @@ impl Hub {
         self
     }
 
+    /// Shares the runs with other hubs: those of the agent, and those of the AI SDK's chats. Has to be called in a runtime.
+    #[allow(dead_code, reason = "tests serve the routes without other hubs")]
+    pub(crate) fn sharing(
+        mut self,
+        runs: GenericBroadcaster<AgUiEvent>,
+        chats: GenericBroadcaster<Chunk>,
+        notices: &GenericBroadcaster<Text>,
+    ) -> Result<Self, RegisterError> {
+        self.runs = self.runs.over(runs, notices, "runs")?;
+        self.chats = self.chats.over(chats, notices, "aisdk")?;
+        Ok(self)
+    }
+
     /// The runs of the agent, each a channel.
     #[allow(dead_code, reason = "tests serve the routes without the program")]
     pub(crate) fn runs(&self) -> &GenericBroadcaster<AgUiEvent> {
@@ -123,11 +137,31 @@ impl Hub {
 
     /// Sends an AG-UI event, also to those who follow its run alone.
     fn publish_agui(&self, user: &str, event: &AgUiEvent) -> Result<Routed, BroadcastError> {
+        match self.say_agui(user, event)? {
+            Some(routed) => Ok(routed),
+            None => self.route_agui(user, event),
+        }
+    }
+
+    /// The same for an event that belongs to a run that is under way; `None` if it does not.
+    fn say_agui(&self, user: &str, event: &AgUiEvent) -> Result<Option<Routed>, BroadcastError> {
+        let Some(of) = &event.run else {
+            return Ok(None);
+        };
+        let end = match event.event.body {
+            Body::RunFinished(_) => Some(Phase::Finished),
+            Body::RunError(_) => Some(Phase::Failed),
+            _ => None,
+        };
+        let route = || self.route_agui(user, event);
+        self.runs
+            .say(user, of.thread(), of.run(), event, end, route)
+    }
+
+    fn route_agui(&self, user: &str, event: &AgUiEvent) -> Result<Routed, BroadcastError> {
         if let Some(of) = &event.run {
-            let is_last = matches!(event.event.body, Body::RunFinished(_) | Body::RunError(_));
             // Before the run ends, so that a page that finds it over also finds its text.
             self.threads.hear(user, of.thread(), &event.event);
-            self.runs.say(user, of.thread(), of.run(), event, is_last)?;
         }
         self.events.route_agui(user, event)
     }
@@ -172,10 +206,7 @@ struct UserOutlet {
 impl Outlet for UserOutlet {
     fn agui(&self, event: &AgUiEvent) -> Result<(), BroadcastError> {
         // Not after its end, which others may have posted.
-        if !self.hub.runs.is_under_way(&self.user, self.of.run()) {
-            return Ok(());
-        }
-        self.hub.publish_agui(&self.user, event).map(drop)
+        self.hub.say_agui(&self.user, event).map(drop)
     }
 
     fn a2a(&self, event: &A2aEvent) -> Result<(), BroadcastError> {
@@ -191,11 +222,9 @@ impl Outlet for UserOutlet {
 impl Drop for UserOutlet {
     /// An agent that failed, or panicked, has not said that its run is over.
     fn drop(&mut self) {
-        if self.hub.runs.is_under_way(&self.user, self.of.run()) {
-            let last = self.of.event(Event::run_error("the agent has failed"));
-            // Only a hub that stops refuses it, and that ends the streams as well.
-            let _ = self.hub.publish_agui(&self.user, &last);
-        }
+        let last = self.of.event(Event::run_error("the agent has failed"));
+        // Only a hub that stops refuses it, and that ends the streams as well.
+        let _ = self.hub.say_agui(&self.user, &last);
     }
 }
 

@@ -2,27 +2,37 @@
 //! for a while after its end; a run that is asked for again does not begin again.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tidings::protocol::agui::AgUiEvent;
+use tidings::protocol::aisdk::Chunk;
 use tidings::{
-    BroadcastError, Frame, GenericBroadcaster, History, Hold, LastEventId, RegisterError,
-    Subscription, ToSse,
+    BroadcastError, Builder, Frame, GenericBroadcaster, History, Hold, LastEventId, RegisterError,
+    Subscription, Text, ToSse,
 };
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::body::Refusal;
+use super::elsewhere::{self, Elsewhere};
 use super::refused;
 use super::work::Place;
 
 /// Events of a run, more than the agent has for the longest text that it reads, and the bytes that these take.
-const MOST_EVENTS: usize = 20_000;
+pub(crate) const MOST_EVENTS: u32 = 20_000;
 const MOST_BYTES: usize = 4 * 1024 * 1024;
 
 /// How long a run that is over stays: for streams that lag, pages that reload and requests that are repeated.
 const LINGER: Duration = Duration::from_secs(30);
+
+/// How much longer, where there are other hubs: their channels of the run end a little later.
+const SHARED_LINGER: Duration = Duration::from_secs(35);
 
 /// Runs whose events are of this type, under names that are unique among the runs of a user.
 pub(super) struct Runs<E> {
@@ -31,28 +41,55 @@ pub(super) struct Runs<E> {
     known: Arc<Mutex<Known>>,
     /// What to remember of a run's last event.
     summary: fn(&E) -> Option<Frame>,
+    /// Wakes what tells other hubs of the runs, if there are other hubs.
+    changed: Option<Arc<Notify>>,
 }
 
 /// The runs by their channels.
 #[derive(Default)]
-struct Known {
-    under_way: HashMap<String, UnderWay>,
-    ended: HashMap<String, Ended>,
-    /// How many have begun.
-    count: u64,
+pub(super) struct Known {
+    own: HashMap<String, Own>,
+    pub(super) elsewhere: Elsewhere,
+    /// The number of the last that has begun.
+    last: u64,
 }
 
-struct UnderWay {
+/// What is known of a run, on each hub.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Record {
     user: String,
     conversation: String,
-    /// What it answers, if its conversation has one run at a time.
-    question: Option<String>,
+    /// What it answers, as a hash: a request that asks the same joins it.
+    question: Option<u64>,
+    /// Grows from run to run, also from those of one hub to later ones of another.
     number: u64,
+    /// The position of its channel before its first event.
+    begin: String,
+    pub(super) phase: Phase,
 }
 
-struct Ended {
-    conversation: String,
-    last: Option<Frame>,
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Phase {
+    UnderWay,
+    Finished,
+    Failed,
+}
+
+impl Record {
+    /// The stream of a client that names this event, or none.
+    fn after(&self, last_event_id: &LastEventId) -> LastEventId {
+        match last_event_id.is_none() {
+            true => LastEventId::new(&self.begin).or_from_start(),
+            false => *last_event_id,
+        }
+    }
+}
+
+/// A run that began here.
+struct Own {
+    record: Record,
+    /// When it ended, and what is remembered of its last event.
+    end: Option<(Instant, Option<Frame>)>,
 }
 
 /// Why a client does not get a run.
@@ -88,18 +125,65 @@ fn channel(user: &str, run: &str) -> String {
     json!([user, run]).to_string()
 }
 
-impl<E> Runs<E> {
-    pub(super) fn new(name: &'static str, summary: fn(&E) -> Option<Frame>) -> Self {
-        let history = History::new(MOST_EVENTS).bytes(MOST_BYTES);
-        let hub = GenericBroadcaster::builder()
-            .name(name)
-            .history(history.linger_completed(LINGER))
-            .sweep_every(Duration::from_secs(1));
+/// What tells one question from another.
+pub(super) fn hash(question: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    question.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// For the runs of the agent, in events of AG-UI.
+pub(crate) fn of_agent() -> Builder<AgUiEvent> {
+    builder("runs").attachments(AgUiEvent::attachment_of)
+}
+
+/// For the runs of the AI SDK's chats.
+pub(crate) fn of_chats() -> Builder<Chunk> {
+    builder("aisdk")
+}
+
+/// A broadcaster whose channels are runs.
+fn builder<E>(name: &'static str) -> Builder<E> {
+    let history = History::new(MOST_EVENTS as usize).bytes(MOST_BYTES);
+    GenericBroadcaster::builder()
+        .name(name)
+        .history(history.linger_completed(LINGER))
+        .sweep_every(Duration::from_secs(1))
+}
+
+impl<E: 'static> Runs<E> {
+    pub(super) fn new(builder: Builder<E>, summary: fn(&E) -> Option<Frame>) -> Self {
         Self {
-            hub: hub.build().expect("the settings are valid"),
+            hub: builder.build().expect("the settings are valid"),
             known: Arc::default(),
             summary,
+            changed: None,
         }
+    }
+
+    /// Sends them through this broadcaster, which other hubs share. The hubs tell each other of their runs through `notices`.
+    pub(super) fn over(
+        self,
+        hub: GenericBroadcaster<E>,
+        notices: &GenericBroadcaster<Text>,
+        channel: &'static str,
+    ) -> Result<Self, RegisterError> {
+        let changed = Arc::new(Notify::new());
+        let shared = Self {
+            hub,
+            changed: Some(Arc::clone(&changed)),
+            ..self
+        };
+        let heard = notices.register(channel)?;
+        let runs = shared.clone();
+        tokio::spawn(elsewhere::talk(
+            runs,
+            notices.clone(),
+            channel,
+            heard,
+            changed,
+        ));
+        Ok(shared)
     }
 
     pub(super) fn hub(&self) -> &GenericBroadcaster<E> {
@@ -109,20 +193,48 @@ impl<E> Runs<E> {
     /// The channels of the user's runs that are under way.
     pub(super) fn channels_of(&self, user: &str) -> Vec<String> {
         let known = self.lock();
-        let of_user = known.under_way.iter().filter(|(_, run)| run.user == user);
-        of_user.map(|(channel, _)| channel.clone()).collect()
+        let of_user = self
+            .under_way(&known)
+            .filter(|(_, record)| record.user == user);
+        of_user.map(|(channel, _)| channel.to_owned()).collect()
     }
 
     /// The newest run of the conversation that is under way.
     pub(super) fn newest(&self, user: &str, conversation: &str) -> Option<String> {
         let known = self.lock();
-        let (channel, _) = known.newest(user, conversation)?;
-        let [_, run]: [String; 2] = serde_json::from_str(channel).expect("two strings");
-        Some(run)
+        let (channel, _) = self.newest_of(&known, user, conversation)?;
+        Some(run_of(channel))
+    }
+
+    fn newest_of<'a>(
+        &self,
+        known: &'a Known,
+        user: &str,
+        conversation: &str,
+    ) -> Option<(&'a str, &'a Record)> {
+        let of_it = |run: &Record| run.user == user && run.conversation == conversation;
+        let runs = self.under_way(known).filter(|(_, run)| of_it(run));
+        runs.max_by_key(|(_, run)| run.number)
+    }
+
+    fn under_way<'a>(&self, known: &'a Known) -> impl Iterator<Item = (&'a str, &'a Record)> {
+        let own = known
+            .own
+            .iter()
+            .map(|(channel, own)| (&**channel, &own.record));
+        let all = own.chain(known.elsewhere.runs());
+        all.filter(|(channel, record)| self.goes_on(channel, record))
+    }
+
+    /// Another hub may have ended it.
+    fn goes_on(&self, channel: &str, record: &Record) -> bool {
+        record.phase == Phase::UnderWay && !self.hub.is_complete(channel)
     }
 
     pub(super) fn is_under_way(&self, user: &str, run: &str) -> bool {
-        self.lock().under_way.contains_key(&channel(user, run))
+        let (channel, known) = (channel(user, run), self.lock());
+        let record = known.find(&channel);
+        record.is_some_and(|record| self.goes_on(&channel, record))
     }
 
     /// A stream of a run from its start. A run that is not known begins, if there is a place for it: the caller then gets what
@@ -136,17 +248,12 @@ impl<E> Runs<E> {
     ) -> Result<(Subscription, Option<Run<E>>), Denied> {
         let channel = channel(user, run);
         let mut known = self.lock();
-        known.forget(|channel| self.hub.is_complete(channel));
+        self.forget(&mut known);
         known.check_conversation(&channel, conversation, run)?;
         if let Some(stream) = self.stream(&known, &channel, &LastEventId::none()) {
             return Ok((stream?, None));
         }
-        let begun = UnderWay {
-            user: user.into(),
-            conversation: conversation.into(),
-            question: None,
-            number: 0,
-        };
+        let begun = self.record(user, conversation, None);
         self.begin(&mut known, channel, begun, place)
     }
 
@@ -156,33 +263,62 @@ impl<E> Runs<E> {
         &self,
         user: &str,
         conversation: &str,
-        question: Option<String>,
+        question: Option<u64>,
         run: &str,
         place: impl FnOnce() -> Result<Place, Refusal>,
     ) -> Result<(Subscription, Option<Run<E>>), Denied> {
         let mut known = self.lock();
-        known.forget(|channel| self.hub.is_complete(channel));
-        if let Some((channel, under_way)) = known.newest(user, conversation) {
+        self.forget(&mut known);
+        if let Some((channel, under_way)) = self.newest_of(&known, user, conversation) {
             if question.is_none() || under_way.question != question {
                 let sentence = "This is being answered. Ask again after that, or stop it first.";
                 return Err((StatusCode::CONFLICT, sentence.to_owned()).into());
             }
-            return Ok((self.hub.resume_from_start(channel)?, None));
+            let from_start = under_way.after(&LastEventId::none());
+            return Ok((self.hub.resume(channel, &from_start)?, None));
         }
-        let begun = UnderWay {
+        let begun = self.record(user, conversation, question);
+        self.begin(&mut known, channel(user, run), begun, place)
+    }
+
+    /// Begins a run under a new name, unless one is under way that answers the same question of the user: then that one's name is
+    /// the answer.
+    pub(super) fn ask_once(
+        &self,
+        user: &str,
+        conversation: &str,
+        question: u64,
+        run: &str,
+        place: impl FnOnce() -> Result<Place, Refusal>,
+    ) -> Result<Result<Run<E>, String>, Denied> {
+        let mut known = self.lock();
+        self.forget(&mut known);
+        let is_it = |run: &Record| run.user == user && run.question == Some(question);
+        let same = self.under_way(&known).find(|(_, run)| is_it(run));
+        if let Some((channel, _)) = same {
+            return Ok(Err(run_of(channel)));
+        }
+        let begun = self.record(user, conversation, Some(question));
+        let (_, run) = self.begin(&mut known, channel(user, run), begun, place)?;
+        Ok(Ok(run.expect("it has begun")))
+    }
+
+    fn record(&self, user: &str, conversation: &str, question: Option<u64>) -> Record {
+        Record {
             user: user.into(),
             conversation: conversation.into(),
             question,
             number: 0,
-        };
-        self.begin(&mut known, channel(user, run), begun, place)
+            begin: String::new(),
+            phase: Phase::UnderWay,
+        }
     }
 
     fn begin(
         &self,
         known: &mut Known,
         channel: String,
-        begun: UnderWay,
+        begun: Record,
         place: impl FnOnce() -> Result<Place, Refusal>,
     ) -> Result<(Subscription, Option<Run<E>>), Denied> {
         let place = place()?;
@@ -190,13 +326,23 @@ impl<E> Runs<E> {
             let status = StatusCode::SERVICE_UNAVAILABLE;
             (status, format!("The run cannot be kept: {error}."))
         })?;
-        let stream = self.hub.resume_from_start(&*channel)?;
-        known.count += 1;
-        let number = known.count;
-        let begun = UnderWay { number, ..begun };
-        // A run of this id that has ended before.
-        known.ended.remove(&channel);
-        known.under_way.insert(channel.clone(), begun);
+        // With other hubs, this is where the engine's log is.
+        let begin = self.hub.position(&channel);
+        let begin = begin.map_or_else(String::new, |position| position.to_string());
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.map_or(0, |now| now.as_millis() as u64);
+        let record = Record {
+            number: now.max(known.last + 1),
+            begin,
+            ..begun
+        };
+        let stream = self
+            .hub
+            .resume(&*channel, &record.after(&LastEventId::none()))?;
+        known.last = record.number;
+        // In place of a run of this id that has ended before.
+        known.own.insert(channel.clone(), Own { record, end: None });
+        self.note_change();
         let run = Run {
             runs: self.clone(),
             channel,
@@ -230,68 +376,117 @@ impl<E> Runs<E> {
         channel: &str,
         last_event_id: &LastEventId,
     ) -> Option<Result<Subscription, RegisterError>> {
-        known.conversation(channel)?;
-        let stream = self.hub.resume(channel, &last_event_id.or_from_start());
-        // A sweep may have forgotten a run that is over. Its stream would wait for ever.
-        let is_there = known.under_way.contains_key(channel) || self.hub.is_complete(channel);
+        let record = known.find(channel)?;
+        let stream = self.hub.resume(channel, &record.after(last_event_id));
+        // A sweep may have forgotten a run that is over. Its stream would wait for ever, but where an engine's log has the end.
+        let is_there = record.phase == Phase::UnderWay
+            || self.changed.is_some()
+            || self.hub.is_complete(channel);
         is_there.then_some(stream)
     }
 
     /// Ends a run that is under way.
-    fn end(&self, known: &mut Known, channel: &str, last: Option<Frame>) {
-        let Some(run) = known.under_way.remove(channel) else {
+    fn end(&self, known: &mut Known, channel: &str, phase: Phase, last: Option<Frame>) {
+        let mut is_new = known.elsewhere.end(channel, phase);
+        if let Some(own) = known.own.get_mut(channel) {
+            is_new |= own.end.is_none();
+            if own.end.is_none() {
+                own.record.phase = phase;
+                own.end = Some((Instant::now(), last));
+            }
+        }
+        if !is_new {
             return;
-        };
+        }
         if let Err(error) = self.hub.complete(channel) {
             tracing::warn!(error = error.to_string(), "a run did not end");
         }
-        let ended = Ended {
-            conversation: run.conversation,
-            last,
-        };
-        known.ended.insert(channel.into(), ended);
+        self.note_change();
         // Here as well, since there may be no further request.
-        known.forget(|channel| self.hub.is_complete(channel));
+        self.forget(known);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().expect("nothing panics while it is held")
+    /// Forgets the runs that are over and whose events are kept no longer.
+    fn forget(&self, known: &mut Known) {
+        let is_kept = |channel: &String, own: &mut Own| {
+            let Some((since, _)) = &own.end else {
+                return true;
+            };
+            let is_shared = self.changed.is_some();
+            (is_shared && since.elapsed() < SHARED_LINGER) || self.hub.is_complete(channel)
+        };
+        known.own.retain(is_kept);
     }
-}
 
-impl<E: ToSse> Runs<E> {
-    /// Sends an event to the streams of its run, if that is under way; the last one ends it.
-    pub(super) fn say(
-        &self,
-        user: &str,
-        conversation: &str,
-        run: &str,
-        event: &E,
-        is_last: bool,
-    ) -> Result<(), BroadcastError> {
-        let channel = channel(user, run);
+    /// What this hub has to say of its runs.
+    pub(super) fn own(&self) -> HashMap<String, Record> {
         let mut known = self.lock();
-        let run = known.under_way.get(&channel);
-        if run.is_none_or(|run| run.conversation != conversation) {
-            return Ok(());
+        self.forget(&mut known);
+        let own = known.own.iter();
+        own.map(|(channel, own)| (channel.clone(), own.record.clone()))
+            .collect()
+    }
+
+    fn note_change(&self) {
+        if let Some(changed) = &self.changed {
+            changed.notify_one();
         }
-        let sent = self.hub.broadcast(&channel, event);
-        if is_last {
-            self.end(&mut known, &channel, (self.summary)(event));
-        }
-        sent.map(drop)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().expect("nothing panics while it is held")
     }
 
     /// What is remembered of the last event of a run that is over.
     pub(super) fn last(&self, user: &str, run: &str) -> Option<Frame> {
         let known = self.lock();
-        let ended = known.ended.get(&channel(user, run))?;
-        ended.last.clone()
+        let (_, last) = known.own.get(&channel(user, run))?.end.as_ref()?;
+        last.clone()
+    }
+
+    /// The conversation of a run that is over and was another hub's, and whether it failed.
+    pub(super) fn ended_elsewhere(&self, user: &str, run: &str) -> Option<(String, bool)> {
+        let known = self.lock();
+        let record = known.elsewhere.find(&channel(user, run))?;
+        let has_failed = record.phase == Phase::Failed;
+        (record.phase != Phase::UnderWay).then(|| (record.conversation.clone(), has_failed))
+    }
+}
+
+impl<E: ToSse + 'static> Runs<E> {
+    /// Sends an event to the streams of its run, if that is under way; the last one ends it. What `also` does with the event
+    /// is done first, and nothing of another event comes in between. `None` if the run is not under way.
+    pub(super) fn say<R>(
+        &self,
+        user: &str,
+        conversation: &str,
+        run: &str,
+        event: &E,
+        end: Option<Phase>,
+        also: impl FnOnce() -> Result<R, BroadcastError>,
+    ) -> Result<Option<R>, BroadcastError> {
+        let channel = channel(user, run);
+        let mut known = self.lock();
+        let goes_on = known.find(&channel).is_some_and(|record| {
+            record.conversation == conversation && self.goes_on(&channel, record)
+        });
+        if !goes_on {
+            return Ok(None);
+        }
+        let done = also()?;
+        let sent = self.hub.broadcast(&channel, event);
+        if let Some(phase) = end {
+            self.end(&mut known, &channel, phase, (self.summary)(event));
+        }
+        match sent {
+            Err(BroadcastError::Complete) | Ok(_) => Ok(Some(done)),
+            Err(error) => Err(error),
+        }
     }
 }
 
 /// Keeps a run under way, whether or not somebody listens. It ends with the agent at the latest.
-pub(super) struct Run<E> {
+pub(super) struct Run<E: 'static> {
     runs: Runs<E>,
     channel: String,
     _hold: Hold,
@@ -301,7 +496,8 @@ pub(super) struct Run<E> {
 impl<E> Drop for Run<E> {
     fn drop(&mut self) {
         let mut known = self.runs.lock();
-        self.runs.end(&mut known, &self.channel, None);
+        self.runs
+            .end(&mut known, &self.channel, Phase::Failed, None);
     }
 }
 
@@ -311,23 +507,21 @@ impl<E> Clone for Runs<E> {
             hub: self.hub.clone(),
             known: Arc::clone(&self.known),
             summary: self.summary,
+            changed: self.changed.clone(),
         }
     }
 }
 
-impl Known {
-    /// The newest run of the conversation that is under way, by its channel.
-    fn newest(&self, user: &str, conversation: &str) -> Option<(&str, &UnderWay)> {
-        let of_it = |run: &UnderWay| run.user == user && run.conversation == conversation;
-        let runs = self.under_way.iter().filter(|(_, run)| of_it(run));
-        let newest = runs.max_by_key(|(_, run)| run.number);
-        newest.map(|(channel, run)| (&**channel, run))
-    }
+/// The run that a channel is of.
+fn run_of(channel: &str) -> String {
+    let [_, run]: [String; 2] = serde_json::from_str(channel).expect("two strings");
+    run
+}
 
-    /// Of a run that is known.
-    fn conversation(&self, channel: &str) -> Option<&str> {
-        let under_way = self.under_way.get(channel).map(|run| &*run.conversation);
-        under_way.or_else(|| Some(&self.ended.get(channel)?.conversation))
+impl Known {
+    fn find(&self, channel: &str) -> Option<&Record> {
+        let own = self.own.get(channel).map(|own| &own.record);
+        own.or_else(|| self.elsewhere.find(channel))
     }
 
     /// Refuses a run that is known as one of another conversation.
@@ -337,17 +531,12 @@ impl Known {
         conversation: &str,
         run: &str,
     ) -> Result<(), Refusal> {
-        match self.conversation(channel) {
-            Some(own) if own != conversation => {
+        match self.find(channel) {
+            Some(record) if record.conversation != conversation => {
                 let sentence = format!("The run {run:?} is one of another conversation.");
                 Err((StatusCode::CONFLICT, sentence))
             }
             _ => Ok(()),
         }
-    }
-
-    /// Forgets the runs that are over and whose events are kept no longer.
-    fn forget(&mut self, is_kept: impl Fn(&str) -> bool) {
-        self.ended.retain(|channel, _| is_kept(channel));
     }
 }

@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
-use tidings::protocol::agui::{AgUiEvent, Body, Event, RunError, RunView};
+use tidings::protocol::agui::{AgUiEvent, Body, Event, RunError, RunRef, RunView};
 use tidings::sse::{Chunks, SseResponse, View};
 use tidings::{Frame, Gap, KeepAlive, LastEventId, Subscription};
 
@@ -101,8 +101,12 @@ fn known(
 
 fn respond(hub: &Hub, user: &str, run: &str, stream: Subscription) -> Response {
     let connection = stream.guard().connection_id().clone();
+    let elsewhere = || {
+        let (thread, has_failed) = hub.runs.ended_elsewhere(user, run)?;
+        Some(short(&RunRef::new(thread, run), has_failed))
+    };
     let view = EventsOfRun {
-        last: hub.runs.last(user, run),
+        last: hub.runs.last(user, run).or_else(elsewhere),
         has_shown: false,
     };
     let response = SseResponse::new(stream)
@@ -133,11 +137,17 @@ fn encode(event: &AgUiEvent) -> Frame {
 pub(super) fn summary(last: &AgUiEvent) -> Option<Frame> {
     let of = last.run.as_ref()?;
     let whole = Frame::encode(last).ok();
-    let short = whole.filter(|frame| frame.to_bytes().len() <= MOST_LAST);
-    Some(short.unwrap_or_else(|| match last.event.body {
-        Body::RunError(_) => encode(&of.event(Event::run_error("the run has failed"))),
-        _ => encode(&of.event(Event::run_finished(of.thread(), of.run()))),
-    }))
+    let whole = whole.filter(|frame| frame.to_bytes().len() <= MOST_LAST);
+    let has_failed = matches!(last.event.body, Body::RunError(_));
+    Some(whole.unwrap_or_else(|| short(of, has_failed)))
+}
+
+/// The last event of a run, without what it carries.
+fn short(of: &RunRef, has_failed: bool) -> Frame {
+    match has_failed {
+        true => encode(&of.event(Event::run_error("the run has failed"))),
+        false => encode(&of.event(Event::run_finished(of.thread(), of.run()))),
+    }
 }
 
 impl View for EventsOfRun {

@@ -8,15 +8,15 @@ use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
-use serde_json::Map;
 use serde_json::value::RawValue;
+use serde_json::{Map, json};
 use tidings::protocol::a2a::{A2aEvent, Message, Task, TaskState, TaskView};
 use tidings::sse::SseResponse;
 use tidings::{KeepAlive, RegisterError, Subscription};
 
 use super::agent::Job;
 use super::body::Refusal;
-use super::runs::Denied;
+use super::runs::{self, Denied};
 use super::{Hub, limits, refused};
 
 mod card;
@@ -106,29 +106,41 @@ impl Client<'_> {
         limits::names(names.into_iter().flatten().map(String::as_str))?;
         let named = |id: &Option<String>| id.clone().filter(|id| !id.is_empty());
         match named(&message.task_id) {
-            Some(id) => self.follow(&id, |task| match task {
-                // What is not known yet begins with what is posted next.
-                None => Ok(None),
-                Some(task) => open(task).map(Some),
-            }),
+            Some(id) => self.join(&id),
             None => {
                 let id = new_task_id();
+                let text = text_of(&message);
                 let job = Job {
                     conversation: named(&message.context_id).unwrap_or_else(new_context_id),
                     id: id.clone(),
-                    text: text_of(&message),
+                    text: text.clone(),
                     state: Map::new(),
                 };
+                // A client that sends the same again, because a connection broke before the response, means the same task.
+                let question = [&*message.message_id, &*text];
+                let question = json!([question, message.context_id]).to_string();
                 // Before the agent starts, or the task would begin without its reader.
                 let stream = self.hub.events.a2a().register(self.user)?;
                 let place = || self.hub.work.take(self.user, &job.text);
-                let runs = &self.hub.runs;
-                let (_, run) = runs.ask(self.user, &job.conversation, &job.id, place)?;
-                let run = run.expect("no run has this id");
-                self.hub.start_agent(run, self.user.into(), job);
-                Ok(self.respond(&id, None, stream))
+                let (runs, question) = (&self.hub.runs, runs::hash(&question));
+                match runs.ask_once(self.user, &job.conversation, question, &job.id, place)? {
+                    Err(known) => self.join(&known),
+                    Ok(run) => {
+                        self.hub.start_agent(run, self.user.into(), job);
+                        Ok(self.respond(&id, None, stream))
+                    }
+                }
             }
         }
+    }
+
+    /// Follows a task that goes on, from what is known of it.
+    fn join(&self, id: &str) -> Result<Response, Failure> {
+        self.follow(id, |task| match task {
+            // What is not known yet begins with what is posted next.
+            None => Ok(None),
+            Some(task) => open(task).map(Some),
+        })
     }
 
     /// Follows a task, which the stream begins with.

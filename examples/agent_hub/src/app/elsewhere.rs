@@ -1,0 +1,139 @@
+//! The runs of other hubs. Each hub says which ones it has, whenever one begins or ends, and every few seconds: so whoever misses a
+//! notice has it from the next one, and a hub that is silent is one that has ended.
+//!
+//! A request that reaches another hub before the notice does is answered as if there were no such run. Of two hubs that are
+//! asked for one run within those milliseconds, both begin it. A service has the runs in its database.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tidings::{GenericBroadcaster, Subscription, Text};
+use tokio::sync::Notify;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_stream::StreamExt;
+
+use super::runs::{Phase, Record, Runs};
+
+const EVERY: Duration = Duration::from_secs(5);
+
+/// After so much silence nobody is left who could end the runs of a hub.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// The runs of the other hubs, by the hubs' names.
+#[derive(Default)]
+pub(super) struct Elsewhere(HashMap<String, Other>);
+
+struct Other {
+    heard: Instant,
+    runs: HashMap<String, Record>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Notice {
+    hub: String,
+    /// By their channels.
+    runs: HashMap<String, Record>,
+}
+
+impl Elsewhere {
+    pub(super) fn runs(&self) -> impl Iterator<Item = (&str, &Record)> {
+        let runs = self.0.values().flat_map(|other| &other.runs);
+        runs.map(|(channel, record)| (&**channel, record))
+    }
+
+    pub(super) fn find(&self, channel: &str) -> Option<&Record> {
+        self.0.values().find_map(|other| other.runs.get(channel))
+    }
+
+    /// Notes that a run has ended, until its hub says so. `false` if it is not known as under way.
+    pub(super) fn end(&mut self, channel: &str, phase: Phase) -> bool {
+        let mut others = self.0.values_mut();
+        let record = others.find_map(|other| other.runs.get_mut(channel));
+        match record {
+            Some(record) if record.phase == Phase::UnderWay => {
+                record.phase = phase;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the hub was not known before.
+    fn hear(&mut self, notice: Notice) -> bool {
+        let other = Other {
+            heard: Instant::now(),
+            runs: notice.runs,
+        };
+        self.0.insert(notice.hub, other).is_none()
+    }
+
+    /// Forgets the hubs that are silent, and returns the channels of the runs that they had under way.
+    fn forget_silent(&mut self) -> Vec<String> {
+        let mut left = Vec::new();
+        self.0.retain(|_, other| {
+            let is_silent = other.heard.elapsed() >= SILENCE;
+            if is_silent {
+                let runs = other.runs.drain();
+                let under_way = runs.filter(|(_, record)| record.phase == Phase::UnderWay);
+                left.extend(under_way.map(|(channel, _)| channel));
+            }
+            !is_silent
+        });
+        left
+    }
+}
+
+/// Says which runs this hub has, and hears of those of others, until `notices` shut down.
+pub(super) async fn talk<E: 'static>(
+    runs: Runs<E>,
+    notices: GenericBroadcaster<Text>,
+    channel: &'static str,
+    mut heard: Subscription,
+    changed: Arc<Notify>,
+) {
+    let hub = heard.guard().connection_id().as_str().to_owned();
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            item = heard.next() => {
+                match item {
+                    None => return,
+                    // The next notice has all of it.
+                    Some(Err(_)) => {}
+                    Some(Ok(frame)) => match serde_json::from_str::<Notice>(&frame.data()) {
+                        Ok(notice) if notice.hub == hub => {}
+                        // A hub that has just begun knows of nobody yet.
+                        Ok(notice) => if runs.lock().elsewhere.hear(notice) {
+                            changed.notify_one();
+                        },
+                        Err(error) => tracing::warn!(error = error.to_string(), "a notice of another hub"),
+                    },
+                }
+                continue;
+            }
+            _ = ticks.tick() => {}
+            () = changed.notified() => {}
+        }
+        let notice = Notice {
+            hub: hub.clone(),
+            runs: runs.own(),
+        };
+        if let Err(error) = notices.broadcast(channel, &Text::new(json!(notice).to_string())) {
+            tracing::warn!(
+                error = error.to_string(),
+                "other hubs are not told of the runs"
+            );
+        }
+        let left = runs.lock().elsewhere.forget_silent();
+        for run in left {
+            tracing::warn!(run, "its hub is silent: it ends");
+            if let Err(error) = runs.hub().complete(&run) {
+                tracing::warn!(error = error.to_string(), "a run did not end");
+            }
+        }
+    }
+}
