@@ -22,6 +22,9 @@ use crate::sync::SHARDS;
 /// a queue: an event takes memory until it is broadcast, arrives a little later, and the caller does not learn how many
 /// streams it reached. Events of one publisher are broadcast in their order.
 ///
+/// It has no method for ephemeral events: of these only the newest matter, and one that waits in a queue is late. Call
+/// [`broadcast_ephemeral`](GenericBroadcaster::broadcast_ephemeral).
+///
 /// Cloning it costs a reference count. The task broadcasts what is in the queue after the last clone is dropped, and ends
 /// then; until it has ended, it keeps the broadcaster. An event that cannot be encoded is counted in
 /// [`Stats::failed`](crate::Stats::failed) and logged; one whose [`ToSse`] panics is only logged.

@@ -31,6 +31,9 @@ use crate::protocol::system::SystemEvent;
 /// arrives in this order everywhere; of two events that are routed at the same time, either may come first, and not
 /// necessarily the same one everywhere.
 ///
+/// An event is routed to one user: a run or a task belongs to one. To announce something to many users, call
+/// [`route_system`](Self::route_system) for each; every call serialises the event again.
+///
 /// Cloning it costs four reference counts, and all clones feed the same broadcasters.
 ///
 /// ```
