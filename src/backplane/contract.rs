@@ -40,8 +40,8 @@ use crate::position::{Place, Position};
 /// 4. A message that was accepted stays in the log until the log drops it for its age or for a newer one.
 ///
 /// Messages may fail to arrive although the log has them. The broadcaster compares its place in the log of each user with
-/// [`heads`](Self::heads) about once a minute, and immediately after [`Event::Ready`], [`Event::Restored`] and
-/// [`Event::Changed`], and fetches what is missing.
+/// [`heads`](Self::heads) about once a minute, and fetches what is missing. It compares immediately after [`Event::Ready`],
+/// [`Event::Unheard`], [`Event::Restored`] and [`Event::Changed`], and when a stream begins whose channel has just been opened.
 ///
 /// # Time
 ///

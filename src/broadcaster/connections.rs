@@ -238,7 +238,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         let registry = self.registry.clone();
         move |welcome| {
             let relay = relay?;
-            relay.begin(&user);
+            relay.begin(&user, welcome.is_untouched);
             // The log may have been replaced while the channel was opened.
             relay.follow(&registry, &user);
             Some(Box::new(Returning::new(relay, user, welcome)))

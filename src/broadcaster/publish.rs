@@ -227,7 +227,7 @@ pub(super) fn hand_over(
 ) -> Sent {
     if streams == Some(0) {
         // The history of a user who has no stream comes from the engine as well.
-        relay.begin(&user.into());
+        relay.begin(&user.into(), false);
     }
     let refused = relay.push((hash, user), event, confirm).err();
     Sent {

@@ -75,7 +75,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         let user = user.into();
         let hold = Hold::take(&self.registry, &user).ok_or(HoldError::Full { cap })?;
         if let Some(running) = &self.relay {
-            running.0.begin(&user);
+            running.0.begin(&user, false);
             // The log may have been replaced while the channel was opened.
             running.0.follow(&self.registry, &user);
         }

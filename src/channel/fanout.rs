@@ -189,4 +189,6 @@ pub(crate) struct Welcome {
     pub(crate) log: Option<(Position, Position)>,
     /// How many gap notices were sent before it began.
     pub(crate) notices: u64,
+    /// Its channel is where it was opened: nothing was appended, nor compared with the engine's log.
+    pub(crate) is_untouched: bool,
 }

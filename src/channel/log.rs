@@ -332,6 +332,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                         Start::At(_) | Start::Unknown => None,
                     },
                     notices: 0,
+                    is_untouched: progress.last == progress.begun,
                 },
             }
         })

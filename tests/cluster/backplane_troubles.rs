@@ -720,6 +720,68 @@ async fn a_repair_that_outlives_its_channel_leaves_nothing_out() {
     }
 }
 
+/// So many that a round of comparisons takes its time.
+fn many(hub: &Hub) -> Vec<Subscription> {
+    let other = |n| hub.register(format!("{n}")).expect("room");
+    (0..1_000).map(other).collect()
+}
+
+/// The user's events arrive already when the channel is opened again, and it is opened at the start of the log.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_comes_back_to_a_new_channel_does_not_wait_for_a_round() {
+    let engine = InProcess::new(Level::Replayable);
+    let a = hub(engine.node());
+    let b: Hub = GenericBroadcaster::builder()
+        .backplane(Odd {
+            counts_users: true,
+            ..Odd::new(engine.node())
+        })
+        .history(History::new(100).linger(Duration::ZERO))
+        .build()
+        .expect("valid settings");
+    let _others = many(&b);
+    let mut seen = LastEventId::none();
+    for number in 1..=4 {
+        a.broadcast_confirmed("ann", &text(&number.to_string()))
+            .await
+            .expect("kept");
+        // It registers when its events arrive, and then without waiting.
+        let mut tab = match number {
+            1 => b.register_when_ready("ann").await.expect("room"),
+            3 => b.resume_when_ready("ann", &seen).await.expect("room"),
+            _ => b.resume("ann", &seen).expect("room"),
+        };
+        let event = timeout(Duration::from_secs(2), item(&mut tab)).await;
+        let event = event.expect("no round of comparisons was waited for");
+        let event = event.expect("nothing is lost");
+        assert_eq!(event.data(), number.to_string());
+        seen = id(&event);
+    }
+}
+
+/// What the node has heard of the log is behind it, and its user's events do not arrive.
+#[tokio::test(start_paused = true)]
+async fn a_client_whose_events_do_not_arrive_gets_what_the_log_has_when_it_comes() {
+    let engine = InProcess::new(Level::Replayable);
+    let node = engine.node();
+    let (a, b) = (hub(engine.node()), hub(node.clone()));
+    let _others = many(&b);
+    let mut there = a.register_when_ready("ann").await.expect("room");
+    let mut stays = b.register_when_ready("ann").await.expect("room");
+    a.broadcast("ann", &text("1")).expect("kept");
+    let seen = id(&item(&mut there).await.expect("nothing is lost"));
+    assert_eq!(data(&mut stays).await, "1");
+    engine.deny(&node);
+    a.broadcast_confirmed("ann", &text("2"))
+        .await
+        .expect("kept");
+    let mut back = b.resume("ann", &seen).expect("room");
+    for tab in [&mut back, &mut stays] {
+        let event = timeout(Duration::from_secs(2), data(tab)).await;
+        assert_eq!(event.expect("no round was waited for"), "2");
+    }
+}
+
 /// The engine answers others meanwhile.
 #[tokio::test(start_paused = true)]
 async fn a_user_whose_log_cannot_be_read_gets_a_gap() {

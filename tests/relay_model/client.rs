@@ -14,6 +14,8 @@ impl Entry for Item {
 pub(super) struct Client {
     pub(super) user: User,
     pub(super) stream: Option<Stream>,
+    /// At which node it waits to be let in, and whether it may come in.
+    pub(super) awaits: Option<(usize, bool)>,
     /// The id that it has.
     pub(super) id: Option<Position>,
     /// How often it has come.
@@ -50,6 +52,7 @@ impl Client {
         Self {
             user,
             stream: None,
+            awaits: None,
             id: None,
             visits: 0,
             got: Vec::new(),

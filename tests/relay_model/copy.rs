@@ -40,6 +40,11 @@ impl<T: Clone> Copy<T> {
         }
     }
 
+    /// Whether it is where it was opened.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.progress.last == self.progress.begun
+    }
+
     pub(crate) fn sent(&self) -> &[(u64, T)] {
         &self.sent
     }

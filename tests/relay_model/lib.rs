@@ -33,6 +33,7 @@ mod backplane {
     pub use log::{Fetched, Head, MAX_HEADS, Missing};
 
     pub(crate) mod relay {
+        mod arrivals;
         mod backlog;
         #[path = "../../../tests/relay_model/check.rs"]
         mod check;
@@ -40,8 +41,12 @@ mod backplane {
         mod client;
         #[path = "../../../tests/relay_model/engine.rs"]
         mod engine;
+        #[path = "../../../tests/relay_model/interests.rs"]
+        mod interests;
         #[path = "../../../tests/relay_model/model.rs"]
         mod model;
+        #[path = "../../../tests/relay_model/once.rs"]
+        mod once;
         mod pause;
         #[path = "../../../tests/relay_model/publish.rs"]
         mod publish;
@@ -51,5 +56,6 @@ mod backplane {
         #[path = "../../../tests/relay_model/state.rs"]
         mod state;
         mod stretch;
+        mod wanted;
     }
 }

@@ -33,6 +33,10 @@ struct Budget {
     /// Moments at which more than the patience has passed.
     waits: u8,
     ticks: u8,
+    /// Looks for users whom nobody wants any more.
+    looks: u8,
+    /// Changes of interest that are not noted.
+    unnoted: u8,
 }
 
 #[derive(Clone)]
@@ -45,6 +49,8 @@ struct Relay {
     window: usize,
     /// Whether a channel goes with its last client.
     closes: bool,
+    /// Whether it takes time to tell the engine whose messages a node wants, and clients may wait for that.
+    has_interest: bool,
     budget: Budget,
 }
 
@@ -78,6 +84,12 @@ enum Step {
     Restart(usize),
     Wait,
     Tick(usize),
+    Look(usize),
+    TellInterest(usize),
+    NoteInterest(usize, bool),
+    /// A client comes that waits for its messages, and comes in.
+    Await(usize, usize),
+    Enter(usize),
 }
 
 impl Relay {
@@ -128,18 +140,22 @@ impl Relay {
             }
         }
         self.drain(state)?;
+        if state.is_anybody_kept_waiting() {
+            return Err("a client waits although the engine has said what it waits for");
+        }
         if self.budget.behind + self.budget.waits == 0 && !state.is_prompt() {
             return Err("what a channel is known to lack has to wait for a round");
         }
         for client in 0..state.clients.len() {
-            if state.clients[client].stream.is_none() {
+            let it = &state.clients[client];
+            if it.stream.is_none() && it.awaits.is_none() {
                 state.join(client, 0);
             }
         }
         // A round of comparisons: of all users, after those that are under way.
         for _ in 0..2 * self.users.len() + 2 {
             for at in 0..self.nodes {
-                for (user, hears) in state.nodes[at].hears.clone() {
+                for (user, hears) in state.nodes[at].interests.hears.clone() {
                     if !hears {
                         state.hear(at, user);
                     }
@@ -147,21 +163,62 @@ impl Relay {
                 state.tick(at);
             }
             self.drain(state)?;
+            for client in 0..state.clients.len() {
+                if let Some((node, true)) = state.clients[client].awaits {
+                    state.join(client, node);
+                }
+            }
         }
-        Ok(())
+        if state.clients.iter().any(|client| client.stream.is_none()) {
+            return Err("a client is not let in");
+        }
+        self.check_interests(state)
+    }
+
+    /// Whether the engine knows whose messages each node wants, and forgets whom nobody wants.
+    fn check_interests(&self, state: &mut State) -> Result<(), &'static str> {
+        self.drain(state)?;
+        for node in &state.nodes {
+            let is_wanted = |user| node.interests.hears.contains_key(user);
+            if !node.channels.keys().all(is_wanted) {
+                return Err("the engine does not know that a user is wanted");
+            }
+        }
+        let mut left = state.clone();
+        left.clients.iter_mut().for_each(|it| it.stream = None);
+        for at in 0..self.nodes {
+            left.close(at);
+            left.look(at);
+            left.look(at);
+        }
+        self.drain(&mut left)?;
+        match left
+            .nodes
+            .iter()
+            .all(|node| node.interests.hears.is_empty())
+        {
+            true => Ok(()),
+            false => Err("the engine is not told that a user is wanted no more"),
+        }
     }
 
     /// Has everything happen that is on its way.
     fn drain(&self, state: &mut State) -> Result<(), &'static str> {
         let is_busy = |state: &State, at: &usize| {
             let node = &state.nodes[*at];
-            !(node.incoming.is_empty() && node.calls.is_empty() && node.delayed.is_empty())
+            let is_told = !node.interests.has_changes() && !node.interests.is_telling();
+            let is_quiet = node.incoming.is_empty() && node.calls.is_empty();
+            !(is_quiet && node.delayed.is_empty() && is_told)
         };
         for _ in 0..500 {
             let Some(at) = (0..self.nodes).find(|at| is_busy(state, at)) else {
                 return Ok(());
             };
-            if !state.nodes[at].incoming.is_empty() {
+            if state.nodes[at].interests.has_changes() {
+                state.nodes[at].interests.tell();
+            } else if state.nodes[at].interests.is_telling() {
+                state.note_interest(at, true);
+            } else if !state.nodes[at].incoming.is_empty() {
                 state.take(at, 0);
             } else if !state.nodes[at].calls.is_empty() {
                 state.answer(at, 0, Ok(0));
@@ -178,7 +235,13 @@ impl Model for Relay {
     type Action = Step;
 
     fn init_states(&self) -> Vec<Explored> {
-        let mut state = State::new(self.counts, self.nodes, &self.users, self.window);
+        let mut state = State::new(
+            self.counts,
+            self.nodes,
+            &self.users,
+            self.window,
+            !self.has_interest,
+        );
         // Each node has a client to begin with, as far as there are enough.
         for client in 0..state.clients.len() {
             state.join(client, client % self.nodes);
@@ -209,7 +272,15 @@ impl Model for Relay {
                 true => steps.extend((left.cuts > 0).then_some(Step::Cut(at))),
                 false => steps.push(Step::Mend(at)),
             }
-            for (user, hears) in &node.hears {
+            if node.interests.has_changes() {
+                steps.push(Step::TellInterest(at));
+            }
+            if node.interests.is_telling() {
+                steps.push(Step::NoteInterest(at, true));
+                steps.extend((left.unnoted > 0).then_some(Step::NoteInterest(at, false)));
+            }
+            steps.extend((left.looks > 0).then_some(Step::Look(at)));
+            for (user, hears) in &node.interests.hears {
                 match hears {
                     true => steps.extend((left.denied > 0).then_some(Step::Deny(at, *user))),
                     false => steps.push(Step::Hear(at, *user)),
@@ -244,8 +315,15 @@ impl Model for Relay {
         }
         for (client, it) in state.clients.iter().enumerate() {
             match it.stream {
+                None if it.awaits.is_some() => {
+                    let is_admitted = matches!(it.awaits, Some((_, true)));
+                    steps.extend(is_admitted.then_some(Step::Enter(client)));
+                }
                 None if left.moves > 0 => {
                     steps.extend((0..self.nodes).map(|at| Step::Join(client, at)));
+                    if self.has_interest {
+                        steps.extend((0..self.nodes).map(|at| Step::Await(client, at)));
+                    }
                 }
                 Some(_) if left.moves > 0 => {
                     steps.push(Step::Leave(client, Last::Had));
@@ -283,7 +361,7 @@ impl Model for Relay {
             Step::Hear(at, user) => state.hear(at, user),
             Step::Deny(at, user) => {
                 left.denied -= 1;
-                state.nodes[at].hears.insert(user, false);
+                state.deny(at, user);
             }
             Step::Answer(at, call) => state.answer(at, call, Ok(0)),
             Step::Fail(at, call) => {
@@ -330,6 +408,24 @@ impl Model for Relay {
             Step::Tick(at) => {
                 left.ticks -= 1;
                 state.tick(at);
+            }
+            Step::Look(at) => {
+                left.looks -= 1;
+                state.look(at);
+            }
+            Step::TellInterest(at) => state.nodes[at].interests.tell(),
+            Step::NoteInterest(at, is_noted) => {
+                left.unnoted -= u8::from(!is_noted);
+                state.note_interest(at, is_noted);
+            }
+            Step::Await(client, at) => {
+                left.moves -= 1;
+                state.wait(client, at);
+            }
+            Step::Enter(client) => {
+                let awaits = state.clients[client].awaits;
+                let (node, _) = awaits.expect("it waits");
+                state.join(client, node);
             }
         }
         Some(next)
@@ -392,6 +488,7 @@ fn a_channel_is_repaired() {
         users: vec![1, 2],
         window: 2,
         closes: false,
+        has_interest: false,
         budget: Budget {
             events: 3 + more_events(),
             lost: 1,
@@ -414,6 +511,7 @@ fn a_log_is_replaced() {
             users: vec![1],
             window: 2,
             closes: false,
+            has_interest: false,
             budget: Budget {
                 events: 2 + more_events(),
                 lost: 1,
@@ -436,6 +534,7 @@ fn a_client_moves() {
             users: vec![1],
             window: 1,
             closes: true,
+            has_interest: false,
             budget: Budget {
                 events: 3 + more_events(),
                 moves,
@@ -455,6 +554,7 @@ fn a_log_drops_messages() {
         users: vec![1, 1],
         window: 1,
         closes: false,
+        has_interest: false,
         budget: Budget {
             events: 3 + more_events(),
             lost: 1,
@@ -475,6 +575,7 @@ fn a_client_meets_another_log() {
         users: vec![1],
         window: 0,
         closes: false,
+        has_interest: false,
         budget: Budget {
             events: 2 + more_events(),
             replaced: 1,
@@ -494,6 +595,7 @@ fn two_clients_come_back() {
         users: vec![1, 1],
         window: 0,
         closes: false,
+        has_interest: false,
         budget: Budget {
             events: 3 + more_events(),
             dropped: 2,
@@ -513,6 +615,7 @@ fn patience_ends() {
         users: vec![1],
         window: 1,
         closes: false,
+        has_interest: false,
         budget: Budget {
             events: 2 + more_events(),
             lost: 1,
@@ -535,6 +638,7 @@ fn nodes_hear_nothing() {
         users: vec![1],
         window: 2,
         closes: false,
+        has_interest: false,
         budget: Budget {
             events: 2 + more_events(),
             cuts: 1,
@@ -545,4 +649,50 @@ fn nodes_hear_nothing() {
         },
     };
     relay.check("nodes hear nothing");
+}
+
+/// Streams come and go, wait for their messages or not, and their user is taken out and put in again: the engine is told, in
+/// the end, and whoever comes gets what the log has.
+#[test]
+fn interest_comes_and_goes() {
+    for (events, denied, looks, unnoted) in [(2, 0, 2, 0), (1, 1, 2, 1)] {
+        let relay = Relay {
+            counts: Counts::PerUser,
+            nodes: 1,
+            users: vec![1],
+            window: 1,
+            closes: true,
+            has_interest: true,
+            budget: Budget {
+                events: events + more_events(),
+                denied,
+                moves: 2,
+                looks,
+                unnoted,
+                ..Budget::default()
+            },
+        };
+        relay.check(&format!(
+            "interest comes and goes, {denied} denied, {looks} looks, {unnoted} not noted"
+        ));
+    }
+}
+
+/// Two clients of a user go over three nodes.
+#[test]
+fn three_nodes_share_a_log() {
+    let relay = Relay {
+        counts: Counts::Together,
+        nodes: 3,
+        users: vec![1, 1],
+        window: 1,
+        closes: false,
+        has_interest: false,
+        budget: Budget {
+            events: 2 + more_events(),
+            moves: 2,
+            ..Budget::default()
+        },
+    };
+    relay.check("three nodes share a log");
 }

@@ -4,12 +4,15 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use super::arrivals::{Follows, Said, follows};
 use super::client::{Client, Stream};
 use super::engine::{Counts, Engine, Item, User, What};
+use super::interests::{Interests, Waiter};
 use super::reader::Reader;
 use super::resumption::Resumption;
 use super::signals::{Copies, Delayed, Failure, Input, LogCopy, Order, Purpose};
-use super::stretch::{Request, Ticket};
+use super::stretch::Request;
+use super::wanted::{Answer, is_behind};
 use crate::backplane::Head;
 use crate::channel::copy::{Copy, Start};
 use crate::channel::{Accepted, Standing};
@@ -19,20 +22,6 @@ use crate::position::{Place, Position};
 const CHUNK: usize = 2;
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Which client waits, at which of its visits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Waiter {
-    client: usize,
-    visit: u8,
-}
-
-impl Ticket for Waiter {
-    fn is_closed(&self) -> bool {
-        // That a client has gone may be noticed late.
-        false
-    }
-}
-
 type Inputs = Input<User, Item, Waiter, Item>;
 
 /// What the engine sends to a node.
@@ -40,6 +29,7 @@ type Inputs = Input<User, Item, Waiter, Item>;
 pub(super) enum Sent {
     Message(User, Place, Item),
     Ready(User),
+    Unheard(User),
     Changed,
     Reset,
 }
@@ -56,8 +46,7 @@ pub(super) enum Call {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Node {
     pub(super) is_connected: bool,
-    /// Whether the user's messages come: `None` if they are not wanted yet.
-    pub(super) hears: BTreeMap<User, bool>,
+    pub(super) interests: Interests,
     /// Where the log is, as the adapter knows.
     pub(super) horizon: Position,
     pub(super) incoming: VecDeque<Sent>,
@@ -76,13 +65,15 @@ pub(super) struct State {
     pub(super) clients: Vec<Client>,
     pub(super) now: Duration,
     window: usize,
+    /// The adapter is told at once whose events a node wants.
+    tells_at_once: bool,
 }
 
 impl Node {
     fn new(horizon: Position, now: Duration) -> Self {
         Self {
             is_connected: true,
-            hears: BTreeMap::new(),
+            interests: Interests::new(),
             horizon,
             incoming: VecDeque::new(),
             calls: Vec::new(),
@@ -146,7 +137,13 @@ impl LogCopy<Item> for OneOf<'_> {
 }
 
 impl State {
-    pub(super) fn new(counts: Counts, nodes: usize, users: &[User], window: usize) -> Self {
+    pub(super) fn new(
+        counts: Counts,
+        nodes: usize,
+        users: &[User],
+        window: usize,
+        tells_at_once: bool,
+    ) -> Self {
         let engine = Engine::new(counts);
         Self {
             nodes: vec![Node::new(engine.horizon(), Duration::ZERO); nodes],
@@ -154,6 +151,7 @@ impl State {
             engine,
             now: Duration::ZERO,
             window,
+            tells_at_once,
         }
     }
 
@@ -264,7 +262,7 @@ impl State {
     pub(super) fn publish(&mut self, user: User) {
         let (place, item) = self.engine.publish(user);
         for at in 0..self.nodes.len() {
-            let hears = self.nodes[at].hears.get(&user) == Some(&true);
+            let hears = self.nodes[at].interests.hears.get(&user) == Some(&true);
             if hears && self.can_ask(at) {
                 self.nodes[at].horizon = self.engine.horizon();
                 self.send(at, Sent::Message(user, place, item));
@@ -280,23 +278,76 @@ impl State {
     }
 
     pub(super) fn receive(&mut self, at: usize, sent: Sent) {
+        let said = match sent {
+            Sent::Message(user, place, item) => {
+                self.is_due(at, [(user, place.position)]);
+                return self.tell(at, Input::Message(user, place, item));
+            }
+            Sent::Reset => {
+                self.are_all_due(at);
+                return self.tell(at, Input::Reset);
+            }
+            Sent::Ready(user) => {
+                self.is_due(at, [(user, self.end(user))]);
+                let noted = self.nodes[at].interests.note_ready(user);
+                Said::Ready(self.admit(user, noted))
+            }
+            Sent::Unheard(user) => {
+                let noted = self.nodes[at].interests.note_unheard(user);
+                Said::Unheard(self.admit(user, noted))
+            }
+            Sent::Changed => {
+                self.are_all_due(at);
+                Said::MayLack
+            }
+        };
+        match follows(true, said) {
+            Follows::Compare(users) => self.tell(at, Input::Behind(users)),
+            Follows::CompareAll => self.tell(at, Input::Changed),
+            Follows::Tell(_) | Follows::TellAll => panic!("there is a log"),
+        }
+    }
+
+    fn are_all_due(&mut self, at: usize) {
+        let users = self.nodes[at].channels.keys();
+        let due: Vec<_> = users.map(|user| (*user, self.end(*user))).collect();
+        self.is_due(at, due);
+    }
+
+    fn end(&self, user: User) -> Position {
+        self.engine.head(user, 0).newest
+    }
+
+    /// Up to there these users' channels have to come without a round of comparisons.
+    fn is_due(&mut self, at: usize, due: impl IntoIterator<Item = (User, Position)>) {
         let node = &mut self.nodes[at];
-        let place = |user| (user, self.engine.head(user, 0).newest);
-        let users = node.channels.keys().copied();
-        let due = match sent {
-            Sent::Message(user, place, _) => vec![(user, place.position)],
-            Sent::Ready(user) => vec![place(user)],
-            Sent::Changed | Sent::Reset => users.map(place).collect(),
+        let channels = &node.channels;
+        let due = due.into_iter();
+        node.due
+            .extend(due.filter(|(user, _)| channels.contains_key(user)));
+    }
+
+    pub(super) fn is_anybody_kept_waiting(&self) -> bool {
+        let mut clients = self.clients.iter();
+        clients.any(|client| match client.awaits {
+            Some((at, false)) => self.nodes[at].interests.has_answer(client.user),
+            _ => false,
+        })
+    }
+
+    /// What clients have waited for is there.
+    fn admit(&mut self, user: User, noted: Option<(Vec<Waiter>, bool)>) -> Vec<(User, bool)> {
+        let Some((waiters, is_meant)) = noted else {
+            return Vec::new();
         };
-        let is_there = |(user, _): &(User, Position)| node.channels.contains_key(user);
-        node.due.extend(due.into_iter().filter(is_there));
-        let input = match sent {
-            Sent::Message(user, place, item) => Input::Message(user, place, item),
-            Sent::Ready(user) => Input::Behind(vec![user]),
-            Sent::Changed => Input::Changed,
-            Sent::Reset => Input::Reset,
-        };
-        self.tell(at, input);
+        for waiter in waiters {
+            let client = &mut self.clients[waiter.client];
+            let is_there = client.visits == waiter.visit;
+            if let Some((_, is_admitted)) = client.awaits.as_mut().filter(|_| is_there) {
+                *is_admitted = true;
+            }
+        }
+        vec![(user, is_meant)]
     }
 
     /// Whether each channel is where it has to be without a round of comparisons.
@@ -357,8 +408,14 @@ impl State {
         self.tell(at, Input::Tick);
     }
 
+    /// Whoever waits for the engine is let in.
     pub(super) fn cut(&mut self, at: usize) {
         self.nodes[at].is_connected = false;
+        for client in &mut self.clients {
+            if let Some((node, is_admitted)) = &mut client.awaits {
+                *is_admitted |= *node == at;
+            }
+        }
     }
 
     pub(super) fn mend(&mut self, at: usize) {
@@ -371,8 +428,49 @@ impl State {
 
     /// Messages of these users come from now on.
     pub(super) fn hear(&mut self, at: usize, user: User) {
-        self.nodes[at].hears.insert(user, true);
+        self.nodes[at].interests.hears.insert(user, true);
         self.send(at, Sent::Ready(user));
+    }
+
+    /// A permission is withdrawn.
+    pub(super) fn deny(&mut self, at: usize, user: User) {
+        self.nodes[at].interests.hears.insert(user, false);
+        self.send(at, Sent::Unheard(user));
+    }
+
+    /// Looks whom nobody wants any more.
+    pub(super) fn look(&mut self, at: usize) {
+        let node = &mut self.nodes[at];
+        node.interests.look(|user| node.channels.contains_key(user));
+        self.change(at);
+    }
+
+    fn change(&mut self, at: usize) {
+        if self.tells_at_once && self.nodes[at].interests.has_changes() {
+            self.nodes[at].interests.tell();
+            self.note_interest(at, true);
+        }
+    }
+
+    /// The adapter notes whose events are wanted, or fails.
+    pub(super) fn note_interest(&mut self, at: usize, is_noted: bool) {
+        for user in self.nodes[at].interests.note(is_noted) {
+            self.send(at, Sent::Ready(user));
+        }
+    }
+
+    /// A client comes that waits until its user's messages come.
+    pub(super) fn wait(&mut self, client: usize, at: usize) {
+        let it = &mut self.clients[client];
+        it.visits += 1;
+        let waiter = Waiter {
+            client,
+            visit: it.visits,
+        };
+        let node = &mut self.nodes[at];
+        let is_answered = node.interests.wait(it.user, waiter);
+        it.awaits = Some((at, is_answered || !node.is_connected));
+        self.change(at);
     }
 
     /// The adapter learns that there is another log.
@@ -386,11 +484,10 @@ impl State {
         let window = self.window;
         let Client { user, id, .. } = self.clients[client];
         let node = &mut self.nodes[at];
-        node.hears.entry(user).or_insert(false);
         let horizon = node.horizon;
         let open = || Copy::open(horizon, window);
         let channel = node.channels.entry(user).or_insert_with(open);
-        let joined = channel.place();
+        let (joined, is_untouched) = (channel.place(), channel.is_untouched());
         let live = channel.sent().len();
         let (read, resumption, item) = match id.map(|id| (id, channel.find(id))) {
             None => (live, None, None),
@@ -401,6 +498,7 @@ impl State {
         let is_new = id.is_none();
         let client_of = &mut self.clients[client];
         client_of.visits += 1;
+        client_of.awaits = None;
         client_of.stream = Some(Stream {
             node: at,
             read,
@@ -413,9 +511,20 @@ impl State {
             client_of.get(item);
         }
         // As `connections.rs` does: the log may have been replaced while the channel was opened.
+        let answer = self.nodes[at].interests.begin(user);
+        self.change(at);
         let node = &mut self.nodes[at];
         let channel = node.channels.get_mut(&user).expect("it was opened");
         channel.follow(node.horizon, gap(node.horizon));
+        // Nothing else brings what the log has already, but what the engine is going to say of the user.
+        let interests = &self.nodes[at].interests;
+        let hears = interests.hears.get(&user) == Some(&true) && !interests.is_telling();
+        if (hears && is_untouched) || answer == Answer::Unheard {
+            self.is_due(at, [(user, self.end(user))]);
+        }
+        if is_behind(answer, is_untouched) {
+            self.tell(at, Input::Behind(vec![user]));
+        }
         self.ask(client);
         self.pass_on();
     }
@@ -460,6 +569,7 @@ impl State {
     pub(super) fn restart(&mut self, at: usize) {
         for client in &mut self.clients {
             client.stream.take_if(|stream| stream.node == at);
+            client.awaits.take_if(|(node, _)| *node == at);
         }
         self.nodes[at] = Node::new(self.engine.horizon(), self.now);
     }

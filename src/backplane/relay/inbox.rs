@@ -9,9 +9,10 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 
 use super::Relay;
-use super::reads::{Reads, Request, for_everyone};
+use super::arrivals::{Follows, Said, follows};
+use super::reads::{Asked, Reads, for_everyone};
 use super::signals::{Copies, Input, LogCopy};
-use crate::backplane::{Cause, Envelope, Event, Head, Level, Place, Received, What};
+use crate::backplane::{Envelope, Event, Head, Level, Place, Received, What};
 use crate::channel::{Accepted, Channel, Label, Origin, Standing};
 use crate::frame::{Draft, Frame};
 use crate::gap::{Gap, GapReason};
@@ -27,7 +28,7 @@ pub(super) async fn run(
     relay: Arc<Relay>,
     registry: Weak<Users>,
     mut events: Pin<Box<dyn Stream<Item = Event> + Send>>,
-    requests: mpsc::UnboundedReceiver<Request>,
+    requests: mpsc::UnboundedReceiver<Asked>,
 ) {
     let mut reads = Reads::new(relay.clone(), requests);
     loop {
@@ -214,30 +215,34 @@ impl Relay {
                 tracing::warn!("the backplane is interrupted");
             }
             Event::Ready(users) => {
-                let noted = self.interests.note_ready(users);
-                if self.level == Level::Replayable {
-                    let users = noted.into_iter().map(|(user, _)| user).collect();
-                    return reads.handle(registry, Input::Behind(users)).await;
-                }
-                for (user, _) in noted.into_iter().filter(|(_, had_early)| *had_early) {
-                    registry.with(&user, |channel| tell(channel, None));
-                }
+                let noted = Said::Ready(self.interests.note_ready(users));
+                self.follow_up(registry, reads, noted).await;
             }
             Event::Unheard {
                 users,
                 cause,
                 detail,
-            } => self.unheard(registry, users, cause, detail).await,
+            } => {
+                let users = match users.is_empty() {
+                    true => users_of(registry),
+                    false => users,
+                };
+                self.warn_unheard(users.len(), cause, &detail);
+                let noted = Said::Unheard(self.interests.note_unheard(users));
+                self.follow_up(registry, reads, noted).await;
+            }
             Event::Lost { users, detail } => self.note_lost(users, &detail),
             Event::Behind(users) => reads.handle(registry, Input::Behind(users)).await,
             Event::Restored { maybe_lost } => {
                 self.set_connected(true);
                 tracing::info!(maybe_lost, "the backplane is restored");
-                self.may_have_lost(registry, reads, maybe_lost).await;
+                if maybe_lost || self.level == Level::Replayable {
+                    self.follow_up(registry, reads, Said::MayLack).await;
+                }
             }
             Event::Changed { cause } => {
                 tracing::info!(cause = cause.as_str(), "messages may not have arrived");
-                self.may_have_lost(registry, reads, true).await;
+                self.follow_up(registry, reads, Said::MayLack).await;
             }
             Event::Reset(_) => {
                 tracing::warn!("the backplane's log is another one");
@@ -246,32 +251,15 @@ impl Relay {
         }
     }
 
-    async fn may_have_lost(&self, registry: &Users, reads: &mut Reads, maybe_lost: bool) {
-        match self.level {
-            Level::AtMostOnce if maybe_lost => {
-                let tell = |user: &UserId| {
-                    registry.with(user, |channel| tell(channel, None));
-                };
-                for_everyone(registry, tell).await;
-            }
-            Level::AtMostOnce => {}
-            Level::Replayable => reads.handle(registry, Input::Changed).await,
-        }
-    }
-
-    /// Streams that do not hear of events are told where nothing else could tell them. At [`Level::Replayable`] the log
-    /// has what they miss, and they get it from there, only later.
-    async fn unheard(&self, registry: &Users, users: Vec<UserId>, cause: Cause, detail: String) {
-        let users = match users.is_empty() {
-            true => users_of(registry),
-            false => users,
+    async fn follow_up(&self, registry: &Users, reads: &mut Reads, said: Said<UserId>) {
+        let tell = |user: &UserId| {
+            registry.with(user, |channel| note(channel, Origin::Here, None));
         };
-        self.warn_unheard(users.len(), cause, &detail);
-        self.interests.note_unheard(&users);
-        if self.level == Level::AtMostOnce {
-            for user in &users {
-                registry.with(user, |channel| tell(channel, None));
-            }
+        match follows(self.level == Level::Replayable, said) {
+            Follows::Compare(users) => reads.handle(registry, Input::Behind(users)).await,
+            Follows::CompareAll => reads.handle(registry, Input::Changed).await,
+            Follows::Tell(users) => users.iter().for_each(tell),
+            Follows::TellAll => for_everyone(registry, tell).await,
         }
     }
 }
@@ -295,10 +283,6 @@ fn complete(channel: &Channel<Arc<Frame>>, origin: Origin<Arc<Frame>>) -> Accept
 }
 
 /// Tells all streams of a user that events of other nodes are missing.
-fn tell(channel: &Channel<Arc<Frame>>, missed: Option<u64>) {
-    note(channel, Origin::Here, missed);
-}
-
 fn note(
     channel: &Channel<Arc<Frame>>,
     origin: Origin<Arc<Frame>>,

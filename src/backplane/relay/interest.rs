@@ -1,10 +1,5 @@
-//! Whose events this node wants from the others: those of users that have a channel here, and for a while after.
-//!
-//! A stream says so when it has registered, so one that is refused adds nothing. What is no longer wanted is found by
-//! looking: a user who has no channel at two looks in a row, and whom nobody has wanted in between, is taken out. So the
-//! registry knows nothing of it, and users whose streams come and go are not added and taken out each time.
+//! Whose events this node wants: [`Wanted`], in shards for callers of all threads, and the task that tells the engine.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
@@ -14,195 +9,120 @@ use tokio::time::Instant;
 
 use super::Relay;
 use super::calls::guarded;
+use super::inbox::Users;
 use super::pause::longer;
+use super::wanted::{self, Answer};
 use crate::error::with_causes;
-use crate::frame::Frame;
 use crate::id::UserId;
-use crate::registry::Registry;
 use crate::sync::lock;
 
 const SHARDS: usize = 64;
 
+/// Whoever waits is dropped when there is an answer. That wakes a task: not under the shard's lock.
+type Wanted = wanted::Wanted<UserId, oneshot::Sender<()>>;
+
+type Note = fn(&mut Wanted, &UserId) -> Option<(Vec<oneshot::Sender<()>>, bool)>;
+
 pub(super) struct Interests {
-    shards: Vec<Mutex<HashMap<UserId, Interest>>>,
+    shards: Vec<Mutex<Wanted>>,
     hasher: RandomState,
-    /// What the engine is to be told of users: in, or out.
-    changes: Mutex<HashMap<UserId, bool>>,
     changed: Notify,
-}
-
-#[derive(Default)]
-struct Interest {
-    answer: Answer,
-    /// Somebody has wanted it since the last look.
-    is_wanted: bool,
-    /// Dropped with the answer.
-    waiters: Vec<oneshot::Sender<()>>,
-    /// A stream has begun before it was ready.
-    has_early: bool,
-}
-
-impl Interest {
-    /// Notes the answer. Dropping the waiters that are returned wakes tasks: not under the shard's lock.
-    #[must_use]
-    fn answer(&mut self, answer: Answer) -> Vec<oneshot::Sender<()>> {
-        self.answer = answer;
-        std::mem::take(&mut self.waiters)
-    }
-
-    fn is_awaited(&self) -> bool {
-        self.waiters.iter().any(|waiter| !waiter.is_closed())
-    }
-}
-
-/// What the engine says of a user.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Answer {
-    #[default]
-    Nothing,
-    /// The user's events arrive.
-    Ready,
-    /// They do not, and the adapter goes on trying.
-    Unheard,
 }
 
 impl Interests {
     pub(super) fn new() -> Self {
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shards: (0..SHARDS).map(|_| Mutex::new(Wanted::new())).collect(),
             hasher: RandomState::new(),
-            changes: Mutex::default(),
             changed: Notify::new(),
         }
     }
 
-    fn shard(&self, user: &UserId) -> MutexGuard<'_, HashMap<UserId, Interest>> {
+    fn shard(&self, user: &UserId) -> MutexGuard<'_, Wanted> {
         let shard = self.hasher.hash_one(user) as usize % SHARDS;
         lock(&self.shards[shard])
     }
 
-    fn with<R>(&self, user: &UserId, f: impl FnOnce(&mut Interest) -> R) -> R {
+    fn change<R>(&self, user: &UserId, f: impl FnOnce(&mut Wanted) -> R) -> R {
         let mut shard = self.shard(user);
-        if !shard.contains_key(user) {
-            shard.insert(user.clone(), Interest::default());
-            // Under the shard's lock, so that the changes of one user are in their order.
-            lock(&self.changes).insert(user.clone(), true);
+        let result = f(&mut shard);
+        if !shard.changes.is_empty() {
             self.changed.notify_one();
         }
-        let interest = shard.get_mut(user).expect("it is there, or was put there");
-        interest.is_wanted = true;
-        f(interest)
+        result
     }
 
-    /// A stream of this user has begun.
-    pub(super) fn begin(&self, user: &UserId) {
-        self.with(user, |interest| {
-            interest.has_early |= interest.answer != Answer::Ready;
-        });
+    /// A stream of this user has begun. Says what the engine has said of the user.
+    pub(super) fn begin(&self, user: &UserId) -> Answer {
+        self.change(user, |wanted| wanted.begin(user))
     }
 
     /// Waits until a user's events arrive, or the engine says that they do not. Keeps the interest meanwhile.
     pub(super) async fn wait(&self, user: &UserId) {
         let (waiter, answered) = oneshot::channel();
-        self.with(user, |interest| {
-            interest.waiters.retain(|waiter| !waiter.is_closed());
-            if interest.answer == Answer::Nothing {
-                interest.waiters.push(waiter);
-            }
-        });
+        self.change(user, |wanted| wanted.wait(user, waiter));
         // Nothing is sent: the answer is that the waiter is dropped.
         drop(answered.await);
     }
 
-    /// The engine sends what is published to these from now on. Says for which of them a stream has begun before.
+    /// The engine sends what is published to these from now on. Those that are of interest, and of which a stream has begun
+    /// before.
     pub(super) fn note_ready(&self, users: Vec<UserId>) -> Vec<(UserId, bool)> {
+        self.note(users, Wanted::note_ready)
+    }
+
+    /// The engine does not send what is published to these. Those that are of interest, and of which that is new.
+    pub(super) fn note_unheard(&self, users: Vec<UserId>) -> Vec<(UserId, bool)> {
+        self.note(users, Wanted::note_unheard)
+    }
+
+    fn note(&self, users: Vec<UserId>, note: Note) -> Vec<(UserId, bool)> {
         let mut noted = Vec::with_capacity(users.len());
         for user in users {
-            let note = |interest: &mut Interest| {
-                let waiters = interest.answer(Answer::Ready);
-                (waiters, std::mem::take(&mut interest.has_early))
-            };
-            // A user who was taken out meanwhile is no longer of interest.
-            let answered = self.shard(&user).get_mut(&user).map(note);
+            let answered = note(&mut self.shard(&user), &user);
             // The shard is unlocked here.
-            if let Some((waiters, had_early)) = answered {
+            if let Some((waiters, is_meant)) = answered {
                 drop(waiters);
-                noted.push((user, had_early));
+                noted.push((user, is_meant));
             }
         }
         noted
     }
 
-    /// The engine does not send what is published to these.
-    pub(super) fn note_unheard(&self, users: &[UserId]) {
-        for user in users {
-            let note = |interest: &mut Interest| {
-                // What is published until it is ready does not arrive.
-                interest.has_early = true;
-                interest.answer(Answer::Unheard)
-            };
-            let waiters = self.shard(user).get_mut(user).map(note);
-            // The shard is unlocked here.
-            drop(waiters);
-        }
-    }
-
     /// Takes a user out whose stream was refused, unless somebody else wants the user.
-    pub(super) fn withdraw(&self, user: &UserId, registry: &Registry<Arc<Frame>>) {
-        let mut shard = self.shard(user);
-        let is_awaited = shard.get(user).is_none_or(Interest::is_awaited);
-        if is_awaited || registry.has(user) {
-            return;
-        }
-        shard.remove(user);
-        lock(&self.changes).insert(user.clone(), false);
-        self.changed.notify_one();
+    pub(super) fn withdraw(&self, user: &UserId, registry: &Users) {
+        self.change(user, |wanted| {
+            wanted.withdraw(user, |user| registry.has(user));
+        });
     }
 
     /// Takes out whom nobody wants any more.
-    fn look(&self, registry: &Registry<Arc<Frame>>) {
+    fn look(&self, registry: &Users) {
         for shard in &self.shards {
-            let mut shard = lock(shard);
-            let mut changes = lock(&self.changes);
-            shard.retain(|user, interest| {
-                let is_wanted = std::mem::take(&mut interest.is_wanted);
-                let stays = is_wanted || interest.is_awaited() || registry.has(user);
-                if !stays {
-                    changes.insert(user.clone(), false);
-                }
-                stays
-            });
+            lock(shard).look(|user| registry.has(user));
         }
-        self.changed.notify_one();
     }
 
     /// What has changed since the last call: who is in, and who is out.
     fn take_changes(&self) -> (Vec<UserId>, Vec<UserId>) {
-        let changes = std::mem::take(&mut *lock(&self.changes));
-        let (add, remove): (Vec<_>, Vec<_>) = changes.into_iter().partition(|(_, is_in)| *is_in);
+        let changes = self.shards.iter().map(|shard| lock(shard).take_changes());
+        let (add, remove): (Vec<_>, Vec<_>) = changes.flatten().partition(|(_, is_in)| *is_in);
         let users = |pairs: Vec<(UserId, bool)>| pairs.into_iter().map(|(user, _)| user).collect();
         (users(add), users(remove))
     }
 
-    /// The engine was not told of these. What has changed since is newer.
+    /// The engine was not told of these.
     fn put_back(&self, add: Vec<UserId>, remove: Vec<UserId>) {
-        let mut changes = lock(&self.changes);
         let add = add.into_iter().map(|user| (user, true));
         for (user, is_in) in add.chain(remove.into_iter().map(|user| (user, false))) {
-            changes.entry(user).or_insert(is_in);
+            self.shard(&user).put_back(user.clone(), is_in);
         }
         self.changed.notify_one();
     }
 
     /// How many users there are, and of how many of these the engine says that it does not send what is published to them.
     pub(super) fn count(&self) -> (usize, usize) {
-        let counts = self.shards.iter().map(|shard| {
-            let shard = lock(shard);
-            let unheard = shard
-                .values()
-                .filter(|interest| interest.answer == Answer::Unheard);
-            (shard.len(), unheard.count())
-        });
+        let counts = self.shards.iter().map(|shard| lock(shard).count());
         counts.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
     }
 }
@@ -210,7 +130,7 @@ impl Interests {
 /// Tells the engine, until `stop` has something.
 pub(super) async fn run(
     relay: Arc<Relay>,
-    registry: Weak<Registry<Arc<Frame>>>,
+    registry: Weak<Users>,
     linger: Duration,
     mut stop: watch::Receiver<Option<Instant>>,
 ) {

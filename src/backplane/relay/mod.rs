@@ -10,6 +10,7 @@
 //! What comes from the backplane is never sent to it again: `inbox` writes into channels, and only a broadcast writes into
 //! the outbox.
 
+mod arrivals;
 mod backlog;
 mod calls;
 mod inbox;
@@ -24,6 +25,7 @@ mod returning;
 mod signals;
 mod state;
 mod stretch;
+mod wanted;
 
 pub(crate) use outbox::Confirm;
 pub(crate) use returning::Returning;

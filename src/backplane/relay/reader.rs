@@ -99,7 +99,11 @@ impl<U: Clone + Ord, T: Ticket, I> Reader<U, T, I> {
             Input::Message(user, place, message) => {
                 self.receive(now, user, place, message, copies);
             }
-            Input::Behind(users) => self.compare(users),
+            Input::Behind(mut users) => {
+                // A channel that is opened later is compared then.
+                users.retain(|user| copies.with(user, |_| ()).is_some());
+                self.compare(users);
+            }
             Input::Changed => self.compare_all(copies.users()),
             Input::Reset => {
                 self.orders.push(Order::Follow);

@@ -34,6 +34,13 @@ pub(super) struct Request {
     pub(super) answer: Answer,
 }
 
+/// What streams ask for.
+pub(super) enum Asked {
+    Read(Request),
+    /// The user's channel may be behind the log.
+    Compare(UserId),
+}
+
 /// Nothing if the log is another one, or has not answered for too long.
 type Answer = oneshot::Sender<Option<Arc<Stretch<Item>>>>;
 
@@ -60,13 +67,13 @@ pub(super) struct Reads {
     reader: Reader<UserId, Answer, Item>,
     /// What the times of the reader count from.
     begun: Instant,
-    incoming: mpsc::UnboundedReceiver<Request>,
+    incoming: mpsc::UnboundedReceiver<Asked>,
     ticks: Interval,
     tasks: JoinSet<Happened>,
 }
 
 impl Reads {
-    pub(super) fn new(relay: Arc<Relay>, incoming: mpsc::UnboundedReceiver<Request>) -> Self {
+    pub(super) fn new(relay: Arc<Relay>, incoming: mpsc::UnboundedReceiver<Asked>) -> Self {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
@@ -85,11 +92,14 @@ impl Reads {
         tokio::select! {
             // None of them panics: what may is guarded inside.
             Some(Ok(happened)) = self.tasks.join_next() => happened,
-            Some(request) = self.incoming.recv() => Input::Request(request.user, stretch::Request {
-                after: request.after,
-                since: request.since.saturating_duration_since(self.begun),
-                ticket: request.answer,
-            }),
+            Some(asked) = self.incoming.recv() => match asked {
+                Asked::Compare(user) => Input::Behind(vec![user]),
+                Asked::Read(request) => Input::Request(request.user, stretch::Request {
+                    after: request.after,
+                    since: request.since.saturating_duration_since(self.begun),
+                    ticket: request.answer,
+                }),
+            },
             _ = self.ticks.tick(), if has_log => Input::Tick,
             else => std::future::pending().await,
         }

@@ -14,8 +14,9 @@ use tokio::time::{Instant, timeout_at};
 use super::calls::{caught, guarded_until};
 use super::interest::{self, Interests};
 use super::outbox::{Confirm, Outbox};
-use super::reads::{Item, Request};
+use super::reads::{Asked, Item, Request};
 use super::stretch::Stretch;
+use super::wanted::is_behind;
 use super::{inbox, publish};
 use crate::backplane::{self, Backplane, BackplaneError, Cause, Level, Outbound};
 use crate::error::{RelayError, with_causes};
@@ -82,8 +83,8 @@ pub(crate) struct Relay {
     is_connected: watch::Sender<bool>,
     /// What was warned of: once for each cause.
     warned: Mutex<HashSet<&'static str>>,
-    /// Streams that lack what the log has. Of each stream there is at most one request.
-    requests: mpsc::UnboundedSender<Request>,
+    /// Streams that lack what the log has, or may lack it. Of each stream there is at most one request.
+    requests: mpsc::UnboundedSender<Asked>,
     messages: AtomicU64,
     /// Since when something has been waiting without an answer of the engine, about.
     behind: Mutex<Option<Instant>>,
@@ -184,9 +185,13 @@ impl Relay {
         pushed
     }
 
-    /// A stream of this user has begun.
-    pub(crate) fn begin(&self, user: &UserId) {
-        self.interests.begin(user);
+    /// A stream of this user has begun, or a channel. `is_untouched`: nothing was appended to its channel since that was opened,
+    /// so what was compared before has missed it.
+    pub(crate) fn begin(&self, user: &UserId, is_untouched: bool) {
+        let answer = self.interests.begin(user);
+        if self.level == Level::Replayable && is_behind(answer, is_untouched) {
+            drop(self.requests.send(Asked::Compare(user.clone())));
+        }
     }
 
     /// Runs `f` when the user's events arrive, or at once while the engine cannot be reached.
@@ -217,12 +222,12 @@ impl Relay {
     ) -> oneshot::Receiver<Option<Arc<Stretch<Item>>>> {
         let (answer, answered) = oneshot::channel();
         // If nobody takes it, nobody answers.
-        drop(self.requests.send(Request {
+        drop(self.requests.send(Asked::Read(Request {
             user: user.clone(),
             after,
             since: Instant::now(),
             answer,
-        }));
+        })));
         answered
     }
 
