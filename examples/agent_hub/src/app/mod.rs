@@ -22,7 +22,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use tidings::protocol::a2a::A2aEvent;
+use tidings::protocol::a2a::{A2aEvent, TaskState};
 use tidings::protocol::agui::{AgUiEvent, Body, Event, RunRef};
 use tidings::protocol::aisdk::Chunk;
 use tidings::{
@@ -220,8 +220,13 @@ impl Outlet for UserOutlet {
 }
 
 impl Drop for UserOutlet {
-    /// An agent that failed, or panicked, has not said that its run is over.
+    /// An agent that failed, or panicked, has said neither that its task is over nor that its run is.
     fn drop(&mut self) {
+        let (thread, run) = (self.of.thread(), self.of.run());
+        if !self.hub.tasks.has_ended(&self.user, run) {
+            let last = A2aEvent::status(run, thread, TaskState::Failed);
+            let _ = self.hub.publish_a2a(&self.user, &last);
+        }
         let last = self.of.event(Event::run_error("the agent has failed"));
         // Only a hub that stops refuses it, and that ends the streams as well.
         let _ = self.hub.say_agui(&self.user, &last);
