@@ -31,6 +31,8 @@ pub(crate) const USERS: usize = 3;
 pub(crate) const READERS: usize = 9;
 /// How many faults follow each other in a run with a seed of its own.
 const FAULTS: usize = 5;
+/// A run with fewer events shows nothing.
+const ENOUGH: usize = 51;
 /// How long everything may take to arrive when all is whole again. The slow look at the tail has found it by then.
 const SETTLE: Duration = Duration::from_secs(90);
 
@@ -375,7 +377,10 @@ async fn run<E: Engine>(seed: u64, args: &'static [&'static str]) -> (usize, Che
             let mut names = got.iter().rev().filter_map(Got::name);
             names.any(|name| is_new(reader % USERS, name))
         };
-        snapshot(&got).iter().enumerate().all(has_new).then_some(())
+        // On a busy machine the faults may have been over before much was published.
+        let is_enough = confirmed.iter().map(HashSet::len).sum::<usize>() >= ENOUGH;
+        let all = snapshot(&got);
+        (is_enough && all.iter().enumerate().all(has_new)).then_some(())
     })
     .await;
     stop_publishing.send_replace(true);
@@ -463,10 +468,7 @@ pub(crate) fn run_all<E: Engine>(args: &'static [&'static str]) {
             "  {events} events confirmed, {deliveries} deliveries, {gaps} gaps, {idle_gaps} with nothing missing, {:.1} s",
             begun.elapsed().as_secs_f64()
         );
-        assert!(
-            events > 50 && deliveries > events,
-            "a run without events shows nothing"
-        );
+        assert!(deliveries > events, "readers share what is published");
         runtime.shutdown_background();
     }
 }

@@ -148,9 +148,9 @@ pub enum Storage {
     File,
     /// Memory: a restart of the server ends the log, and nodes report a [reset](tidings::backplane::Event::Reset).
     /// In a cluster it needs [replicas](Log::replicas): a cluster gives a log that it lost the name and age of the old one,
-    /// so that it cannot be told from it. And with NATS 2.9 it is the slower the more users have something in it: 17,500
-    /// messages a second with a thousand users, 8,600 with two thousand, where files take 16,000 with 50,000
-    /// (`cargo bench --bench backplane_nats`, with 100 publishers, on a busy machine of two cores).
+    /// so that it cannot be told from it. Do not choose it for speed: with NATS 2.9 it is the slower the more users have
+    /// something in it (17,500 messages a second with a thousand users, 8,600 with two thousand, where files take 16,000
+    /// with 50,000; 100 publishers, a busy machine of two cores), and newer servers read it for one client at a time.
     Memory,
 }
 
