@@ -3,6 +3,8 @@
 //! The seeds of random faults are fixed, and few. `TIDINGS_SEEDS=0..200 cargo test --test cluster backplane_redis` runs others.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +13,7 @@ use tidings::UserId;
 use tidings::backplane::{Backplane, Cause, Event, Level, Message, Position, Published};
 use tidings_redis::{ConnectError, Log, Redis, Settings};
 use tidings_testkit::backplane;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::support::cluster::Plan;
 use crate::support::networked::{KEPT, Networked};
@@ -227,6 +229,53 @@ async fn a_subscriber_whose_output_buffer_is_full_is_told_and_connects_again() {
             assert_eq!(bodies, [&long.body, &Bytes::from("2")], "nothing is lost");
         }
     }
+}
+
+/// So that a gap stands before what comes after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_most_once_nothing_arrives_between_an_interruption_and_its_end() {
+    let server = Server::start(&[]);
+    let (one, _ones) = node(&server, once()).await;
+    let (other, mut events) = node(&server, once()).await;
+    // It takes a while to subscribe to all of them again.
+    let mut users: Vec<UserId> = (0..5_000).map(|n| format!("user{n}").into()).collect();
+    users[0] = UserId::from("ann");
+    other.set_interest(&users, &[]).await.unwrap();
+    let mut left = users.len();
+    while left > 0 {
+        let ready = |event: &Event| matches!(event, Event::Ready(_));
+        let Event::Ready(ready) = until(&mut events, "all are ready", ready).await else {
+            unreachable!()
+        };
+        left -= ready.len();
+    }
+    let is_over = Arc::new(AtomicBool::new(false));
+    let ends = Arc::clone(&is_over);
+    let publishing = tokio::spawn(async move {
+        let mut number = 0;
+        while !ends.load(Ordering::Relaxed) {
+            number += 1;
+            let some = users.iter().step_by(25).cloned();
+            let to = |user| Message {
+                user,
+                ..message(number)
+            };
+            let messages: Vec<Message> = some.map(to).collect();
+            let _ = one.publish(&messages).await;
+            sleep(Duration::from_millis(1)).await;
+        }
+    });
+    server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    let is_interrupted = |event: &Event| *event == Event::Interrupted;
+    until(&mut events, "it is interrupted", is_interrupted).await;
+    // On a busy machine it may take more than one attempt.
+    let is_other = |event: &Event| *event != Event::Interrupted;
+    let next = until(&mut events, "the next event", is_other).await;
+    assert_eq!(next, Event::Restored { maybe_lost: true });
+    let is_message = |event: &Event| matches!(event, Event::Message(_));
+    until(&mut events, "messages arrive again", is_message).await;
+    is_over.store(true, Ordering::Relaxed);
+    publishing.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

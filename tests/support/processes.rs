@@ -409,6 +409,10 @@ async fn run<E: Engine>(seed: u64, args: &'static [&'static str]) -> (usize, Che
         ended.expect("a reader does not panic");
     }
     let got = snapshot(&got);
+    if checked.iter().any(Result::is_err) {
+        let path = run.engine.folder().join("readers.txt");
+        fs::write(path, format!("{got:#?}")).expect("the folder is there");
+    }
     let unconfirmed = *published.unconfirmed.lock().expect("nobody panics");
     let mut total = Checked::default();
     for (reader, checked) in checked.into_iter().enumerate() {

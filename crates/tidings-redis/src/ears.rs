@@ -1,13 +1,13 @@
 //! What arrives on the channels of a node.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use redis::{PushInfo, PushKind, Value};
 use tidings::backplane::{Event, Received};
 use tokio::sync::{mpsc, watch};
 
-use super::server::Server;
+use super::server::{Server, lock};
 use super::wire::Heard;
 
 /// What is in the place of a fence's number when the connection has ended.
@@ -20,6 +20,9 @@ pub(super) struct Ears {
     pub(super) fences: watch::Sender<u64>,
     /// Of the session.
     pub(super) number: u64,
+    /// Whether messages are passed on. Without a log, they are not between an interruption and its end, which tells streams
+    /// that something may be lost: a gap stands before what comes after it. Held while one is passed on.
+    pub(super) is_open: Arc<Mutex<bool>>,
 }
 
 impl Ears {
@@ -78,7 +81,8 @@ impl Ears {
     }
 
     fn tell(&self, event: Event) {
-        if self.events.try_send(event).is_err() {
+        let is_open = lock(&self.is_open);
+        if *is_open && self.events.try_send(event).is_err() {
             self.server.is_slow.store(true, Ordering::Release);
             self.server.trouble.notify_one();
         }

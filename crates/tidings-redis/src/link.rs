@@ -1,8 +1,8 @@
 //! The task that keeps a node connected, and its users' channels subscribed.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 
 use super::ears::{ENDED, Ears};
 use super::error::{ConnectError, Fault, fault};
-use super::server::{Process, Server};
+use super::server::{Process, Server, lock};
 use super::wire::Heard;
 
 /// How often the server is looked at.
@@ -65,6 +65,8 @@ pub(super) struct Session {
     /// The last fence that has come back; `ENDED` when the connection has.
     fences: watch::Receiver<u64>,
     next_fence: u64,
+    /// See [`Ears`].
+    is_open: Arc<Mutex<bool>>,
 }
 
 impl Session {
@@ -140,7 +142,12 @@ impl Link {
             events: self.events.clone(),
             fences: heard,
             number,
+            // Before the first one there was nothing to interrupt.
+            is_open: Arc::new(Mutex::new(
+                number == 1 || self.server.settings.log.is_some(),
+            )),
         };
+        let is_open = Arc::clone(&ears.is_open);
         let config = config.set_push_sender(move |info| {
             ears.hear(info);
             Ok::<(), ()>(())
@@ -155,6 +162,7 @@ impl Link {
             sink,
             fences,
             next_fence: 1,
+            is_open,
         };
         self.fence(&mut session)
             .await
@@ -217,6 +225,8 @@ impl Link {
                 }
                 is_first = false;
                 self.server.set_connection(None);
+                // Its subscriptions may go on for a while.
+                *lock(&session.is_open) = self.server.settings.log.is_some();
                 if self.events.send(Event::Interrupted).await.is_err() {
                     return;
                 }
@@ -262,10 +272,10 @@ impl Link {
             return Some(());
         };
         if !is_first {
-            self.events
-                .send(Event::Restored { maybe_lost: true })
-                .await
-                .ok()?;
+            let place = self.events.reserve().await.ok()?;
+            let mut is_open = lock(&session.is_open);
+            place.send(Event::Restored { maybe_lost: true });
+            *is_open = true;
         }
         self.tell(ready, unheard).await?;
         let mut ticks = interval(TICK);
