@@ -167,10 +167,11 @@ fn one_line(id: &RawValue) -> String {
 }
 
 impl View for TaskView {
-    fn begin(&mut self, chunks: &mut Chunks) {
+    fn begin(&mut self, chunks: &mut Chunks) -> ControlFlow<()> {
         if let Some(frame) = self.first.take() {
             self.push(&frame, chunks);
         }
+        ControlFlow::Continue(())
     }
 
     fn show(&mut self, frame: &Frame, chunks: &mut Chunks) -> ControlFlow<()> {

@@ -188,15 +188,17 @@ impl SseBody {
         if std::mem::replace(&mut self.has_begun, true) {
             return None;
         }
-        if let Some(view) = &mut self.view {
-            view.view.begin(&mut view.chunks);
-        }
         let retry = self.retry.map(|after| {
             // Within what can be added to.
             let after = after.min(LONGEST);
             after + after.mul_f64(fastrand::f64() / 2.0)
         });
         let cursor = self.subscription.as_ref().and_then(Subscription::cursor);
+        let begin = |view: &mut Box<Viewed>| view.view.begin(&mut view.chunks).is_break();
+        if self.view.as_mut().is_some_and(begin) {
+            let subscription = self.subscription.take();
+            subscription.inspect(|it| it.end(EndReason::Completed));
+        }
         block(retry, cursor.map(|id| self.cursor.bytes(&id)))
     }
 

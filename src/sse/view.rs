@@ -38,9 +38,11 @@ use crate::gap::Gap;
 /// }
 /// ```
 pub trait View: Send + Sync + 'static {
-    /// Shows something before the first event; by default nothing.
-    fn begin(&mut self, chunks: &mut Chunks) {
+    /// Shows something before the first event; by default nothing. `Break` ends the stream after what was shown, for example
+    /// if that was all there is.
+    fn begin(&mut self, chunks: &mut Chunks) -> ControlFlow<()> {
         let _ = chunks;
+        ControlFlow::Continue(())
     }
 
     /// Shows an event, or leaves it out. `Break` ends the stream after what was shown.

@@ -364,8 +364,9 @@ impl BadView {
 }
 
 impl View for BadView {
-    fn begin(&mut self, _: &mut Chunks) {
+    fn begin(&mut self, _: &mut Chunks) -> ControlFlow<()> {
         self.called("begin");
+        ControlFlow::Continue(())
     }
 
     fn show(&mut self, frame: &Frame, chunks: &mut Chunks) -> ControlFlow<()> {

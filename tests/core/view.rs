@@ -88,6 +88,32 @@ fn a_view_shows_some_events_in_its_own_wrapping_and_ends_when_it_wants() {
     assert_eq!(text(&mut all).0.matches("data").count(), 10);
 }
 
+/// Shows what it has, and nothing else.
+struct Only(&'static str);
+
+impl View for Only {
+    fn begin(&mut self, chunks: &mut Chunks) -> ControlFlow<()> {
+        chunks.push(self.0);
+        ControlFlow::Break(())
+    }
+
+    fn show(&mut self, _: &Frame, _: &mut Chunks) -> ControlFlow<()> {
+        unreachable!("it has ended");
+    }
+}
+
+#[test]
+fn a_view_may_end_before_the_first_event() {
+    let hub = GenericBroadcaster::<Number>::new();
+    for shown in ["data: all\n\n", ""] {
+        let mut only = body(hub.register("ann").expect("no cap")).view(Only(shown));
+        send(&hub, [1]);
+        assert_eq!(text(&mut only), (shown.to_owned(), true));
+        assert_eq!(hub.total_connections(), 0, "it has left by itself");
+        assert_eq!(hub.stats().ended.completed, 1 + u64::from(shown.is_empty()));
+    }
+}
+
 #[test]
 fn a_view_has_the_last_word_when_the_stream_is_ended() {
     let hub = GenericBroadcaster::<Number>::new();

@@ -153,9 +153,10 @@ impl Site {
 struct Opening(Arc<AtomicUsize>);
 
 impl View for Opening {
-    fn begin(&mut self, chunks: &mut Chunks) {
+    fn begin(&mut self, chunks: &mut Chunks) -> ControlFlow<()> {
         chunks.push(format!("data: {}\n\n", "x".repeat(MEGABYTE)));
         self.0.fetch_add(1, Ordering::Relaxed);
+        ControlFlow::Continue(())
     }
 
     fn show(&mut self, frame: &Frame, chunks: &mut Chunks) -> ControlFlow<()> {

@@ -25,9 +25,10 @@ impl Seen {
 }
 
 impl View for Seen {
-    fn begin(&mut self, chunks: &mut Chunks) {
+    fn begin(&mut self, chunks: &mut Chunks) -> ControlFlow<()> {
         // The page reports that it watches once the service has answered, not just a proxy.
         chunks.push("event: watching\ndata: {}\n\n");
+        ControlFlow::Continue(())
     }
 
     fn show(&mut self, frame: &Frame, chunks: &mut Chunks) -> ControlFlow<()> {

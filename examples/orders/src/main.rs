@@ -50,11 +50,12 @@ fn event(number: u64, body: String) -> Text {
 struct Behind(Vec<(u64, String)>, u64);
 
 impl View for Behind {
-    fn begin(&mut self, chunks: &mut Chunks) {
+    fn begin(&mut self, chunks: &mut Chunks) -> ControlFlow<()> {
         for (number, body) in self.0.drain(..) {
             let frame = Frame::encode(&event(number, body));
             chunks.push(frame.expect("text can be encoded").to_bytes());
         }
+        ControlFlow::Continue(())
     }
 
     fn show(&mut self, frame: &Frame, chunks: &mut Chunks) -> ControlFlow<()> {

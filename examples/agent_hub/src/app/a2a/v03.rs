@@ -28,10 +28,10 @@ impl V03View {
 }
 
 impl View for V03View {
-    fn begin(&mut self, chunks: &mut Chunks) {
-        if let Some(task) = self.first.take() {
-            // It is one that has not ended.
-            let _ = self.show_event(&task.into(), chunks);
+    fn begin(&mut self, chunks: &mut Chunks) -> ControlFlow<()> {
+        match self.first.take() {
+            Some(task) => self.show_event(&task.into(), chunks),
+            None => ControlFlow::Continue(()),
         }
     }
 
