@@ -207,7 +207,10 @@ impl State {
                 .iter()
                 .map(|item| matches!(item.what, What::Lost(_)))
                 .collect();
-            assert!(!losses.windows(2).any(|two| two == [true, true]), "one loss");
+            assert!(
+                !losses.windows(2).any(|two| two == [true, true]),
+                "one loss"
+            );
         }
     }
 
