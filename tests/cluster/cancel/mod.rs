@@ -300,8 +300,8 @@ const COVERED: &[(&str, &str, &str)] = &[
         "reconnect",
         "a_client_can_reconnect_again",
     ),
-    ("testkit/request.rs", "open", "a_response_is_lost"),
-    ("testkit/request.rs", "connect", "a_connection_is_closed"),
+    ("testkit/client.rs", "open", "a_response_is_lost"),
+    ("testkit/client.rs", "connect", "a_connection_is_closed"),
     (
         "testkit/wait.rs",
         "try_next",
