@@ -134,7 +134,7 @@ async fn a_chat_is_resumed_answered_once_and_stopped_on_any_hub() {
     for hub in [&here, &there] {
         assert_eq!(hub.get(resume).await.status(), 204);
     }
-    // Its agent has stopped as well.
+    // Nothing more is said.
     let said = here.json("/stats").await["aisdk"]["broadcasts"].clone();
     sleep(Duration::from_secs(1)).await;
     assert_eq!(here.json("/stats").await["aisdk"]["broadcasts"], said);
@@ -157,6 +157,28 @@ async fn a_run_whose_hub_is_silent_ends_with_an_error() {
     let resumed = chunks(&text(resumed).await);
     assert_eq!(kinds(&resumed).last(), Some(&"error"));
     assert_eq!(there.get(resume).await.status(), 204);
+}
+
+/// It hears of nobody meanwhile, and takes nobody for silent.
+#[tokio::test(start_paused = true)]
+async fn a_hub_that_was_without_its_engine_ends_no_run_of_another() {
+    let engines = Engines::new();
+    let nodes = engines.nodes();
+    let (here, there) = (Routes::of(engines.nodes()), Routes::of(nodes.clone()));
+    let resume = "/aisdk/ann/chat/c/stream";
+    let message = chat("m", &"a ".repeat(5300));
+    let first = here.post("/aisdk/ann/chat", &message).await;
+    shortly().await;
+    assert_eq!(there.get(resume).await.status(), 200);
+    engines.cut(&nodes);
+    sleep(Duration::from_secs(60)).await;
+    engines.mend(&nodes);
+    sleep(Duration::from_secs(30)).await;
+    let resumed = there.get(resume).await;
+    assert_eq!(resumed.status(), 200);
+    let (first, resumed) = (chunks(&text(first).await), chunks(&text(resumed).await));
+    assert_eq!(kinds(&first).last(), Some(&"finish"));
+    assert_eq!(resumed, first);
 }
 
 #[tokio::test(start_paused = true)]

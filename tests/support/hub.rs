@@ -32,10 +32,17 @@ impl Engines {
         self.0.each_ref().map(InProcess::node)
     }
 
-    /// As if a hub were no more.
+    /// As if a hub were no more, or had no network.
     pub(crate) fn cut(&self, nodes: &Nodes) {
         for (engine, node) in self.0.iter().zip(nodes) {
             engine.cut(node);
+        }
+    }
+
+    #[allow(dead_code, reason = "for one of the programs that include it")]
+    pub(crate) fn mend(&self, nodes: &Nodes) {
+        for (engine, node) in self.0.iter().zip(nodes) {
+            engine.mend(node);
         }
     }
 }

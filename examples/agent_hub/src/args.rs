@@ -35,7 +35,8 @@ Usage: agent_hub [OPTIONS]
                       nats. Tasks and messages of a thread are not shared
   --nats-replicas N   how many NATS servers keep each event [1]
   --redis URL         the same over this Redis or Valkey server, which keeps 256
-                      events of each user for an hour; needs the feature redis
+                      events of each user, and 20,000 of each run, for an
+                      hour; needs the feature redis
   --console           serves a page for operators at /console, without a login:
                       for trying it out, not for the open internet
   --read-only         with --console: operators cannot send or disconnect there

@@ -100,9 +100,12 @@ async fn run(settings: &Settings) -> io::Result<()> {
             let chats = others
                 .join(runs::of_chats(), "aisdk", runs::MOST_EVENTS)
                 .await?;
-            let notices = opening.open("notices", None, plain, |hub| hub).await?;
+            // Each notice takes the place of the one before.
+            let notices = GenericBroadcaster::builder().name("notices");
+            let notices = others.join(notices, "notices", 1).await?.build();
             let (runs, chats) = (runs.build(), chats.build());
             let valid = "the settings are valid";
+            let notices = notices.expect(valid);
             let hub = hub.sharing(runs.expect(valid), chats.expect(valid), &notices);
             (hub.expect("nothing is full yet"), Some(notices))
         }

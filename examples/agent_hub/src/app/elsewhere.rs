@@ -34,8 +34,8 @@ struct Other {
 #[derive(Serialize, Deserialize)]
 struct Notice {
     hub: String,
-    /// By their channels.
-    runs: HashMap<String, Record>,
+    /// By their channels. None: as before.
+    runs: Option<HashMap<String, Record>>,
 }
 
 impl Elsewhere {
@@ -63,11 +63,23 @@ impl Elsewhere {
 
     /// Whether the hub was not known before.
     fn hear(&mut self, notice: Notice) -> bool {
-        let other = Other {
+        let is_new = !self.0.contains_key(&notice.hub);
+        let other = self.0.entry(notice.hub).or_insert_with(|| Other {
             heard: Instant::now(),
-            runs: notice.runs,
-        };
-        self.0.insert(notice.hub, other).is_none()
+            runs: HashMap::new(),
+        });
+        other.heard = Instant::now();
+        if let Some(runs) = notice.runs {
+            other.runs = runs;
+        }
+        is_new
+    }
+
+    /// Starts over to wait for all of them.
+    fn wait_anew(&mut self) {
+        for other in self.0.values_mut() {
+            other.heard = Instant::now();
+        }
     }
 
     /// Forgets the hubs that are silent, and returns the channels of the runs that they had under way.
@@ -87,6 +99,9 @@ impl Elsewhere {
 }
 
 /// Says which runs this hub has, and hears of those of others, until `notices` shut down.
+///
+/// A hub that does not hear its own notices does not hear those of others either, so it takes nobody for silent, and once it
+/// hears itself again, the others have as long as ever.
 pub(super) async fn talk<E: 'static>(
     runs: Runs<E>,
     notices: GenericBroadcaster<Text>,
@@ -95,6 +110,7 @@ pub(super) async fn talk<E: 'static>(
     changed: Arc<Notify>,
 ) {
     let hub = heard.guard().connection_id().as_str().to_owned();
+    let mut heard_itself = Instant::now();
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -105,7 +121,12 @@ pub(super) async fn talk<E: 'static>(
                     // The next notice has all of it.
                     Some(Err(_)) => {}
                     Some(Ok(frame)) => match serde_json::from_str::<Notice>(&frame.data()) {
-                        Ok(notice) if notice.hub == hub => {}
+                        Ok(notice) if notice.hub == hub => {
+                            if heard_itself.elapsed() > 2 * EVERY {
+                                runs.lock().elsewhere.wait_anew();
+                            }
+                            heard_itself = Instant::now();
+                        }
                         // A hub that has just begun knows of nobody yet.
                         Ok(notice) => if runs.lock().elsewhere.hear(notice) {
                             changed.notify_one();
@@ -118,15 +139,21 @@ pub(super) async fn talk<E: 'static>(
             _ = ticks.tick() => {}
             () = changed.notified() => {}
         }
-        let notice = Notice {
-            hub: hub.clone(),
-            runs: runs.own(),
+        let say = |runs| {
+            let hub = hub.clone();
+            let notice = json!(Notice { hub, runs }).to_string();
+            notices.broadcast(channel, &Text::new(notice))
         };
-        if let Err(error) = notices.broadcast(channel, &Text::new(json!(notice).to_string())) {
+        if let Err(error) = say(Some(runs.own())) {
             tracing::warn!(
                 error = error.to_string(),
                 "other hubs are not told of the runs"
             );
+            // They may be too many for one event. That the hub is there is said in any case.
+            let _ = say(None);
+        }
+        if heard_itself.elapsed() > 2 * EVERY {
+            continue;
         }
         let left = runs.lock().elsewhere.forget_silent();
         for run in left {

@@ -111,7 +111,7 @@ impl Hub {
     }
 
     /// Shares the runs with other hubs: those of the agent, and those of the AI SDK's chats. Has to be called in a runtime.
-    #[allow(dead_code, reason = "tests serve the routes without other hubs")]
+    #[allow(dead_code, reason = "some tests have one hub only")]
     pub(crate) fn sharing(
         mut self,
         runs: GenericBroadcaster<AgUiEvent>,

@@ -31,7 +31,7 @@ const MOST_BYTES: usize = 4 * 1024 * 1024;
 /// How long a run that is over stays: for streams that lag, pages that reload and requests that are repeated.
 const LINGER: Duration = Duration::from_secs(30);
 
-/// How much longer, where there are other hubs: their channels of the run end a little later.
+/// The same where there are other hubs, whose channels of the run end a little later.
 const SHARED_LINGER: Duration = Duration::from_secs(35);
 
 /// Runs whose events are of this type, under names that are unique among the runs of a user.
@@ -281,8 +281,8 @@ impl<E: 'static> Runs<E> {
         self.begin(&mut known, channel(user, run), begun, place)
     }
 
-    /// Begins a run under a new name, unless one is under way that answers the same question of the user: then that one's name is
-    /// the answer.
+    /// Begins a run under a new name, unless one of this hub is under way that answers the same question of the user: then that
+    /// one's name is the answer.
     pub(super) fn ask_once(
         &self,
         user: &str,
@@ -294,7 +294,9 @@ impl<E: 'static> Runs<E> {
         let mut known = self.lock();
         self.forget(&mut known);
         let is_it = |run: &Record| run.user == user && run.question == Some(question);
-        let same = self.under_way(&known).find(|(_, run)| is_it(run));
+        let mut own = known.own.iter();
+        let same =
+            own.find(|(channel, own)| is_it(&own.record) && self.goes_on(channel, &own.record));
         if let Some((channel, _)) = same {
             return Ok(Err(run_of(channel)));
         }
@@ -455,7 +457,8 @@ impl<E: 'static> Runs<E> {
 
 impl<E: ToSse + 'static> Runs<E> {
     /// Sends an event to the streams of its run, if that is under way; the last one ends it. What `also` does with the event
-    /// is done first, and nothing of another event comes in between. `None` if the run is not under way.
+    /// is done first, and nothing of another event comes in between. Where that fails, the run gets the event all the same.
+    /// `None` if the run is not under way.
     pub(super) fn say<R>(
         &self,
         user: &str,
@@ -473,11 +476,12 @@ impl<E: ToSse + 'static> Runs<E> {
         if !goes_on {
             return Ok(None);
         }
-        let done = also()?;
+        let done = also();
         let sent = self.hub.broadcast(&channel, event);
         if let Some(phase) = end {
             self.end(&mut known, &channel, phase, (self.summary)(event));
         }
+        let done = done?;
         match sent {
             Err(BroadcastError::Complete) | Ok(_) => Ok(Some(done)),
             Err(error) => Err(error),

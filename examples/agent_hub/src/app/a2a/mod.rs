@@ -124,7 +124,11 @@ impl Client<'_> {
                 let place = || self.hub.work.take(self.user, &job.text);
                 let (runs, question) = (&self.hub.runs, runs::hash(&question));
                 match runs.ask_once(self.user, &job.conversation, question, &job.id, place)? {
-                    Err(known) => self.join(&known),
+                    Err(known) => {
+                        // Not two streams of one client.
+                        drop(stream);
+                        self.join(&known)
+                    }
                     Ok(run) => {
                         self.hub.start_agent(run, self.user.into(), job);
                         Ok(self.respond(&id, None, stream))
