@@ -3,7 +3,7 @@
 //!
 //! They run the real sources of `registry`, `channel` and `subscription`, and of the broadcaster its outbox, over the
 //! stand-ins in `src/sync/model.rs`, with small integers for events. One file per owner of an invariant. Run them with
-//! `scripts/models`. `node.rs` has what it takes to be one node of several.
+//! `scripts/models`. `node.rs` has what it takes to be one node of several, with the relay's own decisions for clients that come back.
 //!
 //! Each says how many iterations it must explore at the least, since loom skips without a word what it takes for
 //! equivalent. And each names, as `Fails:`, up to three of the changes to the code that make it fail. These stand in
@@ -11,6 +11,23 @@
 //!
 //! `random.rs` has scenarios too large for that, which shuttle runs through thousands of random schedules. What they name was
 //! seen to make them fail by hand: `scripts/faults` runs the models only.
+
+/// What of the relay decides what a client gets that comes back, and `node.rs`, which drives it.
+#[path = "../src/backplane"]
+pub(crate) mod backplane {
+    mod log;
+
+    pub(crate) use log::{Head, Missing};
+
+    pub(crate) mod relay {
+        #[path = "../../../loom_tests/node.rs"]
+        pub(crate) mod node;
+        mod resumption;
+        mod signals;
+        mod stretch;
+    }
+}
+use backplane::relay::node;
 
 #[cfg(not(shuttle))]
 mod caps;
@@ -28,7 +45,6 @@ mod fan_out;
 mod large;
 #[cfg(not(shuttle))]
 mod membership;
-mod node;
 #[cfg(not(shuttle))]
 mod outbox;
 #[cfg(not(shuttle))]

@@ -20,7 +20,6 @@ use crate::subscription::Subscription;
 use crate::sync::Mutex;
 
 mod lives;
-mod relayed;
 
 const SCHEDULES: usize = 5_000;
 

@@ -246,5 +246,7 @@ pub use subscription::{ConnectionGuard, Hold, LagPolicy, Subscription};
 pub use trace::{ParseTraceParentError, TraceParent};
 
 #[cfg(all(test, loom))]
+use loom_tests::backplane;
+#[cfg(all(test, loom))]
 #[path = "../loom_tests/mod.rs"]
 mod loom_tests;

@@ -226,7 +226,11 @@ fn violations(file: &File) -> Vec<String> {
     }
 
     let cfgs = match &*file.path {
-        "lib.rs" => count(&tokens, &["loom", ")"]) + count(&tokens, &["mod", "loom_tests"]),
+        "lib.rs" => {
+            count(&tokens, &["loom", ")"])
+                + count(&tokens, &["mod", "loom_tests"])
+                + count(&tokens, &["use", "loom_tests"])
+        }
         "sse/mod.rs" => count(&tokens, &["not", "(", "loom", ")"]),
         _ => 0,
     };
