@@ -424,10 +424,13 @@ impl Model for Once {
                     looks,
                     ..
                 } = once.budget;
+                let left = state.left;
+                let may_lack =
+                    (lost, cuts, denied, looks) != (left.lost, left.cuts, left.denied, left.looks);
                 let is_gap = |got: &Got| matches!(got, Got::Gap(_));
                 let mut clients = state.clients.iter();
                 once.begins_early
-                    || lost + cuts + denied + looks > 0
+                    || may_lack
                     || !clients.any(|client| client.got.iter().any(is_gap))
             }),
             Property::always(
