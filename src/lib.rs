@@ -130,12 +130,12 @@
 //!   ([`register`], [`unregister`], `drop`) or reads them (a broadcast) does so by loads and compare-and-swap loops on
 //!   `ArcSwap` and atomics. But a user's ring, tokio's, takes its own mutexes when a stream joins, leaves or receives and
 //!   when an event is sent, and one of ours within them. With a history, or keys to coalesce by, one more lock per user
-//!   orders the offsets; with streams that share a writer, one more lists the streams to wake. Each connection has two:
-//!   the cell of its receiving side, which other threads only try to lock, and its queue of ephemeral events. These are
-//!   not shared between users. A [`presence`] stream has a list of the users to look at, which all who come and go lock
-//!   while there is such a stream, and a [backplane](Builder::backplane) keeps queues and lists of users in shards. No
-//!   code of the service runs under any of them: events are encoded before, streams are woken and old events dropped
-//!   after.
+//!   orders the offsets; with streams that share a writer, one more lists the streams to wake. Each connection has three:
+//!   the cell of its receiving side, which other threads only try to lock, its queue of ephemeral events, and the waker of
+//!   the task that writes it. These are not shared between users. A [`presence`] stream has a list of the users to look
+//!   at, which all who come and go lock while there is such a stream, and a [backplane](Builder::backplane) keeps queues
+//!   and lists of users in shards. No code of the service runs under any of these: events are encoded before, streams are
+//!   woken and old events dropped after.
 //! - Without a [`backplane`](Builder::backplane), events do not reach users of another process. With one, its
 //!   [level](backplane::Level) says what is guaranteed between processes.
 //!

@@ -41,7 +41,8 @@ use crate::position::{Place, Position};
 ///
 /// Messages may fail to arrive although the log has them. The broadcaster compares its place in the log of each user with
 /// [`heads`](Self::heads) about once a minute, and fetches what is missing. It compares immediately after [`Event::Ready`],
-/// [`Event::Unheard`], [`Event::Restored`] and [`Event::Changed`], and when a stream begins whose channel has just been opened.
+/// [`Event::Unheard`], [`Event::Restored`] and [`Event::Changed`], and when a stream begins to whose channel nothing was
+/// appended yet.
 ///
 /// # Time
 ///

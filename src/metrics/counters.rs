@@ -53,7 +53,7 @@ impl StripedCounter {
     }
 }
 
-/// A counter that changes rarely: a single cache line.
+/// A counter that changes rarely: one atomic, not spread over cache lines.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 

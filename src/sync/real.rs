@@ -132,10 +132,10 @@ impl<T: Clone + Send + 'static> Sender<T> {
     }
 }
 
-/// Runs code of the service whose panic must not spread: a waker, or the drop of an event. A panic has no effect beyond the
-/// panic hook.
+/// Runs code of the service whose panic must not spread: a waker, a recorder, an IO, or the drop of an event. A panic has
+/// no effect beyond the panic hook.
 pub(crate) fn contain(f: impl FnOnce()) {
-    // `f` owns its data, so nothing else sees a half-finished change.
+    // Each `f` owns what it changes, or changes only a pass, which begins anew with the next stream.
     if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)) {
         // Dropping the payload may panic as well.
         std::mem::forget(panic);

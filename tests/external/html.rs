@@ -1,4 +1,4 @@
-//! The example `html`: htmx, Turbo and Datastar in Chromium, as they are in registries, and the streams that they read.
+//! The example `html`: htmx, Turbo and Datastar in Chromium, the first two as their registry has them, and the streams that they read.
 
 use std::fs;
 use std::path::Path;

@@ -20,8 +20,8 @@ pub(super) struct Ears {
     pub(super) fences: watch::Sender<u64>,
     /// Of the session.
     pub(super) number: u64,
-    /// Whether messages are passed on. Without a log, they are not between an interruption and its end, which tells streams
-    /// that something may be lost: a gap stands before what comes after it. Held while one is passed on.
+    /// Whether messages are passed on. Without a log, those between `Interrupted` and `Restored` are dropped, so that the gap
+    /// precedes what follows. The lock is held while a message is passed on.
     pub(super) is_open: Arc<Mutex<bool>>,
 }
 

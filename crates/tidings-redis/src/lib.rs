@@ -34,7 +34,7 @@
 //! buffer. The node then sends a `DEL` of a key that does not exist, which a server that has become a replica refuses:
 //! then the events count as lost, since only nodes of the same server have them. Redis disconnects a node that reads
 //! too slowly (`client-output-buffer-limit pubsub`), and a node with 65,536 events waiting drops the next; both are
-//! reported as a gap. After an interruption, the gap comes before any later event.
+//! reported as a gap. After an interruption, the gap comes before any later event of another node.
 //!
 //! # Replayable
 //!

@@ -1,4 +1,4 @@
-//! What follows for channels from what the engine says of messages that arrive or not: the decisions.
+//! Decides what to do when the engine says that messages arrive, or may not.
 //!
 //! At [`Level::Replayable`](crate::backplane::Level::Replayable) the log has what did not arrive, and channels are compared with
 //! it. At [`Level::AtMostOnce`](crate::backplane::Level::AtMostOnce) nobody has it, and streams are told.

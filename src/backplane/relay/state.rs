@@ -185,8 +185,8 @@ impl Relay {
         pushed
     }
 
-    /// A stream of this user has begun, or a channel. `is_untouched`: nothing was appended to its channel since that was opened,
-    /// so what was compared before has missed it.
+    /// A stream of this user has begun, or a channel. `is_untouched`: nothing was appended to its channel since it was opened, so
+    /// no earlier comparison covers it.
     pub(crate) fn begin(&self, user: &UserId, is_untouched: bool) {
         let answer = self.interests.begin(user);
         if self.level == Level::Replayable && is_behind(answer, is_untouched) {

@@ -28,7 +28,7 @@ pub(super) struct Interest<W> {
     pub(super) waiters: Vec<W>,
     /// A stream has begun before it was ready.
     has_early: bool,
-    /// When the engine says next that it is ready, that may be said of an interest before this one.
+    /// The next `Ready` may answer an earlier interest that was withdrawn.
     is_doubtful: bool,
 }
 
