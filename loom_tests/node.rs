@@ -8,8 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::resumption::{Entry, Resumption};
-use super::signals::Part;
-use super::stretch::Stretch;
+use super::stretch::{Part, Stretch};
 use crate::backplane::Missing;
 use crate::channel::{Accepted, Label, Origin, Resume, Upstream, Welcome};
 use crate::gap::Gap;

@@ -1,6 +1,7 @@
 //! The engine between the nodes: one log of all users, its epochs, and what it answers.
 
-use super::signals::{Failure, Part};
+use super::signals::Failure;
+use super::stretch::Part;
 use crate::backplane::{Head, Missing};
 use crate::position::{Place, Position};
 

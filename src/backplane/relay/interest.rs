@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::Relay;
 use super::calls::guarded;
-use super::inbox::Users;
+use super::copies::Users;
 use super::pause::longer;
 use super::wanted::{self, Answer};
 use crate::error::with_causes;

@@ -7,12 +7,13 @@
 //! are compared with the log, and what is read from it that did not arrive, for a channel, or for a stream whose client is behind
 //! what its channel keeps: a [`Returning`] stands in front of each stream. `reads` does what it decides.
 //!
-//! What comes from the backplane is never sent to it again: `inbox` writes into channels, and only a broadcast writes into
+//! What comes from the backplane is never sent to it again: `copies` writes into channels, and only a broadcast writes into
 //! the outbox.
 
 mod arrivals;
 mod backlog;
 mod calls;
+mod copies;
 mod inbox;
 mod interest;
 mod outbox;

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use super::Relay;
 use super::backlog::{self, Backlog, Batch, Failure, Outcome, Outlet, What};
 use super::calls::{Guarded, guarded};
-use super::inbox::Users;
+use super::copies::Users;
 use super::outbox::Outgoing;
 use crate::backplane::{self, BackplaneError, Level, Message, Published};
 use crate::error::{RelayError, with_causes};

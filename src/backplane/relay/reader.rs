@@ -20,8 +20,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pause::{LONGEST_PAUSE, longer};
-use super::signals::{Copies, Counted, Delayed, Failure, Input, LogCopy, Order, Part, Purpose};
-use super::stretch::{Request, Stretch, Ticket, Waiting};
+use super::signals::{Copies, Counted, Delayed, Failure, Input, LogCopy, Order, Purpose};
+use super::stretch::{Part, Request, Stretch, Ticket, Waiting};
 use crate::backplane::{Head, MAX_HEADS, Missing};
 use crate::channel::{Accepted, Standing};
 use crate::position::{Place, Position};

@@ -10,10 +10,10 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 
 use super::Relay;
 use super::calls::guarded;
-use super::inbox::{Copied, Users, users_of};
+use super::copies::{Copied, Users, for_everyone};
 use super::reader::Reader;
-use super::signals::{Counted, Failure, Input, Order, Part, Purpose};
-use super::stretch::{self, Stretch, Ticket};
+use super::signals::{Counted, Failure, Input, Order, Purpose};
+use super::stretch::{self, Part, Stretch, Ticket};
 use crate::backplane::{BackplaneError, Envelope, Fetched, Level, Position, What};
 use crate::frame::Frame;
 use crate::gap::{Gap, GapReason};
@@ -23,8 +23,6 @@ use crate::id::UserId;
 const CHUNK: usize = 256;
 /// How often some of the users are compared with the log.
 const TICK: Duration = Duration::from_secs(1);
-/// Users between two moments at which others may run.
-const BREATH: usize = 256;
 
 /// A stream that waits for what the log has after a place.
 pub(super) struct Request {
@@ -171,13 +169,6 @@ impl From<BackplaneError> for Failure {
             true => Self::Closed,
             false => Self::Failed,
         }
-    }
-}
-
-pub(super) async fn for_everyone(registry: &Users, each: impl Fn(&UserId)) {
-    for users in users_of(registry).chunks(BREATH) {
-        users.iter().for_each(&each);
-        tokio::task::yield_now().await;
     }
 }
 

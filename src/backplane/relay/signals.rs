@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::stretch::{Request, Stretch};
-use crate::backplane::{Head, Missing};
+use super::stretch::{Part, Request, Stretch};
+use crate::backplane::Head;
 use crate::channel::{Accepted, Standing};
 use crate::position::{Place, Position};
 
@@ -108,13 +108,4 @@ pub(super) enum Failure {
     Closed,
     /// Anything else.
     Failed,
-}
-
-/// [`Fetched`](crate::backplane::Fetched), with what is made of its messages.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Part<M> {
-    pub(super) messages: Vec<(Position, M)>,
-    pub(super) through: Position,
-    pub(super) head: Position,
-    pub(super) missing: Missing,
 }

@@ -2,9 +2,17 @@
 
 use std::time::Duration;
 
-use super::signals::Part;
 use crate::backplane::Missing;
 use crate::position::Position;
+
+/// [`Fetched`](crate::backplane::Fetched), with what is made of its messages.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Part<M> {
+    pub(super) messages: Vec<(Position, M)>,
+    pub(super) through: Position,
+    pub(super) head: Position,
+    pub(super) missing: Missing,
+}
 
 /// A stream that waits for what the log has after a place.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
