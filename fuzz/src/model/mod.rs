@@ -74,7 +74,7 @@ struct Stream {
     gap: Option<Gap>,
     /// The client came with an id, or can have been given one.
     has_id: bool,
-    /// The client knows that events are missing in front of the next one.
+    /// The client knows that events are missing that were broadcast before the stream began.
     knows: bool,
     /// The id for the client's next request, once the stream has ended at a gap.
     restart: Option<Restart>,

@@ -200,6 +200,8 @@ impl Model {
         self.get_done(number, missed);
         let stream = self.streams.get_mut(&number).expect("it is there");
         if gap.reason == Reason::Lagged {
+            // These were broadcast after it began.
+            stream.knows = false;
             stream.lagged += missed;
             self.channels[stream.channel].lagged += missed;
             self.counted.lagged += missed;
