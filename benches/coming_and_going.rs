@@ -2,15 +2,18 @@
 //!
 //! By hand is a `RwLock<HashMap>` of tokio's broadcast channels, in which nothing has an id, is counted, limited or can be
 //! ended. A thousand users are there. A thousand others come with a stream each, then with a second one; the second ones
-//! leave, then the first ones. After that, streams of a user who has 10 come and go, and of one who has 10,000. Both take
-//! turns; each figure is the median over the rounds.
+//! leave, then the first ones. Then eight more streams of a user with 10 come and go, and eight of a user with 10,000. The two
+//! designs take turns; each figure is the median over the rounds.
 //!
 //!     cargo bench --bench coming_and_going
 //!
-//! Instructions, of `come` or `go` of `Tidings` or `ByHand`, in the order of the table:
+//! Instructions of each call of a function, here `come`. The first call registers the thousand that stay, the second and third
+//! are the first two steps of the table:
 //!
-//!     valgrind --tool=callgrind --collect-atstart=no --toggle-collect='<*Tidings as *>::come' --dump-after='<*Tidings as *>::come' \
+//!     function='<coming_and_going::Tidings as coming_and_going::Hub>::come'
+//!     valgrind --tool=callgrind --collect-atstart=no --toggle-collect="$function" --dump-after="$function" \
 //!         target/release/deps/coming_and_going-* --test
+//!     grep summary callgrind.out.*
 
 mod support;
 
@@ -22,7 +25,7 @@ use support::{Mode, median};
 use tidings::{GenericBroadcaster, Subscription, Text, UserId};
 use tokio::sync::broadcast;
 
-/// Users who are there all the time, and users who come and go.
+/// How many users stay, and how many come and go.
 const USERS: usize = 1000;
 
 trait Hub {

@@ -1,5 +1,5 @@
-//! The runs of other hubs. Each hub says which ones it has, whenever one begins or ends, and every few seconds: so whoever misses a
-//! notice has it from the next one, and a hub that is silent is one that has ended.
+//! The runs of other hubs. Each hub announces all of its runs whenever one begins or ends, and every few seconds. A hub that
+//! misses a notice gets the same from the next one. A hub that is silent for long has ended.
 //!
 //! A request that reaches another hub before the notice does is answered as if there were no such run. Of two hubs that are
 //! asked for one run within those milliseconds, both begin it. A service has the runs in its database.
