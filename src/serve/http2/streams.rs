@@ -300,7 +300,8 @@ impl Stream {
 
     /// Decides whether a stream that has stood still for the limit is spared. If so, returns from when its wait counts.
     ///
-    /// - Its own window is closed, or the connection's is open: it is reset.
+    /// - Its own window is closed: it is reset. So it is if that of the connection is open, unless a stream was reset within the
+    ///   limit so that it opens.
     /// - Only the connection's window is closed: other streams, which the client does not read, have used it up. The
     ///   one with the most unread bytes is reset instead, even if it has nothing more to send. The client then has to
     ///   return what that stream held (RFC 9113, section 6.9), and has the limit once more for it.
@@ -311,22 +312,26 @@ impl Stream {
         let mut state = lock(&self.streams.state);
         let id = self.id?;
         let flow = state.flows.get(&id)?;
-        if state.window > 0 {
-            return None;
-        }
+        let is_open = state.window > 0;
         let grants = state.grants;
         let relief = Some((now, grants));
         if flow.window <= 0 {
-            state.relieved = relief;
+            if !is_open {
+                state.relieved = relief;
+            }
             return None;
         }
         if let Some((at, before)) = state.relieved {
+            // The client may have returned the window just now, and this stream not have used it yet.
             if now < at + limit {
                 return Some(at);
             }
             if before == grants {
                 return None;
             }
+        }
+        if is_open {
+            return None;
         }
         let holder = state
             .holder()
@@ -381,6 +386,33 @@ impl Drop for Stream {
 mod tests {
     use super::*;
     use crate::serve::http2::frames::DATA;
+
+    /// Two streams wait for the connection's window. When one has had the holder reset, the client may return the window
+    /// before the other is judged, and before either has used it.
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_is_spared_whose_connection_has_just_got_its_window_back() {
+        let limit = Duration::from_secs(1);
+        let streams = Arc::new(Streams::new(limit, Arc::default(), Instant::now()));
+        let [ann, bob, eve] = [1, 3, 5].map(|id| {
+            lock(&streams.state).head = Some(id);
+            Stream::open(&streams)
+        });
+        streams.sent(1, WINDOW as usize);
+        tokio::time::advance(limit).await;
+        let now = Instant::now();
+        assert_eq!(eve.is_spared(), Some(now));
+        let cx = Context::from_waker(Waker::noop());
+        assert!(ann.load.is_blamed(&cx));
+        let grant = Seen::Grant {
+            stream: 0,
+            bytes: WINDOW as u32,
+        };
+        assert!(!lock(&streams.state).receive(grant));
+        assert_eq!(bob.is_spared(), Some(now));
+        // Not for ever.
+        tokio::time::advance(limit).await;
+        assert_eq!(bob.is_spared(), None);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_frame_of_data_may_take_its_time_wherever_its_head_is_cut() {
