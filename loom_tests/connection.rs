@@ -6,7 +6,6 @@ use loom::thread;
 use tokio::time::Instant;
 
 use super::support::*;
-use crate::end::EndReason;
 use crate::subscription::Subscription;
 
 /// Is a connection that is unregistered while its stream is dropped given back once?
@@ -121,10 +120,7 @@ fn cut_meets_a_stream_that_finishes_and_waits_for_its_socket() {
         let one = register(&hub, "u", "a");
         publish(&hub, "u", 1);
         let task = thread::spawn(move || wait_for_the_socket(one));
-        let roster = hub.with("u", |channel| channel.roster().clone());
-        roster
-            .unwrap()
-            .for_each(|connection, _| connection.finish(EndReason::Shutdown));
+        finish_all(&hub);
         hub.disconnect("u");
         task.join().unwrap();
         assert_empty(&hub);

@@ -11,16 +11,9 @@ use crate::end::EndReason;
 use crate::error::RegisterError;
 use crate::registry::{Limits, Patience};
 
-/// Asks every stream to end, as a shutdown does.
-pub(super) fn finish_all(hub: &Hub) {
-    for roster in hub.rosters() {
-        roster.for_each(|connection, _| connection.finish(EndReason::Shutdown));
-    }
-}
-
 /// Does a stream that is asked to end first read what was broadcast before?
 ///
-/// Fails: a_collision_is_taken_for_the_end, finish_does_not_look_again, finish_does_not_wake.
+/// Fails: a_shutdown_cuts_immediately, a_collision_is_taken_for_the_end, finish_does_not_wake.
 #[test]
 fn finish_meets_a_reading_stream() {
     model(60, || {
@@ -38,26 +31,27 @@ fn finish_meets_a_reading_stream() {
     });
 }
 
-/// A stream is asked to finish as soon as its connection is a member, before it has begun to read: does it end exactly if it was
-/// asked, and is it reached if not?
+/// A connection is on its way in when the registry closes and the members are listed: if it comes in, is it asked to end?
+///
+/// Fails: members_are_listed_before_the_registry_closes, a_registration_does_not_look_once_more, a_registration_looks_too_early.
 #[test]
 fn finish_meets_register() {
     model(5, || {
         let hub = hub();
         let newcomer = {
             let hub = hub.clone();
-            thread::spawn(move || register(&hub, "u", "a"))
+            thread::spawn(move || try_register(&hub, "u", "a"))
         };
         finish_all(&hub);
-        let mut one = newcomer.join().unwrap();
-        let reason = one.end_reason();
-        assert!(reason.is_none_or(|reason| reason == EndReason::Shutdown));
-        publish(&hub, "u", 1);
-        let read = read(&mut one);
-        assert_eq!(read.ended, reason.is_some());
-        assert!(read.ended || read.events == [1]);
-        assert_eq!(hub.total(), 1, "it is counted until it drops");
-        drop(one);
+        match newcomer.join().unwrap() {
+            Ok(mut one) => {
+                assert_eq!(one.end_reason(), Some(EndReason::Shutdown));
+                assert!(read(&mut one).ended);
+                assert_eq!(hub.total(), 1, "it is counted until it drops");
+                drop(one);
+            }
+            Err(refused) => assert!(matches!(refused, RegisterError::ShuttingDown { .. })),
+        }
         assert_empty(&hub);
     });
 }
@@ -129,6 +123,24 @@ fn disconnect_all_meets_drop() {
         assert_empty(&hub);
         drop(two);
         assert_empty(&hub);
+    });
+}
+
+/// The same where a history would linger after the last connection: does the shutdown forget it, whoever removes the connection?
+///
+/// Fails: a_shutdown_keeps_histories, a_closed_channel_lingers.
+#[test]
+fn disconnect_all_meets_the_last_drop() {
+    model(100, || {
+        let hub = hub_with(remembering(8));
+        let one = register(&hub, "u", "a");
+        publish(&hub, "u", 1);
+        let leaver = thread::spawn(move || drop(one));
+        hub.disconnect_all();
+        leaver.join().unwrap();
+        assert_empty(&hub);
+        let retention = hub.retention();
+        assert_eq!((retention.away(), retention.kept_for_away()), (0, 0));
     });
 }
 

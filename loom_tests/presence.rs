@@ -268,17 +268,24 @@ fn wait_meets_register() {
     });
 }
 
-/// Is a reader that waits woken by the end?
+/// Is a reader that waits woken by the end, and when nobody is here any more?
 ///
-/// Fails: a_mark_does_not_wake.
+/// Fails: a_mark_does_not_wake, watches_end_before_the_connections.
 #[test]
 fn wait_meets_the_end() {
     model(3, || {
         let hub = hub();
+        let one = register(&hub, "u", "a");
         let mut reader = Reader::new(&hub);
-        let ender = thread::spawn(move || hub.end_watches());
-        assert_eq!(wait_for(&mut reader), None);
+        let ender = {
+            let hub = hub.clone();
+            thread::spawn(move || hub.disconnect_all())
+        };
+        while wait_for(&mut reader).is_some() {}
+        assert!(!reader.watch.is_here(&"u".into()));
+        assert_eq!(hub.total(), 0);
         ender.join().unwrap();
+        drop(one);
     });
 }
 
@@ -295,7 +302,7 @@ fn watch_meets_the_end() {
         let hub = hub();
         let ender = {
             let hub = hub.clone();
-            thread::spawn(move || hub.end_watches())
+            thread::spawn(move || hub.disconnect_all())
         };
         let mut reader = Reader::new(&hub);
         ender.join().unwrap();

@@ -9,9 +9,8 @@ use std::time::Duration;
 use loom::thread;
 
 use super::node::*;
-use super::support::{limits, model, poll_all, remembering, wait};
+use super::support::{finish_all, limits, model, poll_all, remembering, wait};
 use crate::channel::{Accepted, History, Resume, Welcome};
-use crate::end::EndReason;
 use crate::gap::{Gap, GapReason};
 use crate::id::LastEventId;
 use crate::position::Position;
@@ -501,11 +500,7 @@ fn drain_meets_a_filter_that_waits() {
 #[test]
 fn finish_meets_a_filter_that_waits() {
     model(60, || {
-        assert_ends(LINGER, |hub| {
-            for roster in hub.rosters() {
-                roster.for_each(|connection, _| connection.finish(EndReason::Shutdown));
-            }
-        });
+        assert_ends(LINGER, finish_all);
     });
 }
 

@@ -91,6 +91,13 @@ pub(super) fn register(hub: &Hub, user: &str, id: &str) -> Subscription<u32> {
     try_register(hub, user, id).expect("there is room and the id is free")
 }
 
+/// Closes the registry and asks every member to end, as a shutdown does.
+pub(super) fn finish_all<T: Clone + Send + 'static>(hub: &Arc<Registry<T>>) {
+    for member in hub.close(Duration::ZERO) {
+        member.finish();
+    }
+}
+
 pub(super) fn unregister(hub: &Hub, user: &str, id: &str) -> bool {
     hub.unregister(user, &ConnectionId::from(id))
 }

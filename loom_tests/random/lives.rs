@@ -10,7 +10,6 @@ use tokio::time::Instant;
 
 use super::super::support::*;
 use super::{Account, check};
-use crate::end::EndReason;
 use crate::error::RegisterError;
 use crate::registry::Limits;
 use crate::subscription::Subscription;
@@ -117,10 +116,7 @@ fn users_live_through_everything() {
             })
         };
         operator.join().unwrap();
-        hub.close(Duration::ZERO);
-        for roster in hub.rosters() {
-            roster.for_each(|connection, _| connection.finish(EndReason::Shutdown));
-        }
+        finish_all(&hub);
         for publisher in publishers {
             publisher.join().unwrap();
         }

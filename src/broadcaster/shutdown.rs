@@ -5,7 +5,6 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::GenericBroadcaster;
-use crate::end::EndReason;
 use crate::time::LONGEST;
 
 /// How often a shutdown checks whether all connections have left.
@@ -56,30 +55,27 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         let registry = &self.registry;
         let over = over.min(LONGEST);
         let deadline = Instant::now() + over;
-        registry.close(over);
+        let members = registry.close(over);
         tracing::debug!(connections = registry.total(), ?over, "shutting down");
 
         let spread = over * 3 / 4;
-        let mut plan: Vec<_> = registry
-            .rosters()
-            .iter()
-            .flat_map(|roster| roster.members())
-            .map(|connection| (Instant::now() + spread.mul_f64(fastrand::f64()), connection))
+        let mut plan: Vec<_> = members
+            .into_iter()
+            .map(|member| (Instant::now() + spread.mul_f64(fastrand::f64()), member))
             .collect();
         plan.sort_unstable_by_key(|(at, _)| *at);
-        for (at, connection) in plan {
+        for (at, member) in plan {
             // A timer for a moment that is over already fires a moment later.
             if at > Instant::now() {
                 sleep_until(at).await;
             }
-            connection.finish(EndReason::Shutdown);
+            member.finish();
         }
 
         while registry.total() > 0 && Instant::now() < deadline {
             sleep(LOOK.min(deadline.saturating_duration_since(Instant::now()))).await;
         }
         let cut = registry.disconnect_all();
-        registry.end_watches();
         if cut > 0 {
             tracing::warn!(connections = cut, "cut at the end of the shutdown");
         }

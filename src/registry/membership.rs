@@ -12,10 +12,10 @@
 //! 6. A call that has changed a user's members then marks the user for the watches (`presence`).
 
 mod runs;
+mod shutdown;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::AtomicU64;
 
 use tokio::time::Instant;
 
@@ -346,28 +346,6 @@ impl<T: Clone + Send + 'static> Registry<T> {
     ) -> bool {
         connection.cut(reason);
         self.leave(roster, connection)
-    }
-
-    /// Refuses every registration from now on, also those in progress: all connections that are registered are in the map
-    /// when this returns. Clients are to spread their reconnects over `spread`.
-    pub(crate) fn close(&self, spread: Duration) {
-        let millis = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX);
-        self.spread
-            .store(millis.min(NO_SHUTDOWN - 1), Ordering::Relaxed);
-        self.admission.close();
-    }
-
-    /// The time over which clients are to spread their reconnects after a shutdown; `None` if there is none.
-    pub(crate) fn spread(&self) -> Option<Duration> {
-        let millis = self.spread.load(Ordering::Relaxed);
-        (millis != NO_SHUTDOWN).then(|| Duration::from_millis(millis))
-    }
-
-    /// Ends every connection immediately and removes it; returns how many there were.
-    pub(crate) fn disconnect_all(&self) -> usize {
-        let rosters = self.users.rosters();
-        let end = |roster| self.end_connections(roster, EndReason::Shutdown, Roster::close);
-        rosters.iter().map(end).sum()
     }
 
     /// Takes a closed channel out of the map, if it is still there.

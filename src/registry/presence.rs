@@ -48,7 +48,7 @@ impl Watches {
     }
 
     /// Ends all watches, later ones included.
-    fn end(&self) {
+    pub(super) fn end(&self) {
         let watches = self.0.with(|list| {
             list.is_over = true;
             list.watches.clone()
@@ -179,11 +179,6 @@ impl<T: Clone + Send + 'static> Registry<T> {
             self.admission.set_watched(!list.watches.is_empty());
             list.is_over
         })
-    }
-
-    /// Ends all watches, later ones included: no user is here any more.
-    pub(crate) fn end_watches(&self) {
-        self.watches.end();
     }
 
     /// Marks a user whose members have changed. The caller has done a read-modify-write of the count of connections since.
