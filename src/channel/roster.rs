@@ -289,10 +289,7 @@ impl<T: Clone + Send + 'static> Roster<T> {
                 holds: state.holds,
             };
             if self.state.compare_and_swap(&state, next) {
-                return Some(Retired(State {
-                    leaving: OrdMap::new(),
-                    ..State::clone(&state)
-                }));
+                return Some(Retired(State::clone(&state)));
             }
         }
     }
@@ -409,22 +406,19 @@ impl<T: Clone + Send + 'static> Roster<T> {
     }
 }
 
-/// A ring that is no longer the channel's, and the connections that its end concerns. Give these their
-/// [reason](Self::finish) first: the ring ends when this is dropped.
+/// A ring that is no longer the channel's, and the members that read from it. Give these their [reason](Self::finish) first:
+/// the ring ends when this is dropped.
 pub(crate) struct Retired<T>(State<T>);
 
 impl<T: Clone + Send + 'static> Retired<T> {
-    /// How many of the connections are members.
     pub(crate) fn len(&self) -> usize {
         self.0.members.len()
     }
 
-    /// Asks all these connections to finish.
+    /// Asks the members to finish. Connections that leave read from older rings, and are asked by the calls that drained them.
     pub(crate) fn finish(&self, reason: EndReason) {
-        let state = &self.0;
-        state.members.iter().for_each(|it| it.0.finish(reason));
-        let leaving = state.leaving.values();
-        leaving.for_each(|it| it.connection.finish(reason));
+        let members = self.0.members.iter();
+        members.for_each(|it| it.0.finish(reason));
     }
 }
 
