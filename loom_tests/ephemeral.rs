@@ -280,30 +280,46 @@ fn drain_meets_ephemeral() {
 #[test]
 fn unregister_meets_ephemeral() {
     model(20, || {
-        let hub: Arc<Registry<Arc<u32>>> = Arc::new(Registry::new(limits(), None));
-        let open = |id: &str| {
-            Subscription::open(&hub, "u".into(), id.into(), Resume::Fresh, |_| None)
-                .expect("there is room")
-        };
-        let (one, mut keeper) = (open("a"), open("keeper"));
-        let events = [Arc::new(1), Arc::new(11)];
-        hub.with("u", |channel| append(channel, events[0].clone()));
-        assert!(matches!(poll_once(&mut keeper), Poll::Ready(Some(Ok(_)))));
-        let sender = {
-            let (hub, event) = (hub.clone(), events[1].clone());
-            thread::spawn(move || {
-                hub.with("u", |channel| pass_on(channel, event));
-            })
-        };
-        assert!(hub.unregister("u", &ConnectionId::from("a")));
-        sender.join().unwrap();
-        assert_eq!(poll_all(&mut keeper).0.len(), 1);
-        for event in &events {
-            assert_eq!(Arc::strong_count(event), 1, "nobody has yet to read it");
-        }
-        drop((one, keeper));
-        assert_eq!((hub.user_count(), hub.total()), (0, 0));
+        assert_keeps_nothing(|hub, _| {
+            assert!(hub.unregister("u", &ConnectionId::from("a")));
+        });
     });
+}
+
+/// The same for a stream that ends by itself, at a gap or its deadline.
+///
+/// Fails: a_stream_that_ends_empties_its_queue_too_early.
+#[test]
+fn end_meets_ephemeral() {
+    model(20, || {
+        assert_keeps_nothing(|_, stream| stream.end(EndReason::Gap));
+    });
+}
+
+fn assert_keeps_nothing(end: impl FnOnce(&Arc<Registry<Arc<u32>>>, &Subscription<Arc<u32>>)) {
+    let hub: Arc<Registry<Arc<u32>>> = Arc::new(Registry::new(limits(), None));
+    let open = |id: &str| {
+        Subscription::open(&hub, "u".into(), id.into(), Resume::Fresh, |_| None)
+            .expect("there is room")
+    };
+    let (one, mut keeper) = (open("a"), open("keeper"));
+    let events = [Arc::new(1), Arc::new(11)];
+    hub.with("u", |channel| append(channel, events[0].clone()));
+    assert!(matches!(poll_once(&mut keeper), Poll::Ready(Some(Ok(_)))));
+    let sender = {
+        let (hub, event) = (hub.clone(), events[1].clone());
+        thread::spawn(move || {
+            hub.with("u", |channel| pass_on(channel, event));
+        })
+    };
+    end(&hub, &one);
+    sender.join().unwrap();
+    assert_eq!(poll_all(&mut keeper).0.len(), 1);
+    for event in &events {
+        assert_eq!(Arc::strong_count(event), 1, "nobody has yet to read it");
+    }
+    drop((one, keeper));
+    assert_eq!((hub.user_count(), hub.total()), (0, 0));
 }
 
 /// A stream is asked to finish while something is sent to it, and nobody reads it: it keeps neither that nor what was queued.
