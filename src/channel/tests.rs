@@ -118,6 +118,27 @@ impl Node {
         self.channel.append(origin, Label::notice(1), made(NOTICE));
     }
 
+    /// Shows an event ahead of the log.
+    fn show(&self, number: u32) {
+        let notice = (NOTICE, place(0));
+        let origin = Origin::Ahead { notice, weight: 1 };
+        let label = Label::event(1, None);
+        let shown = self.channel.append(origin, label, |_| (number, place(0)));
+        assert_eq!(shown, Accepted::Delivered(1));
+    }
+
+    fn numbers(&self) -> Vec<u32> {
+        self.sent().iter().map(|event| event.0).collect()
+    }
+
+    fn complete(&self, end: Option<(u64, u64)>, last: Option<u64>) -> Accepted {
+        let place = end.map(|(offset, previous)| Place {
+            position: place(offset),
+            previous,
+        });
+        self.log.complete(place, last)
+    }
+
     fn follow(&self) {
         self.channel
             .append(Origin::Reset, Label::notice(1), made(NOTICE));
@@ -332,6 +353,61 @@ fn a_log_of_the_engine_that_is_another_one_begins_anew() {
     assert_eq!(node.take_sized(next, 3, 4, 1), Accepted::Delivered(1));
     assert_eq!(node.back(id), Events(vec![4]));
     assert_eq!(node.log.place(), Some(next));
+}
+
+#[test]
+fn events_shown_ahead_of_the_log_stand_between_two_notices() {
+    let node = node(History::new(100));
+    node.append(1, 1);
+    node.show(2);
+    node.show(3);
+    assert_eq!(node.take(11, 10, 1), Accepted::Duplicate);
+    assert_eq!(node.take(13, 12, 3), Accepted::OutOfOrder);
+    assert_eq!(node.numbers(), [1, NOTICE, 2, 3], "it is no one's turn");
+    assert_eq!(node.take(12, 11, 2), Accepted::Delivered(1));
+    assert_eq!(node.numbers()[4..], [NOTICE, 2]);
+    assert_eq!(node.channel.roster().notices(), 2);
+}
+
+#[test]
+fn a_new_log_is_reported_in_place_of_the_notice_after_what_was_shown_ahead() {
+    let node = node(History::new(100));
+    node.show(1);
+    node.epoch.store(EPOCH + 1, Ordering::Relaxed);
+    node.follow();
+    let next = Position {
+        epoch: EPOCH + 1,
+        offset: 11,
+    };
+    assert_eq!(node.take_sized(next, 10, 2, 1), Accepted::Delivered(1));
+    assert_eq!(node.numbers(), [NOTICE, 1, NOTICE, 2]);
+}
+
+#[test]
+fn a_channel_is_complete_when_the_turn_of_its_end_has_come() {
+    let node = node(History::new(100));
+    let last = node.append(1, 1);
+    assert_eq!(node.complete(Some((13, 12)), None), Accepted::OutOfOrder);
+    assert_eq!(node.complete(Some((11, 10)), None), Accepted::Duplicate);
+    assert!(!node.log.is_complete());
+    assert_eq!(node.complete(Some((13, 11)), None), Accepted::Delivered(0));
+    assert_eq!(node.at(), 11, "the offset of the end is shown to nobody");
+    assert_eq!(node.back(last), Events(vec![]));
+    assert_eq!(node.complete(Some((13, 11)), None), Accepted::Complete);
+    assert_eq!(node.take(14, 13, 2), Accepted::Complete);
+    assert_eq!(node.log.compare(place(15), 15), Standing::Level);
+    assert_eq!(node.back(place(3)), Asked(14, vec![]), "that is the end");
+}
+
+#[test]
+fn a_client_past_the_last_event_of_a_complete_channel_is_not_sent_to_the_log() {
+    let node = node(History::new(100));
+    assert_eq!(node.complete(None, Some(9)), Accepted::Delivered(0));
+    assert_eq!(node.complete(None, Some(7)), Accepted::Complete);
+    assert_eq!(node.complete(None, Some(8)), Accepted::Complete);
+    assert_eq!(node.at(), 7);
+    assert_eq!(node.back(place(7)), Events(vec![]));
+    assert_eq!(node.back(place(6)), Asked(10, vec![]));
 }
 
 #[test]

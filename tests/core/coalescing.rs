@@ -174,6 +174,64 @@ proptest! {
     }
 }
 
+#[test]
+fn a_key_that_is_forgotten_takes_no_room() {
+    let settings = Settings {
+        capacity: 1,
+        keys: 2,
+        history: None,
+    };
+    let hub = settings.hub();
+    let _stream = hub.register("ann").expect("no cap is reached");
+    let kept = [0, 1, 2, 3, 4].map(|number| {
+        send(&hub, number, Some(number as u8), 0);
+        hub.stats().history_bytes
+    });
+    assert_eq!(kept, [1, 2, 2, 2, 2].map(|keys| keys * kept[0]));
+}
+
+/// An event that does not stay in any case makes room before one that could.
+#[test]
+fn the_window_makes_room_before_the_events_of_keys_do() {
+    let mut settings = Settings {
+        capacity: 1,
+        keys: 10,
+        history: Some((1, 1 << 20)),
+    };
+    let sent = |settings: &Settings, events| {
+        let hub = settings.hub();
+        let stream = hub.register("ann").expect("no cap is reached");
+        for number in 0..events {
+            send(&hub, number, (number == 0).then_some(0), 0);
+        }
+        (hub.stats().history_bytes, stream)
+    };
+    let (bytes, _) = sent(&settings, 2);
+    settings.history = Some((1, bytes));
+    let (kept, mut stream) = sent(&settings, 3);
+    assert_eq!(kept, bytes);
+    assert_eq!(read(&mut stream), (vec![0, 2], vec![1]));
+}
+
+/// What is kept under keys is for streams that coalesce.
+#[test]
+fn a_stream_from_the_start_gets_what_is_kept_under_keys_only_if_it_coalesces() {
+    let settings = Settings {
+        capacity: 4,
+        keys: 4,
+        history: None,
+    };
+    let hub = settings.hub();
+    let _stream = hub.register("ann").expect("no cap is reached");
+    for number in 0..3 {
+        send(&hub, number, Some(number as u8), 0);
+    }
+    let from_start = || hub.resume_from_start("ann").expect("no cap is reached");
+    assert_eq!(read(&mut from_start()), (vec![0, 1, 2], vec![]));
+    let mut page = from_start().lag_policy(LagPolicy::Gap);
+    assert_eq!(read(&mut page), (vec![], vec![3]));
+}
+
 /// So many that a stream takes them in several goes.
 #[test]
 fn many_keys_come_in_order_and_once() {
@@ -213,6 +271,8 @@ async fn an_event_that_is_too_old_is_dropped_under_its_key_as_well() {
         send(&hub, number, Some(number as u8), 0);
         tokio::time::advance(Duration::from_secs(25)).await;
     }
+    let bytes = hub.stats().history_bytes;
     hub.sweep();
+    assert_eq!(hub.stats().history_bytes, bytes / 3 * 2);
     assert_eq!(read(&mut stream), (vec![1, 2], vec![1]));
 }

@@ -314,6 +314,21 @@ async fn a_connection_that_catches_up_is_not_swept() {
     assert_eq!(hub.total_connections(), 1);
 }
 
+#[tokio::test]
+async fn a_connection_is_not_behind_by_events_that_it_has_lost() {
+    let hub = Hub::builder()
+        .ring_capacity(4)
+        .patience(4, Duration::ZERO)
+        .build()
+        .expect("valid settings");
+    let mut slow = join(&hub);
+    for _ in 0..20 {
+        send(&hub, "x");
+    }
+    assert_eq!(lag(slow.next().await), Some(16));
+    assert_eq!(hub.sweep(), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn sweeps_in_the_background_end_with_the_broadcaster() {
     let hub = Hub::builder()
@@ -483,6 +498,26 @@ async fn a_shutdown_ends_streams_in_time_however_much_is_broadcast() {
                 other => panic!("{other:?}"),
             }
         }
+        assert_eq!(send(&hub, "after"), 0, "it keeps nothing after its end");
+        drop(stream);
+        assert_eq!(shutdown.await.expect("no panic"), 0, "it had to be cut");
+    }
+}
+
+/// It waits for its socket, or is kept, for as long as the shutdown lasts.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_a_shutdown_has_ended_stays_so() {
+    for history in [None, Some(History::new(10))] {
+        let hub = Hub::builder().history(history).build();
+        let hub = hub.expect("valid settings");
+        let mut stream = join(&hub);
+        let shutdown = {
+            let hub = hub.clone();
+            tokio::spawn(async move { hub.shutdown(Duration::from_secs(4)).await })
+        };
+        assert_eq!(stream.next().await, None);
+        assert_eq!(send(&hub, "after"), 0, "it keeps nothing after its end");
+        assert_eq!(stream.next().await, None);
         drop(stream);
         assert_eq!(shutdown.await.expect("no panic"), 0, "it had to be cut");
     }
