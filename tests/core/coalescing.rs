@@ -190,6 +190,21 @@ fn a_key_that_is_forgotten_takes_no_room() {
     assert_eq!(kept, [1, 2, 2, 2, 2].map(|keys| keys * kept[0]));
 }
 
+/// Nothing stands for it, although it has a key.
+#[test]
+fn an_event_that_is_too_large_to_be_kept_is_reported_when_it_is_lost() {
+    let settings = Settings {
+        capacity: 1,
+        keys: 2,
+        history: Some((1, 1000)),
+    };
+    let hub = settings.hub();
+    let mut stream = hub.register("ann").expect("no cap is reached");
+    send(&hub, 0, Some(0), 1000);
+    send(&hub, 1, Some(1), 0);
+    assert_eq!(read(&mut stream), (vec![1], vec![1]));
+}
+
 /// An event that does not stay in any case makes room before one that could.
 #[test]
 fn the_window_makes_room_before_the_events_of_keys_do() {
