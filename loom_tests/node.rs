@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::resumption::{Entry, Resumption};
 use super::stretch::{Part, Stretch};
 use crate::backplane::Missing;
-use crate::channel::{Accepted, Label, Origin, Resume, Upstream, Welcome};
+use crate::channel::{Accepted, Label, Missed, Origin, Resume, Upstream, Welcome};
 use crate::gap::Gap;
 use crate::loom_tests::support::{poll_all, remembering};
 use crate::position::{Place, Position};
@@ -205,8 +205,13 @@ impl ResumeFilter<Event> for Returning {
         }
     }
 
-    fn widen(&mut self, gap: Gap, _: u64) -> Option<Gap> {
-        Some(gap)
+    fn recover(&mut self, missed: &Missed) -> bool {
+        let has = |until| !self.resumption.lacks(until) || self.resumption.read_until(until);
+        missed.in_log.is_some_and(has)
+    }
+
+    fn widen(&mut self, gap: Gap, _: u64) -> Gap {
+        gap
     }
 
     fn place(&self, channel: Position) -> Option<Position> {
@@ -214,9 +219,9 @@ impl ResumeFilter<Event> for Returning {
     }
 
     fn pass(&mut self, event: Event) -> Verdict<Event> {
-        match self.resumption.has(event.id) {
-            true => Verdict::Nothing,
-            false => Verdict::Event(event),
+        match self.resumption.pass(event.id) {
+            true => Verdict::Event(event),
+            false => Verdict::Nothing,
         }
     }
 }

@@ -318,13 +318,13 @@ impl ResumeFilter<Event> for Counting {
         Poll::Ready(None)
     }
 
-    fn widen(&mut self, gap: Gap, notices: u64) -> Option<Gap> {
+    fn widen(&mut self, gap: Gap, notices: u64) -> Gap {
         let known = notices <= self.0;
         self.0 = self.0.max(notices);
-        Some(Gap {
+        Gap {
             missed: gap.missed.filter(|_| known),
             ..gap
-        })
+        }
     }
 
     fn place(&self, channel: Position) -> Option<Position> {
@@ -430,8 +430,8 @@ impl ResumeFilter<Event> for Unanswered {
         Poll::Pending
     }
 
-    fn widen(&mut self, gap: Gap, _: u64) -> Option<Gap> {
-        Some(gap)
+    fn widen(&mut self, gap: Gap, _: u64) -> Gap {
+        gap
     }
 
     fn place(&self, _: Position) -> Option<Position> {

@@ -124,7 +124,7 @@
 //! - Without a [`History`], an event is lost if the connection it was on its way to breaks. A history is in this
 //!   process's memory: a restart loses it, and clients that reconnect get a gap.
 //! - A stream that falls behind by more than the [ring's capacity][`ring_capacity`] and the history loses the oldest
-//!   events. Its [`LagPolicy`] decides how it learns of that, and the lost events are counted: for the connection, for
+//!   events, unless nodes share a log that has them. Its [`LagPolicy`] decides how it learns of that, and the lost events are counted: for the connection, for
 //!   its user and in [`Stats::lagged`].
 //! - Not everything is lock-free. The map of users, each user's list of connections and the caps are: what changes them
 //!   ([`register`], [`unregister`], `drop`) or reads them (a broadcast) does so by loads and compare-and-swap loops on

@@ -39,7 +39,6 @@ use super::ephemeral::{Ephemerals, Next};
 use super::ring::{Deferred, Feed};
 use super::{Missed, Replay};
 use crate::end::EndReason;
-use crate::gap::GapReason;
 use crate::id::ConnectionId;
 use crate::position::Position;
 use crate::sync::{self, AtomicUsize, Mutex, TryCell, contain, has_turn, spin_loop, use_turn};
@@ -119,6 +118,10 @@ impl<T: Clone + Send + 'static> Connection<T> {
 
     pub(crate) fn lagged(&self) -> u64 {
         self.lagged.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_lagged(&self, missed: u64) {
+        self.lagged.fetch_add(missed, Ordering::Relaxed);
     }
 
     /// Sets its deadline, and returns the one that holds: the first call decides.
@@ -274,11 +277,7 @@ impl<T: Clone + Send + 'static> Connection<T> {
                     return Poll::Ready(Some(Ok(event)));
                 }
                 Some(Poll::Ready(Next::Numbered(Some(Err(lost))))) => {
-                    let missed = lost.gap.missed.unwrap_or(0);
-                    if lost.gap.reason == GapReason::Lagged {
-                        self.lagged.fetch_add(missed, Ordering::Relaxed);
-                    }
-                    self.advance(missed);
+                    self.advance(lost.gap.missed.unwrap_or(0));
                     if finishes {
                         self.set_last(head(), ring);
                     }

@@ -184,8 +184,7 @@ pub(crate) struct Welcome {
     pub(crate) gap: Option<Gap>,
     /// Its cursor, if events have ids.
     pub(crate) cursor: Option<Position>,
-    /// The client's position in the engine's log, and the position up to which it has to read that log. `None` for a stream
-    /// that begins with live events.
+    /// The stream's position in the engine's log, if there is one, and the position up to which it has to read that log.
     pub(crate) log: Option<(Position, Position)>,
     /// How many gap notices were sent before it began.
     pub(crate) notices: u64,

@@ -313,7 +313,7 @@ impl<T: Clone + Send + 'static> Log<T> {
             let from = match resume {
                 Resume::Start => Some(beginning),
                 Resume::After(position) => Some(position),
-                Resume::Fresh | Resume::Unknown => None,
+                Resume::Fresh | Resume::Unknown => cursor,
             };
             let next = match start {
                 Start::At(next) => next,
@@ -327,9 +327,10 @@ impl<T: Clone + Send + 'static> Log<T> {
                     gap: unknown.then(|| Gap::new(GapReason::Epoch, None).at(cursor)),
                     cursor,
                     log: match start {
+                        _ if self.is_own() => None,
                         Start::Log => from.zip(last),
-                        Start::At(_) if !self.is_own() => from.map(|from| (from, from)),
-                        Start::At(_) | Start::Unknown => None,
+                        Start::At(_) => from.zip(from),
+                        Start::Unknown => cursor.zip(cursor),
                     },
                     notices: 0,
                     is_untouched: progress.last == progress.begun,
@@ -390,19 +391,22 @@ impl<T: Clone + Send + 'static> Log<T> {
                 }
                 let progress = window.progress;
                 let before = latest.first().map_or(until, |(number, _)| *number);
-                // Of dropped events of an engine's log, only the last one's offset is known. And a client that has read the
-                // log up to there lacks events that were shown ahead of it.
-                let is_known = before == first && next > window.dropped_between;
-                let place = match self.is_own() {
-                    true => Some(before - 1),
-                    false => is_known.then_some(progress.dropped),
+                // The engine's log does not have events that were shown ahead of it.
+                let in_log = match self.is_own() || next <= window.dropped_between {
+                    true => None,
+                    false => self.position(progress, progress.dropped),
                 };
-                let position = place.and_then(|offset| self.position(progress, offset));
+                let position = match self.is_own() {
+                    true => self.position(progress, before - 1),
+                    // Of the dropped events, only the last one's offset is known.
+                    false => in_log.filter(|_| before == first),
+                };
                 let missed = until - next - latest.len() as u64;
                 return Excerpt {
                     missed: (missed > 0).then(|| Missed {
                         gap: Gap::new(reason, Some(missed)).at(position),
                         told: !coalesce || !window.latest.accounts_from(next),
+                        in_log,
                     }),
                     events: latest.into(),
                     until,

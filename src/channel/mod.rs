@@ -52,4 +52,4 @@ pub(crate) use retention::Retention;
 #[cfg(feature = "serve")]
 pub(crate) use ring::Bell;
 pub(crate) use roster::{Detached, Refusal, Retired, Roster};
-pub(crate) use shared::{Reading, Seam, Standing, Upstream};
+pub(crate) use shared::{Standing, Upstream};

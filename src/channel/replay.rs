@@ -32,6 +32,8 @@ pub(crate) struct Missed {
     pub(crate) gap: Gap,
     /// Whether to report it to the client: no if newer events stand for these.
     pub(crate) told: bool,
+    /// The engine's log has all of them up to here, if it has not dropped them as well.
+    pub(crate) in_log: Option<Position>,
 }
 
 impl Missed {
@@ -42,6 +44,7 @@ impl Missed {
         Box::new(Self {
             gap: Gap::new(GapReason::Lagged, Some(missed)),
             told: true,
+            in_log: None,
         })
     }
 }

@@ -13,7 +13,8 @@
 //! 3. A channel may be opened while the log is replaced, and begin in the old one. So the opener resets its channel after
 //!    other threads can see it, and the thread that replaces the log does so before it looks for channels: one of the two
 //!    finds the other.
-//! 4. A stream whose client is behind the history joins the channel first and reads the log afterwards; see [`Seam`].
+//! 4. A stream whose client is behind the history joins the channel first and reads the log afterwards, up to where the channel
+//!    was then: the channel sends the rest.
 
 use std::fmt;
 
@@ -48,73 +49,4 @@ pub(crate) enum Standing {
     Behind,
     /// It is in another log.
     Elsewhere,
-}
-
-/// Where one stream changes over from reading the log to its channel.
-///
-/// The stream joined the channel first. So the log has to be read only up to the place where the channel was then: the
-/// channel sends the rest. The log may return more than that; the channel sends those events as well, and the stream skips
-/// them there.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Seam {
-    /// The client has everything up to here.
-    reached: Position,
-    /// Where the channel was when the stream joined it.
-    joined: u64,
-}
-
-/// What follows a read of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reading {
-    /// The channel sends the rest.
-    Done,
-    /// There is more to read.
-    More,
-    /// The server that answered does not have all of it yet.
-    NotYet,
-}
-
-impl Seam {
-    pub(crate) fn new(from: Position, joined: Position) -> Self {
-        Self {
-            reached: from,
-            joined: joined.offset,
-        }
-    }
-
-    /// The position after which to read the log next.
-    pub(crate) fn after(&self) -> Position {
-        self.reached
-    }
-
-    /// Whether the log has to be read at all.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.reached.offset >= self.joined
-    }
-
-    /// Notes that the log was read up to here.
-    pub(crate) fn read(&mut self, through: Position) -> Reading {
-        let is_further = self.is_before(through);
-        if is_further {
-            self.reached = through;
-        }
-        match (self.is_closed(), is_further) {
-            (true, _) => Reading::Done,
-            (false, true) => Reading::More,
-            (false, false) => Reading::NotYet,
-        }
-    }
-
-    /// The client's position once it has read its channel up to this place.
-    pub(crate) fn or(&self, channel: Position) -> Position {
-        match self.is_before(channel) {
-            true => channel,
-            false => self.reached,
-        }
-    }
-
-    /// Whether the client lacks what is at this place.
-    pub(crate) fn is_before(&self, place: Position) -> bool {
-        place.epoch != self.reached.epoch || place.offset > self.reached.offset
-    }
 }

@@ -9,8 +9,7 @@ use std::task::{Context, Poll, Waker};
 use super::log::Excerpt;
 use super::ring::Feed;
 use super::{
-    Accepted, Channel, History, Label, Log, Missed, Origin, Reading, Resume, Retention, Seam,
-    Standing, Upstream,
+    Accepted, Channel, History, Label, Log, Missed, Origin, Resume, Retention, Standing, Upstream,
 };
 use crate::gap::{Gap, GapReason};
 use crate::position::{Place, Position};
@@ -166,7 +165,7 @@ impl Node {
             (None, log) => {
                 let (from, log) = log.expect("it comes back to a log");
                 assert_eq!(from, id);
-                match Seam::new(id, log).is_closed() {
+                match id.offset >= log.offset {
                     true => Events(events),
                     false => Asked(log.offset, events),
                 }
@@ -300,8 +299,11 @@ fn what_a_slow_stream_has_lost_is_told_with_the_place_behind_it() {
     // Kept are 4 and 5.
     let gone = node.read(1, 6);
     let told = |missed, position| {
-        let gap = Gap::new(GapReason::Lagged, Some(missed)).at(position);
-        Some(Missed { gap, told: true })
+        Some(Missed {
+            gap: Gap::new(GapReason::Lagged, Some(missed)).at(position),
+            told: true,
+            in_log: Some(place(13)),
+        })
     };
     assert_eq!((gone.missed, gone.until), (told(3, Some(place(13))), 4));
     assert!(gone.events.is_empty());
@@ -408,26 +410,4 @@ fn a_client_past_the_last_event_of_a_complete_channel_is_not_sent_to_the_log() {
     assert_eq!(node.at(), 7);
     assert_eq!(node.back(place(7)), Events(vec![]));
     assert_eq!(node.back(place(6)), Asked(10, vec![]));
-}
-
-#[test]
-fn a_seam_is_closed_where_the_stream_joined() {
-    let mut seam = Seam::new(place(3), place(10));
-    assert!(!seam.is_closed());
-    assert_eq!(
-        seam.read(place(3)),
-        Reading::NotYet,
-        "a server that is behind"
-    );
-    assert_eq!(seam.read(place(7)), Reading::More);
-    assert_eq!(seam.after(), place(7));
-    assert_eq!(seam.read(place(5)), Reading::NotYet);
-    assert_eq!(seam.read(place(12)), Reading::Done);
-    assert!(!seam.is_before(place(12)), "the log has had it");
-    assert!(seam.is_before(place(13)));
-    let other = Position {
-        epoch: EPOCH + 1,
-        offset: 1,
-    };
-    assert!(seam.is_before(other), "of another log");
 }

@@ -140,6 +140,7 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
     pub(super) fn count_missed(&self, gap: &Gap) {
         let missed = gap.missed.unwrap_or(0);
         if gap.reason == GapReason::Lagged {
+            self.connection.add_lagged(missed);
             self.roster.add_lagged(missed);
             self.registry.counters().lagged.add(missed);
         } else if gap.reason == GapReason::Evicted {

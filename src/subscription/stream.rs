@@ -9,7 +9,7 @@ use futures_core::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{ConnectionGuard, LagPolicy};
-use crate::channel::{Resume, Welcome};
+use crate::channel::{Missed, Resume, Welcome};
 use crate::end::EndReason;
 use crate::error::RegisterError;
 use crate::frame::Frame;
@@ -33,8 +33,8 @@ use crate::registry::{Admitted, Registry};
 /// A user's events are in a ring that all of the user's streams read. A stream that is not polled while more events are
 /// broadcast than the ring holds loses the oldest ones: its next item is `Err(`[`Gap`]`)` with their number, and it goes on
 /// with the oldest event still there, unless its [`LagPolicy`] ends it. Other streams are not affected. With a
-/// [history](crate::History) the stream reads from there what the ring has overwritten, and only what the history has dropped
-/// as well is a gap.
+/// [history](crate::History) the stream reads from there what the ring has overwritten, with a replayable
+/// [backplane](crate::backplane) from the engine's log what the history has dropped, and only what is not there either is a gap.
 ///
 /// # Cancel safety
 ///
@@ -306,22 +306,22 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         if let Some(gap) = self.gap.take() {
             return Poll::Ready(Some(Err(*gap)));
         }
-        if let Some(filter) = &mut self.filter {
-            match filter.poll_before(cx) {
-                Poll::Ready(None) => {
-                    if let Some(last) = filter.last() {
-                        self.guard.complete(last);
-                    }
-                }
-                // The connection is not polled meanwhile, so its end is looked for here.
-                _ if self.guard.connection().is_told_to_end(cx) => {
-                    self.guard.connection().conclude();
-                    return Poll::Ready(None);
-                }
-                before => return before,
-            }
-        }
         loop {
+            if let Some(filter) = &mut self.filter {
+                match filter.poll_before(cx) {
+                    Poll::Ready(None) => {
+                        if let Some(last) = filter.last() {
+                            self.guard.complete(last);
+                        }
+                    }
+                    // The connection is not polled meanwhile, so its end is looked for here.
+                    _ if self.guard.connection().is_told_to_end(cx) => {
+                        self.guard.connection().conclude();
+                        return Poll::Ready(None);
+                    }
+                    before => return before,
+                }
+            }
             match ready!(self.guard.poll_next(cx)) {
                 Some(Ok(event)) => {
                     let Some(filter) = &mut self.filter else {
@@ -337,19 +337,19 @@ impl<T: Clone + Send + 'static> Subscription<T> {
                     }
                 }
                 Some(Err(missed)) => {
-                    self.guard.count_missed(&missed.gap);
                     self.is_told &= missed.gap.reason == GapReason::Evicted;
                     let mut told = missed.told;
                     let mut gap = missed.gap;
                     let notices = self.guard.notices();
                     if let Some(filter) = &mut self.filter {
-                        let Some(wider) = filter.widen(gap, notices) else {
+                        if filter.recover(&missed) {
                             continue;
-                        };
-                        gap = wider;
+                        }
+                        gap = filter.widen(gap, notices);
                         // Newer events stand for lost events, but not for lost notices.
                         told |= gap.missed.is_none();
                     }
+                    self.guard.count_missed(&missed.gap);
                     if told {
                         return Poll::Ready(Some(Err(gap)));
                     }
@@ -385,9 +385,13 @@ pub(crate) trait ResumeFilter<T>: Send + Sync + std::fmt::Debug {
         None
     }
 
-    /// What to report for a gap of the channel, which has sent this many gap notices so far. `None` if the client lacks none
-    /// of it.
-    fn widen(&mut self, gap: Gap, notices: u64) -> Option<Gap>;
+    /// Whether the client has what its channel cannot give it any more, or gets it before anything else.
+    fn recover(&mut self, _missed: &Missed) -> bool {
+        false
+    }
+
+    /// What to report for a gap of the channel, which has sent this many gap notices so far.
+    fn widen(&mut self, gap: Gap, notices: u64) -> Gap;
 
     /// The position of a client that has all of its channel, which is at this position; `None` if more comes before that.
     fn place(&self, channel: Position) -> Option<Position>;

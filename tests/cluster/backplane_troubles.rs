@@ -759,6 +759,37 @@ async fn a_client_that_comes_back_to_a_new_channel_does_not_wait_for_a_round() {
     }
 }
 
+/// The channel is opened at the start of the log, which has more than the ring and the history hold.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_comes_to_a_new_node_gets_what_the_log_has_however_much_it_is() {
+    let engine = InProcess::new(Level::Replayable);
+    let a = hub(engine.node());
+    let b = hub(Odd {
+        counts_users: true,
+        ..Odd::new(engine.node())
+    });
+    let mut tab = a.register_when_ready("ann").await.expect("room");
+    let mut first = LastEventId::none();
+    for number in 0..700 {
+        let event = text(&number.to_string());
+        a.broadcast_confirmed("ann", &event).await.expect("kept");
+        let event = item(&mut tab).await.expect("nothing is lost");
+        if number == 0 {
+            first = id(&event);
+        }
+    }
+    let mut back = b.resume("ann", &first).expect("room");
+    let mut fresh = b.register("ann").expect("room");
+    for number in 1..700 {
+        assert_eq!(data(&mut back).await, number.to_string());
+    }
+    // It begins where its channel was opened.
+    for number in 0..700 {
+        assert_eq!(data(&mut fresh).await, number.to_string());
+    }
+    assert!(is_silent(&mut back).await && is_silent(&mut fresh).await);
+}
+
 /// What the node has heard of the log is behind it, and its user's events do not arrive.
 #[tokio::test(start_paused = true)]
 async fn a_client_whose_events_do_not_arrive_gets_what_the_log_has_when_it_comes() {

@@ -20,6 +20,7 @@ mod backplane_nats_operator;
 #[cfg(feature = "serve")]
 mod backplane_redis;
 mod backplane_troubles;
+mod behind;
 mod cancel;
 mod local_after;
 mod many;

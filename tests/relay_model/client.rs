@@ -28,7 +28,7 @@ pub(super) struct Stream {
     pub(super) node: usize,
     /// How much it has of what its channel sent.
     pub(super) read: usize,
-    pub(super) resumption: Option<Resumption<Item>>,
+    pub(super) resumption: Resumption<Item>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

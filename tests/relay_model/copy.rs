@@ -14,6 +14,21 @@ pub(crate) struct Copy<T> {
     window: usize,
 }
 
+/// Events in a ring.
+const RING: usize = 1;
+
+/// What a stream gets of what was sent.
+pub(crate) enum Next<T> {
+    Item(T),
+    /// Neither the ring nor the window has what is before this one. The log has it up to this place, which is also that of the
+    /// last one if `is_last`.
+    Lost {
+        until: usize,
+        in_log: Position,
+        is_last: bool,
+    },
+}
+
 /// Where a stream begins that comes back.
 pub(crate) enum Start {
     /// Behind so many of what was sent.
@@ -45,8 +60,28 @@ impl<T: Clone> Copy<T> {
         self.progress.last == self.progress.begun
     }
 
-    pub(crate) fn sent(&self) -> &[(u64, T)] {
-        &self.sent
+    /// How much was sent.
+    pub(crate) fn len(&self) -> usize {
+        self.sent.len()
+    }
+
+    /// What a stream gets that has so much of what was sent, as `Log::read` and the ring have it.
+    pub(crate) fn next(&self, read: usize) -> Option<Next<T>> {
+        let in_ring = self.sent.len().saturating_sub(RING);
+        if read >= in_ring.min(self.kept) {
+            return self
+                .sent
+                .get(read)
+                .map(|(_, item)| Next::Item(item.clone()));
+        }
+        Some(Next::Lost {
+            until: in_ring.min(self.kept),
+            in_log: Position {
+                offset: self.progress.dropped,
+                ..self.place()
+            },
+            is_last: self.kept <= in_ring,
+        })
     }
 
     /// As `Log::append` does with what comes from upstream.

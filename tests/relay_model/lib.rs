@@ -23,7 +23,7 @@ mod channel {
     mod shared;
 
     pub(crate) use origin::{Accepted, Label, Origin};
-    pub(crate) use shared::{Reading, Seam, Standing, Upstream};
+    pub(crate) use shared::{Standing, Upstream};
 }
 
 #[path = "../../src/backplane"]

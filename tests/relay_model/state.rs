@@ -14,7 +14,7 @@ use super::signals::{Copies, Delayed, Failure, Input, LogCopy, Order, Purpose};
 use super::stretch::Request;
 use super::wanted::{Answer, is_behind};
 use crate::backplane::Head;
-use crate::channel::copy::{Copy, Start};
+use crate::channel::copy::{Copy, Next, Start};
 use crate::channel::{Accepted, Standing};
 use crate::position::{Place, Position};
 
@@ -189,9 +189,8 @@ impl State {
                 Order::Answer(waiter, stretch) => {
                     let client = &mut self.clients[waiter.client];
                     let is_there = client.visits == waiter.visit;
-                    let stream = client.stream.as_mut().filter(|_| is_there);
-                    if let Some(resumption) = stream.and_then(|it| it.resumption.as_mut()) {
-                        resumption.answer(stretch);
+                    if let Some(stream) = client.stream.as_mut().filter(|_| is_there) {
+                        stream.resumption.answer(stretch);
                         self.ask(waiter.client);
                     }
                 }
@@ -209,8 +208,7 @@ impl State {
             ..
         } = &self.clients[client];
         let Some(stream) = stream else { return };
-        let after = stream.resumption.as_ref().and_then(Resumption::asks);
-        if let Some(after) = after {
+        if let Some(after) = stream.resumption.asks() {
             let request = Request {
                 after,
                 since: self.now,
@@ -225,32 +223,56 @@ impl State {
 
     /// Gives clients what there is for them, as a subscription does.
     fn pass_on(&mut self) {
-        for client in &mut self.clients {
+        let mut lagging = Vec::new();
+        for (index, client) in self.clients.iter_mut().enumerate() {
             let Some(mut stream) = client.stream.take() else {
                 continue;
             };
             let channel = &self.nodes[stream.node].channels[&client.user];
-            let is_reading = stream.resumption.as_mut().is_some_and(|resumption| {
-                while let Some(item) = resumption.next() {
-                    client.get(item.unwrap_or(Item {
-                        place: None,
-                        what: What::Gap,
-                    }));
-                }
-                resumption.asks().is_some()
-            });
-            if !is_reading {
-                for (_, item) in &channel.sent()[stream.read..] {
-                    let has = |resumption: &Resumption<_>| {
-                        item.place.is_some_and(|place| resumption.has(place))
-                    };
-                    if !stream.resumption.as_ref().is_some_and(has) {
-                        client.get(*item);
+            let resumption = &mut stream.resumption;
+            while let Some(item) = resumption.next() {
+                client.get(item.unwrap_or(Item {
+                    place: None,
+                    what: What::Gap,
+                }));
+            }
+            while resumption.asks().is_none() {
+                match channel.next(stream.read) {
+                    None => break,
+                    Some(Next::Item(item)) => {
+                        stream.read += 1;
+                        if item.place.is_none_or(|place| resumption.pass(place)) {
+                            client.get(item);
+                        }
+                    }
+                    Some(Next::Lost {
+                        until,
+                        in_log,
+                        is_last,
+                    }) => {
+                        stream.read = until;
+                        if !resumption.lacks(in_log) {
+                            continue;
+                        }
+                        if resumption.read_until(in_log) {
+                            lagging.push(index);
+                        } else {
+                            let place = Some(in_log).filter(|_| is_last);
+                            if let Some(place) = place {
+                                resumption.pass(place);
+                            }
+                            client.get(Item {
+                                place,
+                                what: What::Gap,
+                            });
+                        }
                     }
                 }
-                stream.read = channel.sent().len();
             }
             client.stream = Some(stream);
+        }
+        for client in lagging {
+            self.ask(client);
         }
     }
 
@@ -488,12 +510,12 @@ impl State {
         let open = || Copy::open(horizon, window);
         let channel = node.channels.entry(user).or_insert_with(open);
         let (joined, is_untouched) = (channel.place(), channel.is_untouched());
-        let live = channel.sent().len();
-        let (read, resumption, item) = match id.map(|id| (id, channel.find(id))) {
-            None => (live, None, None),
-            Some((id, Start::Window(read))) => (read, Some(Resumption::new(id, id)), None),
-            Some((id, Start::Log)) => (live, Some(Resumption::new(id, joined)), None),
-            Some((_, Start::Unknown)) => (live, None, Some(gap(joined))),
+        let live = channel.len();
+        let (read, from, until, item) = match id.map(|id| (id, channel.find(id))) {
+            None => (live, joined, joined, None),
+            Some((id, Start::Window(read))) => (read, id, id, None),
+            Some((id, Start::Log)) => (live, id, joined, None),
+            Some((_, Start::Unknown)) => (live, joined, joined, Some(gap(joined))),
         };
         let is_new = id.is_none();
         let client_of = &mut self.clients[client];
@@ -502,7 +524,7 @@ impl State {
         client_of.stream = Some(Stream {
             node: at,
             read,
-            resumption,
+            resumption: Resumption::new(from, until),
         });
         if is_new {
             client_of.get_id(joined);
@@ -537,10 +559,7 @@ impl State {
             Last::Had => {}
             Last::KeptAlive => {
                 let channel = self.nodes[stream.node].channels[&client.user].place();
-                let place = match &stream.resumption {
-                    Some(resumption) => resumption.place(channel),
-                    None => Some(channel),
-                };
+                let place = stream.resumption.place(channel);
                 place.inspect(|place| client.get_id(*place));
             }
             Last::Lost => {

@@ -1,10 +1,14 @@
-//! How a client that is behind its channel gets what the log has after its id: the decisions.
+//! What one stream reads in the engine's log because its channel cannot give it that: the decisions.
+//!
+//! A stream reads the log when its client comes back with an id that is behind the channel's history, and when the stream lags
+//! further than the ring and the history reach. It joined the channel first, so the log has to be read only up to a place that is
+//! known then: the channel sends the rest. The log may return more than that; the channel sends those events as well, and the
+//! stream skips them there.
 
 use std::sync::Arc;
 
 use super::stretch::Stretch;
 use crate::backplane::Missing;
-use crate::channel::{Reading, Seam};
 use crate::position::Position;
 
 /// What a stream gets out of the log.
@@ -15,15 +19,16 @@ pub(super) trait Entry: Clone {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Resumption<I> {
-    seam: Seam,
+    /// The client has everything up to here, or was told that it is missing, once it has what was read.
+    reached: Position,
+    /// The log is read up to this offset; at or behind `reached`, there is nothing to read.
+    until: u64,
     /// What comes first.
     lack: Option<Lack>,
     /// What was read, and how much of it the client has.
     stretch: Option<(Arc<Stretch<I>>, usize)>,
     /// The last event, once the log has said that no other comes.
     last: Option<u64>,
-    /// Something is being read.
-    is_waiting: bool,
 }
 
 /// What a client cannot have.
@@ -38,10 +43,9 @@ pub(super) enum Lack {
 impl<I: Entry> Resumption<I> {
     /// A client has everything up to `from`, and its channel was at `joined` when the stream joined it.
     pub(super) fn new(from: Position, joined: Position) -> Self {
-        let seam = Seam::new(from, joined);
         Self {
-            is_waiting: !seam.is_closed(),
-            seam,
+            reached: from,
+            until: joined.offset,
             lack: None,
             stretch: None,
             last: None,
@@ -50,7 +54,7 @@ impl<I: Entry> Resumption<I> {
 
     /// After which place something is to be read, or is being read.
     pub(super) fn asks(&self) -> Option<Position> {
-        self.is_waiting.then(|| self.seam.after())
+        (self.reached.offset < self.until).then_some(self.reached)
     }
 
     /// What the client gets next, before anything that its channel has; `None` if it has all of what was read.
@@ -65,7 +69,7 @@ impl<I: Entry> Resumption<I> {
             Some(item) if item.is_end() => {
                 let before = (*at).checked_sub(2).map(|at| stretch.items[at].0);
                 self.last = Some(before.unwrap_or(stretch.after.offset));
-                self.is_waiting = false;
+                self.until = self.reached.offset;
             }
             Some(item) => return Some(Ok(item)),
             None => {}
@@ -76,12 +80,12 @@ impl<I: Entry> Resumption<I> {
 
     /// What was asked for was read, or cannot be.
     pub(super) fn answer(&mut self, stretch: Option<Arc<Stretch<I>>>) {
-        self.is_waiting = false;
         let Some(stretch) = stretch else {
             self.lack = Some(Lack::Unanswered);
+            self.until = self.reached.offset;
             return;
         };
-        let after = self.seam.after();
+        let after = self.reached;
         match stretch.missing {
             Missing::Messages(missed) if stretch.after == after => {
                 self.lack = Some(Lack::Dropped(Some(missed)));
@@ -91,21 +95,45 @@ impl<I: Entry> Resumption<I> {
         }
         let is_read = |(offset, _): &(u64, _)| *offset <= after.offset;
         let at = stretch.items.partition_point(is_read);
-        self.is_waiting = self.seam.read(stretch.through) != Reading::Done;
+        // A server that is behind may have read nothing.
+        if self.lacks(stretch.through) {
+            self.reached = stretch.through;
+        }
         self.stretch = Some((stretch, at));
     }
 
-    /// Whether the client has what is at this place.
-    pub(super) fn has(&self, place: Position) -> bool {
-        !self.seam.is_before(place)
+    /// The channel cannot give the client what is up to here. `false` if the log does not have that: it is another one.
+    pub(super) fn read_until(&mut self, place: Position) -> bool {
+        let is_there = place.epoch == self.reached.epoch;
+        if is_there {
+            self.until = place.offset;
+        }
+        is_there
+    }
+
+    /// Whether the client lacks what is at this place.
+    pub(super) fn lacks(&self, place: Position) -> bool {
+        place.epoch != self.reached.epoch || place.offset > self.reached.offset
+    }
+
+    /// Whether the client gets what its channel has at this place; `false` if it has that.
+    pub(super) fn pass(&mut self, place: Position) -> bool {
+        let is_new = self.lacks(place);
+        if is_new {
+            (self.reached, self.until) = (place, place.offset);
+        }
+        is_new
     }
 
     /// Where the client is that has everything of its channel, which is at this place; `None` if more comes before that.
     pub(super) fn place(&self, channel: Position) -> Option<Position> {
         let stretch = self.stretch.as_ref();
         let is_read = stretch.is_none_or(|(stretch, at)| *at >= stretch.items.len());
-        let has_all = !self.is_waiting && self.lack.is_none() && is_read;
-        has_all.then(|| self.seam.or(channel))
+        let has_all = self.asks().is_none() && self.lack.is_none() && is_read;
+        has_all.then_some(match self.lacks(channel) {
+            true => channel,
+            false => self.reached,
+        })
     }
 
     /// The user's last event, if the log says that no other comes.

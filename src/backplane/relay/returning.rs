@@ -1,5 +1,5 @@
-//! What stands in front of each stream: a client that is behind what its channel keeps gets what the log has after its id, then
-//! what its channel sends.
+//! What stands in front of each stream: a client that lacks more than its channel keeps gets it from the log, then what its
+//! channel sends.
 
 use std::fmt;
 use std::future::Future;
@@ -13,7 +13,7 @@ use super::Relay;
 use super::reads::Item;
 use super::resumption::{Entry, Lack, Resumption};
 use super::stretch::Stretch;
-use crate::channel::Welcome;
+use crate::channel::{Missed, Welcome};
 use crate::frame::Frame;
 use crate::gap::{Gap, GapReason};
 use crate::id::UserId;
@@ -24,8 +24,8 @@ use crate::subscription::{ResumeFilter, Verdict};
 pub(crate) struct Returning {
     /// How many notices of gaps it has seen, or been told that it may have lost.
     notices: u64,
-    /// For a client that came back with an id of the log.
-    reader: Option<Box<Reader>>,
+    /// Where there is a log.
+    reader: Option<Reader>,
     shown: Shown,
 }
 
@@ -73,13 +73,12 @@ impl Entry for Item {
 impl Returning {
     pub(crate) fn new(relay: Arc<Relay>, user: UserId, welcome: &Welcome) -> Self {
         let reader = welcome.log.map(|(from, joined)| {
-            let resumption = Resumption::new(from, joined);
-            let mut reader = Box::new(Reader {
+            let mut reader = Reader {
                 relay,
                 user,
-                resumption,
+                resumption: Resumption::new(from, joined),
                 answer: None,
-            });
+            };
             reader.ask();
             reader
         });
@@ -90,10 +89,10 @@ impl Returning {
         }
     }
 
-    /// Whether the client has what is at this place.
-    fn has(&self, place: Option<Position>) -> bool {
-        let reader = self.reader.as_ref().zip(place);
-        reader.is_some_and(|(reader, place)| reader.resumption.has(place))
+    /// Whether the client gets what its channel has at this place; `false` if it has that.
+    fn passes(&mut self, place: Option<Position>) -> bool {
+        let reader = self.reader.as_mut().zip(place);
+        reader.is_none_or(|(reader, place)| reader.resumption.pass(place))
     }
 }
 
@@ -127,9 +126,10 @@ impl ResumeFilter<Arc<Frame>> for Returning {
         };
         loop {
             if let Some(item) = reader.next() {
-                // It is behind its id: it cannot have had it.
                 let number = item.as_ref().ok().and_then(|frame| frame.shown());
-                number.map(|number| self.shown.note(number, false));
+                if number.is_some_and(|number| self.shown.note(number, false)) {
+                    continue;
+                }
                 return Poll::Ready(Some(item));
             }
             let Some(receiver) = &mut reader.answer else {
@@ -148,19 +148,29 @@ impl ResumeFilter<Arc<Frame>> for Returning {
         self.reader.as_ref()?.resumption.last()
     }
 
-    fn widen(&mut self, gap: Gap, notices: u64) -> Option<Gap> {
-        // The stream read from the log what its channel has lost meanwhile.
-        if gap.position.is_some() && self.has(gap.position) {
-            return None;
+    fn recover(&mut self, missed: &Missed) -> bool {
+        let Some((reader, until)) = self.reader.as_mut().zip(missed.in_log) else {
+            return false;
+        };
+        // It may have read it meanwhile. Where newer events stand for these, the client does not want them.
+        let has = !reader.resumption.lacks(until);
+        let reads = !has && missed.told && reader.resumption.read_until(until);
+        if reads {
+            reader.ask();
         }
+        has || reads
+    }
+
+    fn widen(&mut self, gap: Gap, notices: u64) -> Gap {
+        self.passes(gap.position);
         if notices <= self.notices {
-            return Some(gap);
+            return gap;
         }
         self.notices = notices;
-        Some(Gap {
+        Gap {
             missed: None,
             ..gap
-        })
+        }
     }
 
     fn place(&self, channel: Position) -> Option<Position> {
@@ -176,7 +186,7 @@ impl ResumeFilter<Arc<Frame>> for Returning {
         let is_early = frame.place().is_none();
         let number = frame.shown();
         let is_known = number.is_some_and(|number| self.shown.note(number, is_early));
-        if is_known || self.has(frame.place()) {
+        if !self.passes(frame.place()) || is_known {
             return Verdict::Nothing;
         }
         match told {
