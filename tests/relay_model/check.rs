@@ -35,9 +35,3 @@ where
         panic!("it is not true that {property}");
     }
 }
-
-/// How many more events than usual, for longer runs by hand.
-pub(super) fn more_events() -> u8 {
-    let more = std::env::var("TIDINGS_MORE_EVENTS");
-    more.map_or(0, |more| more.parse().expect("a number"))
-}

@@ -2,7 +2,7 @@
 
 use stateright::{Model, Property};
 
-use super::check::{check, more_events};
+use super::check::check;
 use super::engine::{Counts, User};
 use super::signals::Failure;
 use super::state::{Call, Last, PATIENCE, Sent, State};
@@ -490,7 +490,7 @@ fn a_channel_is_repaired() {
         closes: false,
         has_interest: false,
         budget: Budget {
-            events: 3 + more_events(),
+            events: 3,
             lost: 1,
             repeated: 1,
             failed: 1,
@@ -513,7 +513,7 @@ fn a_log_is_replaced() {
             closes: false,
             has_interest: false,
             budget: Budget {
-                events: 2 + more_events(),
+                events: 2,
                 lost: 1,
                 late: 1,
                 replaced: 1,
@@ -536,7 +536,7 @@ fn a_client_moves() {
             closes: true,
             has_interest: false,
             budget: Budget {
-                events: 3 + more_events(),
+                events: 3,
                 moves,
                 ..Budget::default()
             },
@@ -556,7 +556,7 @@ fn a_log_drops_messages() {
         closes: false,
         has_interest: false,
         budget: Budget {
-            events: 3 + more_events(),
+            events: 3,
             lost: 1,
             dropped: 1,
             moves: 2,
@@ -577,7 +577,7 @@ fn a_client_meets_another_log() {
         closes: false,
         has_interest: false,
         budget: Budget {
-            events: 2 + more_events(),
+            events: 2,
             replaced: 1,
             moves: 2,
             ..Budget::default()
@@ -597,7 +597,7 @@ fn two_clients_come_back() {
         closes: false,
         has_interest: false,
         budget: Budget {
-            events: 3 + more_events(),
+            events: 3,
             dropped: 2,
             moves: 4,
             ..Budget::default()
@@ -617,7 +617,7 @@ fn patience_ends() {
         closes: false,
         has_interest: false,
         budget: Budget {
-            events: 2 + more_events(),
+            events: 2,
             lost: 1,
             failed: 2,
             moves: 2,
@@ -640,7 +640,7 @@ fn nodes_hear_nothing() {
         closes: false,
         has_interest: false,
         budget: Budget {
-            events: 2 + more_events(),
+            events: 2,
             cuts: 1,
             denied: 1,
             restarts: 1,
@@ -664,7 +664,7 @@ fn interest_comes_and_goes() {
             closes: true,
             has_interest: true,
             budget: Budget {
-                events: events + more_events(),
+                events,
                 denied,
                 moves: 2,
                 looks,
@@ -689,7 +689,7 @@ fn three_nodes_share_a_log() {
         closes: false,
         has_interest: false,
         budget: Budget {
-            events: 2 + more_events(),
+            events: 2,
             moves: 2,
             ..Budget::default()
         },
