@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::resumption::{Entry, Resumption};
-use super::stretch::{Part, Stretch};
+use super::stretch::Stretch;
 use crate::backplane::Missing;
 use crate::channel::{Accepted, Label, Missed, Origin, Resume, Upstream, Welcome};
 use crate::gap::Gap;
@@ -173,15 +173,13 @@ impl Returning {
         });
         let number = next.expect("the log has what its channel had");
         let id = place(after.offset + 1);
-        Stretch::new(
+        Stretch {
             after,
-            Part {
-                messages: vec![(id, Event { number, id })],
-                through: id,
-                head: place(end),
-                missing: Missing::Nothing,
-            },
-        )
+            messages: vec![(id, Event { number, id })],
+            through: id,
+            head: place(end),
+            missing: Missing::Nothing,
+        }
     }
 }
 

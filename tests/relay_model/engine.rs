@@ -1,7 +1,7 @@
 //! The engine between the nodes: one log of all users, its epochs, and what it answers.
 
 use super::signals::Failure;
-use super::stretch::Part;
+use super::stretch::Stretch;
 use crate::backplane::{Head, Missing};
 use crate::position::{Place, Position};
 
@@ -160,11 +160,12 @@ impl Engine {
         after: Position,
         limit: usize,
         behind: usize,
-    ) -> Result<Part<Item>, Failure> {
+    ) -> Result<Stretch<Item>, Failure> {
         let server = self.behind(behind);
         let head = server.at(server.newest(user));
         if after.epoch != self.epoch {
-            return Ok(Part {
+            return Ok(Stretch {
+                after,
                 messages: Vec::new(),
                 through: after,
                 head,
@@ -189,7 +190,8 @@ impl Engine {
             .map(|(place, _)| *place)
             .filter(|_| has_more);
         let end = server.head(user, 0).through.max(after.offset);
-        Ok(Part {
+        Ok(Stretch {
+            after,
             through: last.unwrap_or(server.at(end)),
             messages,
             head,

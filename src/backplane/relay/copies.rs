@@ -24,8 +24,6 @@ const BREATH: usize = 256;
 pub(super) struct Copied<'a> {
     pub(super) relay: &'a Relay,
     pub(super) registry: &'a Users,
-    /// What is appended was read from the log.
-    pub(super) is_read: bool,
 }
 
 impl Copies<UserId, Envelope> for Copied<'_> {
@@ -38,21 +36,15 @@ impl Copies<UserId, Envelope> for Copied<'_> {
         user: &UserId,
         f: impl FnOnce(&mut dyn LogCopy<Envelope>) -> R,
     ) -> Option<R> {
-        let Self { relay, is_read, .. } = *self;
-        self.registry.with(user, |channel| {
-            f(&mut Copy {
-                relay,
-                channel,
-                is_read,
-            })
-        })
+        let relay = self.relay;
+        self.registry
+            .with(user, |channel| f(&mut Copy { relay, channel }))
     }
 }
 
 struct Copy<'a> {
     relay: &'a Relay,
     channel: &'a Channel<Arc<Frame>>,
-    is_read: bool,
 }
 
 impl LogCopy<Envelope> for Copy<'_> {
@@ -65,11 +57,7 @@ impl LogCopy<Envelope> for Copy<'_> {
     }
 
     fn append(&mut self, envelope: Envelope, place: Place) -> Accepted {
-        let accepted = self.relay.take(self.channel, envelope, place);
-        if self.is_read && matches!(accepted, Accepted::Delivered(_)) {
-            self.relay.counters.fetched.add(1);
-        }
-        accepted
+        self.relay.take(self.channel, envelope, place)
     }
 
     fn tell_missing(&mut self, missed: Option<u64>, place: Place) {

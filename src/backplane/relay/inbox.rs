@@ -10,7 +10,7 @@ use tokio_stream::StreamExt;
 use super::Relay;
 use super::arrivals::{Follows, Said, follows};
 use super::copies::{Users, for_everyone, note, users_of};
-use super::reads::{Asked, Reads};
+use super::reads::{Happened, Reads};
 use super::signals::Input;
 use crate::backplane::{Envelope, Event, Level, Received};
 use crate::channel::Origin;
@@ -21,7 +21,7 @@ pub(super) async fn run(
     relay: Arc<Relay>,
     registry: Weak<Users>,
     mut events: Pin<Box<dyn Stream<Item = Event> + Send>>,
-    requests: mpsc::UnboundedReceiver<Asked>,
+    requests: mpsc::UnboundedReceiver<Happened>,
 ) {
     let mut reads = Reads::new(relay.clone(), requests);
     loop {

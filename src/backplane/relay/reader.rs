@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use super::pause::{LONGEST_PAUSE, longer};
 use super::signals::{Copies, Counted, Delayed, Failure, Input, LogCopy, Order, Purpose};
-use super::stretch::{Part, Request, Stretch, Ticket, Waiting};
+use super::stretch::{Request, Stretch, Ticket, Waiting};
 use crate::backplane::{Head, MAX_HEADS, Missing};
 use crate::channel::{Accepted, Standing};
 use crate::position::{Place, Position};
@@ -268,24 +268,20 @@ impl<U: Clone + Ord, T: Ticket, I> Reader<U, T, I> {
         now: Duration,
         user: U,
         after: Position,
-        answer: Result<Part<M>, Failure>,
+        answer: Result<Stretch<M>, Failure>,
         copies: &mut impl Copies<U, M>,
     ) {
         self.running -= 1;
         let key = (user, Purpose::Repair);
         let read = self.reads.get_mut(&key).expect("it was being read");
         let patience = self.patience;
-        let is_done = match answer {
+        // Whether it gives up what is known to be missing.
+        let mut is_over = false;
+        let mut is_done = match answer {
             Err(Failure::Closed) => true,
             Err(Failure::Failed) => {
-                let is_over = read.fail(now, self.answered) >= patience;
-                if let Some(until) = read.until.filter(|_| is_over) {
-                    let lacks = |copy: &mut dyn LogCopy<M>| {
-                        copy.tell_missing(None, Place::up_to(until));
-                    };
-                    copies.with(&key.0, lacks);
-                }
-                is_over
+                is_over = read.fail(now, self.answered) >= patience;
+                false
             }
             Ok(part) => {
                 (self.answered, self.read_answered) = (now, now);
@@ -298,19 +294,18 @@ impl<U: Clone + Ord, T: Ticket, I> Reader<U, T, I> {
                     true
                 } else {
                     read.answer(now, through > after.offset);
-                    let until = read.reach(now, head);
-                    let is_over = now.saturating_sub(read.since) >= patience;
-                    if through < until.offset && is_over {
-                        // Promised and not given: the log has dropped it, perhaps.
-                        let lacks = |copy: &mut dyn LogCopy<M>| {
-                            copy.tell_missing(None, Place::up_to(until));
-                        };
-                        copies.with(&key.0, lacks);
-                    }
-                    through >= until.offset || is_over
+                    let is_done = through >= read.reach(now, head).offset;
+                    // Promised and not given: the log has dropped it, perhaps.
+                    is_over = !is_done && now.saturating_sub(read.since) >= patience;
+                    is_done
                 }
             }
         };
+        if let Some(until) = read.until.filter(|_| is_over) {
+            let lacks = |copy: &mut dyn LogCopy<M>| copy.tell_missing(None, Place::up_to(until));
+            copies.with(&key.0, lacks);
+            is_done = true;
+        }
         self.go_on(key, is_done);
     }
 
@@ -319,7 +314,7 @@ impl<U: Clone + Ord, T: Ticket, I> Reader<U, T, I> {
         now: Duration,
         user: U,
         after: Position,
-        answered: Result<Part<I>, Failure>,
+        answered: Result<Stretch<I>, Failure>,
     ) {
         self.running -= 1;
         let key = (user, Purpose::Resume);
@@ -340,7 +335,7 @@ impl<U: Clone + Ord, T: Ticket, I> Reader<U, T, I> {
             Ok(part) => {
                 (self.answered, self.read_answered) = (now, now);
                 read.answer(now, part.through.offset > after.offset);
-                let stretch = Arc::new(Stretch::new(after, part));
+                let stretch = Arc::new(part);
                 let is_served = |request: &Request<T>| stretch.serves(request.after);
                 let served = read.waiting.take(is_served);
                 answer(orders, served, Some(&stretch));
@@ -423,7 +418,7 @@ impl<T: Ticket> Read<T> {
 
 /// Appends what the log has after a place, or goes over to the log that there is. `false` if the channel is not there: it has
 /// gone over to another log, or was closed and opened again further back. It would leave out what is in between.
-fn append<M>(copy: &mut dyn LogCopy<M>, after: Position, part: Part<M>) -> bool {
+fn append<M>(copy: &mut dyn LogCopy<M>, after: Position, part: Stretch<M>) -> bool {
     let place = copy.place().and_then(|place| place.compare(after));
     if place.is_none_or(Ordering::is_lt) {
         return false;

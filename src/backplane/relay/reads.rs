@@ -6,14 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use super::Relay;
 use super::calls::guarded;
 use super::copies::{Copied, Users, for_everyone};
 use super::reader::Reader;
 use super::signals::{Counted, Failure, Input, Order, Purpose};
-use super::stretch::{self, Part, Stretch, Ticket};
+use super::stretch::{Stretch, Ticket};
 use crate::backplane::{BackplaneError, Envelope, Fetched, Level, Position, What};
 use crate::frame::Frame;
 use crate::gap::{Gap, GapReason};
@@ -23,21 +23,6 @@ use crate::id::UserId;
 const CHUNK: usize = 256;
 /// How often some of the users are compared with the log.
 const TICK: Duration = Duration::from_secs(1);
-
-/// A stream that waits for what the log has after a place.
-pub(super) struct Request {
-    pub(super) user: UserId,
-    pub(super) after: Position,
-    pub(super) since: Instant,
-    pub(super) answer: Answer,
-}
-
-/// What streams ask for.
-pub(super) enum Asked {
-    Read(Request),
-    /// The user's channel may be behind the log.
-    Compare(UserId),
-}
 
 /// Nothing if the log is another one, or has not answered for too long.
 type Answer = oneshot::Sender<Option<Arc<Stretch<Item>>>>;
@@ -63,20 +48,17 @@ pub(super) type Happened = Input<UserId, Envelope, Answer, Item>;
 pub(super) struct Reads {
     relay: Arc<Relay>,
     reader: Reader<UserId, Answer, Item>,
-    /// What the times of the reader count from.
-    begun: Instant,
-    incoming: mpsc::UnboundedReceiver<Asked>,
+    incoming: mpsc::UnboundedReceiver<Happened>,
     ticks: Interval,
     tasks: JoinSet<Happened>,
 }
 
 impl Reads {
-    pub(super) fn new(relay: Arc<Relay>, incoming: mpsc::UnboundedReceiver<Asked>) -> Self {
+    pub(super) fn new(relay: Arc<Relay>, incoming: mpsc::UnboundedReceiver<Happened>) -> Self {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             reader: Reader::new(Duration::ZERO, relay.patience),
-            begun: Instant::now(),
             relay,
             incoming,
             ticks,
@@ -90,14 +72,7 @@ impl Reads {
         tokio::select! {
             // None of them panics: what may is guarded inside.
             Some(Ok(happened)) = self.tasks.join_next() => happened,
-            Some(asked) = self.incoming.recv() => match asked {
-                Asked::Compare(user) => Input::Behind(vec![user]),
-                Asked::Read(request) => Input::Request(request.user, stretch::Request {
-                    after: request.after,
-                    since: request.since.saturating_duration_since(self.begun),
-                    ticket: request.answer,
-                }),
-            },
+            Some(asked) = self.incoming.recv() => asked,
             _ = self.ticks.tick(), if has_log => Input::Tick,
             else => std::future::pending().await,
         }
@@ -108,9 +83,9 @@ impl Reads {
         let mut copies = Copied {
             relay: &self.relay,
             registry,
-            is_read: matches!(input, Input::Repaired(..)),
         };
-        let orders = self.reader.handle(self.begun.elapsed(), input, &mut copies);
+        let now = self.relay.begun.elapsed();
+        let orders = self.reader.handle(now, input, &mut copies);
         for order in orders {
             match order {
                 Order::Compare(users) => self.compare(users),
@@ -153,9 +128,6 @@ impl Reads {
                 }
                 Purpose::Resume => {
                     let part = guarded(|| relay.read(&user, after, Relay::open)).await;
-                    if let Ok(part) = &part {
-                        relay.counters.fetched.add(part.messages.len() as u64);
-                    }
                     Input::Resumed(user, after, part.map_err(Failure::from))
                 }
             }
@@ -178,7 +150,7 @@ impl Relay {
         user: &UserId,
         after: Position,
         open: impl Fn(&Self, Position, Bytes) -> Option<M>,
-    ) -> Result<Part<M>, BackplaneError> {
+    ) -> Result<Stretch<M>, BackplaneError> {
         let Fetched {
             messages,
             through,
@@ -187,8 +159,11 @@ impl Relay {
         } = self.backplane.fetch(user, after, CHUNK).await?;
         let messages = messages.into_iter();
         let open = |(position, body)| Some((position, open(self, position, body)?));
-        Ok(Part {
-            messages: messages.filter_map(open).collect(),
+        let messages: Vec<_> = messages.filter_map(open).collect();
+        self.counters.fetched.add(messages.len() as u64);
+        Ok(Stretch {
+            after,
+            messages,
             through,
             head,
             missing,

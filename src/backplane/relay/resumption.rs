@@ -63,12 +63,12 @@ impl<I: Entry> Resumption<I> {
             return Some(Err(lack));
         }
         let (stretch, at) = self.stretch.as_mut()?;
-        let next = stretch.items.get(*at).map(|(_, item)| item.clone());
+        let next = stretch.messages.get(*at).map(|(_, item)| item.clone());
         *at += 1;
         match next {
             Some(item) if item.is_end() => {
-                let before = (*at).checked_sub(2).map(|at| stretch.items[at].0);
-                self.last = Some(before.unwrap_or(stretch.after.offset));
+                let before = (*at).checked_sub(2).map(|at| stretch.messages[at].0);
+                self.last = Some(before.unwrap_or(stretch.after).offset);
                 self.until = self.reached.offset;
             }
             Some(item) => return Some(Ok(item)),
@@ -93,8 +93,8 @@ impl<I: Entry> Resumption<I> {
             Missing::Unknown if stretch.after == after => self.lack = Some(Lack::Dropped(None)),
             Missing::Nothing | Missing::Messages(_) | Missing::Unknown => {}
         }
-        let is_read = |(offset, _): &(u64, _)| *offset <= after.offset;
-        let at = stretch.items.partition_point(is_read);
+        let is_read = |(place, _): &(Position, _)| place.offset <= after.offset;
+        let at = stretch.messages.partition_point(is_read);
         // A server that is behind may have read nothing.
         if self.lacks(stretch.through) {
             self.reached = stretch.through;
@@ -128,7 +128,7 @@ impl<I: Entry> Resumption<I> {
     /// Where the client is that has everything of its channel, which is at this place; `None` if more comes before that.
     pub(super) fn place(&self, channel: Position) -> Option<Position> {
         let stretch = self.stretch.as_ref();
-        let is_read = stretch.is_none_or(|(stretch, at)| *at >= stretch.items.len());
+        let is_read = stretch.is_none_or(|(stretch, at)| *at >= stretch.messages.len());
         let has_all = self.asks().is_none() && self.lack.is_none() && is_read;
         has_all.then_some(match self.lacks(channel) {
             true => channel,

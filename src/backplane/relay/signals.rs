@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::stretch::{Part, Request, Stretch};
+use super::stretch::{Request, Stretch};
 use crate::backplane::Head;
 use crate::channel::{Accepted, Standing};
 use crate::position::{Place, Position};
@@ -63,9 +63,9 @@ pub(super) enum Input<U, M, T, I> {
     /// Where the logs of these users end.
     Heads(Vec<U>, Result<Vec<Head>, Failure>),
     /// What the log has of a user after a place, for the user's channel.
-    Repaired(U, Position, Result<Part<M>, Failure>),
+    Repaired(U, Position, Result<Stretch<M>, Failure>),
     /// The same, for streams: messages with what streams get.
-    Resumed(U, Position, Result<Part<I>, Failure>),
+    Resumed(U, Position, Result<Stretch<I>, Failure>),
     /// What was put off is due.
     Due(Delayed<U>),
 }

@@ -14,8 +14,9 @@ use tokio::time::{Instant, timeout_at};
 use super::calls::{caught, guarded_until};
 use super::interest::{self, Interests};
 use super::outbox::{Confirm, Outbox};
-use super::reads::{Asked, Item, Request};
-use super::stretch::Stretch;
+use super::reads::{Happened, Item};
+use super::signals::Input;
+use super::stretch::{Request, Stretch};
 use super::wanted::is_behind;
 use super::{inbox, publish};
 use crate::backplane::{self, Backplane, BackplaneError, Cause, Level, Outbound};
@@ -84,7 +85,9 @@ pub(crate) struct Relay {
     /// What was warned of: once for each cause.
     warned: Mutex<HashSet<&'static str>>,
     /// Streams that lack what the log has, or may lack it. Of each stream there is at most one request.
-    requests: mpsc::UnboundedSender<Asked>,
+    requests: mpsc::UnboundedSender<Happened>,
+    /// What the times of the [`Reader`](super::reader::Reader) count from.
+    pub(super) begun: Instant,
     messages: AtomicU64,
     /// Since when something has been waiting without an answer of the engine, about.
     behind: Mutex<Option<Instant>>,
@@ -124,6 +127,7 @@ impl Relay {
             is_connected: watch::Sender::new(true),
             warned: Mutex::default(),
             requests,
+            begun: Instant::now(),
             messages: AtomicU64::new(0),
             behind: Mutex::new(None),
             stop,
@@ -190,7 +194,7 @@ impl Relay {
     pub(crate) fn begin(&self, user: &UserId, is_untouched: bool) {
         let answer = self.interests.begin(user);
         if self.level == Level::Replayable && is_behind(answer, is_untouched) {
-            drop(self.requests.send(Asked::Compare(user.clone())));
+            drop(self.requests.send(Input::Behind(vec![user.clone()])));
         }
     }
 
@@ -222,12 +226,12 @@ impl Relay {
     ) -> oneshot::Receiver<Option<Arc<Stretch<Item>>>> {
         let (answer, answered) = oneshot::channel();
         // If nobody takes it, nobody answers.
-        drop(self.requests.send(Asked::Read(Request {
-            user: user.clone(),
+        let request = Request {
             after,
-            since: Instant::now(),
-            answer,
-        })));
+            since: self.begun.elapsed(),
+            ticket: answer,
+        };
+        drop(self.requests.send(Input::Request(user.clone(), request)));
         answered
     }
 

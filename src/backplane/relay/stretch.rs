@@ -5,15 +5,6 @@ use std::time::Duration;
 use crate::backplane::Missing;
 use crate::position::Position;
 
-/// [`Fetched`](crate::backplane::Fetched), with what is made of its messages.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Part<M> {
-    pub(super) messages: Vec<(Position, M)>,
-    pub(super) through: Position,
-    pub(super) head: Position,
-    pub(super) missing: Missing,
-}
-
 /// A stream that waits for what the log has after a place.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Request<T> {
@@ -28,14 +19,15 @@ pub(super) trait Ticket {
     fn is_closed(&self) -> bool;
 }
 
-/// A part of a user's log: what streams get, with its offset.
+/// A part of a user's log: [`Fetched`](crate::backplane::Fetched), with what is made of its messages.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Stretch<I> {
+pub(super) struct Stretch<M> {
     pub(super) after: Position,
+    pub(super) messages: Vec<(Position, M)>,
     pub(super) through: Position,
-    /// Whether something is missing behind `after`, before the first of the items.
+    pub(super) head: Position,
+    /// Whether something is missing behind `after`, before the first of the messages.
     pub(super) missing: Missing,
-    pub(super) items: Vec<(u64, I)>,
 }
 
 impl<T> Request<T> {
@@ -44,22 +36,10 @@ impl<T> Request<T> {
     }
 }
 
-impl<I> Stretch<I> {
-    pub(super) fn new(after: Position, part: Part<I>) -> Self {
-        let items = part.messages.into_iter();
-        Self {
-            after,
-            through: part.through,
-            missing: part.missing,
-            items: items
-                .map(|(position, item)| (position.offset, item))
-                .collect(),
-        }
-    }
-
+impl<M> Stretch<M> {
     /// Whether it is what a stream at this place lacks next.
     pub(super) fn serves(&self, at: Position) -> bool {
-        let first = self.items.first().map(|(offset, _)| *offset);
+        let first = self.messages.first().map(|(first, _)| first.offset);
         let is_within = at.epoch == self.after.epoch
             && (self.after.offset..self.through.offset).contains(&at.offset);
         // Where the missing ones were is not known.
