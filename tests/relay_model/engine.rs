@@ -1,6 +1,5 @@
 //! The engine between the nodes: one log of all users, its epochs, and what it answers.
 
-use super::signals::Failure;
 use super::stretch::Stretch;
 use crate::backplane::{Head, Missing};
 use crate::position::{Place, Position};
@@ -160,17 +159,17 @@ impl Engine {
         after: Position,
         limit: usize,
         behind: usize,
-    ) -> Result<Stretch<Item>, Failure> {
+    ) -> Stretch<Item> {
         let server = self.behind(behind);
         let head = server.at(server.newest(user));
         if after.epoch != self.epoch {
-            return Ok(Stretch {
+            return Stretch {
                 after,
                 messages: Vec::new(),
                 through: after,
                 head,
                 missing: Missing::Unknown,
-            });
+            };
         }
         let is_behind =
             |record: &&Record| record.user == user && record.place.offset > after.offset;
@@ -190,7 +189,7 @@ impl Engine {
             .map(|(place, _)| *place)
             .filter(|_| has_more);
         let end = server.head(user, 0).through.max(after.offset);
-        Ok(Stretch {
+        Stretch {
             after,
             through: last.unwrap_or(server.at(end)),
             messages,
@@ -199,7 +198,7 @@ impl Engine {
                 0 => Missing::Nothing,
                 missing => Missing::Messages(missing),
             },
-        })
+        }
     }
 
     fn behind(&self, behind: usize) -> Self {

@@ -4,7 +4,6 @@ use stateright::{Model, Property};
 
 use super::check::check;
 use super::engine::{Counts, User};
-use super::signals::Failure;
 use super::state::{Call, Last, PATIENCE, Sent, State};
 
 /// How often each of these may happen.
@@ -221,7 +220,7 @@ impl Relay {
             } else if !state.nodes[at].incoming.is_empty() {
                 state.take(at, 0);
             } else if !state.nodes[at].calls.is_empty() {
-                state.answer(at, 0, Ok(0));
+                state.answer(at, 0, Some(0));
             } else {
                 state.resume_delayed(at, 0);
             }
@@ -363,14 +362,14 @@ impl Model for Relay {
                 left.denied -= 1;
                 state.deny(at, user);
             }
-            Step::Answer(at, call) => state.answer(at, call, Ok(0)),
+            Step::Answer(at, call) => state.answer(at, call, Some(0)),
             Step::Fail(at, call) => {
                 left.failed -= 1;
-                state.answer(at, call, Err(Failure::Failed));
+                state.answer(at, call, None);
             }
             Step::AnswerBehind(at, call) => {
                 left.behind -= 1;
-                state.answer(at, call, Ok(1));
+                state.answer(at, call, Some(1));
             }
             Step::Execute(at, call) => {
                 left.late -= 1;

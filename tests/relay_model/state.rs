@@ -10,7 +10,7 @@ use super::engine::{Counts, Engine, Item, User, What};
 use super::interests::{Interests, Waiter};
 use super::reader::Reader;
 use super::resumption::Resumption;
-use super::signals::{Copies, Delayed, Failure, Input, LogCopy, Order, Purpose};
+use super::signals::{Copies, Delayed, Input, LogCopy, Order, Purpose};
 use super::stretch::Request;
 use super::wanted::{Answer, is_behind};
 use crate::backplane::Head;
@@ -382,8 +382,8 @@ impl State {
         })
     }
 
-    /// The engine answers a call, or the answer arrives. `Err` if the call fails.
-    pub(super) fn answer(&mut self, at: usize, call: usize, server: Result<usize, Failure>) {
+    /// The engine answers a call, or the answer arrives. `None` if the call fails.
+    pub(super) fn answer(&mut self, at: usize, call: usize, server: Option<usize>) {
         let input = match self.nodes[at].calls.remove(call) {
             Call::Answered(input) => *input,
             call => self.input_of(at, call, server),
@@ -393,15 +393,12 @@ impl State {
 
     /// The engine answers a call; the answer arrives later.
     pub(super) fn execute(&mut self, at: usize, call: usize) {
-        let input = self.input_of(at, self.nodes[at].calls[call].clone(), Ok(0));
+        let input = self.input_of(at, self.nodes[at].calls[call].clone(), Some(0));
         self.nodes[at].calls[call] = Call::Answered(Box::new(input));
     }
 
-    fn input_of(&mut self, at: usize, call: Call, server: Result<usize, Failure>) -> Inputs {
-        let server = match self.can_ask(at) {
-            true => server,
-            false => Err(Failure::Failed),
-        };
+    fn input_of(&mut self, at: usize, call: Call, server: Option<usize>) -> Inputs {
+        let server = server.filter(|_| self.can_ask(at));
         match call {
             Call::Answered(input) => *input,
             Call::Heads(users) => {
@@ -412,7 +409,7 @@ impl State {
                 Input::Heads(users, heads)
             }
             Call::Read(user, purpose, after) => {
-                let part = server.and_then(|behind| self.engine.fetch(user, after, CHUNK, behind));
+                let part = server.map(|behind| self.engine.fetch(user, after, CHUNK, behind));
                 match purpose {
                     Purpose::Repair => Input::Repaired(user, after, part),
                     Purpose::Resume => Input::Resumed(user, after, part),

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pause::{LONGEST_PAUSE, longer};
-use super::signals::{Copies, Counted, Delayed, Failure, Input, LogCopy, Order, Purpose};
+use super::signals::{Copies, Counted, Delayed, Input, LogCopy, Order, Purpose};
 use super::stretch::{Request, Stretch, Ticket, Waiting};
 use crate::backplane::{Head, MAX_HEADS, Missing};
 use crate::channel::{Accepted, Standing};
@@ -237,11 +237,11 @@ impl<U: Clone + Ord, T: Ticket, I> Reader<U, T, I> {
         &mut self,
         now: Duration,
         users: Vec<U>,
-        answer: Result<Vec<Head>, Failure>,
+        answer: Option<Vec<Head>>,
         copies: &mut impl Copies<U, M>,
     ) {
         match answer {
-            Ok(heads) => {
+            Some(heads) => {
                 self.requests -= 1;
                 self.answered = now;
                 for (user, head) in users.into_iter().zip(heads) {
@@ -255,8 +255,7 @@ impl<U: Clone + Ord, T: Ticket, I> Reader<U, T, I> {
                 }
                 self.compare(Vec::new());
             }
-            Err(Failure::Closed) => self.requests -= 1,
-            Err(Failure::Failed) => {
+            None => {
                 let again = Delayed::Compare(users);
                 self.orders.push(Order::Delay(LONGEST_PAUSE, again));
             }
@@ -268,7 +267,7 @@ impl<U: Clone + Ord, T: Ticket, I> Reader<U, T, I> {
         now: Duration,
         user: U,
         after: Position,
-        answer: Result<Stretch<M>, Failure>,
+        answer: Option<Stretch<M>>,
         copies: &mut impl Copies<U, M>,
     ) {
         self.running -= 1;
@@ -278,12 +277,11 @@ impl<U: Clone + Ord, T: Ticket, I> Reader<U, T, I> {
         // Whether it gives up what is known to be missing.
         let mut is_over = false;
         let mut is_done = match answer {
-            Err(Failure::Closed) => true,
-            Err(Failure::Failed) => {
+            None => {
                 is_over = read.fail(now, self.answered) >= patience;
                 false
             }
-            Ok(part) => {
+            Some(part) => {
                 (self.answered, self.read_answered) = (now, now);
                 let (through, head) = (part.through.offset, part.head);
                 let is_here = copies.with(&key.0, |copy| append(copy, after, part));
@@ -314,25 +312,23 @@ impl<U: Clone + Ord, T: Ticket, I> Reader<U, T, I> {
         now: Duration,
         user: U,
         after: Position,
-        answered: Result<Stretch<I>, Failure>,
+        answered: Option<Stretch<I>>,
     ) {
         self.running -= 1;
         let key = (user, Purpose::Resume);
         let read = self.reads.get_mut(&key).expect("it was being read");
         let (orders, patience) = (&mut self.orders, self.patience);
-        let mut is_closed = false;
         match answered {
-            Err(Failure::Closed) => is_closed = true,
-            Ok(part) if part.head.epoch != after.epoch => {
+            Some(part) if part.head.epoch != after.epoch => {
                 let is_of_old = |request: &Request<T>| request.after.epoch == after.epoch;
                 answer(orders, read.waiting.take(is_of_old), None);
             }
-            Err(Failure::Failed) => {
+            None => {
                 read.fail(now, self.answered);
                 let late = read.lose_patience(now, self.read_answered, patience);
                 answer(orders, late, None);
             }
-            Ok(part) => {
+            Some(part) => {
                 (self.answered, self.read_answered) = (now, now);
                 read.answer(now, part.through.offset > after.offset);
                 let stretch = Arc::new(part);
@@ -345,7 +341,7 @@ impl<U: Clone + Ord, T: Ticket, I> Reader<U, T, I> {
                 }
             }
         }
-        let is_done = is_closed || read.waiting.is_empty();
+        let is_done = read.waiting.is_empty();
         self.go_on(key, is_done);
     }
 

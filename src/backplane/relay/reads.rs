@@ -12,7 +12,7 @@ use super::Relay;
 use super::calls::guarded;
 use super::copies::{Copied, Users, for_everyone};
 use super::reader::Reader;
-use super::signals::{Counted, Failure, Input, Order, Purpose};
+use super::signals::{Counted, Input, Order, Purpose};
 use super::stretch::{Stretch, Ticket};
 use crate::backplane::{BackplaneError, Envelope, Fetched, Level, Position, What};
 use crate::frame::Frame;
@@ -112,7 +112,7 @@ impl Reads {
         let backplane = self.relay.backplane.clone();
         self.tasks.spawn(async move {
             let heads = guarded(|| backplane.heads(&users)).await;
-            Input::Heads(users, heads.map_err(Failure::from))
+            Input::Heads(users, heads.ok())
         });
     }
 
@@ -123,24 +123,15 @@ impl Reads {
             match purpose {
                 Purpose::Repair => {
                     let read = || relay.read(&user, after, |relay, _, body| relay.parse(body));
-                    let part = guarded(read).await.map_err(Failure::from);
-                    Input::Repaired(user, after, part)
+                    let part = guarded(read).await;
+                    Input::Repaired(user, after, part.ok())
                 }
                 Purpose::Resume => {
                     let part = guarded(|| relay.read(&user, after, Relay::open)).await;
-                    Input::Resumed(user, after, part.map_err(Failure::from))
+                    Input::Resumed(user, after, part.ok())
                 }
             }
         });
-    }
-}
-
-impl From<BackplaneError> for Failure {
-    fn from(error: BackplaneError) -> Self {
-        match error.is_closed() {
-            true => Self::Closed,
-            false => Self::Failed,
-        }
     }
 }
 

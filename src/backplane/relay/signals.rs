@@ -60,12 +60,12 @@ pub(super) enum Input<U, M, T, I> {
     Request(U, Request<T>),
     /// It is time to compare some of the users with the log. Once a second.
     Tick,
-    /// Where the logs of these users end.
-    Heads(Vec<U>, Result<Vec<Head>, Failure>),
+    /// Where the logs of these users end; nothing if that was not answered, here and below.
+    Heads(Vec<U>, Option<Vec<Head>>),
     /// What the log has of a user after a place, for the user's channel.
-    Repaired(U, Position, Result<Stretch<M>, Failure>),
+    Repaired(U, Position, Option<Stretch<M>>),
     /// The same, for streams: messages with what streams get.
-    Resumed(U, Position, Result<Stretch<I>, Failure>),
+    Resumed(U, Position, Option<Stretch<I>>),
     /// What was put off is due.
     Due(Delayed<U>),
 }
@@ -99,13 +99,4 @@ pub(super) enum Counted {
     Hole,
     /// A message of a user without a channel.
     Unwanted,
-}
-
-/// Why there is no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Failure {
-    /// The backplane is closed.
-    Closed,
-    /// Anything else.
-    Failed,
 }
