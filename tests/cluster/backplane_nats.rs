@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_nats::ConnectOptions;
 use async_nats::HeaderMap;
+use async_nats::connection::State;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tidings::UserId;
@@ -16,9 +17,9 @@ use tidings::backplane::{
 };
 use tidings_nats::{ConnectError, Connection, Interest, Log, Nats, Settings, Storage};
 use tidings_testkit::backplane;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use crate::support::nats::Server;
+use crate::support::nats::{Network, Server};
 use crate::support::networked::{KEPT, Networked};
 
 /// Nothing that has to happen takes so long.
@@ -307,6 +308,65 @@ async fn a_node_that_is_too_slow_reports_a_gap() {
         .await
         .unwrap();
     while !is_of(&scene.event().await, "after") {}
+}
+
+/// What waited in the node came before what is missing: behind the gap it would hide where that is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_most_once_nothing_from_before_an_interruption_follows_its_gap() {
+    const MANY: u128 = 3000;
+    let server = Server::start();
+    let network = Network::to(server.address()).await;
+    let connection = Connection::open(&network.url(), options()).await.unwrap();
+    let node = Nats::over(&connection, once()).await.unwrap();
+    let other = Nats::connect(&server.url(), options(), once())
+        .await
+        .unwrap();
+    let mut events = node.events();
+    let ann = UserId::from("ann");
+    node.set_interest(from_ref(&ann), &[]).await.unwrap();
+    let mut next = async || within("an event", events.next()).await.unwrap();
+    assert!(matches!(next().await, Event::Ready(_)));
+    // Nobody reads the events meanwhile: they are full, and the rest waits in the subscription.
+    let connects = || {
+        connection
+            .client()
+            .statistics()
+            .connects
+            .load(Ordering::Relaxed)
+    };
+    let received = || {
+        connection
+            .client()
+            .statistics()
+            .in_messages
+            .load(Ordering::Relaxed)
+    };
+    let before = received();
+    let messages: Vec<Message> = (0..MANY).map(|id| message(&ann, id, "old")).collect();
+    other.publish(&messages).await.unwrap();
+    within(
+        "all have come",
+        until(|| received() - before >= MANY as u64),
+    )
+    .await;
+    network.cut();
+    let is_away = || connection.client().connection_state() != State::Connected;
+    within("it is cut off", until(is_away)).await;
+    let lost = message(&ann, MANY, "lost");
+    other.publish(from_ref(&lost)).await.unwrap();
+    network.mend();
+    within("it is back", until(|| connects() == 2)).await;
+    while !matches!(next().await, Event::Restored { maybe_lost: true }) {}
+    let new = message(&ann, MANY + 1, "new");
+    other.publish(from_ref(&new)).await.unwrap();
+    let event = next().await;
+    assert!(is_of(&event, "new"), "{event:?}");
+}
+
+async fn until(is_it: impl Fn() -> bool) {
+    while !is_it() {
+        sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test]

@@ -64,7 +64,8 @@
 //!
 //! Events are plain messages. `publish` sends all of them. The node then sends itself a message, twice; when that has
 //! come back, the server has handled everything before it, and `publish` returns. A node that was disconnected, or read
-//! too slowly, reports that messages may be lost. In a cluster of NATS servers a user is ready when the servers of all
+//! too slowly, reports that messages may be lost; after a disconnect it first drops those that it has not passed on, so
+//! that none of them follows the gap that covers it. In a cluster of NATS servers a user is ready when the servers of all
 //! other nodes know of the subscription: each has answered a request sent after it. Messages can still be lost between
 //! two servers that lose their connection, which this crate cannot notice. If that matters, keep a log.
 //!

@@ -6,11 +6,13 @@ use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use async_nats::header::{NATS_LAST_SEQUENCE, NATS_SEQUENCE, NATS_STREAM};
 use async_nats::{Client, Message};
 use tokio::sync::{mpsc, watch};
+use tokio::task::unconstrained;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::fence::{Connection, Fence};
@@ -341,12 +343,28 @@ impl Link {
             self.pause().await;
             return Ok(());
         }
+        if self.log.is_none() {
+            self.discard().await;
+        }
         // What may be subscribed to can be another on this server, or in its new configuration.
         self.state.probed.clear();
         self.state.unverified = self.interest.sources();
         self.verified.set(connection);
         self.state.interrupted = false;
         self.tell(Event::Restored { maybe_lost: true }).await
+    }
+
+    /// Drops what has come so far: the gap that is told now covers it. Delivered behind that, it would hide where messages are
+    /// missing.
+    async fn discard(&mut self) {
+        self.state.held = None;
+        let feeds = &mut self.interest.feeds;
+        let discard = async {
+            let mut cx = Context::from_waker(Waker::noop());
+            while feeds.poll_next(&mut cx).is_ready() {}
+        };
+        // Without coop budget, subscriptions would seem to be empty.
+        unconstrained(discard).await;
     }
 
     /// Looks whether the log is the same still.
