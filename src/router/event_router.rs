@@ -135,8 +135,14 @@ impl EventRouter {
     ///
     /// # Errors
     ///
-    /// When the event is one that the official clients would end the run at; see
-    /// [`Event::check`](crate::protocol::agui::Event::check). No stream got any part of it.
+    /// - [`Encode`](BroadcastError::Encode) when the event is one that the official clients would end the run at; see
+    ///   [`Event::check`](crate::protocol::agui::Event::check). No stream got any part of it.
+    /// - [`Complete`](BroadcastError::Complete) when the user's channel at one of the two broadcasters is complete. The
+    ///   streams of the other got the event.
+    /// - [`NotRelayed`](BroadcastError::NotRelayed) when one of the two could not send the event to other nodes. The other
+    ///   sent it all the same. `reached` counts the streams of both that got it here.
+    ///
+    /// If both fail, the error is that of the AG-UI broadcaster.
     pub fn route_agui(&self, user: &str, event: &AgUiEvent) -> Result<Routed, BroadcastError> {
         let (agui, context) = self.route_both(&self.agui, "agui", user, event)?;
         Ok(Routed {
@@ -150,8 +156,8 @@ impl EventRouter {
     ///
     /// # Errors
     ///
-    /// When a body [of another kind](A2aEvent::other) cannot be serialised, or its name is none. No stream got any part of
-    /// it.
+    /// [`Encode`](BroadcastError::Encode) when a body [of another kind](A2aEvent::other) cannot be serialised, or its name
+    /// is none; no stream got any part of it. Otherwise as [`route_agui`](Self::route_agui).
     pub fn route_a2a(&self, user: &str, event: &A2aEvent) -> Result<Routed, BroadcastError> {
         let (a2a, context) = self.route_both(&self.a2a, "a2a", user, event)?;
         Ok(Routed {
@@ -165,7 +171,7 @@ impl EventRouter {
     ///
     /// # Errors
     ///
-    /// When the event cannot be serialised. No stream got any part of it.
+    /// As [`broadcast`](GenericBroadcaster::broadcast).
     pub fn route_system(&self, user: &str, event: &SystemEvent) -> Result<Routed, BroadcastError> {
         let wrapped = Wrapped {
             protocol: "system",
@@ -181,7 +187,7 @@ impl EventRouter {
     ///
     /// # Errors
     ///
-    /// When the event cannot be serialised. No stream got any part of it.
+    /// As [`broadcast`](GenericBroadcaster::broadcast).
     pub fn route_analytics(
         &self,
         user: &str,
@@ -193,8 +199,9 @@ impl EventRouter {
         })
     }
 
-    /// An event that cannot be sent fails at the first broadcaster that has somebody to reach. What that one has taken, the
-    /// second takes as well: the JSON is there, and the name around it is ours.
+    /// An event that cannot be encoded fails at the first broadcaster that has somebody to reach. What that one has encoded,
+    /// the second encodes as well: the JSON is there, and the name around it is ours. Any other error is one broadcaster's
+    /// alone, so the other still gets the event.
     fn route_both<E: ToSse>(
         &self,
         own: &GenericBroadcaster<E>,
@@ -203,12 +210,32 @@ impl EventRouter {
         event: &E,
     ) -> Result<(usize, usize), BroadcastError> {
         let shared = Shared::new(event);
-        let reached = own.publish(user, &shared, None)?;
+        let own = match own.publish(user, &shared, None) {
+            Err(error @ BroadcastError::Encode(_)) => return Err(error),
+            sent => sent,
+        };
         let wrapped = Wrapped {
             protocol,
             event: &shared,
         };
-        Ok((reached, self.context.publish(user, &wrapped, None)?))
+        let context = self.context.publish(user, &wrapped, None);
+        let all = reached(&own) + reached(&context);
+        let sent = own.and_then(|own| Ok((own, context?)));
+        sent.map_err(|error| match error {
+            BroadcastError::NotRelayed { reason, .. } => BroadcastError::NotRelayed {
+                reached: all,
+                reason,
+            },
+            error => error,
+        })
+    }
+}
+
+/// How many streams here got the event.
+fn reached(sent: &Result<usize, BroadcastError>) -> usize {
+    match sent {
+        Ok(reached) | Err(BroadcastError::NotRelayed { reached, .. }) => *reached,
+        Err(_) => 0,
     }
 }
 

@@ -15,6 +15,8 @@ use tidings::{
     Frame, GapReason, GenericBroadcaster, HEARTBEAT_JSON, Routed, Subscription,
 };
 
+mod refused_by_one;
+
 /// A stream of each broadcaster.
 struct Streams {
     agui: Subscription,
