@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::response::Response;
 use serde_json::{Value, json};
+use tidings::{A2ABroadcaster, EventRouter, History};
 
 use crate::support::hub::{Hub, within};
 use crate::support::process::Process;
@@ -111,6 +112,20 @@ async fn a_task_that_is_canceled_before_the_first_word_is_no_run_that_finished()
         assert_eq!(types(&first).last(), Some(&"RUN_ERROR"), "{words:?}");
         assert!(!types(&first).contains(&"TEXT_MESSAGE_START"), "{words:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_some_streams_do_not_get_does_not_stop_the_agent() {
+    let a2a = A2ABroadcaster::builder().history(History::new(10)).build();
+    let a2a = a2a.expect("valid settings");
+    let _held = a2a.hold("ann").expect("there is a history");
+    a2a.complete("ann").expect("there is a history");
+    let hub = Routes::over(EventRouter::builder().a2a(a2a).build());
+    let run = events(&text(ask(&hub, "t", "r", "one two").await).await);
+    assert_eq!(said(&run), "one two");
+    assert_eq!(types(&run).last(), Some(&"RUN_FINISHED"));
+    let task = hub.json("/a2a/ann/tasks/r").await;
+    assert_eq!(task["status"]["state"], "TASK_STATE_COMPLETED");
 }
 
 #[tokio::test(start_paused = true)]

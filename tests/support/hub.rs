@@ -81,6 +81,12 @@ impl Hub {
         Self::router_at(Site::default())
     }
 
+    /// The same for a hub that sends its events through these broadcasters.
+    pub(crate) fn router_over(events: EventRouter) -> axum::Router {
+        let hub = app::Hub::new(GenericBroadcaster::new(), events, None, None);
+        app::router(hub)
+    }
+
     /// The same for a hub that clients reach in this way.
     pub(crate) fn router_at(site: Site) -> axum::Router {
         let text = GenericBroadcaster::new();

@@ -7,6 +7,7 @@ use axum::http::{Request, request};
 use axum::response::Response;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use tidings::EventRouter;
 use tower::ServiceExt;
 
 use super::hub::{Hub, Nodes, within};
@@ -17,6 +18,11 @@ pub(crate) struct Routes(Router);
 impl Routes {
     pub(crate) fn new() -> Self {
         Self(Hub::router())
+    }
+
+    /// Those of a hub that sends its events through these broadcasters.
+    pub(crate) fn over(events: EventRouter) -> Self {
+        Self(Hub::router_over(events))
     }
 
     /// Those of one of several hubs.

@@ -42,13 +42,14 @@ pub(crate) struct Job {
 /// Does the job, and tells all along.
 pub(crate) async fn work(job: Job, outlet: impl Outlet) -> Result<(), BroadcastError> {
     let run = RunRef::new(&*job.conversation, &*job.id);
-    let agui = |event: Event| outlet.agui(&run.event(event));
-    let status = |state| outlet.a2a(&A2aEvent::status(&job.id, &job.conversation, state));
+    let agui = |event: Event| go_on(outlet.agui(&run.event(event)));
+    let a2a = |event: A2aEvent| go_on(outlet.a2a(&event));
+    let status = |state| a2a(A2aEvent::status(&job.id, &job.conversation, state));
     // Ids that no other run has: clients keep the messages of all runs of a conversation in one list.
     let named = |what: &str| format!("{}-{what}", job.id);
 
     agui(Event::run_started(&job.conversation, &job.id))?;
-    outlet.a2a(&task(&job).into())?;
+    a2a(task(&job).into())?;
     status(TaskState::Working)?;
 
     think(&job, &named("thought"), &agui).await?;
@@ -75,11 +76,19 @@ pub(crate) async fn work(job: Job, outlet: impl Outlet) -> Result<(), BroadcastE
             return cancel();
         }
         agui(Event::text_message_content(&message, word))?;
-        outlet.a2a(&piece(&job, &artifact, word, index > 0).into())?;
+        a2a(piece(&job, &artifact, word, index > 0).into())?;
     }
     agui(Event::text_message_end(&message))?;
     status(TaskState::Completed)?;
     agui(Event::run_finished(&job.conversation, &job.id))
+}
+
+/// An event that some streams do not get is no reason to stop: each is told that it lacks some, or has ended.
+fn go_on(sent: Result<(), BroadcastError>) -> Result<(), BroadcastError> {
+    match sent {
+        Err(BroadcastError::NotRelayed { .. } | BroadcastError::Complete) => Ok(()),
+        sent => sent,
+    }
 }
 
 async fn think(

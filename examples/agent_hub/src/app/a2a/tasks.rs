@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Mutex, MutexGuard};
 
 use serde::Serialize;
+use tidings::BroadcastError;
 use tidings::protocol::a2a::{
     A2aEvent, StreamResponse, Task, TaskArtifactUpdateEvent, TaskState, TaskStatus,
 };
@@ -40,16 +41,17 @@ pub(crate) struct Tasks(Mutex<HashMap<String, TasksOfUser>>);
 
 impl Tasks {
     /// Sends an event, and does to its task what it says. One of a task that has ended is not sent, and is answered with
-    /// `None`: a late status would have clients believe that the task goes on.
+    /// `None`: a late status would have clients believe that the task goes on. An event that only some streams got has
+    /// happened to the task all the same.
     ///
     /// A stream of a task begins with the task, and clients know it by that. So before an event of a task that is not known
     /// the task itself is sent, as submitted. A hub knows the tasks whose events it has sent itself, not those of other hubs.
-    pub(crate) fn update<T, E>(
+    pub(crate) fn update<T>(
         &self,
         user: &str,
         event: &A2aEvent,
-        send: impl Fn(&A2aEvent) -> Result<T, E>,
-    ) -> Result<Option<T>, E> {
+        send: impl Fn(&A2aEvent) -> Result<T, BroadcastError>,
+    ) -> Result<Option<T>, BroadcastError> {
         let of_task = event.response().and_then(|response| match response {
             StreamResponse::Task(task) => Some((response, None, &task.id)),
             StreamResponse::StatusUpdate(update) => {
@@ -71,10 +73,11 @@ impl Tasks {
         }
         let first = context.filter(|_| known.is_none());
         let first = first.map(|context| begun(id, context));
-        if let Some(first) = &first {
-            send(&first.clone().into())?;
+        let first_sent = first.as_ref().map(|first| send(&first.clone().into()));
+        let sent = send(event);
+        if let Err(BroadcastError::Encode(_)) = sent {
+            return sent.map(Some);
         }
-        let sent = send(event)?;
         if users.len() >= MOST_USERS && !users.contains_key(user) {
             let other = users.keys().next().cloned();
             other.and_then(|other| users.remove(&other));
@@ -82,7 +85,8 @@ impl Tasks {
         let tasks = users.entry(user.into()).or_default();
         tasks.extend(first.as_ref().map(Known::new));
         apply(tasks, id, response);
-        Ok(Some(sent))
+        first_sent.transpose()?;
+        sent.map(Some)
     }
 
     /// Looks at a task. Nothing is sent meanwhile.
