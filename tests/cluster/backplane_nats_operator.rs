@@ -325,27 +325,33 @@ async fn one_message_that_is_too_large_fails_alone() {
 
 #[tokio::test]
 async fn one_message_beyond_the_servers_limit_fails_alone() {
-    let scene = Scene::new(kept(), "").await;
-    let size = scene.node.max_body() + 1;
-    let published = scene
-        .publish(&[
-            message(&"ann".into(), 1, size),
-            message(&"bob".into(), 2, 1),
-        ])
-        .await;
-    assert!(
-        matches!(
-            published[..],
-            [
-                Published::Refused {
-                    permanent: true,
-                    ..
-                },
-                Published::Accepted(Some(_))
-            ]
-        ),
-        "{published:?}"
-    );
+    for settings in [kept(), once()] {
+        let scene = Scene::new(settings, "").await;
+        // Beyond what the client takes, and beyond what the adapter takes.
+        for (first_id, more) in [(0, 2048), (3, 1)] {
+            let large = scene.node.max_body() + more;
+            let messages = [("ann", 1), ("bob", large), ("cid", 1)].into_iter();
+            let messages = messages.zip(first_id..);
+            let messages: Vec<Message> = messages
+                .map(|((user, size), id)| message(&user.into(), id, size))
+                .collect();
+            let published = scene.publish(&messages).await;
+            assert!(
+                matches!(
+                    published[..],
+                    [
+                        Published::Accepted(_),
+                        Published::Refused {
+                            permanent: true,
+                            ..
+                        },
+                        Published::Accepted(_)
+                    ]
+                ),
+                "{published:?}"
+            );
+        }
+    }
 }
 
 /// It closes a connection that has more to read.

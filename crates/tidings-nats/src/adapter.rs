@@ -269,7 +269,7 @@ impl Backplane for Nats {
                     log.publish(messages, subjects, signals, self.max_body())
                         .await
                 }
-                None => self.live.publish(messages).await,
+                None => self.live.publish(messages, self.max_body()).await,
             }
         };
         let published = timeout(self.limit, published)

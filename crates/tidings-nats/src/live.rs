@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_nats::Client;
 
 use super::fence::Fence;
+use super::log;
 use super::signals::Signals;
 use super::subjects::Subjects;
 use tidings::UserId;
@@ -72,10 +73,12 @@ impl Live {
     pub(super) async fn publish(
         &self,
         messages: &[Message],
+        max_body: usize,
     ) -> Result<Vec<Published>, BackplaneError> {
         let batch = self.open();
         let connection = self.fence.connection();
-        for message in messages {
+        // For any other the server would close the connection.
+        for message in messages.iter().filter(|it| it.body.len() <= max_body) {
             let subject = self.subjects.live(&message.user);
             let sent = self.client.publish(subject, message.body.clone());
             sent.await.map_err(BackplaneError::other)?;
@@ -85,7 +88,7 @@ impl Live {
             let passed = self.fence.pass(connection).await;
             passed.map_err(BackplaneError::other)?;
         }
-        Ok(batch.close(messages))
+        Ok(batch.close(messages, max_body))
     }
 
     fn open(&self) -> Open<'_> {
@@ -126,23 +129,24 @@ impl Live {
 struct Open<'a>(&'a Live);
 
 impl Open<'_> {
-    fn close(self, messages: &[Message]) -> Vec<Published> {
+    fn close(self, messages: &[Message], max_body: usize) -> Vec<Published> {
         let live = self.0;
         let mut sent = live.sent();
         let mut refused = live.signals.take_unpublished();
         let (mut published, mut accepted) = (Vec::new(), Vec::new());
         let mut of_batch = HashSet::new();
         for message in messages {
+            if message.body.len() > max_body {
+                published.push(log::refused("the message is larger than the server takes"));
+                continue;
+            }
             let subject = match refused.is_empty() {
                 true => None,
                 false => Some(live.subjects.live(&message.user)),
             };
             let subject = subject.filter(|subject| refused.contains(subject));
             published.push(match &subject {
-                Some(_) => Published::Refused {
-                    permanent: true,
-                    reason: BackplaneError::other("this node may not publish to the user"),
-                },
+                Some(_) => log::refused("this node may not publish to the user"),
                 None => Published::Accepted(None),
             });
             match subject {
@@ -208,7 +212,7 @@ mod tests {
             id: 1,
             body: "late".into(),
         };
-        let published = live.open().close(&[message]);
+        let published = live.open().close(&[message], usize::MAX);
         assert!(matches!(published[..], [Published::Accepted(None)]));
 
         let dropped = live.open();

@@ -455,7 +455,8 @@ fn found(
     }
 }
 
-fn refused(reason: &'static str) -> Published {
+/// The server does not have the message, and would refuse it again.
+pub(super) fn refused(reason: &'static str) -> Published {
     Published::Refused {
         permanent: true,
         reason: BackplaneError::other(reason),
