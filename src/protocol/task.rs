@@ -90,6 +90,9 @@ impl TaskView {
 
     /// Shows this task over the JSON-RPC binding: each event as the result of the call of this id, which is echoed byte for
     /// byte.
+    ///
+    /// The view keeps two copies of the id until the response ends, and sends it with each event. The id is the client's, of
+    /// any length, so refuse long ones first.
     #[must_use]
     pub fn json_rpc(task: impl Into<String>, id: &RawValue) -> Self {
         let before = |member| {

@@ -202,6 +202,22 @@ async fn names_that_the_hub_remembers_have_an_end() {
     assert_eq!(answer["error"]["code"], -32602, "{answer}");
 }
 
+#[tokio::test]
+async fn the_id_of_a_call_has_an_end() {
+    let hub = Hub::start().await;
+    // With its quotes.
+    for (len, code) in [(MOST_NAME - 2, -32001), (MOST_NAME - 1, -32600)] {
+        let id = "i".repeat(len);
+        let call = json!({
+            "jsonrpc": "2.0", "id": id, "method": "GetTask", "params": { "id": "none" },
+        });
+        let answer = post(&hub, &["a2a", "ann", "rpc"], &call).await;
+        let answer: Value = answer.json().await.expect("JSON");
+        assert_eq!(answer["error"]["code"], code, "{answer}");
+        assert_eq!(answer["id"] == id, code == -32001, "{answer}");
+    }
+}
+
 /// Lets the agent work for this user, and does not wait for it. Each message is another one.
 async fn let_work(hub: &Hub, user: &str, text: &str) -> Response {
     static NUMBER: AtomicU64 = AtomicU64::new(0);

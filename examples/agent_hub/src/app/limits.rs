@@ -19,8 +19,8 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 /// Of a path with its query, and so of a user's name.
 const MOST_URI: usize = 16 * 1024;
 
-/// Of what a body names and the hub remembers: a task, a run, a conversation, a message.
-const MOST_NAME: usize = 256;
+/// Of what a body names and the hub remembers: a task, a run, a conversation, a message, a call.
+pub(super) const MOST_NAME: usize = 256;
 
 /// A body that is not too long, and has come in time. Of one that is too long, nothing is kept.
 pub(super) struct Posted(pub(super) Bytes);

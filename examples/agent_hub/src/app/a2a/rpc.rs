@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::super::Hub;
-use super::super::limits::Posted;
+use super::super::limits::{self, Posted};
 use super::{Binding, Client, Failure, check_version, v03};
 
 /// The methods of 0.3 that there are. They have other names there.
@@ -124,7 +124,13 @@ fn parse(body: &[u8]) -> Result<Call, (Box<RawValue>, A2AError)> {
     let mut fields = fields.map_err(|_| (null(), invalid("a call is one JSON object")))?;
     let id = match fields.remove("id") {
         Some(id) if is_id(&id) => id,
-        Some(_) => return Err((null(), invalid("the id is no string, number or null"))),
+        Some(_) => {
+            let sentence = format!(
+                "the id is no string, number or null of at most {} bytes",
+                limits::MOST_NAME
+            );
+            return Err((null(), invalid(&sentence)));
+        }
         None => {
             return Err((
                 null(),
@@ -149,9 +155,10 @@ fn parse(body: &[u8]) -> Result<Call, (Box<RawValue>, A2AError)> {
     })
 }
 
+/// Each event of a stream repeats the id, so it has an end.
 fn is_id(value: &RawValue) -> bool {
-    let first = value.get().as_bytes()[0];
-    matches!(first, b'"' | b'-' | b'0'..=b'9' | b'n')
+    let id = value.get().as_bytes();
+    id.len() <= limits::MOST_NAME && matches!(id[0], b'"' | b'-' | b'0'..=b'9' | b'n')
 }
 
 fn null() -> Box<RawValue> {
