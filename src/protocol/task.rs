@@ -108,7 +108,7 @@ impl TaskView {
         }
     }
 
-    /// Begins with the task as it is now.
+    /// Begins with the task as it is now. If it has ended already, the response ends after it.
     ///
     /// # Panics
     ///
@@ -118,13 +118,6 @@ impl TaskView {
         let frame = Frame::encode(&A2aEvent::from(task)).expect("a task is JSON");
         self.first = Some(frame);
         self
-    }
-
-    fn push(&self, frame: &Frame, chunks: &mut Chunks) {
-        match &self.call {
-            Some(call) => answer(&call.result, frame, chunks),
-            None => chunks.push(frame.to_bytes()),
-        }
     }
 
     fn cut_off(&self, why: &str, chunks: &mut Chunks) {
@@ -171,10 +164,10 @@ fn one_line(id: &RawValue) -> String {
 
 impl View for TaskView {
     fn begin(&mut self, chunks: &mut Chunks) -> ControlFlow<()> {
-        if let Some(frame) = self.first.take() {
-            self.push(&frame, chunks);
+        match self.first.take() {
+            Some(frame) => self.show(&frame, chunks),
+            None => ControlFlow::Continue(()),
         }
-        ControlFlow::Continue(())
     }
 
     fn show(&mut self, frame: &Frame, chunks: &mut Chunks) -> ControlFlow<()> {
@@ -184,7 +177,10 @@ impl View for TaskView {
         if step.task.as_deref() != Some(&*self.task) {
             return ControlFlow::Continue(());
         }
-        self.push(frame, chunks);
+        match &self.call {
+            Some(call) => answer(&call.result, frame, chunks),
+            None => chunks.push(frame.to_bytes()),
+        }
         if step.is_terminal {
             ControlFlow::Break(())
         } else {

@@ -234,6 +234,21 @@ fn a_task_is_shown_as_it_is_and_to_its_end_in_both_bindings() {
 }
 
 #[test]
+fn a_task_that_has_ended_already_is_all_that_is_shown() {
+    let router = EventRouter::new();
+    let stream = router.a2a().register("ann").expect("no cap is reached");
+    let task = task("t", TaskState::Completed);
+    let mut ended = body(stream).view(TaskView::rest("t").starting_with(task));
+    let late = A2aEvent::status("t", "c", TaskState::Working);
+    router.route_a2a("ann", &late).expect("JSON");
+    let (events, has_ended) = read(&mut ended);
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(events[0]["task"]["status"]["state"], "TASK_STATE_COMPLETED");
+    assert!(has_ended);
+    assert_eq!(router.a2a().connection_count("ann"), 0);
+}
+
+#[test]
 fn a_task_that_cannot_be_shown_to_its_end_ends_with_an_error_in_both_bindings() {
     // A name that needs care in a frame, and in JSON.
     const TASK: &str = "t\u{2028}\"";
