@@ -58,9 +58,11 @@ struct State {
 /// What the client sent together: the bytes of one read.
 #[derive(Debug, Default)]
 pub(super) struct Burst {
-    /// The first stream that it opened.
-    first: Option<u32>,
-    /// How many of its streams it reset as well.
+    /// The newest stream before it.
+    before: u32,
+    /// The newest stream. Ids only grow; HEADERS of an older stream are its trailers.
+    newest: u32,
+    /// How many streams it opened and reset.
     resets: usize,
 }
 
@@ -195,20 +197,23 @@ impl Streams {
 }
 
 impl Burst {
+    /// Begins the next one.
+    pub(super) fn begin(&mut self) {
+        (self.before, self.resets) = (self.newest, 0);
+    }
+
     fn receive(&mut self, seen: &Seen) -> io::Result<()> {
         match *seen {
             Seen::End {
                 kind: HEADERS,
                 stream,
                 ..
-            } => {
-                self.first.get_or_insert(stream);
-            }
+            } => self.newest = self.newest.max(stream),
             Seen::End {
                 kind: RST_STREAM,
                 stream,
                 ..
-            } if self.first.is_some_and(|first| first <= stream) => self.resets += 1,
+            } if stream > self.before => self.resets += 1,
             _ => {}
         }
         match self.resets {

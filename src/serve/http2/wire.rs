@@ -84,7 +84,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Wire<T> {
         if this.rest.is_empty() {
             let start = buf.filled().len();
             ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
-            this.burst = Burst::default();
+            this.burst.begin();
             let bytes = &buf.filled()[start..];
             let seen = this.receive(bytes)?;
             this.rest = Bytes::copy_from_slice(&bytes[seen..]);
@@ -182,5 +182,15 @@ mod tests {
         assert!(pass([one_more]).await.is_err());
         // A busy connection may reset any number in the course of time.
         assert!(pass(in_order(100)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn streams_that_are_reset_after_the_trailers_of_another_were_not_opened_with_them() {
+        let headers = |id: u8| vec![0, 0, 0, HEADERS, END_HEADERS, 0, 0, 0, id];
+        let reset = |id: u8| vec![0, 0, 4, RST_STREAM, 0, 0, 0, 0, id, 0, 0, 0, 8];
+        let streams = || (1..100).step_by(2);
+        let together = [headers(1), streams().flat_map(reset).collect()].concat();
+        let reads = streams().map(headers).chain([together]);
+        assert!(pass(reads).await.is_ok());
     }
 }
