@@ -14,13 +14,18 @@ use tokio::net::TcpStream;
 /// 60 bytes in each direction and wakes no task.
 ///
 /// Probes are sent in silence only; bytes in flight to a client that vanished are sent again for about 15 minutes. Therefore,
-/// on Linux and Android, `TCP_USER_TIMEOUT` is set as well, to [`total`](Self::total): bytes that are not acknowledged for
-/// that long end the connection too. That timer also counts for a client that answers but leaves no room; so that it cannot
-/// undercut the [stall limit](super::StallListener::stall_limit), it is never set below it.
+/// on Linux and Android, `TCP_USER_TIMEOUT` is set as well: bytes that are not acknowledged for that long end the connection
+/// too. That timer also counts for a client that answers but leaves no room, so it must not be shorter than the
+/// [stall limit](super::StallListener::stall_limit). It is set to the longer of that and [`total`](Self::total), at most 24
+/// days.
 ///
-/// The default gives up after one minute: `idle` 30 s, `interval` 10 s, 3 `retries`. Shorter times find dead clients
-/// sooner, and also cut those that were in a tunnel. Values below a second count as one second, the least that the kernel
-/// takes.
+/// With that option set, the kernel goes by it in silence as well, and no longer by `retries` (tcp(7)). So on Linux and
+/// Android a client that vanished is found after the longer of `total` and the stall limit, in silence with the next probe.
+/// A shorter keep-alive needs a shorter stall limit too. Elsewhere it is found after `total` in silence.
+///
+/// The default gives up after one minute: `idle` 30 s, `interval` 10 s, 3 `retries`, and a stall limit of 30 s. Shorter times
+/// find dead clients sooner, and also cut those that were in a tunnel. Values below a second count as one second, the least
+/// that the kernel takes.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -62,7 +67,8 @@ impl TcpKeepAlive {
         self
     }
 
-    /// How long after a client's last sign of life the server gives up on it.
+    /// How long after a client's last sign of life the server gives up on it, unless the stall limit is longer (see
+    /// [above](Self)).
     #[must_use]
     pub fn total(&self) -> Duration {
         let (idle, interval, retries) = self.in_range();
@@ -131,7 +137,12 @@ impl TcpSettings {
             let parameters = parameters.with_interval(interval).with_retries(retries);
             socket.set_tcp_keepalive(&parameters)?;
             #[cfg(any(target_os = "linux", target_os = "android"))]
-            socket.set_tcp_user_timeout(Some(keep_alive.total().max(stall_limit)))?;
+            {
+                // The kernel keeps it as an `int` of milliseconds.
+                let longest = Duration::from_millis(i32::MAX as u64);
+                let user_timeout = keep_alive.total().max(stall_limit).min(longest);
+                socket.set_tcp_user_timeout(Some(user_timeout))?;
+            }
         }
         Ok(())
     }

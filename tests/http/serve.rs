@@ -608,6 +608,11 @@ async fn sockets_can_be_set_differently() {
     assert_eq!(socket.tcp_keepalive_interval().expect("set").as_secs(), 1);
     assert_eq!(socket.tcp_keepalive_retries().expect("set"), 127);
     assert_eq!(socket.tcp_user_timeout().expect("set"), Some(odd.total()));
+    let patient = listener(any_port().await).stall_limit(Duration::MAX);
+    let (io, _client) = accepted(patient).await;
+    let user_timeout = SockRef::from(io.get_ref()).tcp_user_timeout();
+    let most = Duration::from_millis(i32::MAX as u64);
+    assert_eq!(user_timeout.expect("set"), Some(most));
 }
 
 #[tokio::test]
