@@ -5,9 +5,7 @@ use crate::token::{self, Token};
 
 /// A user's id as one token of a subject.
 pub fn write_token(id: &str) -> String {
-    let mut token = String::new();
-    token::encode(id, &mut token);
-    token
+    token::of(id)
 }
 
 /// The id that a token stands for, or the token itself if it is a digest; `None` if it is no token.

@@ -36,7 +36,7 @@ pub(super) struct Interest {
     subjects: Subjects,
     users: HashMap<UserId, User>,
     buckets: HashMap<u32, Bucket>,
-    /// Those whose subjects do not say who they are, by their tokens. Only for buckets.
+    /// Those whose subjects do not say who they are, by their tokens.
     long: HashMap<String, UserId>,
     pub(super) feeds: Feeds<Source>,
 }
@@ -52,7 +52,7 @@ struct User {
 #[derive(Debug)]
 struct Bucket {
     feed: Subscription,
-    users: usize,
+    users: HashSet<UserId>,
 }
 
 #[derive(Debug)]
@@ -97,24 +97,23 @@ impl Interest {
                 let number = self.subjects.bucket(&user);
                 let added = match self.buckets.get_mut(&number) {
                     Some(bucket) => {
-                        bucket.users += 1;
+                        bucket.users.insert(user.clone());
                         None
                     }
                     None => {
                         let source = Source::Bucket(number);
                         let feed = self.subscribe(client, &source).await?;
-                        self.buckets.insert(number, Bucket { feed, users: 1 });
+                        let users = HashSet::from([user.clone()]);
+                        self.buckets.insert(number, Bucket { feed, users });
                         Some(source)
                     }
                 };
-                if token::is_long(&user) {
-                    let mut token = String::new();
-                    token::encode(&user, &mut token);
-                    self.long.insert(token, user.clone());
-                }
                 (None, added)
             }
         };
+        if token::is_long(&user) {
+            self.long.insert(token::of(&user), user.clone());
+        }
         self.users.insert(user, User { feed, newest: 0 });
         Ok(added)
     }
@@ -210,13 +209,16 @@ impl Interest {
                 .contains_key(&bucket)
                 .then_some(Source::Bucket(bucket)),
             Mode::PerUser => {
-                let is_it = |user: &&UserId| self.subjects.live(user) == subject;
-                let user = match self.subjects.user(subject, bucket)? {
-                    Token::Id(id) => self.users.get_key_value(&*id).map(|(user, _)| user),
-                    Token::Digest(_) => self.users.keys().find(is_it),
-                };
-                user.cloned().map(Source::User)
+                let token = self.subjects.user(subject, bucket)?;
+                self.by_token(&token).cloned().map(Source::User)
             }
+        }
+    }
+
+    fn by_token(&self, token: &Token<'_>) -> Option<&UserId> {
+        match token {
+            Token::Id(id) => self.users.get_key_value(&**id).map(|(user, _)| user),
+            Token::Digest(token) => self.long.get(*token),
         }
     }
 
@@ -225,9 +227,8 @@ impl Interest {
         match source {
             Source::User(user) => vec![user.clone()],
             Source::Bucket(bucket) => {
-                let users = self.users.keys();
-                let users = users.filter(|user| self.subjects.bucket(user) == *bucket);
-                users.cloned().collect()
+                let bucket = self.buckets.get(bucket);
+                bucket.map_or_else(Vec::new, |bucket| bucket.users.iter().cloned().collect())
             }
         }
     }
@@ -244,18 +245,18 @@ impl Interest {
         let Some(gone) = self.users.remove(user) else {
             return;
         };
+        if token::is_long(user) {
+            self.long.remove(&token::of(user));
+        }
         if let Some(feed) = gone.feed {
             self.feeds.remove(feed.key);
             return;
         }
-        if token::is_long(user) {
-            self.long.retain(|_, long| long != user);
-        }
         let number = self.subjects.bucket(user);
         let bucket = self.buckets.get_mut(&number);
         let bucket = bucket.expect("a user's bucket is there for as long as the user");
-        bucket.users -= 1;
-        if bucket.users == 0 {
+        bucket.users.remove(user);
+        if bucket.users.is_empty() {
             self.feeds.remove(bucket.feed.key);
             self.buckets.remove(&number);
         }
@@ -269,11 +270,10 @@ impl Interest {
             Source::User(_) => return Owner::Elsewhere,
             Source::Bucket(bucket) => *bucket,
         };
-        let user = match self.subjects.user(&message.subject, bucket) {
-            None => return Owner::Nobody,
-            Some(Token::Id(id)) => self.users.get_key_value(&*id).map(|(user, _)| user),
-            Some(Token::Digest(token)) => self.long.get(token),
+        let Some(token) = self.subjects.user(&message.subject, bucket) else {
+            return Owner::Nobody;
         };
+        let user = self.by_token(&token);
         user.map_or(Owner::Elsewhere, |user| Owner::User(user.clone()))
     }
 
@@ -296,3 +296,49 @@ impl Interest {
 
 /// Users that wait for something, each once.
 pub(super) type Waiting = HashSet<UserId>;
+
+#[cfg(test)]
+mod tests {
+    use async_nats::ConnectOptions;
+
+    use super::*;
+
+    const BUCKETS: u32 = 4;
+
+    async fn interest(mode: Mode, users: &[UserId]) -> Interest {
+        let options = ConnectOptions::new().retry_on_initial_connect();
+        let client = options.connect("127.0.0.1:1").await;
+        let client = client.expect("it tries later");
+        let mut interest = Interest::new(mode, Subjects::new("test", BUCKETS));
+        for user in users {
+            let added = interest.add(&client, user.clone()).await;
+            added.expect("the client takes it");
+        }
+        interest
+    }
+
+    #[tokio::test]
+    async fn a_user_is_found_by_source_and_by_subject_until_it_leaves() {
+        let short = (0..20).map(|number| UserId::from(number.to_string()));
+        let long = (0..20).map(|number| UserId::from(format!("{number:0>300}")));
+        let users: Vec<_> = short.chain(long).collect();
+        for mode in [Mode::PerUser, Mode::Buckets] {
+            let mut interest = interest(mode, &users).await;
+            for (left, gone) in users.iter().enumerate() {
+                for (at, user) in users.iter().enumerate() {
+                    let (source, is_there) = (interest.source_of(user), at >= left);
+                    let subject = interest.subjects.live(user);
+                    let is_found = interest.by_subject(&subject) == Some(source.clone());
+                    match mode {
+                        Mode::PerUser => assert_eq!(is_found, is_there),
+                        Mode::Buckets => {
+                            assert_eq!(interest.users_of(&source).contains(user), is_there);
+                        }
+                    }
+                }
+                interest.remove(gone);
+            }
+            assert!(interest.sources().is_empty() && interest.long.is_empty());
+        }
+    }
+}

@@ -43,6 +43,13 @@ fn written_len(id: &str) -> usize {
         .sum()
 }
 
+/// The token of an id.
+pub(super) fn of(id: &str) -> String {
+    let mut token = String::new();
+    encode(id, &mut token);
+    token
+}
+
 /// Writes an id behind what is there.
 pub(crate) fn encode(id: &str, out: &mut String) {
     if is_long(id) {
@@ -115,13 +122,8 @@ fn hex(digit: u8) -> Option<u8> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::of as token;
     use super::*;
-
-    fn token(id: &str) -> String {
-        let mut token = String::new();
-        encode(id, &mut token);
-        token
-    }
 
     fn ids() -> impl Strategy<Value = String> {
         let any = proptest::collection::vec(any::<char>(), 0..120)
