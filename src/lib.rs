@@ -88,7 +88,7 @@
 //! | `serve` | yes | `serve`: a server, and a listener for `axum::serve`, both of which time out stalled and vanished clients |
 //! | `http2` | no | HTTP/2 for that server, with the same promise for each stream |
 //! | `metrics` | no | [`metrics`]: all counts, through the crate `metrics`, for Prometheus and others |
-//! | `agents` | no | `protocol`: all events of AG-UI 1.0 as types, from the crate `tidings-agui`; A2A 1.0, and bodies of 0.3; the AI SDK's UI message stream; events of the application itself; a broadcaster each for AG-UI, A2A, both together, and analytics, and `EventRouter`, which feeds them |
+//! | `agents` | no | `protocol`: all events of AG-UI 1.0 as types, from the crate `tidings-agui`; A2A 1.0, and bodies of 0.3; events of the application itself; a broadcaster each for AG-UI, A2A, both together, and analytics, and `EventRouter`, which feeds them |
 //!
 //! # How it works
 //!

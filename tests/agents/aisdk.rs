@@ -3,9 +3,9 @@
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use serde_json::Value;
-use tidings::protocol::aisdk::*;
 use tidings::sse::SseBody;
 use tidings::{GenericBroadcaster, History, Subscription};
+use tidings_aisdk::*;
 
 async fn shown(subscription: Subscription) -> String {
     let body = SseBody::new(subscription).view(ChunkView::default());

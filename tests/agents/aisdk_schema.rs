@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tidings::Frame;
 use tidings::protocol::agui::Metadata;
-use tidings::protocol::aisdk::*;
+use tidings_aisdk::*;
 
 use crate::support::official::{INSTALL, installed, place};
 

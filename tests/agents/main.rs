@@ -18,7 +18,6 @@ mod agent_runs;
 mod agent_streams;
 #[cfg(feature = "agents")]
 mod agui;
-#[cfg(feature = "agents")]
 mod aisdk;
 #[cfg(all(feature = "serve", feature = "agents"))]
 mod aisdk_chat;

@@ -8,8 +8,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tidings::protocol::agui::AgUiEvent;
-use tidings::protocol::aisdk::Chunk;
 use tidings::{EventRouter, GenericBroadcaster, Text};
+use tidings_aisdk::Chunk;
 
 /// Seconds, for the time from a broadcast to the write: from what a quiet machine takes to what nobody waits for.
 const TIMES: [f64; 10] = [

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 use tidings::backplane::Level;
-use tidings::protocol::aisdk::Chunk;
 use tidings::{Builder, GenericBroadcaster, History};
+use tidings_aisdk::Chunk;
 use tidings_nats::async_nats::ConnectOptions;
 use tidings_nats::{Log, Nats, Settings};
 use tidings_testkit::backplane::InProcess;

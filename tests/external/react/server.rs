@@ -15,11 +15,11 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tidings::protocol::aisdk::{
-    self, Chunk, ChunkView, Failure, Finish, Start, TextDelta, TextEnd, TextStart,
-};
 use tidings::sse::SseResponse;
 use tidings::{GenericBroadcaster, Hold, LastEventId};
+use tidings_aisdk::{
+    Chunk, ChunkView, Failure, Finish, HEADER, Start, TextDelta, TextEnd, TextStart,
+};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
@@ -234,7 +234,7 @@ impl Service {
     fn respond(&self, run: &Run) -> Response {
         let stream = self.hub.resume(&*run.id, &run.begin);
         let response = stream.map(|it| SseResponse::new(it).view(ChunkView::default()));
-        ([aisdk::HEADER], response).into_response()
+        ([HEADER], response).into_response()
     }
 }
 

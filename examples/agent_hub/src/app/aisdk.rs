@@ -14,13 +14,13 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tidings::protocol::a2a::A2aEvent;
 use tidings::protocol::agui::{AgUiEvent, Body};
-use tidings::protocol::aisdk::{
-    self, Abort, Chunk, ChunkView, Failure, Finish, FinishReason, FinishStep, ReasoningDelta,
+use tidings::sse::SseResponse;
+use tidings::{BroadcastError, KeepAlive, LastEventId, Subscription};
+use tidings_aisdk::{
+    Abort, Chunk, ChunkView, Failure, Finish, FinishReason, FinishStep, HEADER, ReasoningDelta,
     ReasoningEnd, ReasoningStart, Start, StartStep, TextDelta, TextEnd, TextStart,
     ToolInputAvailable, ToolInputDelta, ToolInputStart, ToolOutputAvailable,
 };
-use tidings::sse::SseResponse;
-use tidings::{BroadcastError, KeepAlive, LastEventId, Subscription};
 
 use super::Hub;
 use super::agent::{Job, Outlet};
@@ -135,7 +135,7 @@ fn respond(hub: &Hub, stream: Subscription) -> Response {
     let response = SseResponse::new(stream)
         .keep_alive(&hub.keep_alive(KeepAlive::comment()))
         .view(ChunkView::default());
-    ([aisdk::HEADER], hub.cuts.watch(connection, response)).into_response()
+    ([HEADER], hub.cuts.watch(connection, response)).into_response()
 }
 
 /// The id and the text of the message that is to be answered.

@@ -24,11 +24,11 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tidings::protocol::a2a::{A2aEvent, TaskState};
 use tidings::protocol::agui::{AgUiEvent, Body, Event, RunRef};
-use tidings::protocol::aisdk::Chunk;
 use tidings::{
     BroadcastError, EventRouter, GenericBroadcaster, KeepAlive, RefusalForm, RegisterError, Routed,
     Text,
 };
+use tidings_aisdk::Chunk;
 
 mod a2a;
 mod agent;

@@ -11,11 +11,11 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tidings::protocol::agui::AgUiEvent;
-use tidings::protocol::aisdk::Chunk;
 use tidings::{
     BroadcastError, Builder, Frame, GenericBroadcaster, History, Hold, LastEventId, RegisterError,
     Subscription, Text, ToSse,
 };
+use tidings_aisdk::Chunk;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 

@@ -2,10 +2,9 @@
 
 use serde::Serialize;
 use serde_json::Value;
+use tidings::{Data, EncodeError, ToSse};
 
-use super::records::*;
-use crate::error::EncodeError;
-use crate::event::{Data, ToSse};
+use crate::records::*;
 
 /// The enum of all chunks, and a conversion from each.
 macro_rules! chunks {

@@ -2,11 +2,11 @@
 
 use std::ops::ControlFlow;
 
-use super::chunk::Chunk;
-use super::records::Failure;
-use crate::frame::Frame;
-use crate::gap::Gap;
-use crate::sse::{Chunks, View};
+use tidings::sse::{Chunks, View};
+use tidings::{Frame, Gap};
+
+use crate::chunk::Chunk;
+use crate::records::Failure;
 
 /// The name and value of the header that marks a response as a UI message stream.
 pub const HEADER: (&str, &str) = ("x-vercel-ai-ui-message-stream", "v1");

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
 use tidings_agui::{Metadata, from_json_by_serde, read_by_tag, record};
 
 /// Why a message is finished.
