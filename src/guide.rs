@@ -18,19 +18,29 @@
 //! - [`assurance`]: how each promise is verified, and what was tried against it.
 //! - [`glossary`]: the terms that all of these use.
 
-pub mod agents;
-pub mod assurance;
-pub mod browser;
-pub mod capacity;
-pub mod cluster;
-pub mod comparison;
-pub mod getting_started;
-pub mod glossary;
-pub mod http;
-pub mod migration;
-pub mod operations;
-pub mod proxies;
-pub mod resume;
-pub mod security;
-pub mod shutdown;
-pub mod slow_clients;
+macro_rules! pages {
+    ($($name:ident: $file:literal,)*) => {$(
+        #[doc = include_str!("guide/links.md")]
+        #[doc = include_str!(concat!("../", $file))]
+        pub mod $name {}
+    )*};
+}
+
+pages! {
+    agents: "docs/agents.md",
+    assurance: "docs/assurance.md",
+    browser: "docs/browser.md",
+    capacity: "docs/capacity.md",
+    cluster: "docs/cluster.md",
+    comparison: "docs/comparison.md",
+    getting_started: "docs/getting-started.md",
+    glossary: "docs/glossary.md",
+    http: "docs/http.md",
+    migration: "docs/migration.md",
+    operations: "docs/operations.md",
+    proxies: "docs/proxies.md",
+    resume: "docs/resume.md",
+    security: "SECURITY.md",
+    shutdown: "docs/shutdown.md",
+    slow_clients: "docs/slow-clients.md",
+}

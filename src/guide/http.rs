@@ -1,2 +1,0 @@
-#![doc = include_str!("links.md")]
-#![doc = include_str!("../../docs/http.md")]
