@@ -24,50 +24,32 @@
 //! # }
 //! ```
 
-use serde::Serialize;
+use tidings_agui::{Metadata, record};
 
-use tidings_agui::{Metadata, read_by_tag, record, timed};
+use super::events::events;
 
-use crate::error::EncodeError;
-use crate::event::{Data, ToSse};
-
-/// What one visitor did, or what all visitors do now. The name of its server-sent event is the type.
-///
-/// ```
-/// use tidings::protocol::analytics::{AnalyticsEvent, PageView};
-///
-/// let simple = AnalyticsEvent::page_view("s1", "/shop");
-/// let with_title = AnalyticsEvent::from(PageView::new("s1", "/shop").title("Shop"));
-/// assert_eq!(simple.name(), "pageView");
-/// assert_eq!(with_title.name(), "pageView");
-/// ```
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(tag = "type", rename_all = "camelCase")]
-#[non_exhaustive]
-pub enum AnalyticsEvent {
-    /// A visitor came: `sessionStarted`.
-    SessionStarted(SessionStarted),
-    /// A visitor left: `sessionEnded`.
-    SessionEnded(SessionEnded),
-    /// A visitor opened a page: `pageView`.
-    PageView(PageView),
-    /// A visitor reads, scrolls, clicks: `engagementUpdate`.
-    EngagementUpdate(EngagementUpdate),
-    /// What all visitors do now: `realTimeStats`.
-    RealTimeStats(RealTimeStats),
-    /// The stream is alive: `heartbeat`. It has no fields.
-    Heartbeat,
-}
-
-read_by_tag! {
-    AnalyticsEvent by "type" {
-        "sessionStarted" => SessionStarted(SessionStarted),
-        "sessionEnded" => SessionEnded(SessionEnded),
-        "pageView" => PageView(PageView),
-        "engagementUpdate" => EngagementUpdate(EngagementUpdate),
-        "realTimeStats" => RealTimeStats(RealTimeStats),
-        ;
-        "heartbeat" => Heartbeat,
+events! {
+    /// What one visitor did, or what all visitors do now. The name of its server-sent event is the type.
+    ///
+    /// ```
+    /// use tidings::protocol::analytics::{AnalyticsEvent, PageView};
+    ///
+    /// let simple = AnalyticsEvent::page_view("s1", "/shop");
+    /// let with_title = AnalyticsEvent::from(PageView::new("s1", "/shop").title("Shop"));
+    /// assert_eq!(simple.name(), "pageView");
+    /// assert_eq!(with_title.name(), "pageView");
+    /// ```
+    enum AnalyticsEvent {
+        /// A visitor came: `sessionStarted`.
+        "sessionStarted" => SessionStarted,
+        /// A visitor left: `sessionEnded`.
+        "sessionEnded" => SessionEnded,
+        /// A visitor opened a page: `pageView`.
+        "pageView" => PageView,
+        /// A visitor reads, scrolls, clicks: `engagementUpdate`.
+        "engagementUpdate" => EngagementUpdate,
+        /// What all visitors do now: `realTimeStats`.
+        "realTimeStats" => RealTimeStats,
     }
 }
 
@@ -158,15 +140,6 @@ record! {
     } optional {}
 }
 
-timed!(
-    AnalyticsEvent:
-    SessionStarted,
-    SessionEnded,
-    PageView,
-    EngagementUpdate,
-    RealTimeStats
-);
-
 impl AnalyticsEvent {
     /// A visitor comes now.
     pub fn session_started(session: impl Into<String>) -> Self {
@@ -192,28 +165,5 @@ impl AnalyticsEvent {
     #[must_use]
     pub fn real_time_stats(active_sessions: u64) -> Self {
         RealTimeStats::new(active_sessions).into()
-    }
-
-    /// The type's name.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::SessionStarted(_) => "sessionStarted",
-            Self::SessionEnded(_) => "sessionEnded",
-            Self::PageView(_) => "pageView",
-            Self::EngagementUpdate(_) => "engagementUpdate",
-            Self::RealTimeStats(_) => "realTimeStats",
-            Self::Heartbeat => "heartbeat",
-        }
-    }
-}
-
-impl ToSse for AnalyticsEvent {
-    fn event(&self) -> Option<&str> {
-        Some(self.name())
-    }
-
-    fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
-        data.json(self)
     }
 }

@@ -12,5 +12,6 @@ pub mod a2a;
 pub mod agui;
 pub mod analytics;
 pub mod context;
+mod events;
 pub mod system;
 mod task;

@@ -22,48 +22,30 @@
 //! # }
 //! ```
 
-use serde::Serialize;
+use tidings_agui::{Metadata, record};
 
-use tidings_agui::{Metadata, read_by_tag, record, timed};
+use super::events::events;
 
-use crate::error::EncodeError;
-use crate::event::{Data, ToSse};
-
-/// An event of the application itself. The name of its server-sent event is the type.
-///
-/// ```
-/// use tidings::protocol::system::{Context, SystemEvent};
-///
-/// let event = SystemEvent::context_created(Context::new("c1").name("Trip"));
-/// assert_eq!(event.name(), "contextCreated");
-/// ```
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(tag = "type", rename_all = "camelCase")]
-#[non_exhaustive]
-pub enum SystemEvent {
-    /// The stream is open: `connected`.
-    Connected(Connected),
-    /// A context was created: `contextCreated`.
-    ContextCreated(ContextCreated),
-    /// A context has changed: `contextUpdated`.
-    ContextUpdated(ContextUpdated),
-    /// A context was deleted: `contextDeleted`.
-    ContextDeleted(ContextDeleted),
-    /// These are all contexts: `contextsSnapshot`.
-    ContextsSnapshot(ContextsSnapshot),
-    /// The stream is alive: `heartbeat`. It has no fields.
-    Heartbeat,
-}
-
-read_by_tag! {
-    SystemEvent by "type" {
-        "connected" => Connected(Connected),
-        "contextCreated" => ContextCreated(ContextCreated),
-        "contextUpdated" => ContextUpdated(ContextUpdated),
-        "contextDeleted" => ContextDeleted(ContextDeleted),
-        "contextsSnapshot" => ContextsSnapshot(ContextsSnapshot),
-        ;
-        "heartbeat" => Heartbeat,
+events! {
+    /// An event of the application itself. The name of its server-sent event is the type.
+    ///
+    /// ```
+    /// use tidings::protocol::system::{Context, SystemEvent};
+    ///
+    /// let event = SystemEvent::context_created(Context::new("c1").name("Trip"));
+    /// assert_eq!(event.name(), "contextCreated");
+    /// ```
+    enum SystemEvent {
+        /// The stream is open: `connected`.
+        "connected" => Connected,
+        /// A context was created: `contextCreated`.
+        "contextCreated" => ContextCreated,
+        /// A context has changed: `contextUpdated`.
+        "contextUpdated" => ContextUpdated,
+        /// A context was deleted: `contextDeleted`.
+        "contextDeleted" => ContextDeleted,
+        /// These are all contexts: `contextsSnapshot`.
+        "contextsSnapshot" => ContextsSnapshot,
     }
 }
 
@@ -129,14 +111,6 @@ record! {
     }
 }
 
-timed!(
-    SystemEvent: Connected,
-    ContextCreated,
-    ContextUpdated,
-    ContextDeleted,
-    ContextsSnapshot
-);
-
 impl SystemEvent {
     /// The stream is open from now on.
     #[must_use]
@@ -164,28 +138,5 @@ impl SystemEvent {
     /// These are all contexts, now.
     pub fn contexts_snapshot(contexts: impl Into<Vec<Context>>) -> Self {
         ContextsSnapshot::new(contexts).into()
-    }
-
-    /// The type's name.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Connected(_) => "connected",
-            Self::ContextCreated(_) => "contextCreated",
-            Self::ContextUpdated(_) => "contextUpdated",
-            Self::ContextDeleted(_) => "contextDeleted",
-            Self::ContextsSnapshot(_) => "contextsSnapshot",
-            Self::Heartbeat => "heartbeat",
-        }
-    }
-}
-
-impl ToSse for SystemEvent {
-    fn event(&self) -> Option<&str> {
-        Some(self.name())
-    }
-
-    fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
-        data.json(self)
     }
 }

@@ -271,18 +271,3 @@ macro_rules! record {
         }
     )*};
 }
-
-/// Makes an event of each of its bodies: of one that says no time, an event that happens now.
-#[doc(hidden)]
-#[macro_export]
-macro_rules! timed {
-    ($event:ident: $($body:ident),*) => {$(
-        impl From<$body> for $event {
-            fn from(mut body: $body) -> Self {
-                body.timestamp
-                    .get_or_insert_with($crate::clock::now);
-                Self::$body(body)
-            }
-        }
-    )*};
-}
