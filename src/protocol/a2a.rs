@@ -311,12 +311,8 @@ impl<'de> Deserialize<'de> for A2aEvent {
             return Self::v03(Value::Object(fields)).map_err(D::Error::custom);
         }
         // The crate takes the first that it finds.
-        if MEMBERS
-            .iter()
-            .filter(|name| fields.contains_key(**name))
-            .count()
-            != 1
-        {
+        let members = MEMBERS.iter().filter(|name| fields.contains_key(**name));
+        if members.count() != 1 {
             return Err(D::Error::custom(InvalidA2a::Members));
         }
         let response = serde_json::from_value::<StreamResponse>(Value::Object(fields));

@@ -1,6 +1,5 @@
 //! The router.
 
-use std::fmt;
 use std::sync::LazyLock;
 
 use serde::Serialize;
@@ -50,7 +49,7 @@ use crate::protocol::system::SystemEvent;
 /// assert_eq!((routed.agui, routed.context, routed.total()), (1, 1, 2));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct EventRouter {
     agui: AgUiBroadcaster,
     a2a: A2ABroadcaster,
@@ -300,16 +299,5 @@ impl EventRouterBuilder {
 impl Default for EventRouter {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl fmt::Debug for EventRouter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventRouter")
-            .field("agui", &self.agui)
-            .field("a2a", &self.a2a)
-            .field("context", &self.context)
-            .field("analytics", &self.analytics)
-            .finish()
     }
 }

@@ -140,13 +140,11 @@ impl AgUiEvent {
     /// [`RunView`](super::RunView) shows only events that have one.
     #[must_use]
     pub fn attachment_of(data: &str, relay_data: Option<&str>) -> Option<Attachment> {
-        let event: Event = serde_json::from_str(data).ok()?;
-        let run = relay_data.and_then(|ids| serde_json::from_str(ids).ok());
-        let run = run.map(|[thread, run]: [String; 2]| RunRef::new(thread, run));
-        let event = AgUiEvent {
-            run: run.or_else(|| Self::new(event.clone()).run),
-            event,
-        };
+        let mut event = Self::new(serde_json::from_str::<Event>(data).ok()?);
+        let ids = relay_data.and_then(|ids| serde_json::from_str::<[String; 2]>(ids).ok());
+        if let Some([thread, run]) = ids {
+            event.run = Some(RunRef::new(thread, run));
+        }
         Some(event.attachment())
     }
 
