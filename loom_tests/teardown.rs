@@ -265,7 +265,7 @@ fn broadcast_meets_disconnect() {
         let got = read(&mut back);
         assert_eq!((got.events, got.gaps.len()), (vec![1], 0));
         drop(back);
-        assert_eq!(hub.counters().totals().ended.dropped, 1);
+        assert_eq!(hub.counters().totals().ended.get(EndReason::Dropped), 1);
         drop(one);
         assert_forgotten(&hub);
     });

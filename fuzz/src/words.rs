@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use tidings::{
-    ConnectionId, Frame, GapReason, GenericBroadcaster, History, LagPolicy, RegisterError, Stats,
+    ConnectionId, EndReason, Frame, GapReason, GenericBroadcaster, History, LagPolicy,
+    RegisterError, Stats,
 };
 
 use crate::model::{Counted, Reason, Refused};
@@ -88,8 +89,8 @@ pub(crate) fn counted_of(stats: &Stats) -> Counted {
         total_full: stats.refusals.total_full,
         user_full: stats.refusals.user_full,
         id_in_use: stats.refusals.id_in_use,
-        behind: stats.ended.behind,
-        overdue: stats.ended.deadline,
+        behind: stats.ended.get(EndReason::Behind),
+        overdue: stats.ended.get(EndReason::Deadline),
         gaps_lagged: stats.gaps.lagged,
         gaps_evicted: stats.gaps.evicted,
         gaps_epoch: stats.gaps.epoch,

@@ -83,11 +83,10 @@ pub(crate) struct Counters {
     /// Bytes that histories keep now.
     pub(crate) history_bytes: StripedCounter,
     pub(crate) refused: RefusalCounters,
-    pub(crate) ended: EndCounters,
-    pub(crate) gaps_lagged: Counter,
-    pub(crate) gaps_evicted: Counter,
-    pub(crate) gaps_backplane: Counter,
-    pub(crate) gaps_epoch: Counter,
+    /// Indexed by the number of the [`EndReason`].
+    pub(crate) ended: [Counter; EndReason::ALL.len()],
+    /// Indexed by the number of the `GapReason`.
+    pub(crate) gaps: [Counter; 4],
 }
 
 #[derive(Default)]
@@ -110,20 +109,6 @@ impl RefusalCounters {
     }
 }
 
-/// Indexed by the number of the reason.
-#[derive(Default)]
-pub(crate) struct EndCounters([Counter; EndReason::ALL.len()]);
-
-impl EndCounters {
-    pub(crate) fn count(&self, reason: EndReason) {
-        self.0[reason as usize].add(1);
-    }
-
-    fn get(&self, reason: EndReason) -> u64 {
-        self.0[reason as usize].get()
-    }
-}
-
 impl Counters {
     /// The totals of [`Stats`], without the figures of current users and connections.
     pub(crate) fn totals(&self) -> Stats {
@@ -133,23 +118,14 @@ impl Counters {
             id_in_use: self.refused.id_in_use.get(),
             shutting_down: self.refused.shutting_down.get(),
         };
+        // In the order of `GapReason`.
+        let [lagged, evicted, epoch, backplane] = self.gaps.each_ref().map(Counter::get);
         Stats {
             history_bytes: self.history_bytes.level(),
             registered: self.registered.get(),
             refused: refusals.total(),
             refusals,
-            ended: Ends {
-                dropped: self.ended.get(EndReason::Dropped),
-                completed: self.ended.get(EndReason::Completed),
-                unregistered: self.ended.get(EndReason::Unregistered),
-                disconnected: self.ended.get(EndReason::Disconnected),
-                drained: self.ended.get(EndReason::Drained),
-                forgotten: self.ended.get(EndReason::Forgotten),
-                behind: self.ended.get(EndReason::Behind),
-                gap: self.ended.get(EndReason::Gap),
-                deadline: self.ended.get(EndReason::Deadline),
-                shutdown: self.ended.get(EndReason::Shutdown),
-            },
+            ended: Ends(self.ended.each_ref().map(Counter::get)),
             broadcasts: self.broadcasts.get(),
             encoded: self.encoded.get(),
             encoded_bytes: self.encoded_bytes.get(),
@@ -160,10 +136,10 @@ impl Counters {
             replayed: self.replayed.get(),
             evicted: self.evicted.get(),
             gaps: Gaps {
-                lagged: self.gaps_lagged.get(),
-                evicted: self.gaps_evicted.get(),
-                epoch: self.gaps_epoch.get(),
-                backplane: self.gaps_backplane.get(),
+                lagged,
+                evicted,
+                epoch,
+                backplane,
             },
             backplane: None,
             ..Stats::default()

@@ -8,7 +8,6 @@ use ::metrics::{counter, gauge};
 
 use self::Figure::{ByReason, Gauge, Total};
 use super::Stats;
-use crate::end::EndReason;
 
 pub(super) const LABEL: &str = "broadcaster";
 pub(super) const FANOUT: &str = "tidings_fanout_streams";
@@ -36,7 +35,7 @@ const METRICS: &[(&str, Unit, &str, Figure)] = &[
         ByReason(|s| Some(vec![("user_full", s.refusals.user_full), ("total_full", s.refusals.total_full),
             ("id_in_use", s.refusals.id_in_use), ("shutting_down", s.refusals.shutting_down)]))),
     ("tidings_ended_total", Count, "Connections that have left, by the reason why they ended",
-        ByReason(|s| Some(EndReason::ALL.map(|reason| (reason.as_str(), s.ended.get(reason))).into()))),
+        ByReason(|s| Some(s.ended.by_name().into()))),
     ("tidings_broadcasts_total", Count, "Calls to broadcast", Total(|s| Some(s.broadcasts))),
     ("tidings_encoded_total", Count, "Broadcasts that were encoded", Total(|s| Some(s.encoded))),
     ("tidings_encoded_bytes_total", Bytes, "Bytes of events that were encoded", Total(|s| Some(s.encoded_bytes))),

@@ -1,6 +1,8 @@
 //! The figures of a broadcaster, and of the server, at one moment.
 
-use serde::Serialize;
+use std::fmt;
+
+use serde::{Serialize, Serializer};
 
 use crate::end::EndReason;
 
@@ -120,45 +122,38 @@ impl Refusals {
     }
 }
 
-/// Connections that have left, by the [reason](EndReason) why they ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-#[allow(missing_docs, reason = "each is what the reason of its name says")]
-pub struct Ends {
-    pub dropped: u64,
-    pub completed: u64,
-    pub unregistered: u64,
-    pub disconnected: u64,
-    pub drained: u64,
-    pub forgotten: u64,
-    pub behind: u64,
-    pub gap: u64,
-    pub deadline: u64,
-    pub shutdown: u64,
-}
+/// Connections that have left, by the [reason](EndReason) why they ended. Serialises to an object with a field for each
+/// reason, under its [name](EndReason::as_str).
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ends(pub(super) [u64; EndReason::ALL.len()]);
 
 impl Ends {
     /// How many ended for this reason.
     #[must_use]
     pub fn get(&self, reason: EndReason) -> u64 {
-        match reason {
-            EndReason::Dropped => self.dropped,
-            EndReason::Completed => self.completed,
-            EndReason::Unregistered => self.unregistered,
-            EndReason::Disconnected => self.disconnected,
-            EndReason::Drained => self.drained,
-            EndReason::Forgotten => self.forgotten,
-            EndReason::Behind => self.behind,
-            EndReason::Gap => self.gap,
-            EndReason::Deadline => self.deadline,
-            EndReason::Shutdown => self.shutdown,
-        }
+        self.0[reason as usize]
     }
 
     /// All together.
     #[must_use]
     pub fn total(&self) -> u64 {
-        EndReason::ALL.iter().map(|reason| self.get(*reason)).sum()
+        self.0.iter().sum()
+    }
+
+    pub(super) fn by_name(&self) -> [(&'static str, u64); EndReason::ALL.len()] {
+        EndReason::ALL.map(|reason| (reason.as_str(), self.get(reason)))
+    }
+}
+
+impl Serialize for Ends {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.by_name())
+    }
+}
+
+impl fmt::Debug for Ends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.by_name()).finish()
     }
 }
 

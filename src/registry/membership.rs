@@ -205,7 +205,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
     pub(crate) fn leave(&self, roster: &Arc<Roster<T>>, connection: &Arc<Connection<T>>) -> bool {
         let left = self.take_out(roster, connection);
         if let Some(reason) = connection.end_reason().filter(|_| left) {
-            self.counters.ended.count(reason);
+            self.counters.ended[reason as usize].add(1);
         }
         left
     }

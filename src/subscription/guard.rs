@@ -126,14 +126,7 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
 
     /// Counts a gap that its stream has come to.
     pub(super) fn count_gap(&self, reason: GapReason) {
-        let counters = self.registry.counters();
-        let tally = match reason {
-            GapReason::Lagged => &counters.gaps_lagged,
-            GapReason::Evicted => &counters.gaps_evicted,
-            GapReason::Epoch => &counters.gaps_epoch,
-            GapReason::Backplane => &counters.gaps_backplane,
-        };
-        tally.add(1);
+        self.registry.counters().gaps[reason as usize].add(1);
     }
 
     /// Counts events that the connection has lost, for its user and in total.

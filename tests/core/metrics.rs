@@ -5,7 +5,7 @@ use std::time::Duration;
 use tidings::backplane::Level;
 use tidings::sse::{Chunks, View};
 use tidings::{
-    Builder, ConnectionId, Frame, GenericBroadcaster, History, LagPolicy, LastEventId,
+    Builder, ConnectionId, EndReason, Frame, GenericBroadcaster, History, LagPolicy, LastEventId,
     RegisterError, SseBody, Text,
 };
 use tidings_testkit::backplane::InProcess;
@@ -74,13 +74,19 @@ async fn ends_are_counted_by_reason() {
     tokio::time::advance(Duration::from_secs(11)).await;
     assert_eq!(hub.sweep(), 1);
     let ended = hub.stats().ended;
-    assert_eq!((ended.behind, ended.deadline), (1, 0));
+    let counts = [EndReason::Behind, EndReason::Deadline].map(|reason| ended.get(reason));
+    assert_eq!(counts, [1, 0]);
     tokio::time::advance(Duration::from_secs(60)).await;
     assert_eq!(hub.sweep(), 1);
     drop(hub.register("eve"));
     let stats = hub.stats();
     let ended = stats.ended;
-    assert_eq!((ended.behind, ended.deadline, ended.dropped), (1, 1, 1));
+    let json = serde_json::to_string(&ended).expect("numbers");
+    let counts = concat!(
+        r#"{"dropped":1,"completed":0,"unregistered":0,"disconnected":0,"drained":0,"#,
+        r#""forgotten":0,"behind":1,"gap":0,"deadline":1,"shutdown":0}"#
+    );
+    assert_eq!(json, counts);
     assert_eq!((ended.total(), stats.registered), (3, 3));
 }
 

@@ -174,7 +174,7 @@ fn completion_ends_streams_after_the_last_event() {
         assert_eq!(stream.end_reason(), Some(EndReason::Completed));
     }
     drop((fast, slow));
-    assert_eq!(hub.stats().ended.completed, 2);
+    assert_eq!(hub.stats().ended.get(EndReason::Completed), 2);
 }
 
 #[test]

@@ -9,8 +9,8 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use tidings::sse::{Chunks, View};
 use tidings::{
-    Data, EncodeError, Frame, Gap, GenericBroadcaster, History, KeepAlive, Meta, SseBody,
-    Subscription, Text, ToSse,
+    Data, EncodeError, EndReason, Frame, Gap, GenericBroadcaster, History, KeepAlive, Meta,
+    SseBody, Subscription, Text, ToSse,
 };
 
 /// A number, attached to itself.
@@ -110,7 +110,10 @@ fn a_view_may_end_before_the_first_event() {
         send(&hub, [1]);
         assert_eq!(text(&mut only), (shown.to_owned(), true));
         assert_eq!(hub.total_connections(), 0, "it has left by itself");
-        assert_eq!(hub.stats().ended.completed, 1 + u64::from(shown.is_empty()));
+        assert_eq!(
+            hub.stats().ended.get(EndReason::Completed),
+            1 + u64::from(shown.is_empty())
+        );
     }
 }
 
@@ -213,7 +216,7 @@ fn a_stream_ends_after_the_event_that_its_closure_names() {
     let last = "data: [5]\n\ndata: the end\n\n";
     assert_eq!(text(&mut odd), (last.into(), true));
     assert_eq!(hub.total_connections(), 0, "they have left by themselves");
-    assert_eq!(hub.stats().ended.completed, 3);
+    assert_eq!(hub.stats().ended.get(EndReason::Completed), 3);
 }
 
 #[test]

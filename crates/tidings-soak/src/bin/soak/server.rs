@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fastrand::Rng;
+use tidings::EndReason;
 use tidings::serve::{TcpKeepAlive, bind, serve};
 use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
@@ -207,8 +208,8 @@ fn obey(site: &Site, tokio: &Handle, question: &str) -> String {
                     stats.replayed,
                     stats.evicted,
                     stats.gaps.epoch,
-                    stats.ended.behind,
-                    stats.ended.deadline,
+                    stats.ended.get(EndReason::Behind),
+                    stats.ended.get(EndReason::Deadline),
                     stats.refusals.user_full,
                     stats.refusals.total_full,
                 ];
