@@ -108,41 +108,6 @@ impl<E: ToSse + ?Sized> ToSse for &E {
     }
 }
 
-/// An event with the trace that it was published in.
-pub(crate) struct Traced<'a, E: ?Sized> {
-    pub(crate) event: &'a E,
-    pub(crate) parent: TraceParent,
-}
-
-impl<E: ToSse + ?Sized> ToSse for Traced<'_, E> {
-    fn event(&self) -> Option<&str> {
-        self.event.event()
-    }
-
-    fn id(&self) -> Option<EventId> {
-        self.event.id()
-    }
-
-    fn retry(&self) -> Option<Duration> {
-        self.event.retry()
-    }
-
-    fn comment(&self) -> Option<&str> {
-        self.event.comment()
-    }
-
-    fn meta(&self) -> Meta<'_> {
-        Meta {
-            trace_parent: Some(self.parent),
-            ..self.event.meta()
-        }
-    }
-
-    fn data(&self, data: &mut Data<'_>) -> Result<(), EncodeError> {
-        self.event.data(data)
-    }
-}
-
 /// Data that belongs to an event but is not sent to clients; see [`ToSse::meta`].
 ///
 /// ```

@@ -10,7 +10,7 @@ use crate::backplane::relay::{Confirm, Relay};
 use crate::backplane::{Level, Outbound};
 use crate::channel::{Accepted, Channel, Label, Origin};
 use crate::error::{BroadcastError, EncodeError, RelayError, with_causes};
-use crate::event::{Meta, ToSse, Traced};
+use crate::event::{Meta, ToSse};
 use crate::frame::{Draft, Frame};
 use crate::metrics::{Sample, fanned_out};
 use crate::position::Position;
@@ -41,7 +41,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     where
         E: ToSse,
     {
-        self.publish(user, event, None)
+        self.publish(user, event, None, None)
     }
 
     /// [Broadcasts](Self::broadcast) an event together with the trace that it is published in: see [`TraceParent`]. It
@@ -63,7 +63,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     where
         E: ToSse,
     {
-        self.publish(user, &Traced { event, parent }, None)
+        self.publish(user, event, Some(parent), None)
     }
 
     /// [Broadcasts](Self::broadcast), and waits until the backplane's engine has accepted the event: it is then on its way
@@ -89,14 +89,15 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             return self.broadcast(user, event);
         }
         let (confirm, confirmed) = oneshot::channel();
-        let reached = self.publish(user, event, Some(confirm))?;
+        let reached = self.publish(user, event, None, Some(confirm))?;
         match confirmed.await.unwrap_or(Err(RelayError::Unconfirmed)) {
             Ok(()) => Ok(reached),
             Err(reason) => Err(BroadcastError::NotRelayed { reached, reason }),
         }
     }
 
-    /// Sends an event, or what stands for it, such as JSON that was made from it elsewhere.
+    /// Sends an event, or what stands for it, such as JSON that was made from it elsewhere. `parent` replaces the event's own
+    /// trace.
     ///
     /// It is encoded once, outside every lock. At [`Level::AtMostOnce`] the relay takes it beside the user's channel, at
     /// [`Level::Replayable`] in place of it: the engine's log decides the order, and returns the event to this node as well.
@@ -104,6 +105,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         &self,
         user: &str,
         event: &T,
+        parent: Option<TraceParent>,
         confirm: Option<Confirm>,
     ) -> Result<usize, BroadcastError> {
         self.registry.counters().broadcasts.add(1);
@@ -117,7 +119,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
                 let label = Label::event(draft.weight(), meta.key);
                 let sample = Sample::take(self.name);
                 let is_sampled = sample.is_some();
-                let mut draft = draft.with_sample(sample);
+                let mut draft = draft.with_trace(parent).with_sample(sample);
                 let make = |id| Arc::new(draft.finish(id));
                 let sent = self.append(channel, label, &meta, confirm.take(), make);
                 if is_sampled {
@@ -130,8 +132,8 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             (Some(sent), _) => sent.map(Some),
             // No stream or history here takes it.
             (None, None) => Ok(None),
-            (None, Some(relay)) => Draft::encode(event, false).map(|(mut draft, meta)| {
-                let frame = draft.finish(None);
+            (None, Some(relay)) => Draft::encode(event, false).map(|(draft, meta)| {
+                let frame = draft.with_trace(parent).finish(None);
                 let streams = match self.is_in_log() {
                     true => self.registry.with_or_keep(user, |it| it.roster().len()),
                     false => None,

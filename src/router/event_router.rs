@@ -177,7 +177,7 @@ impl EventRouter {
             event,
         };
         Ok(Routed {
-            context: self.context.publish(user, &wrapped, None)?,
+            context: self.context.publish(user, &wrapped, None, None)?,
             ..Routed::default()
         })
     }
@@ -209,7 +209,7 @@ impl EventRouter {
         event: &E,
     ) -> Result<(usize, usize), BroadcastError> {
         let shared = Shared::new(event);
-        let own = match own.publish(user, &shared, None) {
+        let own = match own.publish(user, &shared, None, None) {
             Err(error @ BroadcastError::Encode(_)) => return Err(error),
             sent => sent,
         };
@@ -217,7 +217,7 @@ impl EventRouter {
             protocol,
             event: &shared,
         };
-        let context = self.context.publish(user, &wrapped, None);
+        let context = self.context.publish(user, &wrapped, None, None);
         let all = reached(&own) + reached(&context);
         let sent = own.and_then(|own| Ok((own, context?)));
         sent.map_err(|error| match error {
