@@ -7,27 +7,25 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::Span;
 
-use crate::channel::{Connection, Missed, Roster};
+use crate::channel::{Connection, Roster};
 use crate::end::EndReason;
 use crate::frame::Frame;
 use crate::gap::{Gap, GapReason};
 use crate::id::{ConnectionId, UserId};
-use crate::position::Position;
 use crate::registry::Registry;
 
 /// Keeps a connection registered. Dropping it removes the connection and, with the last one, the user.
 pub struct ConnectionGuard<T: Clone + Send + 'static = Arc<Frame>> {
-    registry: Arc<Registry<T>>,
-    roster: Arc<Roster<T>>,
-    connection: Arc<Connection<T>>,
+    pub(super) registry: Arc<Registry<T>>,
+    pub(super) roster: Arc<Roster<T>>,
+    pub(super) connection: Arc<Connection<T>>,
     /// From registration to leaving; what happens to the connection is logged inside it.
-    span: Span,
+    pub(super) span: Span,
 }
 
 impl<T: Clone + Send + 'static> ConnectionGuard<T> {
@@ -89,44 +87,8 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
         super::StreamHandle::new(Arc::clone(&self.connection), &self.roster)
     }
 
-    pub(super) fn connection(&self) -> &Connection<T> {
-        &self.connection
-    }
-
     pub(crate) fn span(&self) -> &Span {
         &self.span
-    }
-
-    /// The next event of the connection.
-    pub(super) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Box<Missed>>>> {
-        let head = || self.roster.head();
-        self.connection.poll_next(cx, self.registry.ring(), head)
-    }
-
-    /// Completes the channel, which began after this offset: the engine's log says that no event follows it.
-    pub(super) fn complete(&self, last: u64) {
-        self.roster.complete(None, Some(last));
-    }
-
-    pub(super) fn notices(&self) -> u64 {
-        self.roster.notices()
-    }
-
-    pub(super) fn place(&self) -> Option<Position> {
-        self.connection.place()
-    }
-
-    pub(super) fn is_catching_up(&self) -> bool {
-        self.connection.is_catching_up()
-    }
-
-    pub(super) fn is_behind(&self) -> bool {
-        self.connection.behind(self.roster.head()) > 0 || self.connection.has_ephemerals()
-    }
-
-    /// Counts a gap that its stream has come to.
-    pub(super) fn count_gap(&self, reason: GapReason) {
-        self.registry.counters().gaps[reason as usize].add(1);
     }
 
     /// Counts events that the connection has lost, for its user and in total.

@@ -127,7 +127,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
     pub fn lag_policy(mut self, policy: LagPolicy) -> Self {
         let coalesces = policy == LagPolicy::Coalesce;
         if coalesces != (self.lag_policy == LagPolicy::Coalesce) {
-            self.guard.connection().coalesce(coalesces);
+            self.guard.connection.coalesce(coalesces);
         }
         self.lag_policy = policy;
         self
@@ -145,7 +145,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
     ///
     /// Needs the timer of a tokio runtime when the stream is polled.
     pub fn deadline(mut self, at: Instant) -> Self {
-        let at = self.guard.connection().expire_at(at);
+        let at = self.guard.connection.expire_at(at);
         self.deadline = Some(Deadline { at, timer: None });
         self
     }
@@ -170,7 +170,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         if self.gap.is_some() {
             return None;
         }
-        let place = self.guard.place()?;
+        let place = self.guard.connection.place()?;
         match &self.filter {
             Some(filter) => filter.place(place),
             None => Some(place),
@@ -211,7 +211,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
     /// ```
     #[must_use]
     pub fn end_reason(&self) -> Option<EndReason> {
-        self.guard.connection().end_reason()
+        self.guard.connection.end_reason()
     }
 
     /// Whether the channel is [complete](crate::GenericBroadcaster::complete) and the client has all of it: the stream
@@ -223,17 +223,18 @@ impl<T: Clone + Send + 'static> Subscription<T> {
 
     /// Ends the connection on behalf of the stream's reader.
     pub(crate) fn end(&self, reason: EndReason) {
-        self.guard.connection().end(reason);
+        self.guard.connection.end(reason);
     }
 
     /// Whether its [`deadline`](Self::deadline) has passed.
     pub(crate) fn is_expired(&self) -> bool {
-        self.guard.connection().is_expired(Instant::now())
+        self.guard.connection.is_expired(Instant::now())
     }
 
     /// Whether something was broadcast that this stream has not yielded yet, as far as that is known without a lock.
     pub(crate) fn is_behind(&self) -> bool {
-        self.guard.is_behind()
+        let guard = &self.guard;
+        guard.connection.behind(guard.roster.head()) > 0 || guard.connection.has_ephemerals()
     }
 
     /// Whether something other than its connection decides what it yields, as long as it lives.
@@ -272,20 +273,20 @@ impl<T: Clone + Send + 'static> Stream for Subscription<T> {
                     return Poll::Ready(other);
                 }
             };
-            this.guard.count_gap(gap.reason);
-            tracing::debug!(parent: this.guard.span(), reason = gap.reason.as_str(), missed = gap.missed, "gap");
+            this.guard.registry.counters().gaps[gap.reason as usize].add(1);
+            tracing::debug!(parent: &this.guard.span, reason = gap.reason.as_str(), missed = gap.missed, "gap");
             if this.is_told {
                 continue;
             }
             match this.lag_policy {
                 LagPolicy::End => {
-                    this.guard.connection().end(EndReason::Gap);
+                    this.guard.connection.end(EndReason::Gap);
                     this.restart_id = this.id_after(&gap);
                     return Poll::Ready(None);
                 }
                 // A client that has just reconnected need not do so again.
                 LagPolicy::Disconnect if gap.reason == GapReason::Lagged => {
-                    this.guard.connection().end(EndReason::Gap);
+                    this.guard.connection.end(EndReason::Gap);
                 }
                 LagPolicy::Gap | LagPolicy::Disconnect | LagPolicy::Coalesce => {}
             }
@@ -299,8 +300,8 @@ impl<T: Clone + Send + 'static> Subscription<T> {
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Gap>>> {
         if let Some(deadline) = &mut self.deadline {
             if deadline.poll(cx).is_ready() {
-                tracing::debug!(parent: self.guard.span(), "deadline");
-                self.guard.connection().end(EndReason::Deadline);
+                tracing::debug!(parent: &self.guard.span, "deadline");
+                self.guard.connection.end(EndReason::Deadline);
             }
         }
         if let Some(gap) = self.gap.take() {
@@ -311,18 +312,21 @@ impl<T: Clone + Send + 'static> Subscription<T> {
                 match filter.poll_before(cx) {
                     Poll::Ready(None) => {
                         if let Some(last) = filter.last() {
-                            self.guard.complete(last);
+                            // The engine's log says that no event follows it.
+                            self.guard.roster.complete(None, Some(last));
                         }
                     }
                     // The connection is not polled meanwhile, so its end is looked for here.
-                    _ if self.guard.connection().is_told_to_end(cx) => {
-                        self.guard.connection().conclude();
+                    _ if self.guard.connection.is_told_to_end(cx) => {
+                        self.guard.connection.conclude();
                         return Poll::Ready(None);
                     }
                     before => return before,
                 }
             }
-            match ready!(self.guard.poll_next(cx)) {
+            let guard = &self.guard;
+            let head = || guard.roster.head();
+            match ready!(guard.connection.poll_next(cx, guard.registry.ring(), head)) {
                 Some(Ok(event)) => {
                     let Some(filter) = &mut self.filter else {
                         return Poll::Ready(Some(Ok(event)));
@@ -330,7 +334,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
                     match filter.pass(event) {
                         Verdict::Event(event) => return Poll::Ready(Some(Ok(event))),
                         Verdict::Gap(gap) => {
-                            self.is_told &= self.guard.is_catching_up();
+                            self.is_told &= guard.connection.is_catching_up();
                             return Poll::Ready(Some(Err(gap)));
                         }
                         Verdict::Nothing => {}
@@ -340,7 +344,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
                     self.is_told &= missed.gap.reason == GapReason::Evicted;
                     let mut told = missed.told;
                     let mut gap = missed.gap;
-                    let notices = self.guard.notices();
+                    let notices = guard.roster.notices();
                     if let Some(filter) = &mut self.filter {
                         if filter.recover(&missed) {
                             continue;
