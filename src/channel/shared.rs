@@ -16,8 +16,6 @@
 //! 4. A stream whose client is behind the history joins the channel first and reads the log afterwards, up to where the channel
 //!    was then: the channel sends the rest.
 
-use std::fmt;
-
 use crate::position::Position;
 
 /// The engine's log, as channels see it: the position it has reached. Every message published from now on has a larger
@@ -31,12 +29,6 @@ impl Upstream {
 
     pub(crate) fn horizon(&self) -> Position {
         (self.0)()
-    }
-}
-
-impl fmt::Debug for Upstream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Upstream").field(&self.horizon()).finish()
     }
 }
 
