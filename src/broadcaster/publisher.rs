@@ -91,38 +91,30 @@ impl<E: ToSse + Send + 'static> GenericBroadcaster<E> {
 
     /// Broadcasts one event to the end: later jobs wait for it.
     async fn broadcast_whatever(&self, to: To, event: E) {
-        match to {
+        let parts = match &to {
             To::User(user) => {
-                survive(Some(&user), || drop(self.broadcast(&user, &event)));
+                survive(Some(user), || drop(self.broadcast(user, &event)));
+                return;
             }
-            To::Users(users) => {
-                let mut many = Many::default();
-                let mut sent = Some(Ok(()));
-                for part in users.chunks(PART) {
-                    sent = survive(None, || {
-                        part.iter()
-                            .try_for_each(|user| many.send_to_user(self, user, &event))
-                    });
-                    if !matches!(sent, Some(Ok(()))) {
-                        break;
-                    }
-                    yield_now().await;
+            To::Users(users) => users.len().div_ceil(PART),
+            To::All => SHARDS,
+        };
+        let mut many = Many::default();
+        let mut sent = Some(Ok(()));
+        for part in 0..parts {
+            sent = survive(None, || match &to {
+                To::Users(users) => {
+                    let mut users = users[part * PART..].iter().take(PART);
+                    users.try_for_each(|user| many.send_to_user(self, user, &event))
                 }
-                sent.map(|sent| many.count(self, sent));
+                _ => many.send_to_shard(self, part, &event),
+            });
+            if !matches!(sent, Some(Ok(()))) {
+                break;
             }
-            To::All => {
-                let mut many = Many::default();
-                let mut sent = Some(Ok(()));
-                for shard in 0..SHARDS {
-                    sent = survive(None, || many.send_to_shard(self, shard, &event));
-                    if !matches!(sent, Some(Ok(()))) {
-                        break;
-                    }
-                    yield_now().await;
-                }
-                sent.map(|sent| many.count(self, sent));
-            }
+            yield_now().await;
         }
+        sent.map(|sent| many.count(self, sent));
     }
 }
 
