@@ -41,7 +41,9 @@ use super::{Missed, Replay};
 use crate::end::EndReason;
 use crate::id::ConnectionId;
 use crate::position::Position;
-use crate::sync::{self, AtomicUsize, Mutex, TryCell, contain, has_turn, spin_loop, use_turn};
+use crate::sync::{
+    self, AtomicUsize, Mutex, TryCell, contain, has_turn, keep_waker, spin_loop, use_turn,
+};
 
 /// Bits of the phase. Ended outweighs finishing. Cut means ended from outside, and is never set without ended.
 const FINISHING: usize = 1;
@@ -312,7 +314,9 @@ impl<T: Clone + Send + 'static> Connection<T> {
 
     /// Whether a stream that does not read yet has ended or is asked to finish. If not, its task is woken when that changes.
     pub(crate) fn is_told_to_end(&self, cx: &mut Context<'_>) -> bool {
-        let kept = self.reader.try_with(|reader| reader.keep(cx));
+        let kept = self
+            .reader
+            .try_with(|reader| keep_waker(&mut reader.waker, cx));
         if kept.is_none() {
             // Another call holds the cell for an instant, to end the stream or to wake it: poll again.
             cx.waker().wake_by_ref();
@@ -465,7 +469,7 @@ impl<T: Clone + Send + 'static> Reader<T> {
             None => self.poll_item(cx).map(Next::Numbered),
         };
         if polled.is_pending() {
-            self.keep(cx);
+            keep_waker(&mut self.waker, cx);
         }
         polled
     }
@@ -488,12 +492,5 @@ impl<T: Clone + Send + 'static> Reader<T> {
     /// What is to be released after a poll, outside of the cell.
     pub(super) fn owes(&self) -> Option<Arc<Deferred<T>>> {
         self.feed.as_ref()?.owes()
-    }
-
-    fn keep(&mut self, cx: &mut Context<'_>) {
-        match &mut self.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => self.waker = Some(cx.waker().clone()),
-        }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::subscription::StreamHandle;
-use crate::sync::lock;
+use crate::sync::{keep_waker, lock};
 
 /// How long a client may take for the rest of a stream that is over. A healthy one needs a round trip.
 pub(super) const GRACE: Duration = Duration::from_millis(250);
@@ -64,10 +64,7 @@ impl GracePeriod {
     /// When the grace period ends, if the stream is over or has a deadline. If not, the task is woken when the stream is cut.
     pub(super) fn end(&self, cx: &Context<'_>) -> Option<Instant> {
         let mut state = lock(&self.0);
-        match &mut state.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => state.waker = Some(cx.waker().clone()),
-        }
+        keep_waker(&mut state.waker, cx);
         let watched = state.watched.as_mut()?;
         watched.end.watch(cx);
         let since = watched.over_since().or(watched.end.expires())?;

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::phase::{Phase, Watcher};
-use crate::sync::lock;
+use crate::sync::{keep_waker, lock};
 
 /// The IO. Its operations fail once it was cut.
 #[derive(Debug)]
@@ -119,10 +119,7 @@ impl<T: Unpin> Leashed<T> {
         };
         let polled = poll(Pin::new(io), cx);
         if polled.is_pending() {
-            match waker(&mut state.wakers) {
-                Some(waker) => waker.clone_from(cx.waker()),
-                none => *none = Some(cx.waker().clone()),
-            }
+            keep_waker(waker(&mut state.wakers), cx);
         }
         polled
     }

@@ -19,6 +19,7 @@ use super::rewind::Rewind;
 use crate::channel::Plain;
 use crate::sse::{finish_sample, is_plain};
 use crate::subscription::StreamHandle;
+use crate::sync::keep_waker;
 
 /// One chunk on the wire: its length, its bytes, a line break; after the last one also the end.
 type Wire<D> = Chain<Chain<Length, D>, &'static [u8]>;
@@ -259,11 +260,8 @@ impl<I: Io, B: AppBody> Future for Stream<I, B> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if let Some(Attended { task, .. }) = &mut this.attended {
-            match task {
-                Some(task) => task.clone_from(cx.waker()),
-                None => *task = Some(cx.waker().clone()),
-            }
+        if let Some(attended) = &mut this.attended {
+            keep_waker(&mut attended.task, cx);
         }
         if this.poll_write(cx)?.is_ready() {
             return Poll::Ready(Ok(this.is_reusable));

@@ -13,9 +13,11 @@ mod model;
 #[cfg(not(all(test, loom)))]
 mod real;
 mod receiver;
+mod waker;
 
 pub(crate) use lock::lock;
 #[cfg(all(test, loom))]
 pub(crate) use model::*;
 #[cfg(not(all(test, loom)))]
 pub(crate) use real::*;
+pub(crate) use waker::keep_waker;

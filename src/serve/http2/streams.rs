@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::chunk::Load;
 use super::frames::{CONTINUATION, END_HEADERS, Frames, HEADERS, RST_STREAM, Seen};
 use crate::serve::grace::GracePeriod;
-use crate::sync::lock;
+use crate::sync::{keep_waker, lock};
 
 /// The window of a connection, and that of a stream unless the client says otherwise (RFC 9113, section 6.9.2).
 const WINDOW: i64 = 65_535;
@@ -173,10 +173,7 @@ impl Streams {
             is_idle: false,
         });
         if state.count > 0 {
-            match &mut state.connection {
-                Some(waker) => waker.clone_from(cx.waker()),
-                none => *none = Some(cx.waker().clone()),
-            }
+            keep_waker(&mut state.connection, cx);
             return partial;
         }
         let deadline = state.idle_since + idle;
