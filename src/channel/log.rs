@@ -71,7 +71,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                 next: 1,
                 events: VecDeque::new(),
                 bytes: 0,
-                counters: retention.counters.clone(),
+                retention: retention.clone(),
                 latest: Latest::new(retention.keys),
                 away: None,
                 unclaimed: false,
@@ -155,7 +155,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                     if let Some((notice, weight)) = window.ahead.take() {
                         let label = Label::notice(weight);
                         let stamp = Stamp::after(progress.last);
-                        self.push((window, discarded), label, (at, stamp), notice, delivery);
+                        Self::push((window, discarded), label, (at, stamp), notice, delivery);
                     }
                     (Stamp::at(place.position.offset), Some(place.position))
                 }
@@ -164,7 +164,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                     if window.ahead.is_none() {
                         window.ahead = Some((notice.clone(), weight));
                         let label = Label::notice(weight);
-                        self.push((window, discarded), label, (at, stamp), notice, delivery);
+                        Self::push((window, discarded), label, (at, stamp), notice, delivery);
                     } else {
                         discarded.push(notice);
                     }
@@ -180,7 +180,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                     if horizon.epoch == progress.epoch {
                         return Accepted::Duplicate;
                     }
-                    while window.forget_oldest(&self.retention, discarded) {}
+                    while window.forget_oldest(discarded) {}
                     window.progress = Progress::at(horizon);
                     discarded.extend(window.ahead.take().map(|(notice, _)| notice));
                     (Stamp::at(horizon.offset), Some(horizon))
@@ -188,13 +188,12 @@ impl<T: Clone + Send + 'static> Log<T> {
             };
             let event = make(id);
             window.progress.last = stamp.offset;
-            let reached = self.push((window, discarded), label, (at, stamp), event, delivery);
+            let reached = Self::push((window, discarded), label, (at, stamp), event, delivery);
             Accepted::Delivered(reached)
         })
     }
 
     fn push(
-        &self,
         (window, discarded): (&mut Window<T>, &mut Discarded<T>),
         label: Label<'_>,
         (at, stamp): (Option<Instant>, Stamp),
@@ -207,7 +206,7 @@ impl<T: Clone + Send + 'static> Log<T> {
             at,
             stamp,
         };
-        window.keep(label.key, retained, &self.retention, discarded);
+        window.keep(label.key, retained, discarded);
         delivery.send(event, label)
     }
 
@@ -281,7 +280,7 @@ impl<T: Clone + Send + 'static> Log<T> {
     /// step (invariants 2 and 3). An id that is not of this log yields a gap.
     pub(super) fn join(self: &Arc<Self>, resume: Resume, ring: &Ring<T>) -> Joined<T> {
         self.with(|window, _| {
-            window.come_back(&self.retention);
+            window.come_back();
             let feed = ring.subscribe();
             let live = window.next;
             let unclaimed = std::mem::take(&mut window.unclaimed);
@@ -381,7 +380,7 @@ impl<T: Clone + Send + 'static> Log<T> {
     ) -> Excerpt<T> {
         let now = self.retention.age().map(|_| Instant::now());
         self.with(|window, discarded| {
-            window.forget_old(now, &self.retention, discarded);
+            window.forget_old(now, discarded);
             let first = window.first();
             if next < first {
                 let mut until = end.min(first);
@@ -441,7 +440,7 @@ impl<T: Clone + Send + 'static> Log<T> {
             }
             while !self.retention.away_bytes().take(window.bytes) {
                 // This ends: an empty window takes zero bytes, which are granted.
-                window.forget_oldest(&self.retention, discarded);
+                window.forget_oldest(discarded);
             }
             window.away = Some(Instant::now());
             None
@@ -452,7 +451,7 @@ impl<T: Clone + Send + 'static> Log<T> {
     /// enough. All under the lock: no other thread completes the channel between the check and the close.
     pub(super) fn if_over<R>(&self, now: Instant, close: impl FnOnce() -> Option<R>) -> Option<R> {
         self.with(|window, discarded| {
-            window.forget_old(Some(now), &self.retention, discarded);
+            window.forget_old(Some(now), discarded);
             let since = window.complete.map(|completion| completion.since);
             let linger = self.retention.linger(since.is_some());
             let is_over = |since| now.saturating_duration_since(since) >= linger;
@@ -465,7 +464,7 @@ impl<T: Clone + Send + 'static> Log<T> {
 
     /// Gives back the room that a user who is away takes. Called after the channel was closed or held.
     pub(crate) fn come_back(&self) {
-        self.with(|window, _| window.come_back(&self.retention));
+        self.with(|window, _| window.come_back());
     }
 }
 

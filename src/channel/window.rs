@@ -14,7 +14,6 @@ use super::discarded::Discarded;
 use super::latest::{self, Latest, Removed};
 use super::progress::{Progress, Stamp};
 use super::{Accepted, Origin, Retention};
-use crate::metrics::Counters;
 
 pub(super) struct Window<T> {
     /// The number of the next event, in the channel.
@@ -23,7 +22,7 @@ pub(super) struct Window<T> {
     pub(super) events: VecDeque<Retained<T>>,
     /// The bytes of the window and `latest`. They are in `history_bytes` of the counters as well, until the log is dropped.
     pub(super) bytes: usize,
-    pub(super) counters: Arc<Counters>,
+    pub(super) retention: Arc<Retention>,
     pub(super) latest: Latest<T>,
     /// Since when the user is away. While it is set, the log takes one of `away_users` and `bytes` of `away_bytes`.
     pub(super) away: Option<Instant>,
@@ -76,33 +75,31 @@ impl<T> Window<T> {
         &mut self,
         key: Option<&str>,
         entry: Retained<T>,
-        retention: &Retention,
         discarded: &mut Discarded<T>,
     ) {
         let number = self.next;
         let key = key.filter(|_| self.latest.takes_keys());
-        let key = key.map(|key| self.replace(key, retention, discarded));
+        let key = key.map(|key| self.replace(key, discarded));
         if key.is_none() {
             self.latest.miss(number);
         }
-        let most = retention.history.map_or(0, |history| history.events);
-        let bytes = retention
-            .history
-            .map_or(usize::MAX, |history| history.bytes);
+        let history = self.retention.history;
+        let most = history.map_or(0, |history| history.events);
+        let bytes = history.map_or(usize::MAX, |history| history.bytes);
         let cost = entry.size + key.as_deref().map_or(0, latest::cost_of);
         let is_kept = (most > 0 || key.is_some()) && cost <= bytes;
         if is_kept {
             while self.events.len() >= most.max(1) {
-                self.forget_first(retention, discarded);
+                self.forget_first(discarded);
             }
             if key.is_some() && self.latest.is_full() {
                 let forgotten = self.latest.forget_key();
-                self.let_go(forgotten, retention, discarded);
+                self.let_go(forgotten, discarded);
             }
         }
-        if !is_kept || !self.take_room(cost, bytes, retention, discarded) {
+        if !is_kept || !self.take_room(cost, bytes, discarded) {
             // Those before it cannot stay in the window either: it has no holes.
-            while self.forget_first(retention, discarded) {}
+            while self.forget_first(discarded) {}
             self.note_dropped(number, entry.stamp);
             self.latest.miss(number);
             discarded.push(entry.event);
@@ -121,55 +118,43 @@ impl<T> Window<T> {
     }
 
     /// Forgets the event that the next one replaces under its key, and returns the key.
-    fn replace(
-        &mut self,
-        key: &str,
-        retention: &Retention,
-        discarded: &mut Discarded<T>,
-    ) -> Arc<str> {
+    fn replace(&mut self, key: &str, discarded: &mut Discarded<T>) -> Arc<str> {
         let replaced = self.latest.remove(key);
-        self.let_go(replaced, retention, discarded)
+        self.let_go(replaced, discarded)
             .unwrap_or_else(|| key.into())
     }
 
     /// Makes room for this many bytes, and takes it. `false` if there is none even with all events forgotten.
-    fn take_room(
-        &mut self,
-        bytes: usize,
-        most: usize,
-        retention: &Retention,
-        discarded: &mut Discarded<T>,
-    ) -> bool {
+    fn take_room(&mut self, bytes: usize, most: usize, discarded: &mut Discarded<T>) -> bool {
         let has_room = |window: &Self| {
             bytes <= most - window.bytes
-                && (window.away.is_none() || retention.away_bytes().take(bytes))
+                && (window.away.is_none() || window.retention.away_bytes().take(bytes))
         };
         while !has_room(self) {
-            if !self.forget_oldest(retention, discarded) {
+            if !self.forget_oldest(discarded) {
                 return false;
             }
         }
         self.bytes += bytes;
-        self.counters.history_bytes.add(bytes as u64);
+        self.retention.counters.history_bytes.add(bytes as u64);
         true
     }
 
-    fn give_back(&mut self, bytes: usize, retention: &Retention) {
+    fn give_back(&mut self, bytes: usize) {
         self.bytes -= bytes;
-        self.counters.history_bytes.sub(bytes as u64);
+        self.retention.counters.history_bytes.sub(bytes as u64);
         if self.away.is_some() {
-            retention.away_bytes().give_back(bytes);
+            self.retention.away_bytes().give_back(bytes);
         }
     }
 
     fn let_go(
         &mut self,
         removed: Option<Removed<T>>,
-        retention: &Retention,
         discarded: &mut Discarded<T>,
     ) -> Option<Arc<str>> {
         let removed = removed?;
-        self.give_back(removed.bytes, retention);
+        self.give_back(removed.bytes);
         discarded.extend(removed.event);
         Some(removed.key)
     }
@@ -183,40 +168,27 @@ impl<T> Window<T> {
     }
 
     /// Takes the first event out of the window. `latest` keeps it if it is the newest of its key.
-    pub(super) fn forget_first(
-        &mut self,
-        retention: &Retention,
-        discarded: &mut Discarded<T>,
-    ) -> bool {
+    pub(super) fn forget_first(&mut self, discarded: &mut Discarded<T>) -> bool {
         let number = self.first();
         let Some(entry) = self.events.pop_front() else {
             return false;
         };
         self.note_dropped(number, entry.stamp);
         if let Err(entry) = self.latest.hold(number, entry) {
-            self.give_back(entry.size, retention);
+            self.give_back(entry.size);
             discarded.push(entry.event);
         }
         true
     }
 
     /// Forgets the oldest event there is, or takes it out of the window; `false` if nothing is left.
-    pub(super) fn forget_oldest(
-        &mut self,
-        retention: &Retention,
-        discarded: &mut Discarded<T>,
-    ) -> bool {
+    pub(super) fn forget_oldest(&mut self, discarded: &mut Discarded<T>) -> bool {
         let held = self.latest.forget_held(|_| true);
-        self.let_go(held, retention, discarded).is_some() || self.forget_first(retention, discarded)
+        self.let_go(held, discarded).is_some() || self.forget_first(discarded)
     }
 
-    pub(super) fn forget_old(
-        &mut self,
-        now: Option<Instant>,
-        retention: &Retention,
-        discarded: &mut Discarded<T>,
-    ) {
-        let (Some(now), Some(age)) = (now, retention.age()) else {
+    pub(super) fn forget_old(&mut self, now: Option<Instant>, discarded: &mut Discarded<T>) {
+        let (Some(now), Some(age)) = (now, self.retention.age()) else {
             return;
         };
         let is_old = |entry: &Retained<T>| {
@@ -225,10 +197,10 @@ impl<T> Window<T> {
                 .is_some_and(|at| now.saturating_duration_since(at) > age)
         };
         while self.events.front().is_some_and(is_old) {
-            self.forget_first(retention, discarded);
+            self.forget_first(discarded);
         }
         while let Some(held) = self.latest.forget_held(is_old) {
-            self.let_go(Some(held), retention, discarded);
+            self.let_go(Some(held), discarded);
         }
     }
 
@@ -260,17 +232,17 @@ impl<T> Window<T> {
     }
 
     /// Notes that the user is no longer away.
-    pub(super) fn come_back(&mut self, retention: &Retention) {
+    pub(super) fn come_back(&mut self) {
         if self.away.take().is_some() {
-            retention.away_bytes().give_back(self.bytes);
-            retention.away_users().give_back(1);
+            self.retention.away_bytes().give_back(self.bytes);
+            self.retention.away_users().give_back(1);
         }
     }
 }
 
 impl<T> Drop for Window<T> {
     fn drop(&mut self) {
-        self.counters.history_bytes.sub(self.bytes as u64);
+        self.retention.counters.history_bytes.sub(self.bytes as u64);
         let mut discarded = Discarded::new();
         discarded.extend(self.latest.drain());
         discarded.extend(self.events.drain(..).map(|entry| entry.event));
