@@ -299,7 +299,7 @@ fn end_meets_ephemeral() {
 fn assert_keeps_nothing(end: impl FnOnce(&Arc<Registry<Arc<u32>>>, &Subscription<Arc<u32>>)) {
     let hub: Arc<Registry<Arc<u32>>> = Arc::new(Registry::new(limits(), None));
     let open = |id: &str| {
-        Subscription::open(&hub, "u".into(), id.into(), Resume::Fresh, |_| None)
+        Subscription::open(&hub, "u".into(), tab(id), Resume::Fresh, |_| None)
             .expect("there is room")
     };
     let (one, mut keeper) = (open("a"), open("keeper"));
@@ -319,7 +319,7 @@ fn assert_keeps_nothing(end: impl FnOnce(&Arc<Registry<Arc<u32>>>, &Subscription
         assert_eq!(Arc::strong_count(event), 1, "nobody has yet to read it");
     }
     drop((one, keeper));
-    assert_eq!((hub.user_count(), hub.total()), (0, 0));
+    assert_eq!((hub.users.len(), hub.total()), (0, 0));
 }
 
 /// A stream is asked to finish while something is sent to it, and nobody reads it: it keeps neither that nor what was queued.
@@ -329,7 +329,7 @@ fn assert_keeps_nothing(end: impl FnOnce(&Arc<Registry<Arc<u32>>>, &Subscription
 fn drain_meets_ephemeral_of_nobody() {
     model(10, || {
         let hub: Arc<Registry<Arc<u32>>> = Arc::new(Registry::new(limits(), None));
-        let one = Subscription::open(&hub, "u".into(), "a".into(), Resume::Fresh, |_| None)
+        let one = Subscription::open(&hub, "u".into(), tab("a"), Resume::Fresh, |_| None)
             .expect("there is room");
         let events = [Arc::new(11), Arc::new(12)];
         hub.with("u", |channel| pass_on(channel, events[0].clone()));
@@ -345,7 +345,7 @@ fn drain_meets_ephemeral_of_nobody() {
             assert_eq!(Arc::strong_count(event), 1, "nobody will read it");
         }
         drop(one);
-        assert_eq!((hub.user_count(), hub.total()), (0, 0));
+        assert_eq!((hub.users.len(), hub.total()), (0, 0));
     });
 }
 

@@ -12,7 +12,7 @@ use super::stretch::Stretch;
 use crate::backplane::Missing;
 use crate::channel::{Accepted, Label, Missed, Origin, Resume, Upstream, Welcome};
 use crate::gap::Gap;
-use crate::loom_tests::support::{poll_all, remembering};
+use crate::loom_tests::support::{poll_all, remembering, tab};
 use crate::position::{Place, Position};
 use crate::registry::{Limits, Registry};
 use crate::subscription::{ResumeFilter, Subscription, Verdict};
@@ -62,7 +62,7 @@ pub(in crate::loom_tests) fn hub() -> Hub {
 }
 
 pub(in crate::loom_tests) fn open(hub: &Hub, id: &str, from: Resume) -> Subscription<Event> {
-    Subscription::open(hub, "u".into(), id.into(), from, |_| None).expect("there is room")
+    Subscription::open(hub, "u".into(), tab(id), from, |_| None).expect("there is room")
 }
 
 /// Takes what the engine sends, which comes behind `previous`.
@@ -237,6 +237,6 @@ pub(in crate::loom_tests) fn come_back(
         Some(Box::new(Returning { engine, resumption }))
     };
     let from = Resume::After(place(from));
-    let opened = Subscription::open(hub, "u".into(), id.into(), from, filter);
+    let opened = Subscription::open(hub, "u".into(), tab(id), from, filter);
     opened.expect("there is room")
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::node::*;
 use super::shared::NEW;
-use super::support::{model, poll_all, remembering};
+use super::support::{model, poll_all, remembering, tab};
 use crate::channel::{Accepted, Label, Origin, Resume, Welcome};
 use crate::end::EndReason;
 use crate::gap::{Gap, GapReason};
@@ -66,14 +66,9 @@ fn resume_meets_reset() {
             }
             None
         };
-        let mut back = Subscription::open(
-            &hub,
-            "u".into(),
-            "b".into(),
-            Resume::After(place(1)),
-            filter,
-        )
-        .expect("there is room");
+        let mut back =
+            Subscription::open(&hub, "u".into(), tab("b"), Resume::After(place(1)), filter)
+                .expect("there is room");
         let (mut items, _) = poll_all(&mut back);
         driver.join().unwrap();
         items.extend(poll_all(&mut back).0);

@@ -102,7 +102,7 @@ fn drain_meets_a_poll() {
 type Shared<T> = Arc<Registry<Arc<T>>>;
 
 fn open<T: Send + Sync + 'static>(hub: &Shared<T>, id: &str) -> Subscription<Arc<T>> {
-    Subscription::open(hub, "u".into(), id.into(), Resume::Fresh, |_| None).expect("there is room")
+    Subscription::open(hub, "u".into(), tab(id), Resume::Fresh, |_| None).expect("there is room")
 }
 
 fn send<T: Send + Sync + 'static>(hub: &Shared<T>, event: &Arc<T>) -> usize {

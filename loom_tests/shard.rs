@@ -430,7 +430,7 @@ fn a_cut_meets_a_pass() {
     for is_plain in [true, false] {
         model(10, move || {
             let hub: Arc<Registry<Arc<u32>>> = Arc::new(Registry::new(limits(), None));
-            let opened = Subscription::open(&hub, "u".into(), "a".into(), Resume::Fresh, |_| None);
+            let opened = Subscription::open(&hub, "u".into(), tab("a"), Resume::Fresh, |_| None);
             let mut stream = opened.expect("there is room");
             let handle = stream.guard().stream_handle();
             let _bell = handle.attend().expect("it has not ended");

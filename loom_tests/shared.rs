@@ -10,7 +10,7 @@ use std::time::Duration;
 use loom::thread;
 
 use super::node::*;
-use super::support::{finish_all, limits, model, poll, poll_all, remembering};
+use super::support::{finish_all, limits, model, poll, poll_all, remembering, tab};
 use crate::channel::{Accepted, History, Resume, Welcome};
 use crate::gap::{Gap, GapReason};
 use crate::id::LastEventId;
@@ -283,7 +283,7 @@ fn a_new_log_meets_a_channel_that_opens() {
             })
         };
         horizon.with(|at| *at = NEW);
-        for roster in hub.rosters() {
+        for roster in hub.users.rosters() {
             assert_eq!(&**roster.user(), "u");
             follow(&hub);
         }
@@ -349,7 +349,7 @@ fn open_counting(hub: &Hub) -> Subscription<Event> {
     let filter = |welcome: &Welcome| -> Option<Box<dyn ResumeFilter<Event>>> {
         Some(Box::new(Counting(welcome.notices)))
     };
-    Subscription::open(hub, "u".into(), "b".into(), Resume::Fresh, filter).expect("there is room")
+    Subscription::open(hub, "u".into(), tab("b"), Resume::Fresh, filter).expect("there is room")
 }
 
 /// What a stream got and how many it was told that it has lost; `None` if it was told that nobody knows.
@@ -451,7 +451,7 @@ fn assert_ends(linger: Duration, end: fn(&Hub)) {
     });
     let filter =
         |_: &Welcome| -> Option<Box<dyn ResumeFilter<Event>>> { Some(Box::new(Unanswered)) };
-    let opened = Subscription::open(&hub, "u".into(), "a".into(), Resume::Fresh, filter);
+    let opened = Subscription::open(&hub, "u".into(), tab("a"), Resume::Fresh, filter);
     let mut one = opened.expect("there is room");
     let waiter = thread::spawn(move || {
         loom::future::block_on(poll_fn(|cx| {

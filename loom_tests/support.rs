@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 #[cfg(not(shuttle))]
 use crate::channel::Accepted;
-use crate::channel::{Channel, History, Label, Origin, Resume};
+use crate::channel::{Channel, Connection, History, Label, Origin, Resume};
 use crate::error::{RefusalForm, RegisterError};
 use crate::gap::Gap;
 use crate::id::ConnectionId;
@@ -75,16 +75,21 @@ pub(super) fn hub_with(limits: Limits) -> Hub {
     Arc::new(Registry::new(limits, None))
 }
 
+/// A connection that is not registered yet.
+pub(super) fn tab<T: Clone + Send + 'static>(id: &str) -> Connection<T> {
+    Connection::new(id.into())
+}
+
 pub(super) fn try_register(
     hub: &Hub,
     user: &str,
     id: &str,
 ) -> Result<Subscription<u32>, RegisterError> {
-    Subscription::open(hub, user.into(), id.into(), Resume::Fresh, |_| None)
+    Subscription::open(hub, user.into(), tab(id), Resume::Fresh, |_| None)
 }
 
 pub(super) fn resume(hub: &Hub, user: &str, id: &str, from: Resume) -> Subscription<u32> {
-    Subscription::open(hub, user.into(), id.into(), from, |_| None).expect("there is room")
+    Subscription::open(hub, user.into(), tab(id), from, |_| None).expect("there is room")
 }
 
 pub(super) fn register(hub: &Hub, user: &str, id: &str) -> Subscription<u32> {

@@ -39,8 +39,8 @@ impl Client {
     /// Comes back behind its place, if it is let in.
     fn come(&mut self, hub: &Hub) -> Result<(), RegisterError> {
         self.stream = None;
-        let (id, from) = (self.id.as_str().into(), self.account.from());
-        let stream = Subscription::open(hub, self.user.into(), id, from, |_| None)?;
+        let (tab, from) = (tab(&self.id), self.account.from());
+        let stream = Subscription::open(hub, self.user.into(), tab, from, |_| None)?;
         self.account.begin(&stream);
         self.stream = Some(stream);
         Ok(())

@@ -9,7 +9,7 @@ use crate::channel::{Connection, Resume, Roster, Welcome};
 use crate::error::RegisterError;
 use crate::frame::Frame;
 use crate::id::{ConnectionId, EventId, LastEventId, UserId};
-use crate::subscription::{ResumeFilter, Subscription};
+use crate::subscription::{LagPolicy, ResumeFilter, Subscription};
 
 impl<E: ?Sized> GenericBroadcaster<E> {
     /// Opens a connection of `user` under a generated id.
@@ -34,7 +34,11 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         user: impl Into<UserId>,
         connection: impl Into<ConnectionId>,
     ) -> Result<Subscription, RegisterError> {
-        self.open(user.into(), connection.into(), &LastEventId::none())
+        self.open(
+            user.into(),
+            Connection::new(connection.into()),
+            &LastEventId::none(),
+        )
     }
 
     /// Opens a connection for a client of `user` that reconnects: the stream replays what was broadcast after the last
@@ -87,7 +91,11 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         connection: impl Into<ConnectionId>,
         last_event_id: &LastEventId,
     ) -> Result<Subscription, RegisterError> {
-        self.open(user.into(), connection.into(), last_event_id)
+        self.open(
+            user.into(),
+            Connection::new(connection.into()),
+            last_event_id,
+        )
     }
 
     /// [Resumes](Self::resume) under the given id. If the user already has a connection with this id, it is
@@ -127,12 +135,45 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         let (user, connection) = (user.into(), connection.into());
         loop {
             self.unregister(&user, &connection);
-            match self.open(user.clone(), connection.clone(), last_event_id) {
+            let new = Connection::new(connection.clone());
+            match self.open(user.clone(), new, last_event_id) {
                 // Another call has registered in between. Each call registers once, so this ends with the last of them.
                 Err(RegisterError::ConnectionIdInUse) => {}
                 opened => return opened,
             }
         }
+    }
+
+    /// Opens a connection that watches the events sent to `user`, for an operator's page.
+    ///
+    /// The user's cap ([`connections_per_user`](crate::Builder::connections_per_user)) does not count it, so it takes no place of
+    /// the user's own; the [total](crate::Builder::total_connections) does. It goes on when it lags, and gets every gap,
+    /// whatever the broadcaster's [`LagPolicy`] is. Events before it are not replayed, but for those of a
+    /// [complete](Self::complete) channel. Otherwise it is a connection of the user: it counts in the figures, and ends with
+    /// the others.
+    ///
+    /// ```
+    /// use tidings::{GenericBroadcaster, Text};
+    ///
+    /// let hub: GenericBroadcaster<Text> = GenericBroadcaster::builder().connections_per_user(1).build()?;
+    /// let watched = hub.observe("ann", "operator-1")?;
+    /// let own = hub.register("ann")?;
+    /// assert_eq!(hub.connection_count("ann"), 2);
+    /// assert!(hub.register("ann").is_err(), "the user's own place is taken");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the total is reached, the broadcaster shuts down, or the user has a connection of this id.
+    pub fn observe(
+        &self,
+        user: impl Into<UserId>,
+        connection: impl Into<ConnectionId>,
+    ) -> Result<Subscription, RegisterError> {
+        let connection = Connection::observer(connection.into());
+        let observer = self.open(user.into(), connection, &LastEventId::none())?;
+        Ok(observer.lag_policy(LagPolicy::Gap))
     }
 
     /// [Registers](Self::register) once the user's events arrive from other nodes: an event broadcast on any node after
@@ -184,9 +225,9 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         from: &LastEventId,
     ) -> Result<Subscription, RegisterError> {
         let Some(running) = &self.relay else {
-            return self.open(user, connection, from);
+            return self.open(user, Connection::new(connection), from);
         };
-        let open = || self.open(user.clone(), connection, from);
+        let open = || self.open(user.clone(), Connection::new(connection), from);
         let opened = running.0.when_ready(&user, open).await;
         if opened.is_err() {
             running.0.withdraw(&user, &self.registry);
@@ -194,10 +235,10 @@ impl<E: ?Sized> GenericBroadcaster<E> {
         opened
     }
 
-    pub(super) fn open(
+    fn open(
         &self,
         user: UserId,
-        id: ConnectionId,
+        connection: Connection<Arc<Frame>>,
         from: &LastEventId,
     ) -> Result<Subscription, RegisterError> {
         let resume = match (from.is_none(), from.position()) {
@@ -206,8 +247,9 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             (false, Some(position)) => Resume::After(position),
             (false, None) => Resume::Unknown,
         };
+        let id = connection.id().clone();
         let filter = self.filter(&user);
-        match Subscription::open(&self.registry, user.clone(), id.clone(), resume, filter) {
+        match Subscription::open(&self.registry, user.clone(), connection, resume, filter) {
             Ok(subscription) => {
                 self.registry.counters().registered.add(1);
                 Ok(subscription
@@ -229,7 +271,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     }
 
     /// The filter of a stream that has just been registered, if there are other nodes.
-    pub(super) fn filter(
+    fn filter(
         &self,
         user: &UserId,
     ) -> impl FnOnce(&Welcome) -> Option<Box<dyn ResumeFilter<Arc<Frame>>>> + use<E> {

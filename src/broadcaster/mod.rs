@@ -6,7 +6,6 @@ mod dyn_broadcaster;
 mod ephemeral;
 mod generic;
 mod many;
-mod observe;
 mod presence;
 mod publish;
 mod publisher;

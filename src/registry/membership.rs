@@ -73,24 +73,6 @@ impl<T: Clone + Send + 'static> Registry<T> {
     pub(crate) fn register(
         &self,
         user: UserId,
-        id: ConnectionId,
-        resume: Resume,
-    ) -> Result<Admitted<T>, RegisterError> {
-        self.let_in(user, Connection::new(id), resume)
-    }
-
-    /// Registers an observer, which the user's cap does not count. The cap of all connections does.
-    pub(crate) fn observe(
-        &self,
-        user: UserId,
-        id: ConnectionId,
-    ) -> Result<Admitted<T>, RegisterError> {
-        self.let_in(user, Connection::observer(id), Resume::Fresh)
-    }
-
-    fn let_in(
-        &self,
-        user: UserId,
         connection: Connection<T>,
         resume: Resume,
     ) -> Result<Admitted<T>, RegisterError> {

@@ -9,12 +9,12 @@ use futures_core::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{ConnectionGuard, LagPolicy};
-use crate::channel::{Missed, Resume, Welcome};
+use crate::channel::{Connection, Missed, Resume, Welcome};
 use crate::end::EndReason;
 use crate::error::RegisterError;
 use crate::frame::Frame;
 use crate::gap::{Gap, GapReason};
-use crate::id::{ConnectionId, EventId, UserId};
+use crate::id::{EventId, UserId};
 use crate::position::Position;
 use crate::registry::{Admitted, Registry};
 
@@ -67,39 +67,18 @@ impl<T: Clone + Send + 'static> Subscription<T> {
     pub(crate) fn open(
         registry: &Arc<Registry<T>>,
         user: UserId,
-        id: ConnectionId,
+        connection: Connection<T>,
         resume: Resume,
         filter: impl FnOnce(&Welcome) -> Option<Box<dyn ResumeFilter<T>>>,
     ) -> Result<Self, RegisterError> {
-        let admitted = registry.register(user, id, resume)?;
-        Ok(Self::of(registry, admitted, resume, filter))
-    }
-
-    /// Opens a connection of an observer, which the user's cap does not count.
-    pub(crate) fn observe(
-        registry: &Arc<Registry<T>>,
-        user: UserId,
-        id: ConnectionId,
-        filter: impl FnOnce(&Welcome) -> Option<Box<dyn ResumeFilter<T>>>,
-    ) -> Result<Self, RegisterError> {
-        let admitted = registry.observe(user, id)?;
-        Ok(Self::of(registry, admitted, Resume::Fresh, filter))
-    }
-
-    fn of(
-        registry: &Arc<Registry<T>>,
-        admitted: Admitted<T>,
-        resume: Resume,
-        filter: impl FnOnce(&Welcome) -> Option<Box<dyn ResumeFilter<T>>>,
-    ) -> Self {
         let Admitted {
             roster,
             connection,
             welcome,
-        } = admitted;
+        } = registry.register(user, connection, resume)?;
         let is_new = matches!(resume, Resume::Fresh | Resume::Start);
         let cursor = welcome.cursor.filter(|_| is_new);
-        Self {
+        Ok(Self {
             filter: filter(&welcome),
             cursor,
             seen: match resume {
@@ -113,7 +92,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
             lag_policy: LagPolicy::default(),
             deadline: None,
             gap: welcome.gap.map(Box::new),
-        }
+        })
     }
 
     /// Sets whether its client came with a [`restart_id`](Self::restart_id).

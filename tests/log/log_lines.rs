@@ -123,7 +123,9 @@ async fn a_connections_lines_hold_its_user_and_id_escaped() {
 
     let first = tab(&hub);
     hub.register_as(HOSTILE, HOSTILE).expect_err("in use");
+    hub.observe(HOSTILE, HOSTILE).expect_err("in use");
     log.assert_logged(&["refused"]);
+    assert_eq!(log.text().matches(": refused user=").count(), 2);
 
     assert!(hub.unregister(HOSTILE, &ConnectionId::from(HOSTILE)));
     drop(first);
