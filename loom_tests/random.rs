@@ -207,7 +207,7 @@ fn clients_come_back_while_events_are_published_and_histories_forgotten() {
         for client in clients {
             client.join().unwrap().come(&hub, "c");
         }
-        assert_eq!(hub.retention().away(), usize::from(hub.user_count() == 1));
+        assert_eq!(hub.retention().away(), usize::from(hub.users.len() == 1));
         hub.sweep(Instant::now() + Duration::from_secs(60));
         assert_empty(&hub);
         assert_eq!(hub.retention().away(), 0);

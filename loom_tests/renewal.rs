@@ -103,7 +103,7 @@ fn reset_meets_forget() {
         let expected = if is_sent { &[1, NOTICE][..] } else { &[1] };
         assert_eq!((numbers(&events), ended), (expected.to_vec(), true));
         assert_eq!(one.end_reason(), Some(EndReason::Forgotten));
-        assert_eq!((hub.user_count(), hub.total()), (0, 1));
+        assert_eq!((hub.users.len(), hub.total()), (0, 1));
         assert_unkept(&hub);
         drop(one);
         assert_forgotten(&hub);
@@ -148,7 +148,7 @@ fn reset_meets_sweep() {
         let driver = spawn_reset(&hub, &horizon);
         hub.sweep(Instant::now() + Duration::from_secs(60));
         driver.join().unwrap();
-        assert_eq!((hub.user_count(), hub.total()), (0, 0));
+        assert_eq!((hub.users.len(), hub.total()), (0, 0));
         assert_unkept(&hub);
         let mut next = open(&hub, "b", Resume::Fresh);
         let at = hub.with("u", |channel| channel.place()).flatten();

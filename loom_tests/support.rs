@@ -138,7 +138,8 @@ pub(super) fn pass(hub: &Hub, event: u32) -> Accepted {
 pub(super) fn publish_all(hub: &Hub, event: u32) -> usize {
     let mut reached = 0;
     for shard in 0..SHARDS {
-        hub.for_each_of_shard(shard, |channel| reached += append(channel, event));
+        hub.users
+            .for_each_of_shard(shard, |channel| reached += append(channel, event));
     }
     reached
 }
@@ -212,7 +213,7 @@ pub(super) fn poll<T: Clone + Send + 'static>(
 
 /// Nobody is connected: nothing may be left behind.
 pub(super) fn assert_empty(hub: &Hub) {
-    assert_eq!(hub.user_count(), 0, "no user is left in the map");
+    assert_eq!(hub.users.len(), 0, "no user is left in the map");
     assert_eq!(hub.total(), 0, "no place is left taken");
 }
 

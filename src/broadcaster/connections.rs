@@ -401,6 +401,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     #[must_use]
     pub fn connected_users(&self) -> Vec<UserId> {
         self.registry
+            .users
             .rosters()
             .iter()
             .filter(|roster| roster.len() > 0)
@@ -412,6 +413,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     #[must_use]
     pub fn connection_info(&self) -> Vec<ConnectionInfo> {
         self.registry
+            .users
             .rosters()
             .iter()
             .flat_map(|roster| ConnectionInfo::of(roster))

@@ -96,7 +96,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
 pub(super) fn stats_of(registry: &Registry<Arc<Frame>>) -> Stats {
     let away = registry.retention().away();
     Stats {
-        users: registry.user_count().saturating_sub(away),
+        users: registry.users.len().saturating_sub(away),
         away,
         away_bytes: registry.retention().kept_for_away(),
         connections: registry.total(),

@@ -202,7 +202,7 @@ impl<'e> Many<'e> {
         let outbound = Outbound::new(&encoded.meta, &encoded.frame);
         let sent = hand_over(
             relay,
-            (hub.registry.hash(user), user),
+            (hub.registry.users.hash(user), user),
             &outbound,
             None,
             None,
@@ -219,7 +219,7 @@ impl<'e> Many<'e> {
         event: &'e T,
     ) -> Result<(), EncodeError> {
         let mut sent = Ok(());
-        hub.registry.for_each_of_shard(shard, |channel| {
+        hub.registry.users.for_each_of_shard(shard, |channel| {
             if sent.is_ok() {
                 sent = self.send_to_channel(hub, channel, event);
             }

@@ -142,7 +142,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
                     return Some(Sent::late());
                 }
                 let outbound = Outbound::new(&meta, &frame);
-                let hashed = (self.registry.hash(user), user);
+                let hashed = (self.registry.users.hash(user), user);
                 Some(hand_over(relay, hashed, &outbound, confirm.take(), streams))
             }),
         };

@@ -138,7 +138,7 @@ impl<E: ?Sized> GenericBroadcaster<E> {
             .away_cap()
             .ok_or(HoldError::NoHistory)?;
         let relay = self.relay.as_deref().map(|running| &*running.0);
-        let hashed = (self.registry.hash(user), user);
+        let hashed = (self.registry.users.hash(user), user);
         if let Some(relay) = relay.filter(|relay| relay.level() == Level::Replayable) {
             if self.is_complete(user) {
                 return Ok(0);

@@ -41,7 +41,7 @@ pub(crate) struct Admitted<T> {
 const NO_SHUTDOWN: u64 = u64::MAX;
 
 pub(crate) struct Registry<T> {
-    pub(super) users: Users<T>,
+    pub(crate) users: Users<T>,
     pub(super) admission: Admission,
     pub(super) watches: Watches,
     limits: Limits,
@@ -360,31 +360,9 @@ impl<T: Clone + Send + 'static> Registry<T> {
         self.with(user, f)
     }
 
-    pub(crate) fn hash(&self, user: &str) -> u64 {
-        self.users.hash(user)
-    }
-
     /// Whether the user has a channel.
     pub(crate) fn has(&self, user: &str) -> bool {
         self.with(user, |_| ()).is_some()
-    }
-
-    /// How many users have a channel, including users who are away.
-    pub(crate) fn user_count(&self) -> usize {
-        self.users.len()
-    }
-
-    pub(crate) fn rosters(&self) -> Vec<Arc<Roster<T>>> {
-        self.users.rosters()
-    }
-
-    /// Runs `f` on each channel of a shard; see [`Users::for_each_of_shard`].
-    pub(crate) fn for_each_of_shard(&self, shard: usize, f: impl FnMut(&Channel<T>)) {
-        self.users.for_each_of_shard(shard, f);
-    }
-
-    pub(super) fn rosters_of_shard(&self, shard: usize) -> Vec<Arc<Roster<T>>> {
-        self.users.rosters_of_shard(shard)
     }
 
     pub(crate) fn total(&self) -> usize {

@@ -24,7 +24,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
         let millis = 1 + self.since_started(now);
         let longest = u64::try_from(patience.time.as_millis()).unwrap_or(u64::MAX);
         let mut count = 0;
-        for roster in self.rosters_of_shard(shard) {
+        for roster in self.users.rosters_of_shard(shard) {
             roster.for_each(|connection, head| {
                 let too_far = connection.behind(head) > patience.behind;
                 let since = connection.note_behind(too_far, millis);

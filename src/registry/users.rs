@@ -68,7 +68,7 @@ impl<T: Clone + Send + 'static> Users<T> {
     /// Changes the user's entry in the map in one step: `f` is given the channel that is there, and returns the change. If
     /// another thread changes the shard first, `f` is called again: it always decides on the snapshot that its change is made
     /// against.
-    pub(crate) fn update<R>(
+    pub(super) fn update<R>(
         &self,
         hash: u64,
         user: &str,
@@ -88,7 +88,7 @@ impl<T: Clone + Send + 'static> Users<T> {
         }
     }
 
-    /// How many users have a channel.
+    /// How many users have a channel, including users who are away.
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.0.load().len()).sum()
     }
@@ -116,7 +116,7 @@ impl<T: Clone + Send + 'static> Users<T> {
 }
 
 /// What [`Users::update`] shall do.
-pub(crate) enum Change<T, R> {
+pub(super) enum Change<T, R> {
     /// Put this channel into the map for the user.
     Put(Arc<Channel<T>>, R),
     /// Take the user out of the map.

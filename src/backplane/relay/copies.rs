@@ -74,7 +74,7 @@ impl LogCopy<Envelope> for Copy<'_> {
 }
 
 pub(super) fn users_of(registry: &Users) -> Vec<UserId> {
-    let rosters = registry.rosters();
+    let rosters = registry.users.rosters();
     rosters.iter().map(|roster| roster.user().clone()).collect()
 }
 
