@@ -162,7 +162,7 @@ impl<A: App> Session<A> {
     ) -> impl Future<Output = Option<(Self, Rewind<I>)>> + Send {
         let mut stream = match (&self.protocols.crowds, self.grace_period.watched()) {
             (Some(crowds), Some(handle)) => crowds.admit(stream, handle),
-            _ => Driven::Alone(stream),
+            _ => Driven::alone(stream),
         };
         if self.phase.now() != Phase::Open {
             stream.close_at_end();

@@ -1,4 +1,4 @@
-//! Streams of users with many streams, to which one task writes.
+//! Streams of one user, to which one task writes.
 //!
 //! A [shard](Shard) writes events to its members' sockets, past their bodies. So there must be no layer between body and
 //! socket that compresses, maps, limits or times what passes through it. Two signs together rule out nearly all such layers.
@@ -27,9 +27,6 @@ use crate::sse::SseBody;
 use crate::subscription::{Attendant, Member, Shard, StreamHandle};
 use crate::sync::lock;
 
-/// How many streams a user has before further ones get an attendant.
-const CROWD: usize = 8;
-
 type AnyLane = dyn Member<Pass> + Send + Sync;
 type Members = Shard<AnyLane>;
 
@@ -38,22 +35,20 @@ type Members = Shard<AnyLane>;
 pub(super) struct Crowds(Mutex<HashMap<usize, Vec<Arc<Members>>>>);
 
 impl Crowds {
-    /// Gives a stream an attendant, if its user has many and no layer shows between its body and its socket.
+    /// Lets an attendant write to a stream, if no layer shows between its body and its socket.
     pub(super) fn admit<I: Io, B: AppBody>(
         self: &Arc<Self>,
         stream: Stream<I, B>,
         handle: StreamHandle,
     ) -> Driven<I, B> {
         let may_be_direct = stream.most() == Some(SseBody::MOST);
-        if handle.siblings() < CROWD || !may_be_direct {
-            return Driven::Alone(stream);
-        }
-        let Some(bell) = handle.attend() else {
-            return Driven::Alone(stream);
+        // Asked last: from then on, only the attendant wakes the stream for an event.
+        let Some(bell) = may_be_direct.then(|| handle.attend()).flatten() else {
+            return Driven::alone(stream);
         };
-        let lane = Arc::new(Lane(Mutex::new(Some(stream.attended(handle)))));
-        let (shard, place) = self.join(bell, Arc::clone(&lane) as Arc<AnyLane>);
-        Driven::Attended(Attended { lane, shard, place })
+        let mut driven = Driven::alone(stream.attended(handle));
+        driven.place = Some(self.join(bell, Arc::clone(&driven.lane) as Arc<AnyLane>));
+        driven
     }
 
     fn join(
@@ -75,11 +70,10 @@ impl Crowds {
             shards.push(Arc::clone(&shard));
             (shard, place)
         };
-        let attendant = Attendant::new(Arc::clone(&shard), bell);
+        let mut attendant = Attendant::new(Arc::clone(&shard), bell);
         let crowds = Arc::clone(self);
         tokio::spawn(async move {
-            // Its bell keeps the ring's number until the shard is forgotten.
-            let mut attendant = attendant;
+            // By reference: its bell keeps the ring's number until the shard is forgotten.
             unconstrained(&mut attendant).await;
             crowds.tidy(ring);
         });
@@ -104,60 +98,50 @@ impl fmt::Debug for Crowds {
     }
 }
 
-/// A stream, as its own task drives it.
-pub(super) enum Driven<I, B: Body> {
-    Alone(Stream<I, B>),
-    Attended(Attended<I, B>),
+/// A stream, as its own task drives it, and its place in a shard, which it leaves when it ends.
+pub(super) struct Driven<I, B: Body> {
+    lane: Arc<Lane<I, B>>,
+    place: Option<(Arc<Members>, usize)>,
 }
 
 impl<I, B: Body> Driven<I, B> {
+    /// Without an attendant.
+    pub(super) fn alone(stream: Stream<I, B>) -> Self {
+        Self {
+            lane: Arc::new(Lane(Mutex::new(Some(stream)))),
+            place: None,
+        }
+    }
+
     pub(super) fn close_at_end(&mut self) {
-        match self {
-            Self::Alone(stream) => stream.close_at_end(),
-            Self::Attended(attended) => {
-                if let Some(stream) = &mut *lock(&attended.lane.0) {
-                    stream.close_at_end();
-                }
-            }
+        if let Some(stream) = &mut *lock(&self.lane.0) {
+            stream.close_at_end();
         }
     }
 
     /// The connection, for the next request.
     pub(super) fn into_io(self) -> Option<Rewind<I>> {
-        match self {
-            Self::Alone(stream) => Some(stream.into_io()),
-            Self::Attended(attended) => {
-                let stream = lock(&attended.lane.0).take();
-                Some(stream?.into_io())
-            }
-        }
+        let stream = lock(&self.lane.0).take();
+        Some(stream?.into_io())
     }
 }
 
 impl<I: Io, B: AppBody> Future for Driven<I, B> {
     type Output = io::Result<bool>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut *self {
-            Self::Alone(stream) => Pin::new(stream).poll(cx),
-            Self::Attended(attended) => match &mut *lock(&attended.lane.0) {
-                Some(stream) => Pin::new(stream).poll(cx),
-                None => Poll::Ready(Ok(false)),
-            },
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *lock(&self.lane.0) {
+            Some(stream) => Pin::new(stream).poll(cx),
+            None => Poll::Ready(Ok(false)),
         }
     }
 }
 
-/// The membership of a stream, which ends with it.
-pub(super) struct Attended<I, B: Body> {
-    lane: Arc<Lane<I, B>>,
-    shard: Arc<Members>,
-    place: usize,
-}
-
-impl<I, B: Body> Drop for Attended<I, B> {
+impl<I, B: Body> Drop for Driven<I, B> {
     fn drop(&mut self) {
-        self.shard.leave(self.place);
+        if let Some((shard, place)) = &self.place {
+            shard.leave(*place);
+        }
         // The attendant may still have the lane.
         let stream = lock(&self.lane.0).take();
         drop(stream);

@@ -17,7 +17,7 @@
 //! | HTTP/2 connections without a stream: closed after 90 s, or `Server::http2_idle_timeout` | no | yes, feature `http2` |
 //! | a shutdown that ends by a [deadline](Server::drain) whatever clients do, also on upgraded connections | no | yes |
 //! | an HTTP/1.1 stream is sent without hyper: no buffers of its own, fewer steps for an event | no | yes |
-//! | the [streams of one user](#many-streams-of-one-user) are written to by one task | no | yes, HTTP/1.1 |
+//! | the [streams of one user](#one-writer-for-each-user) are written to by one task | no | yes, HTTP/1.1 |
 //! | the peer's address for handlers (`ConnectInfo`) | see [`StallListener`] | yes |
 //!
 //! A quiet client is never cut: the limits apply only while the client does not take bytes that the server has to send. One
@@ -34,12 +34,12 @@
 //! over as to all others. It also applies to streams that end by themselves, [drained](crate::GenericBroadcaster::drain_user)
 //! ones included, since the client shall get their last events.
 //!
-//! # Many streams of one user
+//! # One writer for each user
 //!
-//! Once a user has eight streams, one task writes an event to up to 256 further ones, instead of the task of each. It puts
-//! the same bytes on each socket, so that an event costs little more than the system calls that send it, and no stream waits
-//! to be polled until the ring has overwritten what it was woken for. Waiting for a client that does not read is left to the
-//! task of its own stream, and delays no other.
+//! One task writes an event to up to 256 streams of a user, instead of the task of each. It puts the same bytes on each
+//! socket, so that an event costs little more than the system calls that send it, and no stream waits to be polled until the
+//! ring has overwritten what it was woken for. Waiting for a client that does not read is left to the task of its own stream,
+//! and delays no other.
 //!
 //! This applies to HTTP/1.1 streams whose clients get every event as it is: not to those with a [view](crate::sse::View) or a
 //! closure, and not where there is a [backplane](crate::backplane). Nor does it apply where a layer of yours changes, limits or times

@@ -111,7 +111,7 @@ impl<L: Listener, A> Server<L, A> {
         self
     }
 
-    /// Sets whether one task may write the events of a user with [many streams](super#many-streams-of-one-user). Default `true`.
+    /// Sets whether [one task](super#one-writer-for-each-user) may write the events of a user's streams. Default `true`.
     ///
     /// Switch it off for a layer that has to see each frame of a response and passes on its size hint, such as one that counts bytes
     /// or drops some frames.

@@ -84,7 +84,7 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
     #[cfg(feature = "serve")]
     #[allow(dead_code, reason = "asked by the server, which loom leaves out")]
     pub(crate) fn stream_handle(&self) -> super::StreamHandle<T> {
-        super::StreamHandle::new(Arc::clone(&self.connection), &self.roster)
+        super::StreamHandle::new(Arc::clone(&self.connection))
     }
 
     pub(crate) fn span(&self) -> &Span {

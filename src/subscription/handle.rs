@@ -1,13 +1,13 @@
 //! A stream, as the server that holds its socket sees it.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Context;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::channel::{Bell, Connection, Plain, Roster};
+use crate::channel::{Bell, Connection, Plain};
 use crate::frame::Frame;
 use crate::position::Position;
 use crate::sync::lock;
@@ -21,15 +21,13 @@ use crate::sync::lock;
 /// It keeps neither the connection registered nor its events.
 pub(crate) struct StreamHandle<T = Arc<Frame>> {
     connection: Arc<Connection<T>>,
-    roster: Weak<Roster<T>>,
     exchange: Arc<Exchange>,
 }
 
 impl<T: Clone + Send + 'static> StreamHandle<T> {
-    pub(super) fn new(connection: Arc<Connection<T>>, roster: &Arc<Roster<T>>) -> Self {
+    pub(super) fn new(connection: Arc<Connection<T>>) -> Self {
         Self {
             connection,
-            roster: Arc::downgrade(roster),
             exchange: Arc::default(),
         }
     }
@@ -50,16 +48,11 @@ impl<T: Clone + Send + 'static> StreamHandle<T> {
         self.connection.expires()
     }
 
-    /// How many streams its user has.
-    pub(crate) fn siblings(&self) -> usize {
-        self.roster.upgrade().map_or(0, |roster| roster.len())
-    }
-
     /// Lets an attendant read for the stream. `None` if the stream has ended.
     pub(crate) fn attend(&self) -> Option<Bell<T>> {
         let bell = self.connection.attend();
         if bell.is_some() {
-            self.exchange.words.get_or_init(Box::default);
+            self.exchange.lock().is_attended = true;
         }
         bell
     }
@@ -89,7 +82,6 @@ impl<T> Clone for StreamHandle<T> {
     fn clone(&self) -> Self {
         Self {
             connection: Arc::clone(&self.connection),
-            roster: Weak::clone(&self.roster),
             exchange: Arc::clone(&self.exchange),
         }
     }
@@ -103,13 +95,11 @@ impl<T> fmt::Debug for StreamHandle<T> {
 
 /// What the body of a stream and its attendant, which writes events in place of the body, tell each other. They take turns.
 #[derive(Debug, Default)]
-pub(crate) struct Exchange {
-    /// Set once the stream has an attendant; most never have one.
-    words: OnceLock<Box<Mutex<Words>>>,
-}
+pub(crate) struct Exchange(Mutex<Words>);
 
 #[derive(Debug, Default)]
 struct Words {
+    is_attended: bool,
     /// The address and length of the chunk that the body has handed out and the server has not got yet.
     chunk: Option<(usize, usize)>,
     /// Whether each chunk has arrived as it was handed out, before the body was polled again. `None` before the first.
@@ -123,7 +113,7 @@ struct Words {
 
 impl Exchange {
     pub(crate) fn is_attended(&self) -> bool {
-        self.words.get().is_some()
+        self.lock().is_attended
     }
 
     /// Called by the body.
@@ -166,8 +156,7 @@ impl Exchange {
     }
 
     fn lock(&self) -> MutexGuard<'_, Words> {
-        let words = self.words.get_or_init(Box::default);
-        lock(words)
+        lock(&self.0)
     }
 }
 

@@ -1,8 +1,8 @@
-//! One task that attends to many streams of a user.
+//! One task that attends to the streams of a user.
 //!
-//! An event wakes every stream of its user, and each is scheduled, polled and written by itself. A thousand streams repeat
-//! the same work a thousand times, and some wait so long to be polled that the ring has overwritten what they were woken for.
-//! So if a user has many streams, they become members of shards. A shard's task, the attendant, is woken once for an event
+//! If an event woke every stream of its user, each would be scheduled, polled and written by itself. A thousand streams would
+//! repeat the same work a thousand times, and some would wait so long to be polled that the ring would have overwritten what
+//! they were woken for. So a user's streams are members of shards. A shard's task, the attendant, is woken once for an event
 //! and goes through the members: it writes to those whose next bytes are plain, and wakes the others. A member's own task
 //! does everything else: it begins and ends the stream, notices that its client disconnects, waits for a full socket, and
 //! sends keep-alives.

@@ -43,7 +43,7 @@ const EXCEPTIONS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "subscription/handle.rs",
-        &["Mutex", "OnceLock"],
+        &["Mutex"],
         "what a body and its attendant say to each other; each call does all it does under the lock",
     ),
     ("metrics/", &["AtomicU64", "AtomicUsize"], "statistics"),

@@ -1,5 +1,5 @@
-//! The streams of a user with many, to which one task writes past their bodies: what they promise stays true, and no layer is
-//! left out that would have done something.
+//! The streams of a user, to which one task writes past their bodies: what they promise stays true, and no layer is left out
+//! that would have done something.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,7 +22,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::support::site::{BOUND, Background, Client, Site, eventually};
 
-/// More than it takes.
+/// All of one user.
 const MANY: usize = 20;
 
 async fn start(app: Router) -> (std::net::SocketAddr, Background) {
@@ -86,7 +86,7 @@ impl http_body::Body for Watching {
 }
 
 #[tokio::test]
-async fn every_stream_gets_every_event_once_and_most_pass_by_the_bodies() {
+async fn every_stream_gets_every_event_once_and_nearly_all_pass_by_the_bodies() {
     let site = Site::new();
     let frames = Arc::new(AtomicUsize::new(0));
     let counted = frames.clone();
@@ -109,9 +109,11 @@ async fn every_stream_gets_every_event_once_and_most_pass_by_the_bodies() {
         }
     }
     let passed = frames.load(Ordering::Relaxed);
-    assert!(passed < MANY * EVENTS * 3 / 4, "{passed} frames");
-    // The first of them wait by themselves, and those who come later find them there.
-    assert!(passed >= EVENTS, "{passed} frames");
+    // The first comment of each, and what its own task finds when it looks by itself.
+    assert!(
+        (MANY..MANY * EVENTS / 10).contains(&passed),
+        "{passed} frames"
+    );
 }
 
 /// The streams write ephemeral events by themselves, and the task that writes the others does not overtake them.

@@ -1,4 +1,4 @@
-//! Code of the service that panics while one task writes to the many streams of a user: no stream stays open that has lost
+//! Code of the service that panics while one task writes to the streams of a user: no stream stays open that has lost
 //! events.
 
 use std::io;
@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::site::{Background, Client, Site};
 
-/// More than it takes.
+/// All of one user.
 const MANY: usize = 20;
 
 async fn open(addr: SocketAddr) -> Client {
