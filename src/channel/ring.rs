@@ -318,6 +318,10 @@ impl<T> Bell<T> {
         let is_new = self.0.attendants.with(|attendants| {
             let is_there = attendants.iter().any(|(there, _)| *there == attendant);
             if !is_there {
+                if attendants.is_empty() {
+                    // Most rings have one.
+                    attendants.reserve_exact(1);
+                }
                 attendants.extend(new.take());
                 self.0.is_attended.store(true, Ordering::Relaxed);
             }

@@ -125,7 +125,8 @@ impl<M: ?Sized> Shard<M> {
 pub(crate) struct Attendant<T, M: ?Sized, P> {
     shard: Arc<Shard<M>>,
     bell: Bell<T>,
-    pass: P,
+    /// Of a pass that goes on in another turn; most are over in one, and an idle attendant shall be small.
+    pass: Option<Box<P>>,
     /// The next place to look at, in a pass.
     next: Option<usize>,
     /// An event has come during this pass, or a member has more to write: another pass follows.
@@ -138,7 +139,7 @@ impl<T, M: ?Sized, P: Default> Attendant<T, M, P> {
         Self {
             shard,
             bell,
-            pass: P::default(),
+            pass: None,
             next: None,
             again: false,
             members: Vec::new(),
@@ -150,7 +151,7 @@ impl<T, M: ?Sized, P: Default> Attendant<T, M, P> {
     }
 }
 
-impl<T, M: Member<P> + ?Sized, P: Default + Unpin> Future for Attendant<T, M, P> {
+impl<T, M: Member<P> + ?Sized, P: Default> Future for Attendant<T, M, P> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -166,13 +167,14 @@ impl<T, M: Member<P> + ?Sized, P: Default + Unpin> Future for Attendant<T, M, P>
         if let Some(next) = this.next {
             // A member that takes one of these places after this is not in this pass (invariant 3). One that leaves after this
             // may be attended to once more.
+            let mut pass = this.pass.take().map_or_else(P::default, |pass| *pass);
             this.next = this.shard.collect(next, &mut this.members);
             for member in this.members.drain(..) {
-                contain(|| this.again |= member.attend(&mut this.pass));
+                contain(|| this.again |= member.attend(&mut pass));
             }
-            if this.next.is_none() {
-                // What was written is not kept for the next event.
-                this.pass = P::default();
+            if this.next.is_some() {
+                this.pass = Some(Box::new(pass));
+            } else {
                 this.next = mem::take(&mut this.again).then_some(0);
             }
         }
