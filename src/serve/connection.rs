@@ -16,7 +16,7 @@ use tokio::io::AsyncRead;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::app::{App, Io};
-use super::crowd::{Crowds, Driven};
+use super::attendants::{Attendants, Driven};
 use super::grace::GracePeriod;
 use super::guard::StallGuard;
 use super::handover::{Handed, Slot};
@@ -29,7 +29,7 @@ use super::stream::Stream;
 #[derive(Debug)]
 pub(super) struct Protocols {
     /// `None` if each stream is written to by its own task.
-    pub(super) crowds: Option<Arc<Crowds>>,
+    pub(super) attendants: Option<Arc<Attendants>>,
     pub(super) header_read_timeout: Duration,
     #[cfg(feature = "http2")]
     pub(super) http2: bool,
@@ -47,7 +47,7 @@ pub(super) struct Protocols {
 impl Default for Protocols {
     fn default() -> Self {
         Self {
-            crowds: Some(Arc::default()),
+            attendants: Some(Arc::default()),
             header_read_timeout: Duration::from_secs(30),
             #[cfg(feature = "http2")]
             http2: false,
@@ -160,8 +160,8 @@ impl<A: App> Session<A> {
         mut self,
         stream: Stream<I, A::Body>,
     ) -> impl Future<Output = Option<(Self, Rewind<I>)>> + Send {
-        let mut stream = match (&self.protocols.crowds, self.grace_period.watched()) {
-            (Some(crowds), Some(handle)) => crowds.admit(stream, handle),
+        let mut stream = match (&self.protocols.attendants, self.grace_period.watched()) {
+            (Some(attendants), Some(handle)) => attendants.admit(stream, handle),
             _ => Driven::alone(stream),
         };
         if self.phase.now() != Phase::Open {

@@ -75,8 +75,8 @@
 //! ```
 
 mod app;
+mod attendants;
 mod connection;
-mod crowd;
 mod grace;
 mod guard;
 mod handover;

@@ -116,7 +116,7 @@ impl<L: Listener, A> Server<L, A> {
     /// Switch it off for a layer that has to see each frame of a response and passes on its size hint, such as one that counts bytes
     /// or drops some frames.
     pub fn shared_writes(mut self, on: bool) -> Self {
-        self.protocols.crowds = on.then(Arc::default);
+        self.protocols.attendants = on.then(Arc::default);
         self
     }
 

@@ -2,11 +2,11 @@
 
 #[cfg(feature = "serve")]
 mod abuse;
+#[cfg(feature = "serve")]
+mod attendants;
+#[cfg(feature = "serve")]
+mod attendants_panics;
 mod console;
-#[cfg(feature = "serve")]
-mod crowd;
-#[cfg(feature = "serve")]
-mod crowd_panics;
 #[cfg(feature = "serve")]
 mod differential;
 #[cfg(all(feature = "serve", feature = "agents"))]

@@ -32,9 +32,9 @@ type Members = Shard<AnyLane>;
 
 /// The shards of each ring.
 #[derive(Default)]
-pub(super) struct Crowds(Mutex<HashMap<usize, Vec<Arc<Members>>>>);
+pub(super) struct Attendants(Mutex<HashMap<usize, Vec<Arc<Members>>>>);
 
-impl Crowds {
+impl Attendants {
     /// Lets an attendant write to a stream, if no layer shows between its body and its socket.
     pub(super) fn admit<I: Io, B: AppBody>(
         self: &Arc<Self>,
@@ -71,11 +71,11 @@ impl Crowds {
             (shard, place)
         };
         let mut attendant = Attendant::new(Arc::clone(&shard), bell);
-        let crowds = Arc::clone(self);
+        let attendants = Arc::clone(self);
         tokio::spawn(async move {
             // By reference: its bell keeps the ring's number until the shard is forgotten.
             unconstrained(&mut attendant).await;
-            crowds.tidy(ring);
+            attendants.tidy(ring);
         });
         (shard, place)
     }
@@ -92,9 +92,9 @@ impl Crowds {
     }
 }
 
-impl fmt::Debug for Crowds {
+impl fmt::Debug for Attendants {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Crowds").finish_non_exhaustive()
+        f.debug_struct("Attendants").finish_non_exhaustive()
     }
 }
 
