@@ -89,6 +89,11 @@ impl Attendants {
                 rings.remove(&ring);
             }
         }
+        // Without this the map would keep the room that it had at its largest.
+        if rings.len() < rings.capacity() / 8 {
+            let room = 2 * rings.len();
+            rings.shrink_to(room);
+        }
     }
 }
 
