@@ -273,7 +273,7 @@ impl Account {
 /// the last id it saw, again and again, and another one comes from another node. A ring of two is healed from the history. The
 /// one that stays sees all that comes, and the others see everything, in one order, once.
 ///
-/// Fails: the_seam_is_closed_where_the_client_is, what_the_log_returned_is_sent_again, the_receiver_is_taken_before_the_backlog_is_cut.
+/// Fails: the_seam_is_closed_where_the_client_is, the_receiver_is_taken_before_the_backlog_is_cut.
 #[test]
 fn a_node_among_others() {
     check(|| {

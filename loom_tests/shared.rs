@@ -56,7 +56,7 @@ fn a_resume_meets_the_engine() {
 /// A client comes back from before the history, and reads the engine's log, while the engine appends and sends: does it get
 /// each event once, in order, at the seam between the log and the channel?
 ///
-/// Fails: the_seam_is_closed_where_the_client_is, what_the_log_returned_is_sent_again, the_log_is_read_up_to_the_history.
+/// Fails: the_seam_is_closed_where_the_client_is, the_log_is_read_up_to_the_history.
 #[test]
 fn a_return_meets_the_engine() {
     model(10, || {
