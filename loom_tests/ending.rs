@@ -126,7 +126,7 @@ fn disconnect_all_meets_drop() {
     });
 }
 
-/// The same where a history would linger after the last connection: does the shutdown forget it, whoever removes the connection?
+/// The same for a user whose history would linger: is it forgotten, whether the shutdown or the client removes the last connection?
 ///
 /// Fails: a_shutdown_keeps_histories, a_closed_channel_lingers.
 #[test]

@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(dropped, 0);
     }
 
-    /// An event that panics when it is dropped, if it is told to.
+    /// An event whose drop panics if this is set.
     #[derive(Clone)]
     struct Bad(bool);
 

@@ -36,7 +36,7 @@ pub(super) struct Interest {
     subjects: Subjects,
     users: HashMap<UserId, User>,
     buckets: HashMap<u32, Bucket>,
-    /// Those whose subjects do not say who they are, by their tokens.
+    /// Users whose ids are too long for a subject, by the digests that stand there instead.
     long: HashMap<String, UserId>,
     pub(super) feeds: Feeds<Source>,
 }

@@ -354,8 +354,8 @@ impl Link {
         self.tell(Event::Restored { maybe_lost: true }).await
     }
 
-    /// Drops what has come so far: the gap that is told now covers it. Delivered behind that, it would hide where messages are
-    /// missing.
+    /// Drops the messages that have arrived and were not passed on. The gap that is reported now covers them: delivered after
+    /// it, they would look as if nothing were missing behind them.
     async fn discard(&mut self) {
         self.state.held = None;
         let feeds = &mut self.interest.feeds;

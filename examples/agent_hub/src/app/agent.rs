@@ -83,7 +83,7 @@ pub(crate) async fn work(job: Job, outlet: impl Outlet) -> Result<(), BroadcastE
     agui(Event::run_finished(&job.conversation, &job.id))
 }
 
-/// An event that some streams do not get is no reason to stop: each is told that it lacks some, or has ended.
+/// An event that does not reach every stream is no reason to stop: those that lack it get a gap, or have ended.
 fn go_on(sent: Result<(), BroadcastError>) -> Result<(), BroadcastError> {
     match sent {
         Err(BroadcastError::NotRelayed { .. } | BroadcastError::Complete) => Ok(()),
