@@ -64,6 +64,10 @@ impl Interests {
         self.wanted.note_unheard(&user)
     }
 
+    pub(super) fn withdraw(&mut self, user: User, has_channel: bool) {
+        self.wanted.withdraw(&user, |_| has_channel);
+    }
+
     pub(super) fn look(&mut self, has_channel: impl Fn(&User) -> bool) {
         self.wanted.look(has_channel);
     }

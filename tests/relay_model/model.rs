@@ -278,7 +278,9 @@ impl Model for Relay {
                 steps.push(Step::NoteInterest(at, true));
                 steps.extend((left.unnoted > 0).then_some(Step::NoteInterest(at, false)));
             }
-            steps.extend((left.looks > 0).then_some(Step::Look(at)));
+            // The task that looks also tells.
+            let may_look = left.looks > 0 && !node.interests.is_telling();
+            steps.extend(may_look.then_some(Step::Look(at)));
             for (user, hears) in &node.interests.hears {
                 match hears {
                     true => steps.extend((left.denied > 0).then_some(Step::Deny(at, *user))),

@@ -15,7 +15,8 @@ pub(super) struct Wanted<U, W> {
     pub(super) users: HashMap<U, Interest<W>>,
     /// What the engine is to be told of users: in, or out.
     pub(super) changes: HashMap<U, bool>,
-    /// Who was taken out since the look before. What the engine has said of them may still be on its way.
+    /// Who was taken out since the last look, or before it and the engine was not told yet. What it said of them may still be on
+    /// its way.
     pub(super) left: HashSet<U>,
 }
 
@@ -28,7 +29,7 @@ pub(super) struct Interest<W> {
     pub(super) waiters: Vec<W>,
     /// A stream has begun before it was ready.
     has_early: bool,
-    /// The next `Ready` may answer an earlier interest that was withdrawn.
+    /// What the engine says may answer an earlier interest that was withdrawn.
     is_doubtful: bool,
 }
 
@@ -112,10 +113,8 @@ impl<U: Clone + Eq + Hash, W: Ticket> Wanted<U, W> {
     /// before; nothing if the user was taken out meanwhile.
     pub(super) fn note_ready(&mut self, user: &U) -> Option<(Vec<W>, bool)> {
         let interest = self.users.get_mut(user)?;
-        let waiters = interest.answer(Answer::Ready);
-        let is_doubtful = std::mem::take(&mut interest.is_doubtful);
-        let had_early = std::mem::replace(&mut interest.has_early, is_doubtful);
-        Some((waiters, had_early))
+        let had_early = std::mem::replace(&mut interest.has_early, interest.is_doubtful);
+        Some((interest.answer(Answer::Ready), had_early))
     }
 
     /// The engine does not send what is published to this user. Returns those who wait, and whether that is new; nothing if
@@ -138,11 +137,12 @@ impl<U: Clone + Eq + Hash, W: Ticket> Wanted<U, W> {
         }
     }
 
-    /// Takes out whom nobody wants any more.
+    /// Takes out whom nobody wants any more. What the engine said before it was told of a change has been taken by the next look.
     pub(super) fn look(&mut self, has_channel: impl Fn(&U) -> bool) {
         let (changes, left) = (&mut self.changes, &mut self.left);
-        left.clear();
+        left.retain(|user| changes.contains_key(user));
         self.users.retain(|user, interest| {
+            interest.is_doubtful &= changes.contains_key(user);
             let is_wanted = std::mem::take(&mut interest.is_wanted);
             let stays = is_wanted || interest.is_awaited() || has_channel(user);
             if !stays {
