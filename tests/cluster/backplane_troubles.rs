@@ -15,8 +15,8 @@ use tidings::backplane::{
     Published, Received,
 };
 use tidings::{
-    BroadcastError, GapReason, GenericBroadcaster, History, LastEventId, RelayError, Subscription,
-    Text, UserId,
+    BroadcastError, GapReason, GenericBroadcaster, History, LastEventId, RegisterError, RelayError,
+    Subscription, Text, UserId,
 };
 use tidings_testkit::backplane::{InProcess, InProcessNode};
 use tokio::sync::Notify;
@@ -1010,6 +1010,28 @@ async fn a_registration_that_is_refused_adds_no_interest() {
             .expect_err("no room");
     }
     assert_eq!(hub.stats().backplane.expect("there is one").users, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_events_of_a_hub_that_is_shut_down() {
+    let engine = InProcess::new(Level::AtMostOnce);
+    let hub = hub(Odd {
+        unheard: Some("ann".into()),
+        ..Odd::new(engine.node())
+    });
+    let waiting = timeout(Duration::from_secs(60), hub.register_when_ready("ann"));
+    let (waiting, ()) = tokio::join!(waiting, async {
+        sleep(Duration::from_secs(1)).await;
+        hub.shutdown(Duration::ZERO).await;
+    });
+    let later = timeout(Duration::from_secs(60), hub.register_when_ready("bob"));
+    for refused in [waiting, later.await] {
+        let refused = refused.expect("it does not wait");
+        assert!(
+            matches!(refused, Err(RegisterError::ShuttingDown { .. })),
+            "{refused:?}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -38,7 +38,10 @@ pub(super) async fn run(
             }
             (Some(event), _) => relay.note(&registry, &mut reads, event).await,
             (None, Some(done)) => reads.handle(&registry, done).await,
-            (None, None) => return,
+            (None, None) => {
+                relay.set_connected(false);
+                return;
+            }
         }
     }
 }

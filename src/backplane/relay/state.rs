@@ -198,12 +198,14 @@ impl Relay {
         }
     }
 
-    /// Runs `f` when the user's events arrive, or at once while the engine cannot be reached.
+    /// Runs `f` when the user's events arrive, or at once while the engine cannot be reached and after the end.
     pub(crate) async fn when_ready<R>(&self, user: &UserId, f: impl FnOnce() -> R) -> R {
         let mut is_connected = self.is_connected.subscribe();
+        let mut stop = self.stop.subscribe();
         tokio::select! {
             () = self.interests.wait(user) => {}
             _ = is_connected.wait_for(|is_connected| !is_connected) => {}
+            _ = stop.wait_for(Option::is_some) => {}
         }
         f()
     }
