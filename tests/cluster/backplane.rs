@@ -310,7 +310,10 @@ async fn an_event_that_is_too_large_is_refused_and_reported_to_other_nodes() {
     let (a, b) = (hub(engine.node()), hub(engine.node()));
     let mut there = b.register_when_ready("ann").await.expect("room");
     let large = "x".repeat(2 << 20);
+    a.broadcast("ann", &text("before")).expect("sent");
     let error = a.broadcast("ann", &text(&large)).expect_err("too large");
+    // It is lost alone, and in its place, however closely the next one follows.
+    a.broadcast("ann", &text("after")).expect("sent");
     assert!(matches!(
         error,
         BroadcastError::NotRelayed {
@@ -318,8 +321,10 @@ async fn an_event_that_is_too_large_is_refused_and_reported_to_other_nodes() {
             reason: RelayError::TooLarge { .. }
         }
     ));
+    assert_eq!(data(&mut there).await, "before");
     let gap = item(&mut there).await.expect_err("a gap");
     assert_eq!((gap.reason, gap.missed), (GapReason::Backplane, Some(1)));
+    assert_eq!(data(&mut there).await, "after");
 }
 
 #[tokio::test(start_paused = true)]

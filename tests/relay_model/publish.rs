@@ -185,12 +185,12 @@ impl State {
         let event = self.events.len() as Event;
         match has_room {
             true => self.with(is_replayable, |backlog, _, node| {
-                backlog.fill([(user, event)], [], node);
+                backlog.fill([(user, What::Event(event))], node);
             }),
             false => {
                 self.events[usize::from(event) - 1].1 = Some(Err(Failure::Refused));
                 self.with(is_replayable, |backlog, _, node| {
-                    backlog.fill([], [(user, 1)], node);
+                    backlog.fill([(user, What::Lost(Some(1)))], node);
                 });
             }
         }

@@ -200,18 +200,13 @@ impl<U: Clone + Ord, E> Backlog<U, E> {
         self.is_apart = is_apart;
     }
 
-    /// Takes in what was broadcast: each user's events in order, and after them how many the user has lost.
+    /// Takes in what was broadcast, and what was lost of it, of each user in order.
     pub(super) fn fill(
         &mut self,
-        events: impl IntoIterator<Item = (U, E)>,
-        lost: impl IntoIterator<Item = (U, u64)>,
+        broadcast: impl IntoIterator<Item = (U, What<E>)>,
         outlet: &impl Outlet<U, E>,
     ) {
-        let events = events.into_iter();
-        let events = events.map(|(user, event)| (user, What::Event(event)));
-        let lost = lost.into_iter();
-        let lost = lost.map(|(user, count)| (user, What::Lost(Some(count))));
-        for (user, what) in events.chain(lost) {
+        for (user, what) in broadcast {
             let mut item = Item::from(what);
             if self.is_apart {
                 item.show(&user, &mut self.shown, outlet);

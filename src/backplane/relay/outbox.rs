@@ -7,7 +7,7 @@
 //! 1. A user's events are in one shard, in the order in which they were pushed.
 //! 2. Where there is no room, an event is counted and not kept. The count stands after the events that were kept before it
 //!    and before those that are kept later: once a user has lost an event, the user's next ones are lost as well, until the
-//!    task has taken the count.
+//!    task has taken the count. An event that can never be published is a record of its own instead, if there is room for that.
 //! 3. Room is taken by a push, and given back when the event was published or given up: what the task has taken counts as
 //!    well. One user takes at most half of a shard.
 //! 4. Nobody sleeps through a push. The task says that it sleeps before it looks into the shards for the last time, and a
@@ -41,10 +41,11 @@ pub(super) struct Outgoing {
 
 pub(crate) type Confirm = oneshot::Sender<Result<(), RelayError>>;
 
-/// What the task takes out at once: each user's events in order, and after them how many the user has lost.
+/// What the task takes out at once: each user's events in order, nothing where one can never be published, and after them how
+/// many more the user has lost.
 #[derive(Default)]
 pub(super) struct Drained {
-    pub(super) events: Vec<(UserId, Outgoing)>,
+    pub(super) events: Vec<(UserId, Option<Outgoing>)>,
     pub(super) lost: HashMap<UserId, u64>,
 }
 
@@ -118,7 +119,8 @@ struct Queue {
 #[derive(Clone, Copy)]
 struct Record {
     user_len: usize,
-    body_len: usize,
+    /// Nothing: the event was lost.
+    body_len: Option<usize>,
     place: Room,
     /// Whether the next of the confirms is its.
     is_confirmed: bool,
@@ -153,10 +155,29 @@ impl Outbox {
     /// Takes an event of this length if there is room for it; otherwise counts it as lost. `write` writes it.
     pub(super) fn push(
         &self,
-        (hash, user): (u64, &str),
+        user: (u64, &str),
         confirm: Option<Confirm>,
         len: usize,
         write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), RelayError> {
+        self.put(user, confirm, len, |buffer| {
+            let start = buffer.len();
+            write(buffer);
+            Some(buffer.len() - start)
+        })
+    }
+
+    /// Takes that an event is lost, since it can never be published. Without room for that, it is counted.
+    pub(super) fn lose(&self, user: (u64, &str)) {
+        let _ = self.put(user, None, 0, |_| None);
+    }
+
+    fn put(
+        &self,
+        (hash, user): (u64, &str),
+        confirm: Option<Confirm>,
+        len: usize,
+        write: impl FnOnce(&mut Vec<u8>) -> Option<usize>,
     ) -> Result<(), RelayError> {
         let place = Room::of(hash, user.len() + len);
         let pushed = self.shard(place).with(|shard| {
@@ -170,11 +191,10 @@ impl Outbox {
             shard.used.add(place.bytes);
             shard.shares[place.share].add(place.bytes);
             shard.buffer.extend_from_slice(user.as_bytes());
-            let start = shard.buffer.len();
-            write(&mut shard.buffer);
+            let body_len = write(&mut shard.buffer);
             shard.records.push(Record {
                 user_len: user.len(),
-                body_len: shard.buffer.len() - start,
+                body_len,
                 place,
                 is_confirmed: confirm.is_some(),
             });
@@ -184,16 +204,6 @@ impl Outbox {
         // Of a loss the task is to learn as well.
         self.wake();
         pushed
-    }
-
-    /// Counts an event as lost that can never be published.
-    pub(super) fn lose(&self, hash: u64, user: &str) {
-        self.shard(Room::of(hash, 0)).with(|shard| {
-            if !shard.is_closed {
-                shard.lose(user);
-            }
-        });
-        self.wake();
     }
 
     /// Gives the room of an event back.
@@ -228,11 +238,14 @@ impl Outbox {
             for record in records {
                 let user = rest.split_to(record.user_len);
                 let user = std::str::from_utf8(&user).expect("it was copied from a `str`");
-                let event = Outgoing {
-                    body: rest.split_to(record.body_len),
+                let event = record.body_len.map(|len| Outgoing {
+                    body: rest.split_to(len),
                     place: record.place,
                     confirm: record.is_confirmed.then(|| confirms.pop_front()).flatten(),
-                };
+                });
+                if event.is_none() {
+                    self.give_back(record.place);
+                }
                 drained.events.push((user.into(), event));
             }
             drained.lost.extend(lost);

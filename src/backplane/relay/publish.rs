@@ -53,7 +53,12 @@ async fn publish_all(
         if look <= now || deadline.is_some() {
             look = now + LOOK;
             let drained = relay.outbox.drain();
-            backlog.fill(drained.events, drained.lost, &outlet);
+            let events = drained.events.into_iter();
+            let events =
+                events.map(|(user, event)| (user, event.map_or(What::Lost(Some(1)), What::Event)));
+            let lost = drained.lost.into_iter();
+            let lost = lost.map(|(user, count)| (user, What::Lost(Some(count))));
+            backlog.fill(events.chain(lost), &outlet);
         }
         backlog.lose(since, relay.take_lost());
         backlog.resume(since);

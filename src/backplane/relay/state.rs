@@ -159,7 +159,7 @@ impl Relay {
     /// Hands an event over to be published.
     pub(crate) fn push(
         &self,
-        (hash, user): (u64, &str),
+        user: (u64, &str),
         event: &Outbound<'_>,
         confirm: Option<Confirm>,
     ) -> Result<(), RelayError> {
@@ -167,11 +167,11 @@ impl Relay {
         let len = event.len() + longer;
         let max = self.max_body.load(Ordering::Relaxed);
         let pushed = if len > max {
-            self.outbox.lose(hash, user);
+            self.outbox.lose(user);
             Err(RelayError::TooLarge { len, max })
         } else {
             let write = |bytes: &mut Vec<u8>| event.write(self.node, bytes);
-            self.outbox.push((hash, user), confirm, len, write)
+            self.outbox.push(user, confirm, len, write)
         };
         if pushed.is_err() {
             self.counters.refused.add(1);
