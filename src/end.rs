@@ -4,10 +4,10 @@ use std::fmt;
 
 /// Why a connection ended.
 ///
-/// The first reason counts: a stream that was drained, and whose client then goes without reading the rest, was drained.
-/// Found in four places: [`Subscription::end_reason`](crate::Subscription::end_reason), the log line `left` (at `debug`, in the
-/// connection's span, as `reason`), [`Stats::ended`](crate::Stats::ended), and the metric `tidings_ended_total` under its
-/// label `reason`. The log and the metric use the [names](Self::as_str) given here.
+/// The first reason counts: a drained stream counts as drained even if its client then disconnects early. Found in four places:
+/// [`Subscription::end_reason`](crate::Subscription::end_reason), the log line `left` (at `debug`, in the connection's span, as
+/// `reason`), [`Stats::ended`](crate::Stats::ended), and the metric `tidings_ended_total` under its label `reason`. The log and
+/// the metric use the [names](Self::as_str) given here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EndReason {

@@ -288,12 +288,14 @@ impl Error for RegisterError {}
 pub enum BroadcastError {
     /// The event could not be encoded. No stream got any part of it.
     Encode(EncodeError),
-    /// The streams here got it, and those of other nodes do not. Those get a gap as soon as the
-    /// [backplane](crate::Builder::backplane) can send it.
+    /// Other nodes may not get it. At [`AtMostOnce`](crate::backplane::Level::AtMostOnce) the
+    /// streams here have it, at [`Replayable`](crate::backplane::Level::Replayable) they may not.
+    /// Streams that lack it get a gap as soon as the [backplane](crate::Builder::backplane) can
+    /// send one.
     NotRelayed {
-        /// How many streams here got it.
+        /// How many streams here it was for.
         reached: usize,
-        /// Why the others do not.
+        /// Why others may not get it.
         reason: RelayError,
     },
     /// The user's channel is [complete](crate::GenericBroadcaster::complete): no stream got it.
@@ -311,7 +313,7 @@ pub enum HoldError {
         /// The cap, see [`History::away_users`](crate::History::away_users).
         cap: usize,
     },
-    /// Other nodes do not learn that the channel is complete.
+    /// The end of the channel does not go to other nodes.
     NotRelayed(RelayError),
 }
 
@@ -323,9 +325,7 @@ impl fmt::Display for HoldError {
                 f,
                 "{cap} histories are kept without a connection, which is the cap"
             ),
-            Self::NotRelayed(_) => {
-                f.write_str("other nodes do not learn that the channel is complete")
-            }
+            Self::NotRelayed(_) => f.write_str("the end of the channel does not go to other nodes"),
         }
     }
 }
@@ -383,7 +383,7 @@ impl fmt::Display for BroadcastError {
             Self::NotRelayed { reached, .. } => {
                 write!(
                     f,
-                    "the event reached {reached} streams here and no other node"
+                    "the event is for {reached} streams here; other nodes may not get it"
                 )
             }
             Self::Complete => f.write_str("the channel is complete and takes no event"),

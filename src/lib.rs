@@ -88,7 +88,7 @@
 //! | `serve` | yes | `serve`: a server, and a listener for `axum::serve`, both of which time out stalled and vanished clients |
 //! | `http2` | no | HTTP/2 for that server, with the same promise for each stream |
 //! | `metrics` | no | [`metrics`]: all counts, through the crate `metrics`, for Prometheus and others |
-//! | `agents` | no | `protocol`: all events of AG-UI 1.0 as types, from the crate `tidings-agui`; A2A 1.0, and bodies of 0.3; events of the application itself; a broadcaster each for AG-UI, A2A, both together, and analytics, and `EventRouter`, which feeds them |
+//! | `agents` | no | `protocol`: events as types: AG-UI 1.0 (crate `tidings-agui`), A2A 1.0 and bodies of 0.3, the application's own; broadcasters for AG-UI, A2A, context (both, with the application's own) and analytics, which `EventRouter` feeds |
 //!
 //! # How it works
 //!
@@ -123,19 +123,19 @@
 //!
 //! - Without a [`History`], an event is lost if the connection it was on its way to breaks. A history is in this
 //!   process's memory: a restart loses it, and clients that reconnect get a gap.
-//! - A stream that falls behind by more than the [ring's capacity][`ring_capacity`] and the history loses the oldest
-//!   events, unless nodes share a log that has them. Its [`LagPolicy`] decides how it learns of that, and the lost events are counted: for the connection, for
-//!   its user and in [`Stats::lagged`].
-//! - Not everything is lock-free. The map of users, each user's list of connections and the caps are: what changes them
-//!   ([`register`], [`unregister`], `drop`) or reads them (a broadcast) does so by loads and compare-and-swap loops on
-//!   `ArcSwap` and atomics. But a user's ring, tokio's, takes its own mutexes when a stream joins, leaves or receives and
-//!   when an event is sent, and one of ours within them. With a history, or keys to coalesce by, one more lock per user
-//!   orders the offsets; with streams that share a writer, one more lists the streams to wake. Each connection has three:
-//!   the cell of its receiving side, which other threads only try to lock, its queue of ephemeral events, and the waker of
-//!   the task that writes it. These are not shared between users. A [`presence`] stream has a list of the users to look
-//!   at, which all who come and go lock while there is such a stream, and a [backplane](Builder::backplane) keeps queues
-//!   and lists of users in shards. No code of the service runs under any of these: events are encoded before, streams are
-//!   woken and old events dropped after.
+//! - A stream that falls further behind than the [ring][`ring_capacity`] and the history reach
+//!   loses the oldest events, unless nodes share a log that has them. Its [`LagPolicy`] decides how
+//!   the loss is reported, and the lost events are counted: for the connection, for its user and in
+//!   [`Stats::lagged`].
+//! - Not everything is lock-free. The map of users, each user's list of connections and the caps are: registering, leaving
+//!   and broadcasting read and change them by loads and compare-and-swap loops on `ArcSwap` and atomics. But a user's
+//!   ring, tokio's, takes its own mutexes when a stream joins, leaves or receives and when an event is sent, and one of
+//!   ours within them. With a history, or keys to coalesce by, one more lock per user orders the offsets; with streams
+//!   that share a writer, one more lists the streams to wake. Each connection has three: the cell of its receiving side,
+//!   which other threads only try to lock, its queue of ephemeral events, and the waker of the task that writes it. These
+//!   are not shared between users. While there is a [`presence`] stream, each connection that comes or leaves locks its
+//!   list of users to look at, and a [backplane](Builder::backplane) keeps queues and lists of users in shards. No code
+//!   of the service runs under any of these: events are encoded before, streams are woken and old events dropped after.
 //! - Without a [`backplane`](Builder::backplane), events do not reach users of another process. With one, its
 //!   [level](backplane::Level) says what is guaranteed between processes.
 //!

@@ -115,8 +115,9 @@ impl<E: ?Sized> Builder<E> {
     ///
     /// A browser's own `EventSource` gives up for good on either: the page gets no events until it makes a new one. If such
     /// pages are served, take [`RefusalForm::ComeBack`], or let the handler decide by the request
-    /// ([`RegisterError::in_form`](crate::RegisterError::in_form)). Other clients then do not see the reason, and each
-    /// refused page makes a request every six seconds on average, for as long as the cap is full.
+    /// ([`RegisterError::in_form`](crate::RegisterError::in_form)). Other clients then find the
+    /// reason only in the event `refused`, and each refused page makes a request every six seconds
+    /// on average, for as long as the cap is full.
     ///
     /// ```
     /// use tidings::{GenericBroadcaster, RefusalForm, RegisterError, Text};

@@ -8,10 +8,10 @@ use crate::event::ToSse;
 use crate::id::{ConnectionId, LastEventId, UserId};
 use crate::subscription::Subscription;
 
-/// The operations of every broadcaster, for use behind `dyn`.
+/// Registers, unregisters, broadcasts and counts, for use behind `dyn`.
 ///
-/// [`GenericBroadcaster`] has the same operations, and those for ephemeral events, as plain methods, which is what to call where the type is known: they
-/// never wait, so nothing is gained by an `async` around them.
+/// Where the type is known, call the methods of [`GenericBroadcaster`]: its versions of these are
+/// not `async`, and it has many more.
 ///
 /// Sealed: only `GenericBroadcaster` implements it, since only that can make a [`Subscription`]. Methods may be added.
 ///
@@ -42,8 +42,9 @@ pub trait Broadcaster: sealed::Sealed + Send + Sync {
     /// What is broadcast.
     type Event: ?Sized;
 
-    /// Opens a connection; see [`GenericBroadcaster::register_as`]. With a [backplane](super::Builder::backplane) once the
-    /// user's events arrive from other nodes; see [`GenericBroadcaster::register_when_ready`].
+    /// Opens a connection; see [`GenericBroadcaster::register_as`]. With a
+    /// [backplane](super::Builder::backplane), waits until the user's events arrive from other
+    /// nodes; see [`GenericBroadcaster::register_when_ready`].
     ///
     /// # Errors
     ///

@@ -68,9 +68,9 @@ impl<E: ?Sized> GenericBroadcaster<E> {
     ///
     /// # Errors
     ///
-    /// When the event cannot be encoded; then no stream got any part of it. With a backplane also when the event of at least
-    /// one user does not go to other nodes; all others were sent nevertheless. The error has the reason of the first and how
-    /// many streams here got it.
+    /// When the event cannot be encoded; then no stream got any part of it. With a backplane, also
+    /// when at least one user's event does not go to other nodes; all others were sent. The error
+    /// has the first failure's reason and the number of streams here that got the event.
     ///
     /// # Panics
     ///

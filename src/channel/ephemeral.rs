@@ -5,8 +5,9 @@
 //! as a ring holds, each with the number of channel events that were sent before it.
 //!
 //! 1. A stream yields an ephemeral event after the channel events that were sent before it and before those sent after it. A
-//!    channel event gets its number before it is sent. So before the event of number n the stream yields queued events that
-//!    fewer than n events precede; and when the ring is empty, an event that was queued before the stream looked there.
+//!    channel event gets its number before it is sent. So before event n the stream yields queued
+//!    events sent after fewer than n channel events; when the ring is empty, those queued before it
+//!    looked there.
 //! 2. No stream sleeps while an ephemeral event is queued. The sender queues it, touches the phase, and takes the stream's
 //!    waker from the reader. The stream lets go of the reader, touches the phase, and looks into its queue. See
 //!    `Connection::look_again` for why one of the two finds the other.

@@ -8,7 +8,7 @@
 //! | | [`listener`] under `axum::serve` | [`serve`] |
 //! |---|---|---|
 //! | a client that does not read: cut after the [stall limit](StallListener::stall_limit) | yes | yes |
-//! | a stream that was ended from outside, or by its deadline, of a client that does not read: cut a quarter of a second later | no | yes |
+//! | a client that does not read, once its stream was ended from outside or by its deadline: cut a quarter of a second later | no | yes |
 //! | a client that vanished: found by [TCP keep-alive](TcpKeepAlive) | yes | yes |
 //! | `TCP_NODELAY`, a bounded send buffer | yes | yes |
 //! | a request head that does not come: cut after the [header read time-out](Server::header_read_timeout) | no | yes |
@@ -44,10 +44,10 @@
 //! This applies to HTTP/1.1 streams whose clients get every event as it is: not to those with a [view](crate::sse::View) or a
 //! closure, and not where there is a [backplane](crate::backplane). Nor does it apply where a layer of yours changes, limits or times
 //! what passes through the body of the response. The server detects such layers by the size hint of the body, which they do
-//! not pass on, and by the address of the bytes that arrive. It cannot detect a layer that passes on both the size hint and
-//! the frames as they are: one that only watches then sees the first frames and those that the stream's own task writes, and
-//! one that drops some frames, changes some in place, or measures the time between them is bypassed too. For these, switch it
-//! off with [`Server::shared_writes`].
+//! not pass on, and by the address of the bytes that arrive. It cannot detect a layer that passes
+//! on both the size hint and the frames as they are, such as one that counts, times or drops some
+//! frames, or changes some in place. Such a layer sees only the first frames and those that the
+//! stream's own task writes. For these, switch it off with [`Server::shared_writes`].
 //!
 //! ```no_run
 //! use axum::{Router, routing::get};

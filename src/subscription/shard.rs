@@ -2,10 +2,10 @@
 //!
 //! If an event woke every stream of its user, each would be scheduled, polled and written by itself. A thousand streams would
 //! repeat the same work a thousand times, and some would wait so long to be polled that the ring would have overwritten what
-//! they were woken for. So a user's streams are members of shards. A shard's task, the attendant, is woken once for an event
-//! and goes through the members: it writes to those whose next bytes are plain, and wakes the others. A member's own task
-//! does everything else: it begins and ends the stream, notices that its client disconnects, waits for a full socket, and
-//! sends keep-alives.
+//! they were woken for. So a user's streams are members of shards (not those of the registry). A shard's task, the
+//! attendant, is woken once for an event and goes through the members: it writes to those whose next bytes are plain, and
+//! wakes the others. A member's own task does everything else: it begins and ends the stream, notices that its client
+//! disconnects, waits for a full socket, and sends keep-alives.
 //!
 //! 1. Before the attendant goes through the members, in a *pass*, it asks to be woken for the next event. An event during a
 //!    pass makes it begin another pass after this one, so a member need not be given more than what was there when the pass

@@ -320,7 +320,11 @@ async fn an_engines_errors_and_its_foreign_messages_are_logged_escaped() {
     });
     hub.broadcast(HOSTILE, &text("x")).expect("text");
     tokio::time::sleep(Duration::from_secs(1)).await;
-    log.assert_logged(&["not published", "interest", "no node of ours has sent this"]);
+    log.assert_logged(&[
+        "not published",
+        "interest was not set",
+        "dropped a message that no node could have sent",
+    ]);
 }
 
 /// So that the next line that is logged is as those above.

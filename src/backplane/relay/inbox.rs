@@ -51,7 +51,10 @@ impl Relay {
         let Received { user, body, place } = received;
         let Some(envelope) = Envelope::parse(body) else {
             self.counters.foreign.add(1);
-            tracing::debug!(user = user.as_str(), "no node of ours has sent this");
+            tracing::debug!(
+                user = user.as_str(),
+                "dropped a message that no node could have sent"
+            );
             return;
         };
         self.counters.received.add(1);
@@ -117,7 +120,7 @@ impl Relay {
                 self.follow_up(registry, reads, Said::MayLack).await;
             }
             Event::Reset(_) => {
-                tracing::warn!("the backplane's log is another one");
+                tracing::warn!("the engine's log was replaced");
                 reads.handle(registry, Input::Reset).await;
             }
         }

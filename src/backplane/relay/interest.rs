@@ -161,7 +161,11 @@ pub(super) async fn run(
         }
         if pause.is_zero() {
             let users = add.len() + remove.len();
-            tracing::warn!(users, error = with_causes(&error), "interest is not noted");
+            tracing::warn!(
+                users,
+                error = with_causes(&error),
+                "interest was not set; trying again"
+            );
         }
         // The next attempt is with what changes meanwhile: an engine may refuse a user who is then wanted no more.
         relay.interests.put_back(add, remove);

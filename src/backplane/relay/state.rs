@@ -243,7 +243,7 @@ impl Relay {
             true => tracing::warn!(
                 user,
                 error,
-                "the engine refuses an event; others are counted"
+                "the engine refuses an event; further ones are logged at debug"
             ),
             false => tracing::debug!(user, error, "the engine refuses an event"),
         }
@@ -360,7 +360,10 @@ impl Relay {
             }
         };
         if timeout_at(deadline, published).await.is_err() {
-            tracing::warn!(events = self.outbox.len(), "not published before the end");
+            tracing::warn!(
+                events = self.outbox.len(),
+                "events were not published in time"
+            );
         }
         let close = || async {
             self.backplane.close(deadline).await;
