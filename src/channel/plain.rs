@@ -43,6 +43,10 @@ impl<T: Clone + Send + 'static> Connection<T> {
         match next {
             Some(event @ Plain::Event(..)) if phase & ENDED == 0 => {
                 self.advance(1);
+                // As in `enter`. The attendant may read no more for this stream until the next event.
+                if phase != 0 || self.ephemerals.is_any() {
+                    self.wake();
+                }
                 event
             }
             // The sender of an ephemeral event may have found the cell taken by us, and not have woken the stream.
