@@ -41,6 +41,8 @@
 //! ring has overwritten what it was woken for. Waiting for a client that does not read is left to the task of its own stream,
 //! and delays no other.
 //!
+//! Events of 32 KB and more are written by the task of each stream, since their bytes are not copied.
+//!
 //! This applies to HTTP/1.1 streams whose clients get every event as it is: not to those with a [view](crate::sse::View) or a
 //! closure, and not where there is a [backplane](crate::backplane). Nor does it apply where a layer of yours changes, limits or times
 //! what passes through the body of the response. The server detects such layers by the size hint of the body, which they do

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::thread;
 
@@ -17,7 +18,8 @@ use super::handover::Handed;
 use super::pass::Pass;
 use super::rewind::Rewind;
 use crate::channel::Plain;
-use crate::sse::{finish_sample, is_plain};
+use crate::frame::Frame;
+use crate::sse::{JOINED, finish_sample, is_plain};
 use crate::subscription::StreamHandle;
 use crate::sync::keep_waker;
 
@@ -190,8 +192,10 @@ impl<I: Io, B: AppBody> Stream<I, B> {
         // fails, and its task is woken to end it.
         self.state = State::Failed(ErrorKind::BrokenPipe.into());
         let _woken = WokenByPanic(task);
+        // A larger event is not copied into a chunk: the stream's own task writes the bytes that all users share.
+        let is_plain = |frame: &Arc<Frame>| frame.as_bytes().len() < JOINED && is_plain(frame);
         let mut left = loop {
-            match handle.next_plain(|frame| is_plain(frame)) {
+            match handle.next_plain(is_plain) {
                 Plain::Event(frame, number) => {
                     finish_sample(&frame, || handle.age());
                     if !pass.push(frame, number) {
