@@ -391,16 +391,11 @@ impl SseBody {
             && !self.subscription.as_ref().is_some_and(is_filtered)
     }
 
-    fn attended(&self) -> Option<&Exchange> {
-        self.exchange
-            .as_deref()
-            .filter(|exchange| exchange.is_attended())
-    }
-
     fn listen(&mut self) {
-        let Some((written, told)) = self.attended().map(Exchange::written) else {
+        let Some(exchange) = &self.exchange else {
             return;
         };
+        let (written, told) = exchange.written();
         self.told = told.or(self.told);
         if let (Some(silence), Some(written)) = (&mut self.silence, written) {
             silence.broken(written);
@@ -408,7 +403,7 @@ impl SseBody {
     }
 
     fn say(&self, polled: &Poll<Option<Bytes>>) {
-        let Some(exchange) = self.attended() else {
+        let Some(exchange) = &self.exchange else {
             return;
         };
         match polled {

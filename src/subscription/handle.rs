@@ -50,11 +50,7 @@ impl<T: Clone + Send + 'static> StreamHandle<T> {
 
     /// Lets an attendant read for the stream. `None` if the stream has ended.
     pub(crate) fn attend(&self) -> Option<Bell<T>> {
-        let bell = self.connection.attend();
-        if bell.is_some() {
-            self.exchange.lock().is_attended = true;
-        }
-        bell
+        self.connection.attend()
     }
 
     /// What its body and its attendant tell each other.
@@ -99,7 +95,6 @@ pub(crate) struct Exchange(Mutex<Words>);
 
 #[derive(Debug, Default)]
 struct Words {
-    is_attended: bool,
     /// The address and length of the chunk that the body has handed out and the server has not got yet.
     chunk: Option<(usize, usize)>,
     /// Whether each chunk has arrived as it was handed out, before the body was polled again. `None` before the first.
@@ -112,10 +107,6 @@ struct Words {
 }
 
 impl Exchange {
-    pub(crate) fn is_attended(&self) -> bool {
-        self.lock().is_attended
-    }
-
     /// Called by the body.
     pub(crate) fn hand_out(&self, chunk: Option<&[u8]>, is_plain: bool) {
         let mut words = self.lock();
