@@ -3,8 +3,8 @@
 //! A [shard](Shard) writes events to its members' sockets, past their bodies. So there must be no layer between body and
 //! socket that compresses, maps, limits or times what passes through it. Two signs together rule out nearly all such layers.
 //! The body gives a size hint that no other body gives, and such a layer does not pass it on. And the bytes that arrive here
-//! are the very ones that the body has handed out, at the same address, each before the next. A layer that passes on both
-//! cannot be detected.
+//! are the very ones that the body has handed out, at the same address, each before the next, those of an event among them. A
+//! layer that passes on both cannot be detected.
 
 use std::collections::HashMap;
 use std::fmt;

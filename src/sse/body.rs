@@ -77,6 +77,8 @@ pub struct SseBody {
     has_begun: bool,
     /// Bytes were sent, so that proxies have passed the head on.
     has_sent: bool,
+    /// A chunk began with an event.
+    has_shown: bool,
     cursor: Cursor,
     /// The position of the id that the client has, if it is known. What a view shows may be without ids.
     told: Option<Position>,
@@ -93,6 +95,7 @@ impl SseBody {
             held: None,
             has_begun: false,
             has_sent: false,
+            has_shown: false,
             cursor: Cursor::from(!subscription.is_strict()),
             told: subscription.seen(),
             retry: None,
@@ -260,6 +263,7 @@ impl SseBody {
             match (item, &mut self.view) {
                 (Some(Ok(frame)), None) => {
                     self.told = frame.place().or(self.told);
+                    self.has_shown = true;
                     return Poll::Ready(Some(frame.to_bytes()));
                 }
                 (Some(Err(gap)), None) => {
@@ -315,7 +319,11 @@ impl SseBody {
                 if let Some(silence) = silence {
                     silence.broken(Instant::now());
                 }
-                Poll::Ready(Some(self.join(first, cx)))
+                let has_shown = self.has_shown;
+                let chunk = self.join(first, cx);
+                // An event behind something else does not count.
+                self.has_shown = has_shown;
+                Poll::Ready(Some(chunk))
             }
             (Poll::Ready(None), _) => Poll::Ready(None),
             (Poll::Pending, silence) if !self.has_sent => {
@@ -413,7 +421,8 @@ impl SseBody {
                     .subscription
                     .as_ref()
                     .is_some_and(Subscription::is_plain);
-                exchange.hand_out(None, is_plain && self.shows_frames());
+                // A layer that changes events may hand on all else as it is.
+                exchange.hand_out(None, is_plain && self.has_shown && self.shows_frames());
             }
         }
     }

@@ -97,9 +97,9 @@ pub(crate) struct Exchange(Mutex<Words>);
 struct Words {
     /// The address and length of the chunk that the body has handed out and the server has not got yet.
     chunk: Option<(usize, usize)>,
-    /// Whether each chunk has arrived as it was handed out, before the body was polled again. `None` before the first.
-    is_direct: Option<bool>,
-    /// The body waits for an event, and its next bytes are those of that event.
+    /// A chunk has not arrived as it was handed out, before the body was polled again: a layer is in between.
+    is_indirect: bool,
+    /// The body waits for an event, its next bytes are those of that event, and it has handed out an event before.
     is_plain: bool,
     /// When the attendant has written last, and the position of the last event that has one.
     written: Option<Instant>,
@@ -110,10 +110,8 @@ impl Exchange {
     /// Called by the body.
     pub(crate) fn hand_out(&self, chunk: Option<&[u8]>, is_plain: bool) {
         let mut words = self.lock();
-        if words.chunk.is_some() {
-            // A layer in between has kept or dropped the chunk before.
-            words.is_direct = Some(false);
-        }
+        // The server has not got the chunk before.
+        words.is_indirect |= words.chunk.is_some();
         words.chunk = chunk.map(identity);
         words.is_plain = is_plain;
     }
@@ -122,15 +120,14 @@ impl Exchange {
     /// has handed out if nothing between the two has changed or copied them.
     pub(crate) fn arrived(&self, chunk: Option<&[u8]>) {
         let mut words = self.lock();
-        let is_same = chunk.is_some() && words.chunk == chunk.map(identity);
-        words.chunk = None;
-        words.is_direct = Some(is_same && words.is_direct != Some(false));
+        let expected = words.chunk.take();
+        words.is_indirect |= chunk.is_none() || chunk.map(identity) != expected;
     }
 
     /// Whether the next bytes are those of the next event, and nothing is in between.
     pub(crate) fn is_plain(&self) -> bool {
         let words = self.lock();
-        words.is_plain && words.is_direct == Some(true)
+        words.is_plain && !words.is_indirect
     }
 
     /// Called by the attendant.

@@ -34,6 +34,7 @@ async fn start(app: Router) -> (std::net::SocketAddr, Background) {
     (addr, server)
 }
 
+/// Streams that have got an event: the task that writes to all of them writes the next.
 async fn open(site: &Site, addr: std::net::SocketAddr, count: usize) -> Vec<Client> {
     let before = site.hub.connection_count("ann");
     let mut clients = Vec::new();
@@ -44,6 +45,10 @@ async fn open(site: &Site, addr: std::net::SocketAddr, count: usize) -> Vec<Clie
         clients.push(client);
     }
     assert_eq!(site.hub.connection_count("ann"), before + count);
+    site.send("ann", "first.");
+    for client in &mut clients {
+        client.until(".\n\n").await;
+    }
     clients
 }
 
@@ -109,7 +114,7 @@ async fn every_stream_gets_every_event_once_and_nearly_all_pass_by_the_bodies() 
         }
     }
     let passed = frames.load(Ordering::Relaxed);
-    // The first comment of each, and what its own task finds when it looks by itself.
+    // The first comment and event of each, and what its own task finds when it looks by itself.
     assert!(
         (MANY..MANY * EVENTS / 10).contains(&passed),
         "{passed} frames"
@@ -166,8 +171,8 @@ async fn with_shared_writes_off_every_frame_passes_through_the_layers() {
             client.until(&format!("data: {number}.\n\n")).await;
         }
     }
-    // And the first comment of each.
-    assert_eq!(frames.load(Ordering::Relaxed), MANY * 6);
+    // And the first comment and event of each.
+    assert_eq!(frames.load(Ordering::Relaxed), MANY * 7);
 }
 
 #[tokio::test]
@@ -306,6 +311,46 @@ async fn a_body_that_is_mapped_is_not_passed_by() {
             body.map_frame(|frame| frame.map_data(|data| Bytes::from(data.to_ascii_uppercase()))),
         )
     });
+    let (addr, _server) = start(app).await;
+    let mut clients = open(&site, addr, MANY).await;
+    for number in 0..5 {
+        site.send("ann", &format!("abc{number}."));
+        for client in &mut clients {
+            let event = client.until(".\n\n").await;
+            assert!(event.ends_with(&format!("DATA: ABC{number}")), "{event}");
+        }
+    }
+}
+
+/// Hands on all that its body says, but for events, which it writes in capitals.
+struct Loud(Body);
+
+impl http_body::Body for Loud {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Chunk<Bytes>, axum::Error>>> {
+        let capitals = |data: Bytes| match data.starts_with(b"data:") {
+            true => Bytes::from(data.to_ascii_uppercase()),
+            false => data,
+        };
+        let polled = Pin::new(&mut self.0).poll_frame(cx);
+        polled.map(|frame| Some(frame?.map(|chunk| chunk.map_data(capitals))))
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.0.size_hint()
+    }
+}
+
+/// Every stream begins with a comment, which says nothing about what a layer does with events.
+#[tokio::test]
+async fn a_body_whose_events_are_mapped_is_not_passed_by() {
+    let site = Site::new();
+    let app = around(site.app(), |body| Body::new(Loud(body)));
     let (addr, _server) = start(app).await;
     let mut clients = open(&site, addr, MANY).await;
     for number in 0..5 {

@@ -178,8 +178,6 @@ mod with_a_recorder {
 
     #[tokio::test]
     async fn a_recorder_that_panics_costs_no_event() {
-        // The test runs on one thread, and so do the tasks.
-        let _local = metrics::set_default_local_recorder(&Panics);
         let site = Site::new();
         let listener = bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("it is bound");
@@ -191,9 +189,15 @@ mod with_a_recorder {
         for _ in 0..MANY {
             clients.push(open(addr).await);
         }
-        // The first broadcast of a thread is sampled.
+        // The bodies take the first, an attendant the second.
         for text in ["one.", "two."] {
-            site.send("ann", text);
+            let site = site.clone();
+            let sender = std::thread::spawn(move || {
+                let _local = metrics::set_default_local_recorder(&Panics);
+                // The first broadcast of a thread is sampled.
+                site.send("ann", text);
+            });
+            sender.join().expect("it is sent");
             for client in &mut clients {
                 let event = client.until("\n\n").await;
                 assert!(event.ends_with(&format!("data: {text}")), "{event}");
