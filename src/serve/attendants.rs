@@ -159,9 +159,10 @@ struct Lane<I, B: Body>(Mutex<Option<Stream<I, B>>>);
 
 impl<I: Io, B: AppBody> Member<Pass> for Lane<I, B> {
     fn attend(&self, pass: &mut Pass) -> bool {
-        let left = match &mut *lock(&self.0) {
-            Some(stream) => stream.attend(pass),
-            None => Left::Nothing,
+        let left = match self.0.lock().as_deref_mut() {
+            Ok(Some(stream)) => stream.attend(pass),
+            // It has ended, or a panic under the lock may have lost an event: nothing may be written after that.
+            Ok(None) | Err(_) => Left::Nothing,
         };
         match left {
             Left::Nothing => false,
@@ -171,5 +172,74 @@ impl<I: Io, B: AppBody> Member<Pass> for Lane<I, B> {
                 false
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::task::Waker;
+
+    use bytes::Bytes;
+    use futures_core::Stream as _;
+    use http_body::Frame as Chunk;
+    use tokio::io::{AsyncReadExt, duplex};
+
+    use super::*;
+    use crate::broadcaster::GenericBroadcaster;
+    use crate::event::Text;
+    use crate::serve::handover::Handed;
+    use crate::subscription::{Exchange, Subscription};
+
+    /// Panics when it has taken an event.
+    struct Panics(Subscription, Arc<Exchange>);
+
+    impl Body for Panics {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Chunk<Bytes>, Infallible>>> {
+            let polled = Pin::new(&mut self.0).poll_next(cx);
+            assert!(polled.is_pending(), "on purpose");
+            self.1.hand_out(None, true);
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_over_an_event_that_a_panic_has_lost() {
+        let hub = GenericBroadcaster::<Text>::builder()
+            .build()
+            .expect("valid");
+        let send = |text| hub.broadcast("ann", &Text::new(text)).expect("text");
+        let subscription = hub.register("ann").expect("there is room");
+        let handle = subscription.guard().stream_handle();
+        let _bell = handle.attend().expect("it is open");
+        let (mut client, io) = duplex(100);
+        let handed = Handed {
+            body: Panics(subscription, Arc::clone(handle.exchange())),
+            is_reusable: true,
+        };
+        let stream = Stream::new(Rewind::new(io), handed).attended(handle);
+        let mut driven = Driven::alone(stream);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut driven).poll(&mut cx).is_pending());
+
+        send("one");
+        assert!(!driven.lane.attend(&mut Pass::default()));
+        send("lost");
+        let panicked = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut driven).poll(&mut cx)));
+        assert!(panicked.is_err());
+        send("two");
+        assert!(!driven.lane.attend(&mut Pass::default()));
+
+        drop(driven);
+        let mut written = String::new();
+        client.read_to_string(&mut written).await.expect("text");
+        assert_eq!(written, "B\r\ndata: one\n\n\r\n");
     }
 }
