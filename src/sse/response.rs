@@ -31,8 +31,7 @@ const EVENT_STREAM: [(HeaderName, &str); 3] = [
 /// always a stream.
 ///
 /// Its extensions tell `tidings::serve::serve` when the stream is over, so that the server does not wait for a client that
-/// does not read, and let it write the events of a user with many streams [in one
-/// task](crate::serve#many-streams-of-one-user).
+/// does not read, and let [one task](crate::serve#one-writer-for-each-user) write the events of all streams of a user.
 ///
 /// ```
 /// use std::time::Duration;

@@ -53,9 +53,9 @@ const BYTES: &[&str] = &[
 const LONGEST: usize = 500;
 
 /// A file of `src/`, its path relative to there, with `/`.
-struct File {
+pub(super) struct File {
     path: String,
-    text: String,
+    pub(super) text: String,
 }
 
 impl File {
@@ -299,7 +299,7 @@ fn not_a_front_page(tokens: &[&str]) -> Option<String> {
     None
 }
 
-fn read(folder: &Path, prefix: &str, files: &mut Vec<File>) {
+pub(super) fn read(folder: &Path, prefix: &str, files: &mut Vec<File>) {
     for entry in fs::read_dir(folder).expect("a folder that can be read") {
         let entry = entry.expect("an entry that can be read");
         let name = entry.file_name().into_string().expect("a name in UTF-8");

@@ -1,5 +1,6 @@
 //! What the library promises without HTTP and without other nodes, and the rules of the house.
 
+mod anchors;
 mod assurance;
 mod auto_traits;
 mod caps;
