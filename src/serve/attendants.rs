@@ -20,7 +20,7 @@ use tokio::task::unconstrained;
 use super::app::{AppBody, Io};
 use super::pass::Pass;
 use super::rewind::Rewind;
-use super::stream::{Left, Stream};
+use super::stream::Stream;
 use crate::channel::Bell;
 use crate::frame::Frame;
 use crate::sse::SseBody;
@@ -159,18 +159,10 @@ struct Lane<I, B: Body>(Mutex<Option<Stream<I, B>>>);
 
 impl<I: Io, B: AppBody> Member<Pass> for Lane<I, B> {
     fn attend(&self, pass: &mut Pass) -> bool {
-        let left = match self.0.lock().as_deref_mut() {
+        match self.0.lock().as_deref_mut() {
             Ok(Some(stream)) => stream.attend(pass),
             // It has ended, or a panic under the lock may have lost an event: nothing may be written after that.
-            Ok(None) | Err(_) => Left::Nothing,
-        };
-        match left {
-            Left::Nothing => false,
-            Left::More => true,
-            Left::Stream(handle) => {
-                handle.wake();
-                false
-            }
+            Ok(None) | Err(_) => false,
         }
     }
 }

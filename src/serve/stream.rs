@@ -45,16 +45,6 @@ struct Attended {
     task: Option<Waker>,
 }
 
-/// What an attendant leaves of the events that there are.
-pub(super) enum Left {
-    /// Nothing, or a part that the stream's own task writes when its socket has room.
-    Nothing,
-    /// More than a chunk: for the next pass.
-    More,
-    /// Something that the stream has to poll its body for.
-    Stream(StreamHandle),
-}
-
 enum State<D> {
     /// The body is asked for the next chunk.
     Asking,
@@ -171,22 +161,23 @@ impl<I: Io, B: AppBody> Stream<I, B> {
 
 /// For an attendant.
 impl<I: Io, B: AppBody> Stream<I, B> {
-    /// Writes the next events, a chunk at most.
+    /// Writes the next events, a chunk at most. `true` if there may be more, for the next pass.
     ///
-    /// Its own task is the one that waits for the socket, whatever is left.
-    pub(super) fn attend(&mut self, pass: &mut Pass) -> Left {
+    /// Its own task waits for the socket, and polls the body for what is not plain.
+    pub(super) fn attend(&mut self, pass: &mut Pass) -> bool {
         // Otherwise its task waits for the socket and polls the body then, or has yet to poll it for the first time.
         let (State::Asking, Some(attended)) = (&self.state, &self.attended) else {
-            return Left::Nothing;
+            return false;
         };
         let Some(task) = &attended.task else {
-            return Left::Nothing;
+            return false;
         };
         let handle = &attended.handle;
         pass.begin();
         let now = pass.now();
         if !handle.exchange().is_plain() || handle.expires().is_some_and(|at| at <= now) {
-            return Left::Stream(handle.clone());
+            handle.wake();
+            return false;
         }
         // If anything panics from here on, events that were read are not written, or a chunk is written in part: the stream
         // fails, and its task is woken to end it.
@@ -194,23 +185,26 @@ impl<I: Io, B: AppBody> Stream<I, B> {
         let _woken = WokenByPanic(task);
         // A larger event is not copied into a chunk: the stream's own task writes the bytes that all users share.
         let is_plain = |frame: &Arc<Frame>| frame.as_bytes().len() < JOINED && is_plain(frame);
-        let mut left = loop {
+        let has_more = loop {
             match handle.next_plain(is_plain) {
                 Plain::Event(frame, number) => {
                     finish_sample(&frame, || handle.age());
                     if !pass.push(frame, number) {
                         // Other members come first.
-                        break Left::More;
+                        break true;
                     }
                     if pass.is_enough() {
-                        break Left::Nothing;
+                        break false;
                     }
                 }
                 Plain::Nothing => {
                     pass.settle();
-                    break Left::Nothing;
+                    break false;
                 }
-                Plain::Other => break Left::Stream(handle.clone()),
+                Plain::Other => {
+                    handle.wake();
+                    break false;
+                }
             }
         };
         if let Some(mut chunk) = pass.chunk() {
@@ -239,12 +233,12 @@ impl<I: Io, B: AppBody> Stream<I, B> {
             };
             if !matches!(self.state, State::Asking) {
                 task.wake_by_ref();
-                left = Left::Nothing;
+                return false;
             }
         } else {
             self.state = State::Asking;
         }
-        left
+        has_more
     }
 }
 
