@@ -178,8 +178,9 @@ async fn names_that_the_hub_remembers_have_an_end() {
     let (longest, too_long) = ("n".repeat(MOST_NAME), "n".repeat(MOST_NAME + 1));
     let cases: [(&[&str], Make); 3] = [
         (&["agui", "ann"], &input),
-        (&["a2a", "ann", "message:stream"], &message),
+        // A message names a task that there is.
         (&["users", "ann", "events", "a2a"], &status),
+        (&["a2a", "ann", "message:stream"], &message),
     ];
     for (path, body) in cases {
         for (one, other) in [(&*too_long, "o"), ("o", &*too_long)] {
@@ -280,79 +281,4 @@ async fn the_agent_has_time_again_when_it_is_done() {
             within("its end", stream.text()).await.expect("a stream");
         }
     }
-}
-
-async fn task(hub: &Hub, id: &str) -> Option<Value> {
-    let response = send(hub, Method::GET, &["a2a", "ann", "tasks", id], "").await;
-    match response.status().as_u16() {
-        404 => None,
-        200 => Some(response.json().await.expect("JSON")),
-        other => panic!("{other}"),
-    }
-}
-
-#[tokio::test]
-async fn of_tasks_so_much_is_remembered_and_no_more() {
-    let hub = Hub::start().await;
-    let publish = async |event: Value| {
-        let path = ["users", "ann", "events", "a2a"];
-        assert_status(&post(&hub, &path, &event).await, 200);
-    };
-    let status = json!({ "state": "TASK_STATE_WORKING" });
-    let artifact =
-        |bytes: usize| json!({ "artifactId": "a", "parts": [{ "text": "x".repeat(bytes) }] });
-    let new = |id: &str, bytes: usize| {
-        json!({ "task": {
-            "id": id, "contextId": "c", "status": status, "artifacts": [artifact(bytes)],
-        }})
-    };
-    let add = |id: &str, bytes: usize| {
-        json!({ "artifactUpdate": {
-            "taskId": id, "contextId": "c", "append": true, "artifact": artifact(bytes),
-        }})
-    };
-    let parts = |task: &Value| task["artifacts"][0]["parts"].as_array().map_or(0, Vec::len);
-
-    // One that is too large is known by its status.
-    publish(new("large", 1 << 20)).await;
-    let large = task(&hub, "large").await.expect("it is known");
-    assert_eq!(large["status"]["state"], "TASK_STATE_WORKING");
-    assert_eq!(parts(&large), 0);
-    let words = json!({ "messageId": "m", "role": "ROLE_AGENT", "parts": [{ "text": "x".repeat(1 << 20) }] });
-    publish(
-        json!({ "statusUpdate": { "taskId": "large", "contextId": "c", "status": {
-            "state": "TASK_STATE_INPUT_REQUIRED", "message": words,
-        }}}),
-    )
-    .await;
-    let large = task(&hub, "large").await.expect("it is known");
-    assert_eq!(large["status"]["state"], "TASK_STATE_INPUT_REQUIRED");
-    assert!(large["status"]["message"].is_null());
-
-    // What is added to one has an end, and does not crowd out what was there.
-    publish(new("grows", 10)).await;
-    for _ in 0..10 {
-        publish(add("grows", 10_000)).await;
-    }
-    let grows = task(&hub, "grows").await.expect("it is known");
-    assert_eq!(parts(&grows), 7);
-
-    // The oldest make room for the newest.
-    for n in 0..5 {
-        publish(new(&format!("task {n}"), 20_000)).await;
-    }
-    for (id, is_known) in [
-        ("large", false),
-        ("grows", false),
-        ("task 0", false),
-        ("task 1", false),
-        ("task 2", true),
-        ("task 3", true),
-        ("task 4", true),
-    ] {
-        assert_eq!(task(&hub, id).await.is_some(), is_known, "{id}");
-    }
-    // And those that have not ended are as they were.
-    let last = task(&hub, "task 4").await.expect("it is known");
-    assert_eq!(parts(&last), 1);
 }

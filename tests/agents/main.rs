@@ -16,6 +16,8 @@ mod agent_hubs;
 mod agent_runs;
 #[cfg(feature = "agents")]
 mod agent_streams;
+#[cfg(all(feature = "serve", feature = "agents"))]
+mod agent_tasks;
 #[cfg(feature = "agents")]
 mod agui;
 mod aisdk;

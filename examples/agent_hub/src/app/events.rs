@@ -11,6 +11,7 @@ use tidings::protocol::analytics::AnalyticsEvent;
 use tidings::protocol::system::SystemEvent;
 use tidings::{BroadcastError, Text};
 
+use super::a2a::tasks::Unsent;
 use super::body::{self, Refusal, bad};
 use super::limits::{self, Posted};
 use super::{Hub, unknown_kind};
@@ -48,11 +49,15 @@ pub(super) async fn publish(
                 ));
             }
             limits::names(event.task_id().into_iter().chain(event.context_id()))?;
-            let routed = hub.publish_a2a(&user, &event).map_err(failed)?;
-            let sentence = "The task has ended.";
-            return match routed {
-                Some(routed) => Ok(Json(json!(routed))),
-                None => Err((StatusCode::CONFLICT, sentence.into())),
+            let refused = |status, sentence: &str| Err((status, sentence.to_owned()));
+            return match hub.publish_a2a(&user, &event) {
+                Ok(routed) => Ok(Json(json!(routed))),
+                Err(Unsent::Ended) => refused(StatusCode::CONFLICT, "The task has ended."),
+                Err(Unsent::Full) => {
+                    let sentence = "There are too many tasks that have not ended.";
+                    refused(StatusCode::TOO_MANY_REQUESTS, sentence)
+                }
+                Err(Unsent::Failed(error)) => Err(failed(error)),
             };
         }
         "system" => {

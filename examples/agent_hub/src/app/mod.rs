@@ -46,7 +46,7 @@ mod tanstack;
 mod threads;
 mod work;
 
-use a2a::tasks::Tasks;
+use a2a::tasks::{Tasks, Unsent};
 use agent::{Job, Outlet};
 use body::Refusal;
 use cut::Cuts;
@@ -166,10 +166,19 @@ impl Hub {
         self.events.route_agui(user, event)
     }
 
-    /// Sends an A2A event, and keeps its task up to date; `None` if the task has ended.
-    fn publish_a2a(&self, user: &str, event: &A2aEvent) -> Result<Option<Routed>, BroadcastError> {
-        self.tasks
-            .update(user, event, |event| self.events.route_a2a(user, event))
+    /// Sends an A2A event, and keeps its task up to date.
+    fn publish_a2a(&self, user: &str, event: &A2aEvent) -> Result<Routed, Unsent> {
+        let send = |event: &A2aEvent| self.events.route_a2a(user, event);
+        self.tasks.update(user, event, false, send)
+    }
+
+    /// The same for an event of the agent, whose tasks are bounded by its work.
+    fn say_a2a(&self, user: &str, event: &A2aEvent) -> Result<(), BroadcastError> {
+        let send = |event: &A2aEvent| self.events.route_a2a(user, event);
+        match self.tasks.update(user, event, true, send) {
+            Ok(_) | Err(Unsent::Ended | Unsent::Full) => Ok(()),
+            Err(Unsent::Failed(error)) => Err(error),
+        }
     }
 
     /// Lets the agent work for the clients of AG-UI and A2A.
@@ -210,7 +219,7 @@ impl Outlet for UserOutlet {
     }
 
     fn a2a(&self, event: &A2aEvent) -> Result<(), BroadcastError> {
-        self.hub.publish_a2a(&self.user, event).map(drop)
+        self.hub.say_a2a(&self.user, event)
     }
 
     fn is_canceled(&self) -> bool {
@@ -225,7 +234,7 @@ impl Drop for UserOutlet {
         let (thread, run) = (self.of.thread(), self.of.run());
         if !self.hub.tasks.has_ended(&self.user, run) {
             let last = A2aEvent::status(run, thread, TaskState::Failed);
-            let _ = self.hub.publish_a2a(&self.user, &last);
+            let _ = self.hub.say_a2a(&self.user, &last);
         }
         let last = self.of.event(Event::run_error("the agent has failed"));
         // Only a hub that stops refuses it, and that ends the streams as well.

@@ -11,6 +11,7 @@ use axum::routing::{get, post};
 use serde_json::value::RawValue;
 use serde_json::{Map, json};
 use tidings::protocol::a2a::{A2aEvent, Message, Task, TaskState, TaskView};
+use tidings::protocol::agui::{Event, RunRef};
 use tidings::sse::SseResponse;
 use tidings::{KeepAlive, RegisterError, Subscription};
 
@@ -25,6 +26,7 @@ mod rpc;
 pub(super) mod tasks;
 mod v03;
 
+use tasks::{Known, Unsent};
 use v03::V03View;
 
 pub(super) fn router() -> Router<Hub> {
@@ -106,7 +108,7 @@ impl Client<'_> {
         limits::names(names.into_iter().flatten().map(String::as_str))?;
         let named = |id: &Option<String>| id.clone().filter(|id| !id.is_empty());
         match named(&message.task_id) {
-            Some(id) => self.join(&id),
+            Some(id) => self.follow(&id, named(&message.context_id)),
             None => {
                 let id = new_task_id();
                 let text = text_of(&message);
@@ -127,7 +129,7 @@ impl Client<'_> {
                     Err(known) => {
                         // Not two streams of one client.
                         drop(stream);
-                        self.join(&known)
+                        self.follow(&known, None)
                     }
                     Ok(run) => {
                         self.hub.start_agent(run, self.user.into(), job);
@@ -138,56 +140,71 @@ impl Client<'_> {
         }
     }
 
-    /// Follows a task that goes on, from what is known of it.
-    fn join(&self, id: &str) -> Result<Response, Failure> {
-        self.follow(id, |task| match task {
-            // What is not known yet begins with what is posted next.
-            None => Ok(None),
-            Some(task) => open(task).map(Some),
-        })
-    }
-
-    /// Follows a task, which the stream begins with.
-    fn subscribe(&self, id: &str) -> Result<Response, Failure> {
-        self.follow(id, |task| match task {
-            None => Err(A2AError::task_not_found(id)),
-            Some(task) => open(task).map(Some),
+    /// Follows a task, which the stream begins with. A client that also names a context is refused a task of another one.
+    ///
+    /// A run that has begun a moment ago has not sent its task yet. The stream begins when it does.
+    fn follow(&self, id: &str, context: Option<String>) -> Result<Response, Failure> {
+        let begins = self.hub.runs.is_under_way(self.user, id);
+        // Between what is known and the stream nothing is lost, and nothing is in both.
+        self.hub.tasks.look(self.user, id, |known| {
+            let first = match known {
+                None if begins => None,
+                None => return Err(A2AError::task_not_found(id).into()),
+                Some(known) => {
+                    let of = &known.task().context_id;
+                    if context.is_some_and(|context| context != *of) {
+                        let sentence = format!("the task {id} is one of another context");
+                        return Err(A2AError::invalid_params(sentence).into());
+                    }
+                    if known.task().status.state.is_terminal() {
+                        let sentence = format!("task has ended: {id}");
+                        return Err(A2AError::unsupported_operation(sentence).into());
+                    }
+                    Some(whole(known)?)
+                }
+            };
+            let stream = self.hub.events.a2a().register(self.user)?;
+            Ok(self.respond(id, first, stream))
         })
     }
 
     fn get(&self, id: &str) -> Result<Task, Failure> {
-        let task = self.hub.tasks.get(self.user, id);
-        Ok(task.ok_or_else(|| A2AError::task_not_found(id))?)
+        self.hub.tasks.look(self.user, id, |known| match known {
+            Some(known) => Ok(whole(known)?),
+            None => Err(A2AError::task_not_found(id).into()),
+        })
     }
 
     /// Cancels a task, also one that is canceled already: clients repeat a call whose answer they have not seen.
     fn cancel(&self, id: &str) -> Result<Task, Failure> {
-        let task = self.get(id)?;
+        // As far as it is known: what has become too large to be shown can be canceled.
+        let get = || {
+            let look = |known: Option<&Known>| known.map(|known| known.task().clone());
+            let task = self.hub.tasks.look(self.user, id, look);
+            task.ok_or_else(|| A2AError::task_not_found(id))
+        };
+        let task = get()?;
         if !task.status.state.is_terminal() {
+            let run = RunRef::new(&*task.context_id, id);
             let event = A2aEvent::status(id, task.context_id, TaskState::Canceled);
-            let sent = self.hub.publish_a2a(self.user, &event);
-            sent.map_err(|error| A2AError::internal(error.to_string()))?;
+            match self.hub.publish_a2a(self.user, &event) {
+                Ok(_) | Err(Unsent::Ended | Unsent::Full) => {}
+                Err(Unsent::Failed(error)) => {
+                    return Err(A2AError::internal(error.to_string()).into());
+                }
+            }
+            // The agent sees that its run has ended, and stops.
+            let last = run.event(Event::run_error("the task was canceled"));
+            if let Err(error) = self.hub.say_agui(self.user, &last) {
+                return Err(A2AError::internal(error.to_string()).into());
+            }
         }
         // It may have ended in another way meanwhile.
-        let task = self.get(id)?;
+        let task = get()?;
         match task.status.state {
             TaskState::Canceled => Ok(task),
             _ => Err(A2AError::task_not_cancelable(id).into()),
         }
-    }
-
-    /// Follows a task from what `first` makes of what is known of it. Between that and the stream nothing is lost, and
-    /// nothing is in both.
-    fn follow(
-        &self,
-        id: &str,
-        first: impl FnOnce(Option<&Task>) -> Result<Option<Task>, A2AError>,
-    ) -> Result<Response, Failure> {
-        self.hub.tasks.look(self.user, id, |task| {
-            let first = first(task)?;
-            let stream = self.hub.events.a2a().register(self.user)?;
-            Ok(self.respond(id, first, stream))
-        })
     }
 
     fn respond(&self, id: &str, first: Option<Task>, stream: Subscription) -> Response {
@@ -210,13 +227,12 @@ impl Client<'_> {
     }
 }
 
-/// The task, if there is more of it to come.
-fn open(task: &Task) -> Result<Task, A2AError> {
-    if task.status.state.is_terminal() {
-        let sentence = format!("task has ended: {}", task.id);
-        return Err(A2AError::unsupported_operation(sentence));
-    }
-    Ok(task.clone())
+/// The task, unless it has become too large to be kept.
+fn whole(known: &Known) -> Result<Task, A2AError> {
+    known.whole().cloned().ok_or_else(|| {
+        let sentence = format!("too large to be shown: {}", known.task().id);
+        A2AError::unsupported_operation(sentence)
+    })
 }
 
 fn text_of(message: &Message) -> String {

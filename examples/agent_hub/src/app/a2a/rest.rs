@@ -71,7 +71,7 @@ pub(super) async fn read(
 ) -> Answer {
     let client = client(&hub, &user, &headers)?;
     match call.strip_suffix(":subscribe") {
-        Some(id) => client.subscribe(id),
+        Some(id) => client.follow(id, None),
         None => Ok(Json(client.get(&call)?).into_response()),
     }
 }
@@ -84,7 +84,7 @@ pub(super) async fn call(
 ) -> Answer {
     let client = client(&hub, &user, &headers)?;
     match call.rsplit_once(':') {
-        Some((id, "subscribe")) => client.subscribe(id),
+        Some((id, "subscribe")) => client.follow(id, None),
         Some((id, "cancel")) => Ok(Json(client.cancel(id)?).into_response()),
         _ => Err(A2AError::method_not_found(&call).into()),
     }

@@ -74,7 +74,9 @@ pub(super) async fn call(
 fn answer(client: &Client<'_>, call: &Call) -> Result<Response, Failure> {
     match &*call.method {
         methods::SEND_STREAMING_MESSAGE => client.send(params::<SendMessageRequest>(call)?),
-        methods::SUBSCRIBE_TO_TASK => client.subscribe(&params::<SubscribeToTaskRequest>(call)?.id),
+        methods::SUBSCRIBE_TO_TASK => {
+            client.follow(&params::<SubscribeToTaskRequest>(call)?.id, None)
+        }
         methods::GET_TASK => {
             let task = client.get(&params::<GetTaskRequest>(call)?.id)?;
             Ok(returned(&call.id, &task))
@@ -93,7 +95,7 @@ fn answer(client: &Client<'_>, call: &Call) -> Result<Response, Failure> {
 fn answer_v03(client: &Client<'_>, call: &Call) -> Result<Response, Failure> {
     match &*call.method {
         old::SEND_STREAMING_MESSAGE => client.send(v03::request(params(call)?)?),
-        old::SUBSCRIBE_TO_TASK => client.subscribe(&params::<SubscribeToTaskRequest>(call)?.id),
+        old::SUBSCRIBE_TO_TASK => client.follow(&params::<SubscribeToTaskRequest>(call)?.id, None),
         old::GET_TASK => {
             let task = client.get(&params::<GetTaskRequest>(call)?.id)?;
             Ok(returned(&call.id, &v03::task(&task)))
