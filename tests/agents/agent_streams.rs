@@ -8,7 +8,8 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tidings::protocol::a2a::{A2aEvent, Task, TaskState, TaskStatus, TaskView};
 use tidings::protocol::agui::{
-    Event, Outcome, RunError, RunFinished, RunRef, RunView, StepStarted, SuccessOutcome,
+    Event, Outcome, Raw, RunError, RunFinished, RunRef, RunView, StepStarted, SubagentFinished,
+    SubagentStarted, SuccessOutcome, TextMessageChunk,
 };
 use tidings::{
     A2ABroadcaster, AgUiBroadcaster, EventRouter, KeepAlive, LagPolicy, SseBody, Subscription,
@@ -165,6 +166,111 @@ fn a_run_that_cannot_be_shown_to_its_end_ends_with_an_error() {
     let (events, ended) = read(&mut failed);
     assert_eq!(events[0]["message"], "no model");
     assert!(ended);
+}
+
+/// What the client of a run sees of these events, and whether its stream has ended.
+fn seen(events: impl IntoIterator<Item = Event>) -> (Vec<Value>, bool) {
+    let router = EventRouter::new();
+    let run = RunRef::new("t", "r");
+    let stream = router.agui().register("ann").expect("no cap is reached");
+    let mut body = body(stream).view(RunView::new(run.clone()));
+    let (mut seen, mut ended) = (Vec::new(), false);
+    for event in events {
+        route(&router, &run, event);
+        let (events, end) = read(&mut body);
+        seen.extend(events);
+        ended |= end;
+        if ended {
+            break;
+        }
+    }
+    (seen, ended)
+}
+
+#[test]
+fn subagents_have_steps_of_their_own() {
+    let of_subagent = |event: Event| event.subagent_run_id("s");
+    let events = [
+        Event::run_started("t", "r"),
+        Event::step_started("x"),
+        Event::new(SubagentStarted::new("s", "helper")),
+        of_subagent(Event::step_started("x")),
+        of_subagent(Event::step_finished("x")),
+        Event::new(SubagentFinished::new("s")),
+        Event::step_finished("x"),
+        Event::run_finished("t", "r"),
+    ];
+    let expected: Vec<_> = events.iter().map(|event| json!(event)).collect();
+    assert_eq!(seen(events), (expected, true));
+}
+
+#[test]
+fn a_subagent_begins_once_and_has_ended_before_its_run() {
+    let of_subagent = |event: Event| event.subagent_run_id("s");
+    let start = |id: &str| Event::new(SubagentStarted::new(id, "helper"));
+    let end = |id: &str| Event::new(SubagentFinished::new(id));
+    let child = SubagentStarted::new("c", "helper").parent_subagent_run_id("s");
+    let orphan = SubagentStarted::new("o", "helper").parent_subagent_run_id("none");
+    let (events, ended) = seen([
+        Event::run_started("t", "r"),
+        end("s"),
+        start("s"),
+        start("s"),
+        Event::new(child),
+        Event::new(orphan),
+        of_subagent(Event::step_started("x")),
+        Event::step_finished("x"),
+        end("c"),
+        start("c"),
+        Event::run_finished("t", "r"),
+    ]);
+    assert!(ended);
+    let names: Vec<_> = events
+        .iter()
+        .map(|event| (event["type"].as_str(), event["subagentRunId"].as_str()))
+        .collect();
+    assert_eq!(
+        names,
+        [
+            (Some("RUN_STARTED"), None),
+            (Some("SUBAGENT_STARTED"), Some("s")),
+            (Some("SUBAGENT_STARTED"), Some("c")),
+            (Some("STEP_STARTED"), Some("s")),
+            (Some("SUBAGENT_FINISHED"), Some("c")),
+            (Some("STEP_FINISHED"), Some("s")),
+            (Some("SUBAGENT_FINISHED"), Some("s")),
+            (Some("RUN_FINISHED"), None),
+        ]
+    );
+}
+
+#[test]
+fn text_in_chunks_goes_on_after_events_that_say_nothing_about_messages() {
+    let chunk = |delta: &str| TextMessageChunk::new().delta(delta);
+    let events = [
+        Event::run_started("t", "r"),
+        Event::new(chunk("Hel").message_id("m")),
+        Event::new(Raw::new(json!(1))),
+        Event::new(chunk("lo")),
+    ];
+    let expected: Vec<_> = events.iter().map(|event| json!(event)).collect();
+    assert_eq!(seen(events), (expected, false));
+}
+
+#[test]
+fn a_run_that_leaves_too_much_open_is_cut_off() {
+    let starts = (0..100_000).map(|n| Event::text_message_start(n.to_string()));
+    let run = std::iter::once(Event::run_started("t", "r")).chain(starts);
+    let (events, ended) = seen(run);
+    assert!(ended, "{} events", events.len());
+    assert_eq!(events.len(), 1 + 4_096 + 1);
+    assert_eq!(events[events.len() - 1]["code"], RunView::CUT_OFF);
+
+    let starts = (0..300).map(|n| Event::text_message_start(format!("{n:01000}")));
+    let run = std::iter::once(Event::run_started("t", "r")).chain(starts);
+    let (events, ended) = seen(run);
+    assert!(ended);
+    assert_eq!(events.len(), 1 + 262 + 1);
 }
 
 fn task(id: &str, state: TaskState) -> Task {

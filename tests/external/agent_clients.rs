@@ -163,6 +163,7 @@ fn all_types(run: &str) -> Vec<Value> {
         json!({ "type": "TEXT_MESSAGE_CONTENT", "messageId": "m2", "delta": " and more" }),
         json!({ "type": "TEXT_MESSAGE_END", "messageId": "m2" }),
         json!({ "type": "TEXT_MESSAGE_CHUNK", "messageId": "chunk-m", "role": "assistant", "delta": "in " }),
+        json!({ "type": "RAW", "event": "between pieces" }),
         json!({ "type": "TEXT_MESSAGE_CHUNK", "delta": "pieces" }),
         json!({ "type": "TOOL_CALL_START", "toolCallId": "c1", "toolCallName": "tool", "parentMessageId": "m2" }),
         json!({ "type": "TOOL_CALL_ARGS", "toolCallId": "c1", "delta": "{\"a\":" }),
@@ -182,6 +183,8 @@ fn all_types(run: &str) -> Vec<Value> {
         json!({ "type": "TEXT_MESSAGE_START", "messageId": "m4", "role": "assistant", "subagentRunId": "s1" }),
         json!({ "type": "TEXT_MESSAGE_CONTENT", "messageId": "m4", "delta": "help", "subagentRunId": "s1" }),
         json!({ "type": "TEXT_MESSAGE_END", "messageId": "m4", "subagentRunId": "s1" }),
+        json!({ "type": "STEP_STARTED", "stepName": "step", "subagentRunId": "s1" }),
+        json!({ "type": "STEP_FINISHED", "stepName": "step", "subagentRunId": "s1" }),
         json!({ "type": "SUBAGENT_FINISHED", "subagentRunId": "s1" }),
         json!({ "type": "SUBAGENT_STARTED", "subagentRunId": "s2", "name": "helper" }),
         json!({ "type": "SUBAGENT_ERROR", "subagentRunId": "s2", "message": "no help" }),
@@ -264,6 +267,31 @@ async fn the_agui_client_of_1_0_reads_a_run_of_all_types() {
 #[tokio::test]
 async fn the_agui_client_before_1_0_reads_a_run_of_all_types() {
     reads_a_run_of_all_types("all-0", AGUI[1]).await;
+}
+
+#[tokio::test]
+async fn agui_clients_read_a_run_that_leaves_a_subagent_active() {
+    let process = hub().await;
+    let hub = &process.hub;
+    for (index, package) in AGUI.into_iter().enumerate() {
+        let (name, run) = (format!("active-{index}"), format!("run-{index}"));
+        let client = Client::agui(&name, package, hub, "agui/ann", &run, "");
+        connected(hub, "agui", 1).await;
+        let step = json!({ "type": "STEP_STARTED", "stepName": "step", "subagentRunId": "s" });
+        for event in [
+            json!({ "type": "RUN_STARTED", "threadId": "thread", "runId": run }),
+            json!({ "type": "SUBAGENT_STARTED", "subagentRunId": "s", "name": "helper" }),
+            step,
+            json!({ "type": "RUN_FINISHED", "threadId": "thread", "runId": run }),
+        ] {
+            publish(hub, "ann", "agui", Some(&run), &event).await;
+        }
+        let (events, end) = client.events().await;
+        assert!(end.get("done").is_some(), "{end}");
+        let types: Vec<_> = events.iter().map(|event| &event["type"]).collect();
+        let ends = ["STEP_FINISHED", "SUBAGENT_FINISHED", "RUN_FINISHED"];
+        assert_eq!(types[3..], ends);
+    }
 }
 
 #[tokio::test]

@@ -151,7 +151,7 @@ impl AgUiEvent {
     fn attachment(&self) -> Attachment {
         Arc::new(RunStep {
             run: self.run.clone(),
-            transition: Transition::of(&self.event.body),
+            transition: Transition::of(&self.event),
         })
     }
 }

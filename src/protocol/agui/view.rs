@@ -16,9 +16,9 @@ use crate::sse::{AGENT_HEARTBEAT_INTERVAL, Chunks, View};
 ///
 /// Of all events of the user it shows those of this run ([`RunRef::event`]), from `RUN_STARTED` to `RUN_FINISHED`
 /// or `RUN_ERROR`, and then ends the response. It leaves out an event that is out of place, at which the client would end
-/// the run with an error, and ends every open part before the run finishes. If events are
+/// the run with an error, and ends every open part and subagent before the run finishes. If events are
 /// lost, or the stream is ended from outside, the client gets a `RUN_ERROR` that says so, with the code
-/// [`CUT_OFF`](Self::CUT_OFF).
+/// [`CUT_OFF`](Self::CUT_OFF). So it does if open parts and subagents are more than 4,096, or their ids more than 256 KiB.
 ///
 /// Register before the agent starts, so that the run does not begin without its reader. A reader that comes too late sees
 /// only a `RUN_ERROR` in place of the run's end.
@@ -89,6 +89,10 @@ impl View for RunView {
             }
             Verdict::TooLate => {
                 Self::cut_off(chunks, "the run had begun before the stream");
+                return ControlFlow::Break(());
+            }
+            Verdict::TooMuch => {
+                Self::cut_off(chunks, "the run has too many parts that have not ended");
                 return ControlFlow::Break(());
             }
         }
