@@ -79,6 +79,23 @@ async fn a_run_that_nobody_reads_goes_on_and_is_kept_for_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_of_the_most_events_is_kept_whole() {
+    let hub = Routes::new();
+    // Each space is a word, and a name takes six times as many bytes in JSON.
+    let words = " ".repeat(16 * 1024);
+    let run = "\u{1}".repeat(256);
+    for words in [words, ". ".repeat(8 * 1024)] {
+        drop(ask(&hub, &run, &run, &words).await);
+        tokio::time::sleep(Duration::from_secs(335)).await;
+        let again = events(&text(ask(&hub, &run, &run, &words).await).await);
+        assert_eq!(types(&again).last(), Some(&"RUN_FINISHED"));
+        assert!(said(&again) == words, "{} events", again.len());
+        // It is forgotten, and the other one takes its name.
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_that_is_ended_by_others_stops_its_agent() {
     let hub = Routes::new();
     let all = hub.get("/users/ann/streams/agui").await;

@@ -224,6 +224,11 @@ async fn of_a_last_event_that_is_long_its_end_of_the_run_is_told_again() {
     }
 }
 
+fn is_of_agent(message: &Value) -> bool {
+    let id = message["id"].as_str().expect("an id");
+    message["role"] == "assistant" && id.ends_with("-message")
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_page_learns_what_was_said_and_which_run_is_under_way() {
     let hub = Routes::new();
@@ -245,11 +250,9 @@ async fn a_page_learns_what_was_said_and_which_run_is_under_way() {
         (&page["activeRun"], &page["interrupts"]),
         (&json!(null), &json!(null))
     );
-    let ids: Vec<&Value> = array(&page["messages"])
-        .iter()
-        .map(|it| &it["id"])
-        .collect();
-    assert_eq!(ids, ["asked", "r-message"]);
+    let messages = array(&page["messages"]);
+    assert_eq!(messages[0]["id"], "asked");
+    assert!(is_of_agent(&messages[1]), "{}", messages[1]);
 
     // The newest of several.
     let second = hub.post(ANN, &input("t", "s", "three four five")).await;
@@ -272,7 +275,7 @@ async fn only_the_newest_messages_of_a_user_are_remembered() {
     let page = hub.json("/tanstack/ann?threadId=t").await;
     let messages = array(&page["messages"]);
     assert!((50..64).contains(&messages.len()), "{}", messages.len());
-    assert_eq!(messages[messages.len() - 1]["id"], "r-message");
+    assert!(is_of_agent(&messages[messages.len() - 1]));
     assert_eq!(messages[messages.len() - 2]["id"], "99");
     // A newer conversation takes the place of this one.
     text(hub.post(ANN, &input("u", "s", &"y".repeat(2_000))).await).await;
@@ -354,7 +357,7 @@ async fn a_beginning_that_is_lost_is_an_error_of_the_run() {
     let first = hub.post(ANN, &input("t", "r", "one two three")).await;
     // More than is kept of a run.
     let event = json!({ "type": "CUSTOM", "name": "n", "value": "x".repeat(1_500_000) });
-    for _ in 0..3 {
+    for _ in 0..6 {
         let path = "/users/ann/events/agui?thread=t&run=r";
         assert_eq!(hub.post(path, &event).await.status(), 200);
     }

@@ -26,10 +26,11 @@ Usage: agent_hub [OPTIONS]
   --drain-ms N        over how long streams are ended at a shutdown [2000]
   --history N         how many events of each user and kind are kept for
                       clients that reconnect, in at most 1 MiB; 0 keeps none
-                      [2000]. Runs of the agent are kept in any case, each in
-                      4 MiB, until 30 seconds after their end, as far as those
-                      without a stream fit in 256 MiB together
-  --linger-ms N       how long they are kept after a user's last stream [60000]
+                      [2000]. Runs of the agent are always kept until 30
+                      seconds after their end: up to 8 MiB each, and 256 MiB
+                      for all those without a stream
+  --linger-ms N       how long a user's events are kept after the last stream
+                      [60000]
   --nats URL[,URL]    share events and runs with other hubs over one of these
                       NATS servers, which need JetStream; needs the feature
                       nats. Tasks and messages of a thread are not shared

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use ::a2a::new_message_id;
 use serde_json::{Map, Value, json};
 use tidings::BroadcastError;
 use tidings::protocol::a2a::{
@@ -45,8 +46,10 @@ pub(crate) async fn work(job: Job, outlet: impl Outlet) -> Result<(), BroadcastE
     let agui = |event: Event| go_on(outlet.agui(&run.event(event)));
     let a2a = |event: A2aEvent| go_on(outlet.a2a(&event));
     let status = |state| a2a(A2aEvent::status(&job.id, &job.conversation, state));
-    // Ids that no other run has: clients keep the messages of all runs of a conversation in one list.
-    let named = |what: &str| format!("{}-{what}", job.id);
+    // Ids that no other run has: clients keep the messages of all runs of a conversation in one list. They are in every
+    // event, so they are not made of the run's id, which a client may have chosen as long as it may be.
+    let unique = new_message_id();
+    let named = |what: &str| format!("{unique}-{what}");
 
     agui(Event::run_started(&job.conversation, &job.id))?;
     a2a(task(&job).into())?;

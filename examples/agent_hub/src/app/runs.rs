@@ -26,7 +26,7 @@ use super::work::Place;
 
 /// Events of a run, more than the agent has for the longest text that it reads, and the bytes that these take.
 pub(crate) const MOST_EVENTS: u32 = 20_000;
-const MOST_BYTES: usize = 4 * 1024 * 1024;
+const MOST_BYTES: usize = 8 * 1024 * 1024;
 
 /// How long a run that is over stays: for streams that lag, pages that reload and requests that are repeated.
 const LINGER: Duration = Duration::from_secs(30);
