@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use serde_json::{Value, json};
-use tidings::{ConnectionId, GenericBroadcaster, LagPolicy, Text};
+use tidings::{ConnectionId, GenericBroadcaster, History, LagPolicy, Text};
 use tidings_console::Console;
 use tidings_testkit::{SseClient, SseRequest};
 use tokio::runtime::Handle;
@@ -319,6 +319,17 @@ async fn a_test_event_reaches_the_user_where_the_service_says_how_it_is_made() {
 }
 
 #[tokio::test]
+async fn a_test_event_that_is_not_sent_gets_the_status_of_its_error() {
+    let hub = Hub::builder().history(History::new(10)).build();
+    let hub = hub.expect("valid settings");
+    let _held = hub.hold("ann").expect("there is a history");
+    hub.complete("ann").expect("there is a history");
+    let body = json!({ "broadcaster": "chat", "user": "ann", "text": "x" });
+    let (status, body) = act(&app(&hub), "send", body).await;
+    assert_eq!(status, StatusCode::CONFLICT, "{body}");
+}
+
+#[tokio::test]
 async fn the_list_is_searched_and_capped_and_says_so() {
     let hub = Hub::builder()
         .connections_per_user(None)
@@ -621,6 +632,22 @@ async fn counters_are_read_while_a_page_is_open_and_not_otherwise() {
             "{round}"
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_gets_figures_immediately_however_long_the_interval_is() {
+    let hub = Hub::new();
+    let console = console(&hub).interval(Duration::from_secs(60));
+    let app = Router::new().nest("/ops/console", console.router());
+    let mut first = open(&app, "live").await;
+    first.next().await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let mut second = open(&app, "live").await;
+    let snapshot = tokio::time::timeout(Duration::from_secs(1), second.next()).await;
+    let snapshot: Value = snapshot.expect("a snapshot within a second").json();
+    assert_eq!(snapshot["at_ms"], 10_000);
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    assert_eq!(second.next().await.json::<Value>()["at_ms"], 60_000);
 }
 
 #[tokio::test(start_paused = true)]

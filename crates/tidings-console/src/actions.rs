@@ -3,14 +3,13 @@
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::caller::Caller;
 use super::served::{Refusal, Shared, answer};
-use tidings::BroadcastError;
 use tidings::ConnectionId;
 
 #[derive(Deserialize)]
@@ -90,12 +89,8 @@ pub(super) async fn send(
     match sent {
         Ok(reached) => Ok(answer(&json!({ "reached": reached }))),
         Err(error) => {
-            let status = match error {
-                BroadcastError::Encode(_) => StatusCode::UNPROCESSABLE_ENTITY,
-                BroadcastError::NotRelayed { .. } => StatusCode::BAD_GATEWAY,
-                _ => StatusCode::INTERNAL_SERVER_ERROR,
-            };
-            Err(Refusal::new(status, format!("Not sent: {error}.")))
+            let sentence = format!("Not sent: {error}.");
+            Err(Refusal::new(error.into_response().status(), sentence))
         }
     }
 }

@@ -44,8 +44,10 @@ async fn live(State(shared): State<Shared>) -> Result<SseResponse, Response> {
     let page = shared
         .feed
         .open(&shared.sources, shared.interval, !shared.read_only);
-    let page = page.map_err(IntoResponse::into_response)?;
-    Ok(SseResponse::new(page).retry(Duration::from_secs(2)))
+    let (page, view) = page.map_err(IntoResponse::into_response)?;
+    Ok(SseResponse::new(page)
+        .view(view)
+        .retry(Duration::from_secs(2)))
 }
 
 #[derive(Deserialize)]
