@@ -176,7 +176,11 @@ async fn names_that_the_hub_remembers_have_an_end() {
         json!({ "statusUpdate": { "taskId": task, "contextId": context, "status": status } })
     };
     let (longest, too_long) = ("n".repeat(MOST_NAME), "n".repeat(MOST_NAME + 1));
-    let cases: [(&[&str], Make); 3] = [
+    let step = |name: &str, agent: &str| json!({ "type": "STEP_STARTED", "stepName": name, "subagentRunId": agent });
+    let call = |call: &str, message: &str| json!({ "type": "TOOL_CALL_START", "toolCallId": call, "toolCallName": "t", "parentMessageId": message });
+    let cases: [(&[&str], Make); 5] = [
+        (&["users", "ann", "events", "agui"], &step),
+        (&["users", "ann", "events", "agui"], &call),
         (&["agui", "ann"], &input),
         // A message names a task that there is.
         (&["users", "ann", "events", "a2a"], &status),

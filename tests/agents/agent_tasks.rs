@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use axum::response::Response;
 use serde_json::{Value, json};
+use tidings::backplane::Level;
+use tidings::{AgUiBroadcaster, EventRouter};
+use tidings_testkit::backplane::InProcess;
 
 use crate::support::hub::within;
 use crate::support::routes::{Routes, input, text};
@@ -209,4 +212,19 @@ async fn a_message_of_a_run_that_has_just_begun_follows_it() {
     let expected = ["task", "statusUpdate", "artifactUpdate", "statusUpdate"];
     assert_eq!(kinds, expected);
     drop(run);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_is_not_sent_gets_the_status_of_its_error() {
+    // An engine that takes 1 MiB.
+    let engine = InProcess::new(Level::AtMostOnce);
+    let agui = AgUiBroadcaster::builder().backplane(engine.node()).build();
+    let hub = Routes::over(
+        EventRouter::builder()
+            .agui(agui.expect("valid settings"))
+            .build(),
+    );
+    let event = json!({ "type": "CUSTOM", "name": "n", "value": "x".repeat(1_500_000) });
+    let response = hub.post("/users/ann/events/agui", &event).await;
+    assert_eq!(response.status(), 413);
 }

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tidings::protocol::a2a::A2aEvent;
@@ -74,6 +75,13 @@ pub(super) async fn publish(
 }
 
 fn agui(event: Event, run: Run) -> Result<AgUiEvent, Refusal> {
+    // Those who follow the run remember them.
+    let fields = json!(event);
+    let fields = fields.as_object().into_iter().flatten();
+    let names = fields.filter(|(field, _)| field.ends_with("Id") || *field == "stepName");
+    let names = names.filter_map(|(_, name)| name.as_str());
+    let of_run = run.thread.iter().chain(&run.run).map(String::as_str);
+    limits::names(names.chain(of_run))?;
     // A broadcast does the same, but only when there is somebody to reach.
     if let Err(error) = event.check() {
         return Err(bad(format!(
@@ -95,5 +103,6 @@ fn agui(event: Event, run: Run) -> Result<AgUiEvent, Refusal> {
 }
 
 fn failed(error: BroadcastError) -> Refusal {
-    (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    let sentence = error.to_string();
+    (error.into_response().status(), sentence)
 }

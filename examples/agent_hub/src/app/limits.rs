@@ -19,7 +19,7 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 /// Of a path with its query, and so of a user's name.
 const MOST_URI: usize = 16 * 1024;
 
-/// Of what a body names and the hub remembers: a task, a run, a conversation, a message, a call.
+/// Of what a body names and the hub remembers: a task, a run, a conversation, a message, a call, a step.
 pub(super) const MOST_NAME: usize = 256;
 
 /// A body that is not too long, and has come in time. Of one that is too long, nothing is kept.
@@ -53,7 +53,7 @@ pub(super) async fn uri(request: Request, next: Next) -> Response {
 /// Refuses names that are too long.
 pub(super) fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<(), Refusal> {
     if names.into_iter().any(|name| name.len() > MOST_NAME) {
-        let sentence = "The name of a task, a run, a conversation or a message";
+        let sentence = "The name of a task, a run, a conversation, a message, a call or a step";
         return Err(bad(format!("{sentence} has at most {MOST_NAME} bytes.")));
     }
     Ok(())
