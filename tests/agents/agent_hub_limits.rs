@@ -32,7 +32,12 @@ const POSTS: [&[&str]; 10] = [
 ];
 
 /// Every route that takes none.
-const OTHERS: [(Method, &[&str], u16); 12] = [
+const OTHERS: [(Method, &[&str], u16); 13] = [
+    (
+        Method::GET,
+        &["a2a", "ann", "tasks", "none", "pushNotificationConfigs"],
+        400,
+    ),
     (Method::GET, &[], 200),
     (Method::GET, &["stats"], 200),
     (Method::POST, &["users", "ann", "drop"], 200),

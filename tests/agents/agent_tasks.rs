@@ -215,6 +215,82 @@ async fn a_message_of_a_run_that_has_just_begun_follows_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_task_is_shown_with_as_much_of_its_history_as_is_asked_for() {
+    let hub = Routes::new();
+    let said =
+        |text: &str| json!({ "messageId": text, "role": "ROLE_USER", "parts": [{ "text": text }] });
+    let mut task = task("t", 1);
+    task["task"]["history"] = json!([said("one"), said("two"), said("three")]);
+    publish(&hub, "ann", &task).await;
+    for (query, expected) in [
+        ("", 3),
+        ("?historyLength=5", 3),
+        ("?historyLength=2", 2),
+        ("?historyLength=0", 0),
+    ] {
+        let (_, task) = get(&hub, "ann", &format!("t{query}")).await;
+        let history = task["history"].as_array().map_or(&[][..], |all| all);
+        assert_eq!(history.len(), expected, "{query}");
+        if let Some(last) = history.last() {
+            assert_eq!(last["messageId"], "three");
+        }
+    }
+    assert_eq!(get(&hub, "ann", "t?historyLength=-1").await.0, 400);
+    let params = json!({ "id": "t", "historyLength": 1 });
+    let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "GetTask", "params": params });
+    let answer = text(hub.post("/a2a/ann/rpc", &call).await).await;
+    let answer: Value = serde_json::from_str(&answer).expect("JSON");
+    assert_eq!(answer["result"]["history"], json!([said("three")]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_have_the_names_of_the_protocol() {
+    let hub = Routes::new();
+    publish(&hub, "ann", &status("t", "COMPLETED")).await;
+    for (path, code, name, reason) in [
+        (
+            "t:cancel",
+            400,
+            "FAILED_PRECONDITION",
+            "TASK_NOT_CANCELABLE",
+        ),
+        (
+            "t:subscribe",
+            400,
+            "FAILED_PRECONDITION",
+            "UNSUPPORTED_OPERATION",
+        ),
+        ("none:cancel", 404, "NOT_FOUND", "TASK_NOT_FOUND"),
+        (
+            "t/pushNotificationConfigs",
+            400,
+            "FAILED_PRECONDITION",
+            "PUSH_NOTIFICATION_NOT_SUPPORTED",
+        ),
+    ] {
+        let response = hub
+            .post(&format!("/a2a/ann/tasks/{path}"), &json!({}))
+            .await;
+        assert_eq!(response.status(), code, "{path}");
+        let error: Value = serde_json::from_str(&text(response).await).expect("JSON");
+        let error = &error["error"];
+        assert_eq!(
+            (&error["status"], &error["details"][0]["reason"]),
+            (&json!(name), &json!(reason)),
+            "{path}"
+        );
+    }
+    let invalid = hub.post("/a2a/ann/message:stream", &json!({})).await;
+    let error: Value = serde_json::from_str(&text(invalid).await).expect("JSON");
+    assert_eq!(error["error"]["status"], "INVALID_ARGUMENT");
+    let method = "CreateTaskPushNotificationConfig";
+    let call = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": {} });
+    let answer = text(hub.post("/a2a/ann/rpc", &call).await).await;
+    let answer: Value = serde_json::from_str(&answer).expect("JSON");
+    assert_eq!(answer["error"]["code"], -32003);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_event_that_is_not_sent_gets_the_status_of_its_error() {
     // An engine that takes 1 MiB.
     let engine = InProcess::new(Level::AtMostOnce);

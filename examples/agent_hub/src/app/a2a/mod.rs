@@ -7,7 +7,7 @@ use ::a2a::{A2AError, SendMessageRequest, new_context_id, new_task_id};
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use serde_json::value::RawValue;
 use serde_json::{Map, json};
 use tidings::protocol::a2a::{A2aEvent, Message, Task, TaskState, TaskView};
@@ -36,6 +36,14 @@ pub(super) fn router() -> Router<Hub> {
         .route("/a2a/{user}/message:stream", post(rest::send))
         // A pattern cannot end in the middle of a segment.
         .route("/a2a/{user}/tasks/{call}", get(rest::read).post(rest::call))
+        .route(
+            "/a2a/{user}/tasks/{id}/pushNotificationConfigs",
+            any(rest::push_notifications),
+        )
+        .route(
+            "/a2a/{user}/tasks/{id}/pushNotificationConfigs/{config}",
+            any(rest::push_notifications),
+        )
 }
 
 /// Why a call fails: the error, and the status if it is not the one that goes with the error.
@@ -168,11 +176,19 @@ impl Client<'_> {
         })
     }
 
-    fn get(&self, id: &str) -> Result<Task, Failure> {
-        self.hub.tasks.look(self.user, id, |known| match known {
-            Some(known) => Ok(whole(known)?),
-            None => Err(A2AError::task_not_found(id).into()),
-        })
+    /// A task with the last so many messages of its history, or all.
+    fn get(&self, id: &str, history_length: Option<i32>) -> Result<Task, Failure> {
+        let most = history_length.map(usize::try_from).transpose();
+        let most = most.map_err(|_| A2AError::invalid_params("historyLength is negative"))?;
+        let mut task = self.hub.tasks.look(self.user, id, |known| match known {
+            Some(known) => whole(known),
+            None => Err(A2AError::task_not_found(id)),
+        })?;
+        if let (Some(most), Some(history)) = (most, &mut task.history) {
+            history.drain(..history.len().saturating_sub(most));
+        }
+        task.history = task.history.filter(|history| !history.is_empty());
+        Ok(task)
     }
 
     /// Cancels a task, also one that is canceled already: clients repeat a call whose answer they have not seen.

@@ -78,12 +78,17 @@ fn answer(client: &Client<'_>, call: &Call) -> Result<Response, Failure> {
             client.follow(&params::<SubscribeToTaskRequest>(call)?.id, None)
         }
         methods::GET_TASK => {
-            let task = client.get(&params::<GetTaskRequest>(call)?.id)?;
+            let request = params::<GetTaskRequest>(call)?;
+            let task = client.get(&request.id, request.history_length)?;
             Ok(returned(&call.id, &task))
         }
         methods::CANCEL_TASK => {
             let task = client.cancel(&params::<CancelTaskRequest>(call)?.id)?;
             Ok(returned(&call.id, &task))
+        }
+        // Also under the names of 0.3.
+        other if other.contains("ushNotificationConfig") => {
+            Err(A2AError::push_notification_not_supported().into())
         }
         other if methods::is_valid(other) => {
             Err(A2AError::unsupported_operation(format!("not supported here: {other}")).into())
@@ -97,7 +102,8 @@ fn answer_v03(client: &Client<'_>, call: &Call) -> Result<Response, Failure> {
         old::SEND_STREAMING_MESSAGE => client.send(v03::request(params(call)?)?),
         old::SUBSCRIBE_TO_TASK => client.follow(&params::<SubscribeToTaskRequest>(call)?.id, None),
         old::GET_TASK => {
-            let task = client.get(&params::<GetTaskRequest>(call)?.id)?;
+            let request = params::<GetTaskRequest>(call)?;
+            let task = client.get(&request.id, request.history_length)?;
             Ok(returned(&call.id, &v03::task(&task)))
         }
         _ => {
