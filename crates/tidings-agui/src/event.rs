@@ -106,11 +106,12 @@ impl Event {
         self.body.type_name()
     }
 
-    /// Looks for what the official clients would end a run at, although the types allow it: an integer that JavaScript
-    /// does not hold, a time with a fraction, `null` in place of absence, an outcome `interrupt` without one, a patch with a path that is none, a
-    /// field that is there twice.
+    /// Looks for values at which the official clients would end a run, although the types allow them: an integer that
+    /// JavaScript does not hold, a time with a fraction, `null` in place of absence, an outcome `interrupt` without an
+    /// interrupt, a patch with an invalid path, a field that is there twice. The order of events is not looked at.
     ///
-    /// Costs a look at each field and allocates nothing.
+    /// Costs a look at each field. Only an event with fields that are not known here allocates: a string for each known name
+    /// that it is compared with.
     ///
     /// # Errors
     ///

@@ -61,7 +61,8 @@
 //! - A request that the browser says another site has made (`Sec-Fetch-Site`, `Origin`) is refused. A proxy that changes
 //!   `Host` has to keep the port, or to pass `Sec-Fetch-Site`, which browsers send on HTTPS and to localhost, and which has
 //!   precedence over `Origin`. Over plain HTTP on another name, a page of another site can open streams that it cannot read:
-//!   they take places of the console, and none of a user.
+//!   they take places of the console, at most 16 of which also count as connections of the service
+//!   ([`total_connections`](tidings::Builder::total_connections)), and none of a user.
 //! - The page cannot be framed, and runs no script but its own (`Content-Security-Policy`).
 //!
 //! For operators who need not act there is a [read-only](Console::read_only) console.

@@ -131,7 +131,7 @@ pub(super) async fn talk<E: 'static>(
                         Ok(notice) => if runs.lock().elsewhere.hear(notice) {
                             changed.notify_one();
                         },
-                        Err(error) => tracing::warn!(error = error.to_string(), "a notice of another hub"),
+                        Err(error) => tracing::warn!(error = error.to_string(), "a notice of another hub cannot be read"),
                     },
                 }
                 continue;
@@ -147,7 +147,7 @@ pub(super) async fn talk<E: 'static>(
         if let Err(error) = say(Some(runs.own())) {
             tracing::warn!(
                 error = error.to_string(),
-                "other hubs are not told of the runs"
+                "other hubs were not notified of the runs"
             );
             // They may be too many for one event. That the hub is there is said in any case.
             let _ = say(None);
@@ -157,7 +157,7 @@ pub(super) async fn talk<E: 'static>(
         }
         let left = runs.lock().elsewhere.forget_silent();
         for run in left {
-            tracing::warn!(run, "its hub is silent: it ends");
+            tracing::warn!(run, "a run ends: its hub is silent");
             if let Err(error) = runs.hub().complete(&run) {
                 tracing::warn!(error = error.to_string(), "a run did not end");
             }
