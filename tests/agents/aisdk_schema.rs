@@ -1,15 +1,13 @@
 //! Chunks of the AI SDK's UI message stream are what its own schema accepts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::process::Command;
 
 use serde_json::{Value, json};
 use tidings::Frame;
 use tidings::protocol::agui::Metadata;
 use tidings_aisdk::*;
 
-use crate::support::official::{INSTALL, installed, place};
+use crate::support::official::run;
 
 fn minimal() -> Vec<Chunk> {
     vec![
@@ -182,21 +180,9 @@ fn maximal() -> Vec<Chunk> {
     chunks
 }
 
-/// What a script of `tests/clients` says of a file.
-fn run(script: &str, name: &str, input: &str) -> String {
-    let script = place(script, name);
-    let path = installed().join(format!("{name}.lines"));
-    fs::write(&path, input).expect("a file");
-    let output = Command::new("node").arg(script).arg(path).output();
-    let output = output.expect(INSTALL);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{errors}");
-    String::from_utf8(output.stdout).expect("UTF-8")
-}
-
 /// What the package's own schema makes of each line.
-fn verdicts(name: &str, lines: &str) -> Vec<String> {
-    let verdicts = run("aisdk_chunks.mjs", name, lines);
+fn verdicts(name: &str, lines: &[String]) -> Vec<String> {
+    let verdicts = run(name, "aisdk_chunks.mjs", lines);
     verdicts.lines().map(str::to_owned).collect()
 }
 
@@ -207,7 +193,7 @@ fn the_ai_sdks_own_schema_accepts_every_chunk() {
         .iter()
         .map(|chunk| Frame::encode(chunk).expect("a chunk"));
     let lines: Vec<String> = frames.map(|frame| frame.data().to_string()).collect();
-    let verdicts = verdicts("accepted", &lines.join("\n"));
+    let verdicts = verdicts("accepted", &lines);
     assert_eq!(verdicts.len(), lines.len());
     for (line, verdict) in lines.iter().zip(verdicts) {
         let parsed = verdict.strip_prefix("ok ");
@@ -226,14 +212,15 @@ fn the_ai_sdks_own_schema_refuses_what_is_no_chunk() {
         json!({"type": "finish", "finishReason": "tired"}),
     ];
     let lines = wrong.map(|chunk| chunk.to_string());
-    for verdict in verdicts("refused", &lines.join("\n")) {
+    for verdict in verdicts("refused", &lines) {
         assert!(verdict.starts_with("refused"), "{verdict}");
     }
 }
 
 #[test]
 fn no_type_no_field_and_no_reason_of_the_ai_sdks_own_schema_is_missing() {
-    let schema: Value = serde_json::from_str(&run("aisdk_schema.mjs", "schema", "")).expect("JSON");
+    let schema: Value =
+        serde_json::from_str(&run("schema", "aisdk_schema.mjs", &[])).expect("JSON");
 
     let mut types: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for chunk in [minimal(), maximal()].concat() {

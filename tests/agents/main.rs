@@ -20,6 +20,8 @@ mod agent_streams;
 mod agent_tasks;
 #[cfg(feature = "agents")]
 mod agui;
+#[cfg(feature = "agents")]
+mod agui_order;
 mod aisdk;
 #[cfg(all(feature = "serve", feature = "agents"))]
 mod aisdk_chat;

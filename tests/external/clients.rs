@@ -2,10 +2,6 @@
 //!
 //! They are in JavaScript and Python, and installed by `scripts/clients`, in pinned versions.
 
-use std::fs;
-use std::path::Path;
-use std::process::Command;
-
 use serde_json::{Value, json};
 use tidings::protocol::a2a::A2aEvent;
 use tidings::protocol::agui::Event;
@@ -24,22 +20,9 @@ enum Verdict {
     Refused(#[expect(dead_code)] String),
 }
 
-/// Has a script of `tests/clients` read these lines. The name is for the files that it takes, of each test its own.
-fn run(name: &str, script: &str, lines: &[String]) -> String {
-    let corpus = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{script}.jsonl"));
-    fs::write(&corpus, lines.join("\n")).expect("a file can be written");
-
-    let mut command = Command::new(official::interpreter(script));
-    let output = command.arg(official::place(script, name)).arg(corpus);
-    let output = output.output().expect(official::INSTALL);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{script} failed: {errors}");
-    String::from_utf8(output.stdout).expect("UTF-8")
-}
-
 /// Has a script of `tests/clients` judge these lines.
 fn judge(name: &str, script: &str, lines: &[String]) -> Vec<Verdict> {
-    let verdicts: Vec<_> = run(name, script, lines)
+    let verdicts: Vec<_> = official::run(name, script, lines)
         .lines()
         .map(|line| match line.split_once(' ') {
             Some(("ok", json)) => Verdict::Accepted(json.to_owned()),
@@ -90,7 +73,7 @@ fn agui_schemas_accept_the_corpus_and_give_it_back() {
 #[test]
 fn the_corpus_has_everything_that_the_agui_schemas_know() {
     let lines = wire(&agui_corpus::events());
-    let found = run("corpus", "agui_coverage.mjs", &lines);
+    let found = official::run("corpus", "agui_coverage.mjs", &lines);
     let (missing, seen) = found.trim_end().rsplit_once('\n').unwrap_or(("", &found));
     assert_eq!(missing, "");
     let seen = seen.trim_end().strip_prefix("looked at ");

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Where `scripts/clients` has put them.
 pub(crate) fn installed() -> PathBuf {
@@ -33,6 +34,20 @@ pub(crate) fn interpreter(script: &str) -> PathBuf {
 
 /// For a program that cannot be started.
 pub(crate) const INSTALL: &str = "the client starts; if it is missing: scripts/test installs it";
+
+/// Has a script of `tests/clients` read these lines, and returns what it writes. The name is for the files that it takes,
+/// of each test its own.
+pub(crate) fn run(name: &str, script: &str, lines: &[String]) -> String {
+    let corpus = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{script}.jsonl"));
+    fs::write(&corpus, lines.join("\n")).expect("a file can be written");
+
+    let mut command = Command::new(interpreter(script));
+    let output = command.arg(place(script, name)).arg(corpus);
+    let output = output.output().expect(INSTALL);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{script} failed: {errors}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
 
 /// Whether both are the same JSON: it does not tell 1 from 1.0, which Python writes.
 pub(crate) fn same(a: &serde_json::Value, b: &serde_json::Value) -> bool {
