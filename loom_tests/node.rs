@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::resumption::{Entry, Resumption};
-use super::stretch::Stretch;
+use super::resumption::Resumption;
+use super::stretch::{Entry, Stretch};
 use crate::backplane::Missing;
 use crate::channel::{Accepted, Label, Missed, Origin, Resume, Upstream, Welcome};
 use crate::gap::Gap;

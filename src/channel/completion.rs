@@ -4,27 +4,40 @@
 //! end. Then each connection finishes: `complete` asks those that have begun, and the others find the mark when they begin. A
 //! connection that has begun has its feed installed, so finishing costs it nothing that it has to read.
 
-use super::{Accepted, Roster};
+use super::{Accepted, Roster, Standing};
 use crate::end::EndReason;
 use crate::position::Place;
 
 impl<T: Clone + Send + 'static> Roster<T> {
     /// Refuses events from now on, and ends the streams after the last event; the result says how many these are. `place` is
     /// where the engine's log has the end, if it does. See [`Log::complete`](super::Log).
-    pub(crate) fn complete(&self, place: Option<Place>, last: Option<u64>) -> Accepted {
+    pub(crate) fn complete(&self, place: Option<Place>) -> Accepted {
         let Some(log) = self.log() else {
             return Accepted::Elsewhere;
         };
-        let accepted = log.complete(place, last);
+        let accepted = log.complete(place);
         if !matches!(accepted, Accepted::Delivered(_)) {
             return accepted;
         }
+        self.finish_all();
+        Accepted::Delivered(self.len())
+    }
+
+    /// Notes that a stream has read the end in the engine's log, at this place. See [`Log::find_end`](super::Log).
+    pub(crate) fn find_end(&self, end: Place) -> Standing {
+        let standing = self.log().map(|log| log.find_end(end));
+        if self.is_complete() {
+            self.finish_all();
+        }
+        standing.unwrap_or(Standing::Level)
+    }
+
+    fn finish_all(&self) {
         self.for_each(|connection, _| {
             if connection.has_begun() {
                 connection.finish(EndReason::Completed);
             }
         });
-        Accepted::Delivered(self.len())
     }
 
     /// Whether no more events are taken.

@@ -138,7 +138,7 @@ mod tests {
         show();
         epoch.store(2, Ordering::Relaxed);
         append(Origin::Reset);
-        channel.roster().complete(None, None);
+        channel.roster().complete(None);
         show();
         let dropped = probe.dropped_under_the_lock.load(Ordering::Relaxed);
         assert_eq!(dropped, 0);

@@ -211,25 +211,46 @@ impl<T: Clone + Send + 'static> Log<T> {
     }
 
     /// Refuses events from now on. If the end came from the engine's log, `place` is where it stands, and its turn must have
-    /// come. A client at `last` or past it has everything.
-    pub(super) fn complete(&self, place: Option<Place>, mut last: Option<u64>) -> Accepted {
+    /// come.
+    pub(super) fn complete(&self, place: Option<Place>) -> Accepted {
         let since = Instant::now();
         self.with(|window, _| {
-            if let Some(completion) = &mut window.complete {
-                // A caller that has read the end in the engine's log knows better what is before it.
-                completion.last = completion.last.into_iter().chain(last).min();
+            if window.complete.is_some() {
                 return Accepted::Complete;
             }
+            let mut last = None;
             if let Some(place) = place {
                 if let Err(refused) = window.progress.turn(place) {
                     return refused;
                 }
-                // Everything before the end has been appended.
-                last = last.or(Some(window.progress.last));
+                // Everything before the end has been appended. A place that was read from the log does not say what that is.
+                let previous = Some(place.previous).filter(|previous| *previous > 0);
+                last = previous.or(Some(window.progress.last));
                 window.progress.last = place.position.offset;
             }
             window.complete = Some(Completion { since, last });
             Accepted::Delivered(0)
+        })
+    }
+
+    /// Notes that a stream has read the end at this place of the engine's log. A channel before it is to be given first what
+    /// comes before it. A channel that was opened past it is complete, but for one that has had events: the name is used again.
+    pub(super) fn find_end(&self, end: Place) -> Standing {
+        let since = Instant::now();
+        self.with(|window, _| {
+            let standing = match window.complete {
+                Some(_) => Standing::Level,
+                None => window.progress.compare(end.position, end.position.offset),
+            };
+            if standing == Standing::Level && window.next == 1 {
+                let completion = window
+                    .complete
+                    .get_or_insert(Completion { since, last: None });
+                // Streams that began at different places know differently well what is before the end.
+                let last = completion.last.unwrap_or(end.previous);
+                completion.last = Some(last.min(end.previous));
+            }
+            standing
         })
     }
 

@@ -42,6 +42,13 @@ enum Answer {
 
 use Answer::{Asked, Events, Unknown};
 
+fn end(offset: u64, previous: u64) -> Place {
+    Place {
+        position: place(offset),
+        previous,
+    }
+}
+
 /// The engine is at offset 10.
 fn node(history: History) -> Node {
     let epoch = Arc::new(AtomicU64::new(EPOCH));
@@ -130,12 +137,8 @@ impl Node {
         self.sent().iter().map(|event| event.0).collect()
     }
 
-    fn complete(&self, end: Option<(u64, u64)>, last: Option<u64>) -> Accepted {
-        let place = end.map(|(offset, previous)| Place {
-            position: place(offset),
-            previous,
-        });
-        self.log.complete(place, last)
+    fn complete(&self, offset: u64, previous: u64) -> Accepted {
+        self.log.complete(Some(end(offset, previous)))
     }
 
     fn follow(&self) {
@@ -389,13 +392,13 @@ fn a_new_log_is_reported_in_place_of_the_notice_after_what_was_shown_ahead() {
 fn a_channel_is_complete_when_the_turn_of_its_end_has_come() {
     let node = node(History::new(100));
     let last = node.append(1, 1);
-    assert_eq!(node.complete(Some((13, 12)), None), Accepted::OutOfOrder);
-    assert_eq!(node.complete(Some((11, 10)), None), Accepted::Duplicate);
+    assert_eq!(node.complete(13, 12), Accepted::OutOfOrder);
+    assert_eq!(node.complete(11, 10), Accepted::Duplicate);
     assert!(!node.log.is_complete());
-    assert_eq!(node.complete(Some((13, 11)), None), Accepted::Delivered(0));
+    assert_eq!(node.complete(13, 11), Accepted::Delivered(0));
     assert_eq!(node.at(), 11, "the offset of the end is shown to nobody");
     assert_eq!(node.back(last), Events(vec![]));
-    assert_eq!(node.complete(Some((13, 11)), None), Accepted::Complete);
+    assert_eq!(node.complete(13, 11), Accepted::Complete);
     assert_eq!(node.take(14, 13, 2), Accepted::Complete);
     assert_eq!(node.log.compare(place(15), 15), Standing::Level);
     assert_eq!(node.back(place(3)), Asked(14, vec![]), "that is the end");
@@ -404,10 +407,22 @@ fn a_channel_is_complete_when_the_turn_of_its_end_has_come() {
 #[test]
 fn a_client_past_the_last_event_of_a_complete_channel_is_not_sent_to_the_log() {
     let node = node(History::new(100));
-    assert_eq!(node.complete(None, Some(9)), Accepted::Delivered(0));
-    assert_eq!(node.complete(None, Some(7)), Accepted::Complete);
-    assert_eq!(node.complete(None, Some(8)), Accepted::Complete);
+    for last in [9, 7, 8] {
+        assert_eq!(node.log.find_end(end(10, last)), Standing::Level);
+    }
+    assert!(node.log.is_complete());
     assert_eq!(node.at(), 7);
     assert_eq!(node.back(place(7)), Events(vec![]));
     assert_eq!(node.back(place(6)), Asked(10, vec![]));
+}
+
+#[test]
+fn an_end_that_a_stream_has_read_waits_for_what_comes_before_it() {
+    let node = node(History::new(100));
+    assert_eq!(node.log.find_end(end(13, 12)), Standing::Behind);
+    assert!(!node.log.is_complete());
+    node.append(1, 1);
+    // It ended before the channel was opened, and goes on.
+    assert_eq!(node.log.find_end(end(10, 9)), Standing::Level);
+    assert!(!node.log.is_complete());
 }

@@ -289,12 +289,12 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         loop {
             if let Some(filter) = &mut self.filter {
                 match filter.poll_before(cx) {
-                    Poll::Ready(None) => {
-                        if let Some(last) = filter.last() {
-                            // The engine's log says that no event follows it.
-                            self.guard.roster.complete(None, Some(last));
-                        }
+                    // Whatever its channel has: the client has all that comes before the end.
+                    Poll::Ready(None) if filter.has_ended() => {
+                        self.guard.connection.end(EndReason::Completed);
+                        return Poll::Ready(None);
                     }
+                    Poll::Ready(None) => {}
                     // The connection is not polled meanwhile, so its end is looked for here.
                     _ if self.guard.connection.is_told_to_end(cx) => {
                         self.guard.connection.conclude();
@@ -363,9 +363,9 @@ pub(crate) trait ResumeFilter<T>: Send + Sync + std::fmt::Debug {
     /// The next item before anything that the channel has; `None` once there is no more.
     fn poll_before(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Gap>>>;
 
-    /// The offset of the user's last event, if the engine's log says that none follows.
-    fn last(&self) -> Option<u64> {
-        None
+    /// Whether the engine's log says that no event follows those that the client has.
+    fn has_ended(&self) -> bool {
+        false
     }
 
     /// Whether the client has what its channel cannot give it any more, or gets it before anything else.

@@ -307,6 +307,51 @@ async fn an_end_that_does_not_arrive_is_found() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_end_that_one_stream_reads_in_the_log_ends_the_others_after_the_last_event() {
+    let engine = InProcess::new(Level::Replayable);
+    let (a, b) = (hub(engine.node()), hub(engine.node()));
+    send(&a, 0..1).await;
+    let mut there = b.register_when_ready(RUN).await.expect("room");
+    send(&a, 1..2).await;
+    let first = there.next().await.expect("it goes on").expect("no gap");
+    assert_eq!(first.data(), "1");
+    engine.lose_sends(3);
+    send(&a, 2..4).await;
+    a.complete(RUN).expect("published");
+    sleep(Duration::from_millis(10)).await;
+    // This stream reads further than its channel is.
+    let (said, ended, _) = read(&mut from_start(&b)).await;
+    assert_eq!((said, ended), (numbers(0..4), true));
+    let (said, ended, last) = read(&mut there).await;
+    assert_eq!((said, ended), (vec!["2".into(), "3".into()], true));
+    assert_eq!(there.end_reason(), Some(EndReason::Completed));
+    assert!(b.resume(RUN, &last).expect("room").is_exhausted());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_client_does_not_end_a_name_that_is_used_again() {
+    let engine = InProcess::new(Level::Replayable);
+    let (a, b) = (hub(engine.node()), hub(engine.node()));
+    let mut page = a.register_when_ready(RUN).await.expect("room");
+    send(&a, 0..3).await;
+    let (_, _, old) = read(&mut page).await;
+    a.complete(RUN).expect("published");
+    settle().await;
+    drop(page);
+    a.forget(RUN);
+    let mut page = b.register_when_ready(RUN).await.expect("room");
+    send(&a, 3..5).await;
+    assert_eq!(read(&mut page).await.0, numbers(3..5));
+    assert_eq!(
+        read(&mut b.resume(RUN, &old).expect("room")).await,
+        (vec![], true, LastEventId::none())
+    );
+    assert!(!b.is_complete(RUN));
+    send(&a, 5..6).await;
+    assert_eq!(read(&mut page).await.0, numbers(5..6));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_completion_that_does_not_go_to_other_nodes_is_an_error() {
     let engine = InProcess::new(Level::Replayable);
     let a = hub(engine.node());

@@ -1,7 +1,8 @@
 //! A client, what it got, and whether that keeps the promises.
 
 use super::engine::{Engine, Item, Record, User, What};
-use super::resumption::{Entry, Resumption};
+use super::resumption::Resumption;
+use super::stretch::Entry;
 use crate::position::Position;
 
 impl Entry for Item {

@@ -119,6 +119,11 @@ impl LogCopy<Item> for OneOf<'_> {
         self.0.compare(head.newest, head.through)
     }
 
+    /// No log has an end here.
+    fn find_end(&mut self, end: Place) -> Standing {
+        self.0.compare(end.position, end.position.offset)
+    }
+
     fn append(&mut self, message: Item, place: Place) -> Accepted {
         self.0.append(message, place)
     }

@@ -56,6 +56,10 @@ impl LogCopy<Envelope> for Copy<'_> {
         self.channel.compare(head.newest, head.through)
     }
 
+    fn find_end(&mut self, end: Place) -> Standing {
+        self.channel.roster().find_end(end)
+    }
+
     fn append(&mut self, envelope: Envelope, place: Place) -> Accepted {
         self.relay.take(self.channel, envelope, place)
     }
@@ -154,9 +158,7 @@ fn complete(channel: &Channel<Arc<Frame>>, origin: Origin<Arc<Frame>>) -> Accept
         // It is not shown before the log has it.
         Origin::Ahead { .. } | Origin::Reset => return Accepted::Duplicate,
     };
-    // A place that was read from the log does not say what is before it.
-    let last = place.map(|place| place.previous).filter(|last| *last > 0);
-    channel.roster().complete(place, last)
+    channel.roster().complete(place)
 }
 
 /// Tells all streams of a user that events of other nodes are missing.

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use super::pause::{LONGEST_PAUSE, longer};
 use super::signals::{Copies, Counted, Delayed, Input, LogCopy, Order, Purpose};
-use super::stretch::{Request, Stretch, Ticket, Waiting};
+use super::stretch::{Entry, Request, Stretch, Ticket, Waiting};
 use crate::backplane::{Head, MAX_HEADS, Missing};
 use crate::channel::{Accepted, Standing};
 use crate::position::{Place, Position};
@@ -71,7 +71,7 @@ struct Read<T> {
     pause: Duration,
 }
 
-impl<U: Clone + Ord, T: Ticket, I> Reader<U, T, I> {
+impl<U: Clone + Ord, T: Ticket, I: Entry> Reader<U, T, I> {
     pub(super) fn new(now: Duration, patience: Duration) -> Self {
         Self {
             patience,
@@ -124,7 +124,9 @@ impl<U: Clone + Ord, T: Ticket, I> Reader<U, T, I> {
             Input::Repaired(user, after, answer) => {
                 self.has_repaired(now, user, after, answer, copies);
             }
-            Input::Resumed(user, after, answer) => self.has_resumed(now, user, after, answer),
+            Input::Resumed(user, after, answer) => {
+                self.has_resumed(now, user, after, answer, copies);
+            }
             Input::Due(Delayed::Read(user, purpose)) => self.turns.push_back((user, purpose)),
             Input::Due(Delayed::Compare(users)) => {
                 self.requests -= 1;
@@ -307,14 +309,23 @@ impl<U: Clone + Ord, T: Ticket, I> Reader<U, T, I> {
         self.go_on(key, is_done);
     }
 
-    fn has_resumed(
+    fn has_resumed<M>(
         &mut self,
         now: Duration,
         user: U,
         after: Position,
         answered: Option<Stretch<I>>,
+        copies: &mut impl Copies<U, M>,
     ) {
         self.running -= 1;
+        // A stream may read further than its channel is, which ends in its turn.
+        let end = answered.as_ref().and_then(Stretch::end);
+        if let Some(end) = end {
+            let standing = copies.with(&user, |copy| copy.find_end(end));
+            if standing == Some(Standing::Behind) {
+                self.repair(now, user.clone(), end.position);
+            }
+        }
         let key = (user, Purpose::Resume);
         let read = self.reads.get_mut(&key).expect("it was being read");
         let (orders, patience) = (&mut self.orders, self.patience);

@@ -7,15 +7,9 @@
 
 use std::sync::Arc;
 
-use super::stretch::Stretch;
+use super::stretch::{Entry, Stretch};
 use crate::backplane::Missing;
 use crate::position::Position;
-
-/// What a stream gets out of the log.
-pub(super) trait Entry: Clone {
-    /// Whether nothing comes behind it.
-    fn is_end(&self) -> bool;
-}
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Resumption<I> {
@@ -27,8 +21,8 @@ pub(super) struct Resumption<I> {
     lack: Option<Lack>,
     /// What was read, and how much of it the client has.
     stretch: Option<(Arc<Stretch<I>>, usize)>,
-    /// The last event, once the log has said that no other comes.
-    last: Option<u64>,
+    /// The log has said that no more comes.
+    has_ended: bool,
 }
 
 /// What a client cannot have.
@@ -48,7 +42,7 @@ impl<I: Entry> Resumption<I> {
             until: joined.offset,
             lack: None,
             stretch: None,
-            last: None,
+            has_ended: false,
         }
     }
 
@@ -67,8 +61,7 @@ impl<I: Entry> Resumption<I> {
         *at += 1;
         match next {
             Some(item) if item.is_end() => {
-                let before = (*at).checked_sub(2).map(|at| stretch.messages[at].0);
-                self.last = Some(before.unwrap_or(stretch.after).offset);
+                self.has_ended = true;
                 self.until = self.reached.offset;
             }
             Some(item) => return Some(Ok(item)),
@@ -136,8 +129,8 @@ impl<I: Entry> Resumption<I> {
         })
     }
 
-    /// The user's last event, if the log says that no other comes.
-    pub(super) fn last(&self) -> Option<u64> {
-        self.last
+    /// Whether the client has all that there will be.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended
     }
 }

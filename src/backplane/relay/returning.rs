@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 
 use super::Relay;
 use super::reads::Item;
-use super::resumption::{Entry, Lack, Resumption};
-use super::stretch::Stretch;
+use super::resumption::{Lack, Resumption};
+use super::stretch::{Entry, Stretch};
 use crate::channel::{Missed, Welcome};
 use crate::frame::Frame;
 use crate::gap::{Gap, GapReason};
@@ -144,8 +144,9 @@ impl ResumeFilter<Arc<Frame>> for Returning {
         }
     }
 
-    fn last(&self) -> Option<u64> {
-        self.reader.as_ref()?.resumption.last()
+    fn has_ended(&self) -> bool {
+        let reader = self.reader.as_ref();
+        reader.is_some_and(|reader| reader.resumption.has_ended())
     }
 
     fn recover(&mut self, missed: &Missed) -> bool {

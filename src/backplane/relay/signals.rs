@@ -15,6 +15,9 @@ pub(super) trait LogCopy<M> {
 
     fn compare(&mut self, head: Head) -> Standing;
 
+    /// A stream has read the end in the log, at this place.
+    fn find_end(&mut self, end: Place) -> Standing;
+
     /// Appends what the log has at this place, if it is its turn.
     fn append(&mut self, message: M, place: Place) -> Accepted;
 

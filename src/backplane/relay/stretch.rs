@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::backplane::Missing;
-use crate::position::Position;
+use crate::position::{Place, Position};
 
 /// A stream that waits for what the log has after a place.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -30,6 +30,12 @@ pub(super) struct Stretch<M> {
     pub(super) missing: Missing,
 }
 
+/// What a stream gets out of the log.
+pub(super) trait Entry: Clone {
+    /// Whether nothing comes behind it.
+    fn is_end(&self) -> bool;
+}
+
 impl<T> Request<T> {
     pub(super) fn has_waited(&self, now: Duration) -> Duration {
         now.saturating_sub(self.since)
@@ -47,6 +53,23 @@ impl<M> Stretch<M> {
             || at == self.after
             || first.is_some_and(|first| at.offset + 1 >= first);
         is_within && lacks_as_much
+    }
+}
+
+impl<I: Entry> Stretch<I> {
+    /// Where the log has the end, if this part has it, and the last message before that, as far as is known.
+    pub(super) fn end(&self) -> Option<Place> {
+        let at = self.messages.iter().position(|(_, item)| item.is_end())?;
+        let position = self.messages[at].0;
+        let before = match (at.checked_sub(1), self.missing) {
+            (Some(before), _) => self.messages[before].0.offset,
+            (None, Missing::Nothing) => self.after.offset,
+            (None, Missing::Messages(_) | Missing::Unknown) => position.offset - 1,
+        };
+        Some(Place {
+            position,
+            previous: before,
+        })
     }
 }
 

@@ -41,7 +41,7 @@ impl<T: Clone + Send + 'static> Registry<T> {
     pub(crate) fn complete(&self, user: &str) -> Option<Accepted> {
         loop {
             let completed = self.with(user, |channel| {
-                let accepted = channel.roster().complete(None, None);
+                let accepted = channel.roster().complete(None);
                 // If the channel was closed before, no later call finds it complete: try again.
                 (!channel.roster().is_closed()).then_some(accepted)
             });
