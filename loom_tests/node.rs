@@ -203,13 +203,10 @@ impl ResumeFilter<Event> for Returning {
         }
     }
 
-    fn recover(&mut self, missed: &Missed) -> bool {
-        let has = |until| !self.resumption.lacks(until) || self.resumption.read_until(until);
-        missed.in_log.is_some_and(has)
-    }
-
-    fn widen(&mut self, gap: Gap, _: u64) -> Gap {
-        gap
+    fn lose(&mut self, missed: &Missed, _: u64) -> Option<Gap> {
+        let resumption = &mut self.resumption;
+        let has = |until| !resumption.lacks(until) || resumption.read_until(until, None);
+        (!missed.in_log.is_some_and(has)).then_some(missed.gap)
     }
 
     fn place(&self, channel: Position) -> Option<Position> {

@@ -11,7 +11,7 @@ use loom::thread;
 
 use super::node::*;
 use super::support::{finish_all, limits, model, poll, poll_all, remembering, tab};
-use crate::channel::{Accepted, History, Resume, Welcome};
+use crate::channel::{Accepted, History, Missed, Resume, Welcome};
 use crate::gap::{Gap, GapReason};
 use crate::id::LastEventId;
 use crate::position::Position;
@@ -318,13 +318,13 @@ impl ResumeFilter<Event> for Counting {
         Poll::Ready(None)
     }
 
-    fn widen(&mut self, gap: Gap, notices: u64) -> Gap {
+    fn lose(&mut self, missed: &Missed, notices: u64) -> Option<Gap> {
         let known = notices <= self.0;
         self.0 = self.0.max(notices);
-        Gap {
-            missed: gap.missed.filter(|_| known),
-            ..gap
-        }
+        Some(Gap {
+            missed: missed.gap.missed.filter(|_| known),
+            ..missed.gap
+        })
     }
 
     fn place(&self, channel: Position) -> Option<Position> {
@@ -430,8 +430,8 @@ impl ResumeFilter<Event> for Unanswered {
         Poll::Pending
     }
 
-    fn widen(&mut self, gap: Gap, _: u64) -> Gap {
-        gap
+    fn lose(&mut self, missed: &Missed, _: u64) -> Option<Gap> {
+        Some(missed.gap)
     }
 
     fn place(&self, _: Position) -> Option<Position> {

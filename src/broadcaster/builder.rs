@@ -219,9 +219,9 @@ impl<E: ?Sized> Builder<E> {
         self
     }
 
-    /// Sets how long a stream whose client comes from another node waits for the engine to return what the client has
-    /// missed. Default 30 seconds, at most thirty years; then the client gets a gap, and the stream goes on. Until then
-    /// the client gets only keep-alives.
+    /// Sets how long a stream waits for the engine to return what its client has missed on another node, or has lost to
+    /// lag. Default 30 seconds, at most thirty years; then the client gets a gap, and the stream goes on. Until then the
+    /// client gets only keep-alives. If the stream lags again before its client has had an event, it does not wait again.
     pub fn backplane_patience(mut self, patience: Duration) -> Self {
         self.relay.patience = patience.min(LONGEST);
         self

@@ -314,16 +314,19 @@ impl<T: Clone + Send + 'static> Connection<T> {
 
     /// Whether a stream that does not read yet has ended or is asked to finish. If not, its task is woken when that changes.
     pub(crate) fn is_told_to_end(&self, cx: &mut Context<'_>) -> bool {
-        let kept = self
-            .reader
-            .try_with(|reader| keep_waker(&mut reader.waker, cx));
-        if kept.is_none() {
+        let keep = |reader: &mut Reader<T>| keep_waker(&mut reader.waker, cx);
+        if self.reader.try_with(keep).is_none() {
             // Another call holds the cell for an instant, to end the stream or to wake it: poll again.
             cx.waker().wake_by_ref();
         }
         let phase = self.look_again();
         // A complete channel ends its streams after everything, also after what they read elsewhere.
         phase & ENDED != 0 || (phase != 0 && self.end_reason() != Some(EndReason::Completed))
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.phase.load(Ordering::Relaxed) & ENDED != 0
     }
 
     /// Sets flags of the phase, and the reason unless there is one already.

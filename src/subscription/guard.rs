@@ -93,12 +93,14 @@ impl<T: Clone + Send + 'static> ConnectionGuard<T> {
 
     /// Counts events that the connection has lost, for its user and in total.
     pub(super) fn count_missed(&self, gap: &Gap) {
-        let missed = gap.missed.unwrap_or(0);
         if gap.reason == GapReason::Lagged {
+            // If the number is unknown, it is not zero.
+            let missed = gap.missed.unwrap_or(1);
             self.connection.add_lagged(missed);
             self.roster.add_lagged(missed);
             self.registry.counters().lagged.add(missed);
         } else if gap.reason == GapReason::Evicted {
+            let missed = gap.missed.unwrap_or(0);
             self.registry.counters().evicted.add(missed);
         }
     }

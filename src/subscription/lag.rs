@@ -3,11 +3,13 @@
 /// What a stream does when it has fallen behind so far that events were overwritten before it read them.
 ///
 /// With a [history](crate::History) such a stream reads from there what the ring has lost, and goes on as if nothing had
-/// happened. The policy applies to what the history has dropped as well.
+/// happened. The policy applies to what the history has dropped as well, and, with a replayable
+/// [backplane](crate::backplane), to what the engine's log has dropped or does not return in time
+/// ([`Builder::backplane_patience`](crate::Builder::backplane_patience)).
 ///
 /// Set for all streams of a broadcaster ([`Builder::lag_policy`](crate::Builder::lag_policy)) or for one
 /// ([`Subscription::lag_policy`](crate::Subscription::lag_policy)). Whatever the policy, what was lost is counted: for the
-/// connection, for its user and in [`Stats::lagged`](crate::Stats::lagged).
+/// connection, for its user and in [`Stats::lagged`](crate::Stats::lagged). A loss of an unknown number counts as one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LagPolicy {

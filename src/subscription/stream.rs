@@ -35,6 +35,7 @@ use crate::registry::{Admitted, Registry};
 /// with the oldest event still there, unless its [`LagPolicy`] ends it. Other streams are not affected. With a
 /// [history](crate::History) the stream reads from there what the ring has overwritten, with a replayable
 /// [backplane](crate::backplane) from the engine's log what the history has dropped, and only what is not there either is a gap.
+/// A stream that is drained does not wait for the engine.
 ///
 /// # Cancel safety
 ///
@@ -295,12 +296,24 @@ impl<T: Clone + Send + 'static> Subscription<T> {
                         return Poll::Ready(None);
                     }
                     Poll::Ready(None) => {}
-                    // The connection is not polled meanwhile, so its end is looked for here.
-                    _ if self.guard.connection.is_told_to_end(cx) => {
-                        self.guard.connection.conclude();
-                        return Poll::Ready(None);
+                    before => {
+                        // The connection is not polled meanwhile, so its end is looked for here.
+                        let connection = &self.guard.connection;
+                        if connection.is_told_to_end(cx) {
+                            // A stream that finishes does not wait for what it has lost.
+                            if before.is_pending() && filter.give_up() {
+                                continue;
+                            }
+                            if before.is_pending() || connection.has_ended() {
+                                connection.conclude();
+                                return Poll::Ready(None);
+                            }
+                        }
+                        if let Poll::Ready(Some(Err(gap))) = &before {
+                            self.guard.count_missed(gap);
+                        }
+                        return before;
                     }
-                    before => return before,
                 }
             }
             let guard = &self.guard;
@@ -321,19 +334,16 @@ impl<T: Clone + Send + 'static> Subscription<T> {
                 }
                 Some(Err(missed)) => {
                     self.is_told &= missed.gap.reason == GapReason::Evicted;
-                    let mut told = missed.told;
-                    let mut gap = missed.gap;
-                    let notices = guard.roster.notices();
-                    if let Some(filter) = &mut self.filter {
-                        if filter.recover(&missed) {
-                            continue;
-                        }
-                        gap = filter.widen(gap, notices);
-                        // Newer events stand for lost events, but not for lost notices.
-                        told |= gap.missed.is_none();
-                    }
+                    let gap = match &mut self.filter {
+                        Some(filter) => filter.lose(&missed, guard.roster.notices()),
+                        None => Some(missed.gap),
+                    };
+                    let Some(gap) = gap else {
+                        continue;
+                    };
                     self.guard.count_missed(&missed.gap);
-                    if told {
+                    // Newer events stand for lost events, but not for lost notices.
+                    if missed.told || gap.missed.is_none() {
                         return Poll::Ready(Some(Err(gap)));
                     }
                 }
@@ -368,13 +378,14 @@ pub(crate) trait ResumeFilter<T>: Send + Sync + std::fmt::Debug {
         false
     }
 
-    /// Whether the client has what its channel cannot give it any more, or gets it before anything else.
-    fn recover(&mut self, _missed: &Missed) -> bool {
+    /// Reports, as the next item, what the client has lost and what is still being read; `false` if it has lost nothing.
+    fn give_up(&mut self) -> bool {
         false
     }
 
-    /// What to report for a gap of the channel, which has sent this many gap notices so far.
-    fn widen(&mut self, gap: Gap, notices: u64) -> Gap;
+    /// What to report for what the channel, which has sent this many gap notices so far, cannot give the client any more.
+    /// `None` if the client has it, or gets it before anything else.
+    fn lose(&mut self, missed: &Missed, notices: u64) -> Option<Gap>;
 
     /// The position of a client that has all of its channel, which is at this position; `None` if more comes before that.
     fn place(&self, channel: Position) -> Option<Position>;

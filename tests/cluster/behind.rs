@@ -3,16 +3,21 @@
 
 use std::time::Duration;
 
-use tidings::backplane::Level;
-use tidings::{GapReason, GenericBroadcaster, LagPolicy, Subscription, Text};
+use async_trait::async_trait;
+use tidings::backplane::{Backplane, BackplaneError, Fetched, Level, Position};
+use tidings::{
+    EndReason, GapReason, GenericBroadcaster, LagPolicy, LastEventId, Subscription, Text, UserId,
+};
 use tidings_testkit::backplane::{InProcess, InProcessNode};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_stream::StreamExt;
 
 use crate::support::streams::{data, id, is_silent, item, text};
+use crate::support::wrapped::{Answers, Wrapped};
 
 type Hub = GenericBroadcaster<Text>;
 
-fn hub(node: InProcessNode) -> Hub {
+fn hub(node: impl Backplane) -> Hub {
     GenericBroadcaster::builder()
         .backplane(node)
         .build()
@@ -33,7 +38,28 @@ async fn gets(stream: &mut Subscription, numbers: std::ops::Range<u32>) {
         assert_eq!(data(stream).await, number.to_string());
     }
     assert!(is_silent(stream).await);
-    assert_eq!(stream.guard().lagged(), 0);
+}
+
+/// The stream has lost so many events, and so have all of them.
+fn has_lost(hub: &Hub, stream: &Subscription, lost: u64) {
+    let counted = (stream.guard().lagged(), hub.stats().lagged);
+    assert_eq!(counted, (lost, lost));
+}
+
+/// An engine whose log cannot be read.
+struct Unread;
+
+#[async_trait]
+impl Answers for Unread {
+    async fn fetch(
+        &self,
+        _: &InProcessNode,
+        _: &UserId,
+        _: Position,
+        _: usize,
+    ) -> Result<Fetched, BackplaneError> {
+        Err(BackplaneError::other("it cannot be read"))
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -54,6 +80,7 @@ async fn what_a_node_missed_reaches_its_streams_however_much_it_is() {
     }
     say(&a, 700..701).await;
     gets(&mut tabs[0], 700..701).await;
+    has_lost(&b, &tabs[0], 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -81,7 +108,7 @@ async fn a_stream_that_lags_reads_the_log() {
     for stream in &mut back {
         gets(stream, 300..600).await;
     }
-    assert_eq!(hub.stats().lagged, 0);
+    has_lost(&hub, &fresh, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -93,8 +120,87 @@ async fn what_the_log_has_dropped_as_well_is_a_gap() {
     gets(&mut tab, 0..1).await;
     say(&hub, 1..300).await;
     let gap = item(&mut tab).await.expect_err("the log has dropped some");
-    assert_eq!((gap.reason, gap.missed), (GapReason::Evicted, Some(199)));
+    assert_eq!((gap.reason, gap.missed), (GapReason::Lagged, Some(199)));
     gets(&mut tab, 200..300).await;
+    has_lost(&hub, &tab, 199);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_decides_on_what_the_log_has_dropped() {
+    for policy in [LagPolicy::Disconnect, LagPolicy::End] {
+        let engine = InProcess::keeping(Level::Replayable, 100);
+        let hub = hub(engine.node());
+        let mut tab = hub.register_when_ready("ann").await.expect("room");
+        tab = tab.lag_policy(policy);
+        say(&hub, 0..1).await;
+        gets(&mut tab, 0..1).await;
+        say(&hub, 1..300).await;
+        let id = match policy {
+            LagPolicy::Disconnect => {
+                let gap = item(&mut tab).await.expect_err("the log has dropped some");
+                gap.id()
+            }
+            _ => None,
+        };
+        assert!(tab.next().await.is_none());
+        assert_eq!(tab.end_reason(), Some(EndReason::Gap));
+        has_lost(&hub, &tab, 199);
+        // It goes on with what is kept.
+        let id = id.or(tab.restart_id()).expect("there is a log");
+        drop(tab);
+        let back = hub.resume("ann", &LastEventId::new(&id)).expect("room");
+        gets(&mut back.lag_policy(policy), 200..300).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_drained_yields_what_its_node_has() {
+    let engine = InProcess::new(Level::Replayable);
+    let hub = hub(engine.node());
+    let mut tab = hub.register_when_ready("ann").await.expect("room");
+    say(&hub, 0..300).await;
+    hub.drain_user("ann");
+    let gap = item(&mut tab).await.expect_err("it does not wait");
+    assert_eq!((gap.reason, gap.missed), (GapReason::Lagged, Some(236)));
+    has_lost(&hub, &tab, 236);
+    for number in 236..300 {
+        assert_eq!(data(&mut tab).await, number.to_string());
+    }
+    assert!(tab.next().await.is_none());
+    assert_eq!(tab.end_reason(), Some(EndReason::Drained));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_gets_events_although_the_log_cannot_be_read() {
+    let engine = InProcess::new(Level::Replayable);
+    let hub = hub(Wrapped {
+        node: engine.node(),
+        answers: Unread,
+    });
+    let mut tab = hub.register_when_ready("ann").await.expect("room");
+    say(&hub, 0..65).await;
+    let says = async {
+        for number in 65..565 {
+            say(&hub, number..number + 1).await;
+            sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let began = Instant::now();
+    let (mut events, mut gaps) = (0, Vec::new());
+    let reads = async {
+        while let Ok(Some(item)) = timeout(Duration::from_secs(60), tab.next()).await {
+            match item {
+                Ok(_) => events += 1,
+                Err(gap) => gaps.push((began.elapsed().as_secs(), gap.reason, gap.missed)),
+            }
+        }
+    };
+    tokio::join!(says, reads);
+    // It has waited once.
+    assert!(events > 300, "{events} {gaps:?}");
+    let lost = gaps.iter().map(|(_, _, missed)| missed.expect("known"));
+    assert_eq!(lost.sum::<u64>() + events, 565, "{gaps:?}");
+    has_lost(&hub, &tab, 565 - events);
 }
 
 #[tokio::test(start_paused = true)]
@@ -114,7 +220,35 @@ async fn a_stream_that_lags_while_the_engine_is_away_waits_for_it() {
     sleep(Duration::from_secs(1)).await;
     engine.cut(&node);
     let gap = item(&mut tab).await.expect_err("it has not answered");
-    assert_eq!((gap.reason, gap.missed), (GapReason::Backplane, None));
+    assert_eq!((gap.reason, gap.missed), (GapReason::Lagged, Some(236)));
+    has_lost(&b, &tab, 236);
     let rest = item(&mut tab).await.expect("what the node has");
     assert_eq!(rest.data(), (600 - 64).to_string());
+}
+
+/// It has read far into the log by then.
+#[tokio::test(start_paused = true)]
+async fn what_an_engine_that_goes_away_has_not_returned_is_a_gap() {
+    let engine = InProcess::new(Level::Replayable);
+    let node = engine.node();
+    let (a, b) = (hub(engine.node()), hub(node.clone()));
+    let tab = b.register_when_ready("ann").await.expect("room");
+    let mut tab = tab.lag_policy(LagPolicy::End);
+    say(&a, 0..700).await;
+    sleep(Duration::from_secs(1)).await;
+    for number in 0..100 {
+        assert_eq!(data(&mut tab).await, number.to_string());
+    }
+    engine.cut(&node);
+    let mut number = 100;
+    while let Some(event) = tab.next().await {
+        assert_eq!(event.expect("an event").data(), number.to_string());
+        number += 1;
+    }
+    assert!(number < 700 - 64);
+    assert_eq!(tab.end_reason(), Some(EndReason::Gap));
+    assert!(tab.guard().lagged() > 0);
+    // It goes on with what the node has.
+    let id = LastEventId::new(&tab.restart_id().expect("there is a log"));
+    gets(&mut b.resume("ann", &id).expect("room"), 636..700).await;
 }

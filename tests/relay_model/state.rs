@@ -9,7 +9,7 @@ use super::client::{Client, Stream};
 use super::engine::{Counts, Engine, Item, User, What};
 use super::interests::{Interests, Waiter};
 use super::reader::Reader;
-use super::resumption::Resumption;
+use super::resumption::{Lack, Resumption};
 use super::signals::{Copies, Delayed, Input, LogCopy, Order, Purpose};
 use super::stretch::Request;
 use super::wanted::{Answer, is_behind};
@@ -236,8 +236,11 @@ impl State {
             let channel = &self.nodes[stream.node].channels[&client.user];
             let resumption = &mut stream.resumption;
             while let Some(item) = resumption.next() {
-                client.get(item.unwrap_or(Item {
-                    place: None,
+                client.get(item.unwrap_or_else(|lack| Item {
+                    place: match lack {
+                        Lack::Dropped(_, place) => Some(place),
+                        Lack::Unanswered(place) => place,
+                    },
                     what: What::Gap,
                 }));
             }
@@ -259,10 +262,10 @@ impl State {
                         if !resumption.lacks(in_log) {
                             continue;
                         }
-                        if resumption.read_until(in_log) {
+                        let place = Some(in_log).filter(|_| is_last);
+                        if resumption.read_until(in_log, place) {
                             lagging.push(index);
                         } else {
-                            let place = Some(in_log).filter(|_| is_last);
                             if let Some(place) = place {
                                 resumption.pass(place);
                             }

@@ -34,6 +34,16 @@ pub(crate) trait Answers: Send + Sync + 'static {
     fn events(&self, node: &InProcessNode) -> Pin<Box<dyn Stream<Item = Event> + Send>> {
         node.events()
     }
+
+    async fn fetch(
+        &self,
+        node: &InProcessNode,
+        user: &UserId,
+        after: Position,
+        limit: usize,
+    ) -> Result<Fetched, BackplaneError> {
+        node.fetch(user, after, limit).await
+    }
 }
 
 pub(crate) struct Wrapped<A> {
@@ -73,7 +83,7 @@ impl<A: Answers> Backplane for Wrapped<A> {
         after: Position,
         limit: usize,
     ) -> Result<Fetched, BackplaneError> {
-        self.node.fetch(user, after, limit).await
+        self.answers.fetch(&self.node, user, after, limit).await
     }
 
     async fn heads(&self, users: &[UserId]) -> Result<Vec<Head>, BackplaneError> {

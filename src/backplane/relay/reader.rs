@@ -434,16 +434,11 @@ fn append<M>(copy: &mut dyn LogCopy<M>, after: Position, part: Stretch<M>) -> bo
         copy.follow();
         return true;
     }
-    let first = part.messages.first();
-    // Up to here it is missing, if it is.
-    let missing = Position {
-        offset: first.map_or(part.through.offset, |(first, _)| first.offset - 1),
-        ..part.through
-    };
+    let begins = Place::up_to(part.begins());
     match part.missing {
         Missing::Nothing => {}
-        Missing::Messages(count) => copy.tell_missing(Some(count), Place::up_to(missing)),
-        Missing::Unknown => copy.tell_missing(None, Place::up_to(missing)),
+        Missing::Messages(count) => copy.tell_missing(Some(count), begins),
+        Missing::Unknown => copy.tell_missing(None, begins),
     }
     for (position, message) in part.messages {
         // What comes before it is here: the log was read from where the channel is.

@@ -17,6 +17,8 @@ pub(super) struct Resumption<I> {
     reached: Position,
     /// The log is read up to this offset; at or behind `reached`, there is nothing to read.
     until: u64,
+    /// Behind which place the channel goes on, whether or not the log is read, if that is known.
+    goes_on: Option<Position>,
     /// What comes first.
     lack: Option<Lack>,
     /// What was read, and how much of it the client has.
@@ -28,10 +30,10 @@ pub(super) struct Resumption<I> {
 /// What a client cannot have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Lack {
-    /// The log has dropped so many events, if that is known.
-    Dropped(Option<u64>),
-    /// The log is another one, or has not answered for too long.
-    Unanswered,
+    /// The log has dropped so many events, if that is known, up to this place.
+    Dropped(Option<u64>, Position),
+    /// The log is another one, or has not answered for too long. The client goes on behind this place, if that is known.
+    Unanswered(Option<Position>),
 }
 
 impl<I: Entry> Resumption<I> {
@@ -40,6 +42,7 @@ impl<I: Entry> Resumption<I> {
         Self {
             reached: from,
             until: joined.offset,
+            goes_on: Some(joined),
             lack: None,
             stretch: None,
             has_ended: false,
@@ -74,16 +77,18 @@ impl<I: Entry> Resumption<I> {
     /// What was asked for was read, or cannot be.
     pub(super) fn answer(&mut self, stretch: Option<Arc<Stretch<I>>>) {
         let Some(stretch) = stretch else {
-            self.lack = Some(Lack::Unanswered);
+            self.lack = Some(Lack::Unanswered(self.goes_on));
             self.until = self.reached.offset;
             return;
         };
         let after = self.reached;
         match stretch.missing {
             Missing::Messages(missed) if stretch.after == after => {
-                self.lack = Some(Lack::Dropped(Some(missed)));
+                self.lack = Some(Lack::Dropped(Some(missed), stretch.begins()));
             }
-            Missing::Unknown if stretch.after == after => self.lack = Some(Lack::Dropped(None)),
+            Missing::Unknown if stretch.after == after => {
+                self.lack = Some(Lack::Dropped(None, stretch.begins()));
+            }
             Missing::Nothing | Missing::Messages(_) | Missing::Unknown => {}
         }
         let is_read = |(place, _): &(Position, _)| place.offset <= after.offset;
@@ -95,11 +100,12 @@ impl<I: Entry> Resumption<I> {
         self.stretch = Some((stretch, at));
     }
 
-    /// The channel cannot give the client what is up to here. `false` if the log does not have that: it is another one.
-    pub(super) fn read_until(&mut self, place: Position) -> bool {
+    /// The channel cannot give the client what is up to here, or perhaps not all of it. `false` if the log does not have that: it
+    /// is another one.
+    pub(super) fn read_until(&mut self, place: Position, goes_on: Option<Position>) -> bool {
         let is_there = place.epoch == self.reached.epoch;
         if is_there {
-            self.until = place.offset;
+            (self.until, self.goes_on) = (place.offset, goes_on);
         }
         is_there
     }

@@ -62,6 +62,10 @@ struct Reader {
     resumption: Resumption<Item>,
     /// What is being read.
     answer: Option<oneshot::Receiver<Option<Arc<Stretch<Item>>>>>,
+    /// What the channel could not give the stream, which is read in the log. Its number is known until something was read.
+    lost: Option<Gap>,
+    /// The log could not be read, and the stream has had nothing since: it does not wait for the log again.
+    is_unanswered: bool,
 }
 
 impl Entry for Item {
@@ -78,6 +82,8 @@ impl Returning {
                 user,
                 resumption: Resumption::new(from, joined),
                 answer: None,
+                lost: None,
+                is_unanswered: false,
             };
             reader.ask();
             reader
@@ -104,18 +110,40 @@ impl Reader {
     }
 
     fn next(&mut self) -> Option<Result<Arc<Frame>, Gap>> {
-        let gap = |reason, missed| Some(Err(Gap::new(reason, missed)));
         let next = match self.resumption.next() {
             Some(Ok(Item::Event(frame))) => Some(Ok(frame)),
             Some(Ok(Item::Gap(gap))) => Some(Err(gap)),
-            Some(Err(Lack::Dropped(missed))) => gap(GapReason::Evicted, missed),
-            Some(Err(Lack::Unanswered)) => gap(GapReason::Backplane, None),
+            Some(Err(lack)) => Some(Err(self.gap(lack))),
             Some(Ok(Item::End)) | None => None,
         };
         if self.resumption.asks().is_none() {
-            self.answer = None;
+            (self.answer, self.lost) = (None, None);
         }
         next
+    }
+
+    /// What to report for what the log does not have either.
+    fn gap(&self, lack: Lack) -> Gap {
+        match (lack, self.lost) {
+            (Lack::Dropped(missed, until), lost) => {
+                let reason = lost.map_or(GapReason::Evicted, |lost| lost.reason);
+                Gap::new(reason, missed).at(Some(until))
+            }
+            (Lack::Unanswered(place), lost) => {
+                let unread = Gap::new(GapReason::Backplane, None);
+                lost.unwrap_or(unread).at(place)
+            }
+        }
+    }
+
+    /// What was asked for was read, or cannot be.
+    fn answer(&mut self, stretch: Option<Arc<Stretch<Item>>>) {
+        self.is_unanswered = stretch.is_none();
+        if let Some(lost) = self.lost.as_mut().filter(|_| stretch.is_some()) {
+            lost.missed = None;
+        }
+        self.resumption.answer(stretch);
+        self.ask();
     }
 }
 
@@ -139,8 +167,7 @@ impl ResumeFilter<Arc<Frame>> for Returning {
                 return Poll::Pending;
             };
             // Nobody answers when the broadcaster has gone.
-            reader.resumption.answer(answer.ok().flatten());
-            reader.ask();
+            reader.answer(answer.ok().flatten());
         }
     }
 
@@ -149,29 +176,32 @@ impl ResumeFilter<Arc<Frame>> for Returning {
         reader.is_some_and(|reader| reader.resumption.has_ended())
     }
 
-    fn recover(&mut self, missed: &Missed) -> bool {
-        let Some((reader, until)) = self.reader.as_mut().zip(missed.in_log) else {
-            return false;
-        };
-        // It may have read it meanwhile. Where newer events stand for these, the client does not want them.
-        let has = !reader.resumption.lacks(until);
-        let reads = !has && missed.told && reader.resumption.read_until(until);
-        if reads {
-            reader.ask();
-        }
-        has || reads
+    fn give_up(&mut self) -> bool {
+        let lacking = self.reader.as_mut().filter(|reader| reader.lost.is_some());
+        lacking.map(|reader| reader.answer(None)).is_some()
     }
 
-    fn widen(&mut self, gap: Gap, notices: u64) -> Gap {
+    fn lose(&mut self, missed: &Missed, notices: u64) -> Option<Gap> {
+        let mut gap = missed.gap;
+        if notices > self.notices {
+            self.notices = notices;
+            gap.missed = None;
+        }
+        if let Some((reader, until)) = self.reader.as_mut().zip(missed.in_log) {
+            // It may have read it meanwhile.
+            if !reader.resumption.lacks(until) {
+                return None;
+            }
+            // Where newer events stand for these, the client does not want them.
+            let wants = missed.told && !reader.is_unanswered;
+            if wants && reader.resumption.read_until(until, gap.position) {
+                reader.lost = Some(gap);
+                reader.ask();
+                return None;
+            }
+        }
         self.passes(gap.position);
-        if notices <= self.notices {
-            return gap;
-        }
-        self.notices = notices;
-        Gap {
-            missed: None,
-            ..gap
-        }
+        Some(gap)
     }
 
     fn place(&self, channel: Position) -> Option<Position> {
@@ -182,6 +212,9 @@ impl ResumeFilter<Arc<Frame>> for Returning {
     }
 
     fn pass(&mut self, frame: Arc<Frame>) -> Verdict<Arc<Frame>> {
+        if let Some(reader) = &mut self.reader {
+            reader.is_unanswered = false;
+        }
         let told = frame.told();
         self.notices += u64::from(told.is_some());
         let is_early = frame.place().is_none();

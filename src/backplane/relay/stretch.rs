@@ -43,6 +43,15 @@ impl<T> Request<T> {
 }
 
 impl<M> Stretch<M> {
+    /// Up to where it lacks something, if it does.
+    pub(super) fn begins(&self) -> Position {
+        let first = self.messages.first();
+        Position {
+            offset: first.map_or(self.through.offset, |(first, _)| first.offset - 1),
+            ..self.through
+        }
+    }
+
     /// Whether it is what a stream at this place lacks next.
     pub(super) fn serves(&self, at: Position) -> bool {
         let first = self.messages.first().map(|(first, _)| first.offset);
