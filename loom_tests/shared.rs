@@ -311,7 +311,10 @@ fn limits_of_one() -> Limits {
 
 /// Knows of a gap's number only if no notice is among what is lost.
 #[derive(Debug)]
-struct Counting(u64);
+struct Counting {
+    seen: u64,
+    notices: u64,
+}
 
 impl ResumeFilter<Event> for Counting {
     fn poll_before(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Event, Gap>>> {
@@ -319,8 +322,8 @@ impl ResumeFilter<Event> for Counting {
     }
 
     fn lose(&mut self, missed: &Missed, notices: u64) -> Option<Gap> {
-        let known = notices <= self.0;
-        self.0 = self.0.max(notices);
+        let known = notices <= self.notices;
+        self.notices = self.notices.max(notices);
         Some(Gap {
             missed: missed.gap.missed.filter(|_| known),
             ..missed.gap
@@ -332,7 +335,8 @@ impl ResumeFilter<Event> for Counting {
     }
 
     fn pass(&mut self, event: Event) -> Verdict<Event> {
-        self.0 += u64::from(event.number == NOTICE);
+        self.seen += u64::from(event.number == NOTICE);
+        self.notices = self.notices.max(self.seen);
         Verdict::Event(event)
     }
 }
@@ -347,7 +351,10 @@ fn forgetful() -> Hub {
 
 fn open_counting(hub: &Hub) -> Subscription<Event> {
     let filter = |welcome: &Welcome| -> Option<Box<dyn ResumeFilter<Event>>> {
-        Some(Box::new(Counting(welcome.notices)))
+        Some(Box::new(Counting {
+            seen: welcome.notices,
+            notices: welcome.notices,
+        }))
     };
     Subscription::open(hub, "u".into(), tab("b"), Resume::Fresh, filter).expect("there is room")
 }

@@ -204,6 +204,45 @@ async fn a_stream_gets_events_although_the_log_cannot_be_read() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_number_of_a_gap_has_no_notices() {
+    let engine = InProcess::new(Level::AtMostOnce);
+    let node = engine.node();
+    let built = GenericBroadcaster::builder().ring_capacity(4);
+    let b: Hub = built.backplane(node.clone()).build().expect("valid");
+    let cut = async || {
+        engine.cut(&node);
+        sleep(Duration::from_secs(5)).await;
+        engine.mend(&node);
+        sleep(Duration::from_secs(5)).await;
+    };
+    let mut tab = b.register_when_ready("ann").await.expect("room");
+    let gaps = async |tab: &mut Subscription| {
+        let mut gaps = Vec::new();
+        while let Ok(Some(item)) = timeout(Duration::from_secs(5), tab.next()).await {
+            gaps.extend(item.err().map(|gap| (gap.reason, gap.missed)));
+        }
+        gaps
+    };
+    let broadcast = |count: u32| {
+        for number in 0..count {
+            b.broadcast("ann", &text(&number.to_string()))
+                .expect("sent");
+        }
+    };
+    broadcast(5);
+    cut().await;
+    let lagged = (GapReason::Lagged, None);
+    assert_eq!(gaps(&mut tab).await, [lagged, (GapReason::Backplane, None)]);
+    // Nothing but this notice is lost.
+    cut().await;
+    broadcast(4);
+    assert_eq!(gaps(&mut tab).await, [lagged]);
+    // Nor is any notice now.
+    broadcast(5);
+    assert_eq!(gaps(&mut tab).await, [(GapReason::Lagged, Some(1))]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stream_that_lags_while_the_engine_is_away_waits_for_it() {
     let engine = InProcess::new(Level::Replayable);
     let node = engine.node();

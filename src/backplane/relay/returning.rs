@@ -22,7 +22,11 @@ use crate::subscription::{ResumeFilter, Verdict};
 
 /// Stands in front of each stream. Gaps that the channel sends to all streams become this one's.
 pub(crate) struct Returning {
-    /// How many notices of gaps it has seen, or been told that it may have lost.
+    /// How many notices of gaps it has seen, with those sent before it began.
+    seen: u64,
+    /// Of so many, the channel's first, none is lost untold. A stream that lags is told of all that the channel has sent by then,
+    /// and sees some of them later. After a loss `seen` is too low: a number that is known is then called unknown, never the other way
+    /// round.
     notices: u64,
     /// Where there is a log.
     reader: Option<Reader>,
@@ -89,6 +93,7 @@ impl Returning {
             reader
         });
         Self {
+            seen: welcome.notices,
             notices: welcome.notices,
             reader,
             shown: Shown::default(),
@@ -216,7 +221,8 @@ impl ResumeFilter<Arc<Frame>> for Returning {
             reader.is_unanswered = false;
         }
         let told = frame.told();
-        self.notices += u64::from(told.is_some());
+        self.seen += u64::from(told.is_some());
+        self.notices = self.notices.max(self.seen);
         let is_early = frame.place().is_none();
         let number = frame.shown();
         let is_known = number.is_some_and(|number| self.shown.note(number, is_early));
