@@ -105,7 +105,9 @@ pub trait Backplane: Send + Sync + 'static {
     /// What happens, in one order. Called once, before anything else.
     fn events(&self) -> Pin<Box<dyn Stream<Item = Event> + Send>>;
 
-    /// At [`Level::Replayable`]: a user's messages after a place, oldest first, at most `limit`, without holes.
+    /// At [`Level::Replayable`]: a user's messages after a place, oldest first, at most `limit`, without holes. They may be
+    /// fewer, for instance because they are large: [`Fetched::through`] says up to where, and the rest is asked for next. What
+    /// one call returns is in memory together, for 64 calls at a time.
     ///
     /// If the log has another epoch than `after`, the answer has no messages, and [`Fetched::head`] is in the new epoch.
     ///

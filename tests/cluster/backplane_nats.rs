@@ -452,6 +452,28 @@ async fn ten_thousand_messages_can_be_read() {
     assert!(is_all(&read_all(&scene.node, &ann, behind).await, 100));
 }
 
+#[tokio::test]
+async fn large_messages_are_read_a_few_at_a_time() {
+    let log = Log::new("TEST").storage(Storage::Memory);
+    let scene = Scene::new(once().replayable(log), options()).await;
+    let ann = UserId::from("ann");
+    let large = Bytes::from(vec![b'x'; 100_000]);
+    for number in 0..20 {
+        let sent = scene
+            .node
+            .publish(&[message(&ann, number, large.clone())])
+            .await;
+        sent.expect("it is there");
+    }
+    let after = Position {
+        offset: 0,
+        ..scene.node.horizon().unwrap()
+    };
+    let read = scene.node.fetch(&ann, after, 256).await.unwrap();
+    assert!((1..=8).contains(&read.messages.len()), "a bounded size");
+    assert_eq!(read_all(&scene.node, &ann, after).await.len(), 20);
+}
+
 /// What the log has of a user behind a place, which is everything. A slow server's answers are parts of it.
 async fn read_all(node: &Nats, user: &UserId, mut after: Position) -> Vec<(Position, Bytes)> {
     let mut all = Vec::new();

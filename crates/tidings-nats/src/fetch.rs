@@ -15,6 +15,9 @@ use tidings::backplane::{BackplaneError, Fetched, Missing, Position};
 /// [`CALL_LIMIT`](tidings::backplane::CALL_LIMIT).
 const ENOUGH: Duration = Duration::from_secs(3);
 
+/// After so many bytes, the same.
+const SIZE: usize = 256 << 10;
+
 impl Log {
     /// A user's messages behind a position.
     pub(super) async fn fetch(
@@ -30,26 +33,31 @@ impl Log {
         } = self.horizon();
         let at = |offset| Position { epoch, offset };
         let last = self.last(subject).await?.map_or(0, |last| last.sequence);
-        let mut messages = Vec::new();
+        let (mut messages, mut bytes) = (Vec::new(), 0);
         let mut newest = after.offset;
         let is_same = epoch == after.epoch;
         let began = Instant::now();
         let mut has_batches = true;
-        while is_same && newest < last && messages.len() < limit && began.elapsed() < ENOUGH {
+        while is_same && newest < last && messages.len() < limit {
+            if bytes >= SIZE || began.elapsed() >= ENOUGH {
+                break;
+            }
             // If it has gone meanwhile, or a server answers that does not have it yet, the answer is unfinished: the next one
             // has another end.
             let Some(message) = self.next(subject, newest + 1).await? else {
                 break;
             };
             newest = message.sequence;
+            bytes += message.payload.len();
             messages.push((at(newest), message.payload.clone()));
             let left = limit - messages.len();
-            if has_batches && newest < last && left > 0 {
+            if has_batches && newest < last && left > 0 && bytes < SIZE {
                 let batch = self.batch(&message, left).await?;
                 // A server that is behind does not have it yet. While nobody is asked, asking costs nothing.
                 has_batches = !batch.is_empty() || self.batches.are_paused();
                 for message in batch {
                     newest = message.sequence;
+                    bytes += message.payload.len();
                     messages.push((at(newest), message.payload));
                 }
             }
