@@ -211,10 +211,13 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         self.guard.connection.is_expired(Instant::now())
     }
 
-    /// Whether something was broadcast that this stream has not yielded yet, as far as that is known without a lock.
+    /// Whether something was broadcast that this stream has not yielded yet and need not wait for, as far as that is known
+    /// without a lock.
     pub(crate) fn is_behind(&self) -> bool {
         let guard = &self.guard;
-        guard.connection.behind(guard.roster.head()) > 0 || guard.connection.has_ephemerals()
+        guard.connection.behind(guard.roster.head()) > 0
+            || guard.connection.has_ephemerals()
+            || self.filter.as_ref().is_some_and(|filter| filter.has_next())
     }
 
     /// Whether something other than its connection decides what it yields, as long as it lives.
@@ -375,6 +378,11 @@ pub(crate) trait ResumeFilter<T>: Send + Sync + std::fmt::Debug {
 
     /// Whether the engine's log says that no event follows those that the client has.
     fn has_ended(&self) -> bool {
+        false
+    }
+
+    /// Whether it has something before anything that the channel has, which need not be waited for.
+    fn has_next(&self) -> bool {
         false
     }
 

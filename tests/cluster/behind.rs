@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use http_body_util::BodyExt;
 use tidings::backplane::{Backplane, BackplaneError, Fetched, Level, Position};
+use tidings::sse::SseBody;
 use tidings::{
     EndReason, GapReason, GenericBroadcaster, LagPolicy, LastEventId, Subscription, Text, UserId,
 };
@@ -109,6 +111,22 @@ async fn a_stream_that_lags_reads_the_log() {
         gets(stream, 300..600).await;
     }
     has_lost(&hub, &fresh, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_log_has_is_sent_in_few_pieces() {
+    let engine = InProcess::new(Level::Replayable);
+    let (a, b) = (hub(engine.node()), hub(engine.node()));
+    say(&a, 0..100).await;
+    let mut body = SseBody::new(b.resume_from_start("ann").expect("room"));
+    let (mut pieces, mut events) = (0, 0);
+    while let Ok(Some(piece)) = timeout(Duration::from_secs(5), body.frame()).await {
+        let piece = piece.expect("it cannot fail").into_data().expect("data");
+        pieces += 1;
+        events += String::from_utf8_lossy(&piece).matches("data: ").count();
+    }
+    assert_eq!(events, 100);
+    assert!(pieces < 10, "{pieces} pieces");
 }
 
 #[tokio::test(start_paused = true)]

@@ -74,6 +74,12 @@ impl<I: Entry> Resumption<I> {
         None
     }
 
+    /// Whether there is something that was read and that the client does not have, but for what it skips.
+    pub(super) fn has_next(&self) -> bool {
+        let stretch = self.stretch.as_ref();
+        self.lack.is_some() || stretch.is_some_and(|(stretch, at)| *at < stretch.messages.len())
+    }
+
     /// What was asked for was read, or cannot be.
     pub(super) fn answer(&mut self, stretch: Option<Arc<Stretch<I>>>) {
         let Some(stretch) = stretch else {
@@ -126,9 +132,7 @@ impl<I: Entry> Resumption<I> {
 
     /// Where the client is that has everything of its channel, which is at this place; `None` if more comes before that.
     pub(super) fn place(&self, channel: Position) -> Option<Position> {
-        let stretch = self.stretch.as_ref();
-        let is_read = stretch.is_none_or(|(stretch, at)| *at >= stretch.messages.len());
-        let has_all = self.asks().is_none() && self.lack.is_none() && is_read;
+        let has_all = self.asks().is_none() && !self.has_next();
         has_all.then_some(match self.lacks(channel) {
             true => channel,
             false => self.reached,

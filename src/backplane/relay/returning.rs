@@ -181,6 +181,11 @@ impl ResumeFilter<Arc<Frame>> for Returning {
         reader.is_some_and(|reader| reader.resumption.has_ended())
     }
 
+    fn has_next(&self) -> bool {
+        let reader = self.reader.as_ref();
+        reader.is_some_and(|reader| reader.resumption.has_next())
+    }
+
     fn give_up(&mut self) -> bool {
         let lacking = self.reader.as_mut().filter(|reader| reader.lost.is_some());
         lacking.map(|reader| reader.answer(None)).is_some()
