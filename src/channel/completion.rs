@@ -25,7 +25,9 @@ impl<T: Clone + Send + 'static> Roster<T> {
 
     /// Notes that a stream has read the end in the engine's log, at this place. See [`Log::find_end`](super::Log).
     pub(crate) fn find_end(&self, end: Place) -> Standing {
-        let standing = self.log().map(|log| log.find_end(end));
+        // Whoever holds it is about to use the name again.
+        let is_held = self.is_held();
+        let standing = self.log().map(|log| log.find_end(end, is_held));
         if self.is_complete() {
             self.finish_all();
         }

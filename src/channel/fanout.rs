@@ -188,6 +188,8 @@ pub(crate) struct Welcome {
     pub(crate) log: Option<(Position, Position)>,
     /// How many gap notices were sent before it began.
     pub(crate) notices: u64,
+    /// It begins with events that were sent before, and perhaps with some of these notices.
+    pub(crate) replays: bool,
     /// Its channel is where it was opened: nothing was appended, nor compared with the engine's log.
     pub(crate) is_untouched: bool,
 }

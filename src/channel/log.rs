@@ -234,15 +234,23 @@ impl<T: Clone + Send + 'static> Log<T> {
     }
 
     /// Notes that a stream has read the end at this place of the engine's log. A channel before it is to be given first what
-    /// comes before it. A channel that was opened past it is complete, but for one that has had events: the name is used again.
-    pub(super) fn find_end(&self, end: Place) -> Standing {
+    /// comes before it. A channel that was opened past it is complete, but for one that is held, or has had events since: the name
+    /// is used again.
+    pub(super) fn find_end(&self, end: Place, is_held: bool) -> Standing {
         let since = Instant::now();
         self.with(|window, _| {
             let standing = match window.complete {
                 Some(_) => Standing::Level,
                 None => window.progress.compare(end.position, end.position.offset),
             };
-            if standing == Standing::Level && window.next == 1 {
+            let is_new = window.next == 1;
+            let is_meant = match window.complete {
+                Some(_) => is_new,
+                None if is_new => !is_held,
+                // A repair has given up at the end.
+                None => window.progress.last == end.position.offset,
+            };
+            if standing == Standing::Level && is_meant {
                 let completion = window
                     .complete
                     .get_or_insert(Completion { since, last: None });
@@ -353,6 +361,7 @@ impl<T: Clone + Send + 'static> Log<T> {
                         Start::Unknown => cursor.zip(cursor),
                     },
                     notices: 0,
+                    replays: next < live,
                     is_untouched: progress.last == progress.begun,
                 },
             }

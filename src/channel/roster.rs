@@ -233,6 +233,10 @@ impl<T: Clone + Send + 'static> Roster<T> {
         }
     }
 
+    pub(super) fn is_held(&self) -> bool {
+        self.state.load().holds > 0
+    }
+
     /// Ends a hold.
     pub(crate) fn release(&self) -> Detached {
         self.take_out(|state| {

@@ -408,7 +408,7 @@ fn a_channel_is_complete_when_the_turn_of_its_end_has_come() {
 fn a_client_past_the_last_event_of_a_complete_channel_is_not_sent_to_the_log() {
     let node = node(History::new(100));
     for last in [9, 7, 8] {
-        assert_eq!(node.log.find_end(end(10, last)), Standing::Level);
+        assert_eq!(node.log.find_end(end(10, last), false), Standing::Level);
     }
     assert!(node.log.is_complete());
     assert_eq!(node.at(), 7);
@@ -419,10 +419,14 @@ fn a_client_past_the_last_event_of_a_complete_channel_is_not_sent_to_the_log() {
 #[test]
 fn an_end_that_a_stream_has_read_waits_for_what_comes_before_it() {
     let node = node(History::new(100));
-    assert_eq!(node.log.find_end(end(13, 12)), Standing::Behind);
+    assert_eq!(node.log.find_end(end(13, 12), false), Standing::Behind);
     assert!(!node.log.is_complete());
     node.append(1, 1);
     // It ended before the channel was opened, and goes on.
-    assert_eq!(node.log.find_end(end(10, 9)), Standing::Level);
+    assert_eq!(node.log.find_end(end(10, 9), false), Standing::Level);
     assert!(!node.log.is_complete());
+    // A repair has given up at the end.
+    node.log.catch_up(place(13));
+    assert_eq!(node.log.find_end(end(13, 12), false), Standing::Level);
+    assert!(node.log.is_complete());
 }

@@ -8,7 +8,8 @@ use http_body_util::BodyExt;
 use tidings::backplane::{Backplane, BackplaneError, Fetched, Level, Position};
 use tidings::sse::SseBody;
 use tidings::{
-    EndReason, GapReason, GenericBroadcaster, LagPolicy, LastEventId, Subscription, Text, UserId,
+    EndReason, GapReason, GenericBroadcaster, History, LagPolicy, LastEventId, Subscription, Text,
+    UserId,
 };
 use tidings_testkit::backplane::{InProcess, InProcessNode};
 use tokio::time::{Instant, sleep, timeout};
@@ -258,6 +259,37 @@ async fn the_number_of_a_gap_has_no_notices() {
     // Nor is any notice now.
     broadcast(5);
     assert_eq!(gaps(&mut tab).await, [(GapReason::Lagged, Some(1))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notice_that_is_replayed_is_not_one_more() {
+    let engine = InProcess::new(Level::AtMostOnce);
+    let node = engine.node();
+    let built = GenericBroadcaster::builder()
+        .ring_capacity(4)
+        .history(History::new(4));
+    let b: Hub = built.backplane(node.clone()).build().expect("valid");
+    let cut = async || {
+        engine.cut(&node);
+        sleep(Duration::from_secs(5)).await;
+        engine.mend(&node);
+        sleep(Duration::from_secs(5)).await;
+    };
+    let mut tab = b.register_when_ready("ann").await.expect("room");
+    b.broadcast("ann", &text("first")).expect("sent");
+    let first = id(&item(&mut tab).await.expect("an event"));
+    cut().await;
+    let mut back = b.resume("ann", &first).expect("room");
+    let gap = item(&mut back).await.expect_err("a gap");
+    assert_eq!(gap.reason, GapReason::Backplane);
+    cut().await;
+    for number in 0..8 {
+        b.broadcast("ann", &text(&number.to_string()))
+            .expect("sent");
+    }
+    // A notice and four events are lost.
+    let gap = item(&mut back).await.expect_err("a gap");
+    assert_eq!((gap.reason, gap.missed), (GapReason::Lagged, None));
 }
 
 #[tokio::test(start_paused = true)]

@@ -434,3 +434,25 @@ async fn over_nats_a_run_is_followed_from_the_start_to_the_end_on_every_node() {
         assert!(hub.resume(RUN, &last).expect("room").is_exhausted());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_old_client_does_not_end_a_name_that_is_held_again() {
+    let engine = InProcess::new(Level::Replayable);
+    let a = hub(engine.node());
+    let mut page = a.register_when_ready(RUN).await.expect("room");
+    send(&a, 0..3).await;
+    let (_, _, old) = read(&mut page).await;
+    a.complete(RUN).expect("published");
+    settle().await;
+    drop(page);
+    a.forget(RUN);
+    // Whoever holds it has sent nothing yet.
+    let hold = a.hold(RUN).expect("room");
+    let ended = (vec![], true, LastEventId::none());
+    assert_eq!(read(&mut a.resume(RUN, &old).expect("room")).await, ended);
+    assert!(!a.is_complete(RUN));
+    let mut page = a.register_when_ready(RUN).await.expect("room");
+    send(&a, 3..4).await;
+    assert_eq!(read(&mut page).await.0, numbers(3..4));
+    drop(hold);
+}

@@ -22,11 +22,11 @@ use crate::subscription::{ResumeFilter, Verdict};
 
 /// Stands in front of each stream. Gaps that the channel sends to all streams become this one's.
 pub(crate) struct Returning {
-    /// How many notices of gaps it has seen, with those sent before it began.
+    /// How many notices of gaps it has seen, with those sent before it began if it sees none of them.
     seen: u64,
     /// Of so many, the channel's first, none is lost untold. A stream that lags is told of all that the channel has sent by then,
-    /// and sees some of them later. After a loss `seen` is too low: a number that is known is then called unknown, never the other way
-    /// round.
+    /// and sees some of them later. After a loss, or a replay, `seen` is too low: a number that is known is then called unknown,
+    /// never the other way round.
     notices: u64,
     /// Where there is a log.
     reader: Option<Reader>,
@@ -93,7 +93,7 @@ impl Returning {
             reader
         });
         Self {
-            seen: welcome.notices,
+            seen: if welcome.replays { 0 } else { welcome.notices },
             notices: welcome.notices,
             reader,
             shown: Shown::default(),
@@ -194,7 +194,6 @@ impl ResumeFilter<Arc<Frame>> for Returning {
     fn lose(&mut self, missed: &Missed, notices: u64) -> Option<Gap> {
         let mut gap = missed.gap;
         if notices > self.notices {
-            self.notices = notices;
             gap.missed = None;
         }
         if let Some((reader, until)) = self.reader.as_mut().zip(missed.in_log) {
@@ -210,6 +209,7 @@ impl ResumeFilter<Arc<Frame>> for Returning {
                 return None;
             }
         }
+        self.notices = self.notices.max(notices);
         self.passes(gap.position);
         Some(gap)
     }
