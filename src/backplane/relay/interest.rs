@@ -157,6 +157,7 @@ pub(super) async fn run(
             continue;
         };
         if error.is_closed() {
+            relay.set_connected(false);
             return;
         }
         if pause.is_zero() {
