@@ -160,7 +160,7 @@ pub(super) enum Verdict {
     ShowLast(Vec<Event>),
     /// It is the end of a run of which the client did not see the beginning.
     TooLate,
-    /// There is more open than is remembered.
+    /// There is more than is remembered.
     TooMuch,
 }
 

@@ -92,7 +92,7 @@ impl View for RunView {
                 return ControlFlow::Break(());
             }
             Verdict::TooMuch => {
-                Self::cut_off(chunks, "the run has too many parts that have not ended");
+                Self::cut_off(chunks, "the run has too many open parts or subagents");
                 return ControlFlow::Break(());
             }
         }
