@@ -19,8 +19,8 @@
 //!
 //! # async fn run() -> std::io::Result<()> {
 //! let app = Router::new()
-//!     .route("/{user}", get(stream))
-//!     .route("/{user}", post(send))
+//!     .route("/events/{user}", get(stream))
+//!     .route("/events/{user}", post(send))
 //!     .with_state(Hub::new());
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
 //! axum::serve(listener, app).await
@@ -52,7 +52,7 @@
 //!         .when_full(RefusalForm::ComeBack) // browsers give up for good on 429
 //!         .sweep_every(Duration::from_secs(1))
 //!         .build()?;
-//!     let app = Router::new().route("/{user}", get(stream)).with_state(hub.clone());
+//!     let app = Router::new().route("/events/{user}", get(stream)).with_state(hub.clone());
 //!     let drain = async move {
 //!         let _ = tokio::signal::ctrl_c().await;
 //!         hub.shutdown(Duration::from_secs(5)).await;

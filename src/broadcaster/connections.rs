@@ -14,7 +14,8 @@ use crate::subscription::{LagPolicy, ResumeFilter, Subscription};
 impl<E: ?Sized> GenericBroadcaster<E> {
     /// Opens a connection of `user` under a generated id.
     ///
-    /// An event that is broadcast after this returned reaches the subscription, or is reported to it as lag.
+    /// An event that is broadcast after this returned reaches the subscription, or is reported to it as lag. What was broadcast
+    /// before is not: for a client that comes back, [`resume`](Self::resume) is there.
     ///
     /// # Errors
     ///
