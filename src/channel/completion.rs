@@ -4,9 +4,66 @@
 //! end. Then each connection finishes: `complete` asks those that have begun, and the others find the mark when they begin. A
 //! connection that has begun has its feed installed, so finishing costs it nothing that it has to read.
 
-use super::{Accepted, Roster, Standing};
+use tokio::time::Instant;
+
+use super::window::Completion;
+use super::{Accepted, Log, Roster, Standing};
 use crate::end::EndReason;
 use crate::position::Place;
+
+impl<T: Clone + Send + 'static> Log<T> {
+    /// Refuses events from now on. If the end came from the engine's log, `place` is where it stands, and its turn must have
+    /// come.
+    pub(super) fn complete(&self, place: Option<Place>) -> Accepted {
+        let since = Instant::now();
+        self.with(|window, _| {
+            if window.complete.is_some() {
+                return Accepted::Complete;
+            }
+            let mut last = None;
+            if let Some(place) = place {
+                if let Err(refused) = window.progress.turn(place) {
+                    return refused;
+                }
+                // Everything before the end has been appended. A place that was read from the log does not say what that is.
+                let previous = Some(place.previous).filter(|previous| *previous > 0);
+                last = previous.or(Some(window.progress.last));
+                window.progress.last = place.position.offset;
+            }
+            window.complete = Some(Completion { since, last });
+            Accepted::Delivered(0)
+        })
+    }
+
+    /// Notes that a stream has read the end at this place of the engine's log. A channel before it is to be given first what
+    /// comes before it. A channel that was opened past it is complete, but for one that is held, or has had events since: the name
+    /// is used again.
+    pub(super) fn find_end(&self, end: Place, is_held: bool) -> Standing {
+        let since = Instant::now();
+        self.with(|window, _| {
+            let standing = match window.complete {
+                Some(_) => Standing::Level,
+                None => window.progress.compare(end.position, end.position.offset),
+            };
+            let is_new = window.next == 1;
+            let is_meant = match window.complete {
+                Some(_) => is_new,
+                None if is_new => !is_held,
+                // A repair has given up at the end.
+                None => window.progress.last == end.position.offset,
+            };
+            if standing == Standing::Level && is_meant {
+                let completion = window
+                    .complete
+                    .get_or_insert(Completion { since, last: None });
+                // Streams that began at different places know differently well what is before the end.
+                let last = completion.last.unwrap_or(end.previous);
+                completion.last = Some(last.min(end.previous));
+            }
+            standing
+        })
+    }
+}
 
 impl<T: Clone + Send + 'static> Roster<T> {
     /// Refuses events from now on, and ends the streams after the last event; the result says how many these are. `place` is
