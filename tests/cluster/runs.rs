@@ -456,3 +456,31 @@ async fn an_old_client_does_not_end_a_name_that_is_held_again() {
     assert_eq!(read(&mut page).await.0, numbers(3..4));
     drop(hold);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_one_stream_reads_in_the_log_ends_one_that_has_had_nothing() {
+    let engine = InProcess::new(Level::Replayable);
+    let (a, b) = (hub(engine.node()), hub(engine.node()));
+    send(&a, 0..3).await;
+    a.complete(RUN).expect("published");
+    settle().await;
+    let mut idle = b.register_when_ready(RUN).await.expect("room");
+    assert_eq!(read(&mut idle).await, (vec![], false, LastEventId::none()));
+    assert_eq!(read(&mut from_start(&b)).await.0, numbers(0..3));
+    assert_eq!(read(&mut idle).await, (vec![], true, LastEventId::none()));
+    assert_eq!(idle.end_reason(), Some(EndReason::Completed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_comes_too_early_waits_for_what_is_before_it() {
+    let engine = InProcess::new(Level::Replayable);
+    let (a, b) = (hub(engine.node()), hub(engine.node()));
+    send(&a, 0..1).await;
+    let mut there = b.register_when_ready(RUN).await.expect("room");
+    send(&a, 1..2).await;
+    engine.lose_sends(1);
+    send(&a, 2..3).await;
+    a.complete(RUN).expect("published");
+    let (said, ended, _) = read(&mut there).await;
+    assert_eq!((said, ended), (numbers(1..3), true));
+}
