@@ -261,8 +261,8 @@ fn an_ephemeral_event_meets_a_pass() {
     }
 }
 
-/// An ephemeral event comes while the attendant gives a stream the event before, and looks for more, or knows from another stream
-/// that there is no more: does the stream look for it?
+/// An ephemeral event comes while the attendant gives a stream the event before it. The attendant then looks for more, or knows from
+/// another stream that there is none: the stream must get the ephemeral event in either case.
 ///
 /// Fails: an_attendant_misses_an_ephemeral_event, an_attendant_with_an_event_wakes_nobody.
 #[test]

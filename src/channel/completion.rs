@@ -82,7 +82,7 @@ impl<T: Clone + Send + 'static> Roster<T> {
 
     /// Notes that a stream has read the end in the engine's log, at this place. See [`Log::find_end`](super::Log).
     pub(crate) fn find_end(&self, end: Place) -> Standing {
-        // Whoever holds it is about to use the name again.
+        // A held channel is about to get new events under this name.
         let is_held = self.is_held();
         let standing = self.log().map(|log| log.find_end(end, is_held));
         if self.is_complete() {

@@ -24,9 +24,9 @@ use crate::subscription::{ResumeFilter, Verdict};
 pub(crate) struct Returning {
     /// How many notices of gaps it has seen, with those sent before it began if it sees none of them.
     seen: u64,
-    /// Of so many, the channel's first, none is lost untold. A stream that lags is told of all that the channel has sent by then,
-    /// and sees some of them later. After a loss, or a replay, `seen` is too low: a number that is known is then called unknown,
-    /// never the other way round.
+    /// The channel's first so many notices have been seen, or covered by a gap. A gap covers all that the channel has sent by then,
+    /// though the stream may see some of them later. After a loss or a replay `seen` may be too low: then a known number is reported
+    /// as unknown, never an unknown one as known.
     notices: u64,
     /// Where there is a log.
     reader: Option<Reader>,

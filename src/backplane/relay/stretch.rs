@@ -32,7 +32,7 @@ pub(super) struct Stretch<M> {
 
 /// What a stream gets out of the log.
 pub(super) trait Entry: Clone {
-    /// Whether nothing comes behind it.
+    /// Whether it is the end of the user's events.
     fn is_end(&self) -> bool;
 }
 

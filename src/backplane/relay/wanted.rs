@@ -137,7 +137,8 @@ impl<U: Clone + Eq + Hash, W: Ticket> Wanted<U, W> {
         }
     }
 
-    /// Takes out whom nobody wants any more. What the engine said before it was told of a change has been taken by the next look.
+    /// Takes out users whom nobody wants any more. By the next look, the node has handled what the engine said before it was told of
+    /// this.
     pub(super) fn look(&mut self, has_channel: impl Fn(&U) -> bool) {
         let (changes, left) = (&mut self.changes, &mut self.left);
         left.retain(|user| changes.contains_key(user));

@@ -75,7 +75,7 @@ pub(super) async fn publish(
 }
 
 fn agui(event: Event, run: Run) -> Result<AgUiEvent, Refusal> {
-    // Those who follow the run remember them.
+    // Each stream that follows the run keeps these ids.
     let fields = json!(event);
     let fields = fields.as_object().into_iter().flatten();
     let names = fields.filter(|(field, _)| field.ends_with("Id") || *field == "stepName");
